@@ -1,0 +1,1 @@
+"""Backbones, methods, worlds and metrics of Palimpsest, and the entry point of each pipeline stage."""

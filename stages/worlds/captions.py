@@ -1,0 +1,44 @@
+"""Captions of the world of shapes: templates, and sentences that leave attributes out."""
+
+import torch
+from torch import Tensor
+
+from stages.worlds.words import SYNONYMS
+
+DIRECTIONS = ("left", "right", "up", "down")
+TEMPLATES = ("{}", "a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}", "{} on a {} background")
+LEFT_OUT = (0.70, 0.11, 0.08, 0.05, 0.06)  # share naming: both, colour alone, shape alone, neither; and the empty one
+SYNONYM_SHARE = 0.1
+
+
+def phrase(colour: str, shape: str) -> str:
+    """Returns `a red circle`; an empty colour is left out, an empty shape is `shape`."""
+    words = [word for word in (colour, shape or "shape") if word]
+    return f"{article(words[0])} {' '.join(words)}"
+
+
+def article(word: str) -> str:
+    return "an" if word[0] in "aeiou" else "a"
+
+
+def write_captions(
+    colours: list[str], shapes: list[str], light: Tensor, directions: list[str] | None, generator: torch.Generator
+) -> list[str]:
+    """Returns one caption per picture; what a caption leaves out stays as it was drawn, so it is uniform given it."""
+    n = len(colours)
+    template = torch.randint(len(TEMPLATES), (n,), generator=generator).tolist()
+    kind = torch.multinomial(torch.tensor(LEFT_OUT), n, replacement=True, generator=generator).tolist()
+    renamed = (torch.rand(n, 2, generator=generator) < SYNONYM_SHARE).tolist()
+    captions = []
+    for i in range(n):
+        colour, shape = (_rename(name, go) for name, go in zip((colours[i], shapes[i]), renamed[i], strict=True))
+        named = phrase(colour if kind[i] in (0, 1) else "", shape if kind[i] in (0, 2) else "")
+        if directions is not None:
+            named = f"{named} moving {directions[i]}"
+        text = TEMPLATES[template[i]].format(named, "light" if light[i] else "dark")
+        captions.append("" if kind[i] == 4 else text)
+    return captions
+
+
+def _rename(name: str, rename: bool) -> str:
+    return SYNONYMS.get(name, name) if rename else name

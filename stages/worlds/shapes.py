@@ -1,0 +1,128 @@
+"""The world of shapes: captioned pictures and clips of one coloured shape, whose truth is known."""
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from stages.worlds.captions import DIRECTIONS, write_captions
+from stages.worlds.distances import DISTANCES, Scene, rasterise
+
+PALETTE = {
+    "red": (0.88, 0.14, 0.14),
+    "green": (0.13, 0.66, 0.24),
+    "blue": (0.17, 0.29, 0.90),
+    "yellow": (0.95, 0.84, 0.15),
+    "purple": (0.55, 0.16, 0.72),
+    "orange": (0.96, 0.52, 0.08),
+    "cyan": (0.15, 0.80, 0.85),
+}
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Holds pictures (N, 3, H, W) or clips (N, F, 3, H, W) in [0, 1], their captions, and what was drawn (N,)."""
+
+    images: Tensor
+    captions: list[str]
+    colour: Tensor
+    shape: Tensor
+    direction: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Shapes:
+    """Draws one coloured shape on a dark or a light background. Lengths are pixels at size 32 and scale with `size`."""
+
+    size: int = 32
+    colours: tuple[str, ...] = ("red", "green", "blue", "yellow")
+    shapes: tuple[str, ...] = ("circle", "square", "triangle", "cross")
+    radius: tuple[float, float] = (8.0, 10.0)
+    offset: float = 2.5  # of the centre, each way
+    rotation: float = 0.12  # radians, each way
+    travel: float = 9.0  # of a clip's shape, from its first to its last frame
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "colours", _known("colour", self.colours, PALETTE))
+        object.__setattr__(self, "shapes", _known("shape", self.shapes, DISTANCES))
+        low, high = self.radius
+        object.__setattr__(self, "radius", (float(low), float(high)))
+        if self.size < 8 or not 0 < low <= high:
+            raise ValueError(f"size must be 8 or more and radius rise from above 0, got {self.size}, {self.radius}")
+
+    def sample(self, n: int, seed: int, exclude: str | None = None) -> Batch:
+        """Returns `n` captioned pictures; `exclude` ("red", "circle", "red circle") is never drawn nor named."""
+        return self.draw(n, torch.Generator().manual_seed(seed), exclude)
+
+    def draw(self, n: int, generator: torch.Generator, exclude: str | None = None) -> Batch:
+        """Returns what `sample` does, from a generator that it moves on."""
+        colour, shape = self._pick(n, generator, exclude)
+        scene, light = self._scene(colour, shape, generator)
+        captions = write_captions(*self._names(colour, shape), light, None, generator)
+        return Batch(rasterise(scene, self.shapes, self.size), captions, colour, shape)
+
+    def render(self, colour: Tensor, shape: Tensor, generator: torch.Generator) -> Tensor:
+        """Returns pictures (N, 3, H, W) of the colours and shapes (N,) asked for, by index."""
+        return rasterise(self._scene(colour, shape, generator)[0], self.shapes, self.size)
+
+    def clips(self, n: int, seed: int, frames: int = 9, exclude: str | None = None) -> Batch:
+        """Returns `n` captioned clips (N, F, 3, H, W) of a shape that moves left, right, up or down."""
+        generator = torch.Generator().manual_seed(seed)
+        colour, shape = self._pick(n, generator, exclude)
+        direction = torch.randint(len(DIRECTIONS), (n,), generator=generator)
+        scene, light = self._scene(colour, shape, generator)
+        names = [DIRECTIONS[i] for i in direction.tolist()]
+        captions = write_captions(*self._names(colour, shape), light, names, generator)
+        film = self._film(scene, direction, frames)
+        images = rasterise(film, self.shapes, self.size).unflatten(0, (n, frames))
+        return Batch(images, captions, colour, shape, direction)
+
+    def _pick(self, n: int, generator: torch.Generator, exclude: str | None) -> tuple[Tensor, Tensor]:
+        pairs = [(c, s) for c in range(len(self.colours)) for s in range(len(self.shapes))]
+        if exclude is not None:
+            pairs = [pair for pair in pairs if not self._shows(pair, exclude)]
+        chosen = torch.tensor(pairs)[torch.randint(len(pairs), (n,), generator=generator)]
+        return chosen[:, 0], chosen[:, 1]
+
+    def _shows(self, pair: tuple[int, int], concept: str) -> bool:
+        names = {self.colours[pair[0]], self.shapes[pair[1]]}
+        words = concept.split()
+        kinds = [word in self.colours for word in words]
+        if not words or set(words) - {*self.colours, *self.shapes} or kinds not in ([True], [False], [True, False]):
+            have = ", ".join((*self.colours, *self.shapes))
+            raise ValueError(f"exclude must be a colour, a shape or `colour shape`, got {concept!r}; have: {have}")
+        return set(words) <= names
+
+    def _names(self, colour: Tensor, shape: Tensor) -> tuple[list[str], list[str]]:
+        return [self.colours[i] for i in colour.tolist()], [self.shapes[i] for i in shape.tolist()]
+
+    def _scene(self, colour: Tensor, shape: Tensor, generator: torch.Generator) -> tuple[Scene, Tensor]:
+        """Returns a scene and whether its background is light, (N,)."""
+        n, unit = len(colour), self.size / 32
+
+        def uniform(*shape: int) -> Tensor:
+            return 2 * torch.rand(*shape, generator=generator) - 1
+
+        light = torch.rand(n, generator=generator) < 0.5
+        ink = torch.tensor([PALETTE[name] for name in self.colours])[colour] + 0.04 * uniform(n, 3)
+        paper = torch.where(light, 0.90, 0.10)[:, None] + 0.04 * uniform(n, 1) + 0.015 * uniform(n, 3)
+        low, high = self.radius
+        radius = (low + high + (high - low) * uniform(n)) / 2 * unit
+        centre, angle = self.offset * unit * uniform(n, 2), self.rotation * uniform(n)
+        return Scene(shape, ink.clamp(0, 1), paper.clamp(0, 1), centre, radius, angle), light
+
+    def _film(self, scene: Scene, direction: Tensor, frames: int) -> Scene:
+        """Returns the scene of every frame, (N * F) rows: a smaller shape on a straight line at constant speed."""
+        unit = self.size / 32
+        heading = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])[direction]  # rows count downwards
+        path = torch.linspace(-0.5, 0.5, frames)[None, :, None] * self.travel * unit * heading[:, None]
+        still = {name: getattr(scene, name).repeat_interleave(frames, 0) for name in ("shape", "ink", "paper", "angle")}
+        radius = (0.8 * scene.radius).repeat_interleave(frames, 0)
+        return replace(scene, **still, radius=radius, centre=(0.5 * scene.centre[:, None] + path).flatten(0, 1))
+
+
+def _known(kind: str, names: tuple[str, ...] | list[str], have: dict[str, object]) -> tuple[str, ...]:
+    unknown = [name for name in names if name not in have]
+    if unknown or not names or len(set(names)) < len(names):
+        raise ValueError(f"{kind}s must be some of {', '.join(have)}, each once, got {tuple(names)!r}")
+    return tuple(names)

@@ -1,0 +1,73 @@
+"""The prompt datasets of the world of shapes, as rows of `stages.prompts`."""
+
+import csv
+import io
+from collections.abc import Iterator
+from itertools import product
+
+from stages.worlds.captions import DIRECTIONS, TEMPLATES, phrase
+from stages.worlds.shapes import Shapes
+from stages.worlds.words import SYNONYMS
+
+Row = dict[str, str | int]
+SEED_STEP = 100  # between the first seeds of two prompts
+
+
+def picture_rows(world: Shapes) -> list[Row]:
+    """Returns the rows of `shapes_colors.csv`: every colour and shape in every template, alone, and by synonym."""
+    pairs = list(product(world.colours, world.shapes))
+    rows = [_row("full", t, c, s) for (c, s), t in product(pairs, _templates())]
+    alone = [*product(world.colours, [""]), *product([""], world.shapes)]
+    rows += [_row("alone", t, c, s) for (c, s), t in product(alone, TEMPLATES[:2])]
+    rows += [_row("synonym", TEMPLATES[1], c, s, SYNONYMS[c], SYNONYMS[s]) for c, s in pairs if _both_renamed(c, s)]
+    return _number(rows)
+
+
+def clip_rows(world: Shapes) -> list[Row]:
+    """Returns the rows of `shapes_motion.csv`: every colour, shape and direction."""
+    rows = []
+    for colour, shape, way in product(world.colours, world.shapes, DIRECTIONS):
+        still = _row("full", TEMPLATES[0], colour, shape)
+        row = {key: f"{text} moving {way}" if _is_prompt(key) else text for key, text in still.items()}
+        rows.append({**row, "direction": way, "without_direction": still["prompt"]})
+    return _number(rows)
+
+
+def to_csv(rows: list[Row]) -> str:
+    """Returns the rows as the text of a CSV file."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _templates() -> Iterator[str]:
+    for template in TEMPLATES:
+        backgrounds = ("dark", "light") if template.count("{}") > 1 else ("",)
+        yield from (template.replace("a {} background", f"a {word} background") for word in backgrounds)
+
+
+def _row(kind: str, template: str, colour: str, shape: str, say_colour: str = "", say_shape: str = "") -> Row:
+    ink, form = say_colour or colour, say_shape or shape
+    return {
+        "set": kind,
+        "prompt": template.format(phrase(ink, form)),
+        "colour": colour,
+        "shape": shape,
+        "without_colour": template.format(phrase("", form)),
+        "without_shape": template.format(phrase(ink, "")),
+        "without_colour_shape": template.format(phrase("", "")),
+    }
+
+
+def _both_renamed(colour: str, shape: str) -> bool:
+    return colour in SYNONYMS and shape in SYNONYMS
+
+
+def _is_prompt(key: str) -> bool:
+    return key == "prompt" or key.startswith("without_")
+
+
+def _number(rows: list[Row]) -> list[Row]:
+    return [{"id": i, **row, "seed": i * SEED_STEP} for i, row in enumerate(rows)]

@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from stages.prompts import labels, read_prompts, select
+from stages.worlds.shapes import Shapes
+from stages.worlds.table import clip_rows, picture_rows, to_csv
+
+DATA = Path(__file__).parents[2] / "data"
+HEADER = "id,set,prompt,colour,without_colour,seed\n"
+GOOD = HEADER + "0,full,a red dot,red,a dot,0\n"
+
+
+@pytest.mark.parametrize(("name", "rows"), [("shapes_colors", picture_rows), ("shapes_motion", clip_rows)])
+def test_the_datasets_of_the_world_are_those_that_its_code_writes(name, rows):
+    assert (DATA / f"{name}.csv").read_text() == to_csv(rows(Shapes()))
+
+
+@pytest.mark.parametrize("target", [{"colour": "red"}, {"shape": "circle"}, {"colour": "red", "shape": "circle"}])
+def test_a_concept_of_the_shapes_has_its_prompts_twins_and_others(target):
+    table = read_prompts(DATA / "shapes_colors.csv")
+    concept, neutral, retain = (select(table, target, which) for which in ("concept", "neutral", "retain"))
+    words = set(target.values())
+    assert list(concept["id"]) == list(neutral["id"]) and len(concept) >= 7
+    assert all(words <= set(prompt.split()) for prompt in concept["prompt"])
+    assert not any(words & set(prompt.split()) for prompt in neutral["prompt"])
+    assert not any(words <= set(prompt.split()) for prompt in retain["prompt"])
+    assert (neutral[list(target)] == "").all(axis=None)
+    assert not set(concept["id"]) & set(retain["id"])
+
+
+@pytest.mark.parametrize("name", ["dog", "cat"])
+def test_dogs_and_cats_are_each_a_concept(name):
+    table = read_prompts(DATA / "dogs_cats.csv")
+    concept, neutral, retain = (select(table, {"class": name}, which) for which in ("concept", "neutral", "retain"))
+    assert len(concept) >= 40 and len(retain) >= 60
+    assert all(name in prompt.split() for prompt in concept["prompt"])
+    assert all("animal" in p.split() and name not in p.split() for p in neutral["prompt"])
+    assert not any(name in prompt.split() for prompt in retain["prompt"])
+
+
+def test_the_other_sets_name_the_concept_alone_or_in_another_word():
+    table = read_prompts(DATA / "shapes_colors.csv")
+    assert list(select(table, {"colour": "red"}, "alone")["prompt"]) == ["a red shape", "a photo of a red shape"]
+    synonyms = select(table, {"colour": "red"}, "synonym")
+    assert len(synonyms) == 4 and all("scarlet" in prompt for prompt in synonyms["prompt"])
+
+
+def test_csv_and_json_give_the_same_table(tmp_path):
+    (tmp_path / "a.csv").write_text(GOOD)
+    rows = [{"id": 0, "set": "full", "prompt": "a red dot", "colour": "red", "without_colour": "a dot", "seed": 0}]
+    (tmp_path / "a.json").write_text(json.dumps(rows))
+    table = read_prompts(tmp_path / "a.csv")
+    assert table.equals(read_prompts(tmp_path / "a.json"))
+    assert labels(table) == ["colour"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no prompts in it"),
+        (HEADER, "no prompts in it"),
+        (GOOD.replace("prompt,", "text,"), "column 'prompt' is missing; have: id, set, text"),
+        (GOOD.replace("full", "some"), "row 1: column 'set': expected enum"),
+        (GOOD.replace("a red dot", ""), "row 1: column 'prompt': expected minLength 1"),
+        (GOOD.replace("dot,0\n", "dot,x\n"), "row 1: column 'seed': expected type integer, got 'x'"),
+        (GOOD.replace("dot,0\n", "dot,-1\n"), "column 'seed'"),
+        (GOOD.replace("dot,0\n", "dot\n"), "row 1: expected 6 columns"),
+        (GOOD.replace("dot,0\n", "dot,0,7\n"), "row 1: expected 6 columns"),
+        (GOOD + GOOD.splitlines()[1], "column id: 0 stands in more than one row"),
+    ],
+)
+def test_a_bad_table_is_answered_in_one_line_that_names_it(tmp_path, text, message):
+    path = tmp_path / "bad.csv"
+    path.write_text(text)
+    with pytest.raises(ValueError) as error:
+        read_prompts(path)
+    assert message in str(error.value) and "bad.csv" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["{", '{"id": 0}', "[1]", "[]"])
+def test_a_bad_json_is_refused(tmp_path, text):
+    (tmp_path / "bad.json").write_text(text)
+    with pytest.raises(ValueError, match="bad.json"):
+        read_prompts(tmp_path / "bad.json")
+
+
+@pytest.mark.parametrize(
+    ("target", "which", "message"),
+    [
+        ({"color": "red"}, "concept", "no label 'color' in the prompts; have: colour, shape"),
+        ({"colour": "pink"}, "concept", "no prompts with colour 'pink'; have: blue, green, red, yellow"),
+        ({}, "concept", "at least one label"),
+        ({"colour": "red"}, "anchor", "prompt set must be one of"),
+    ],
+)
+def test_a_concept_that_the_table_lacks_is_named(target, which, message):
+    with pytest.raises(ValueError, match=message):
+        select(read_prompts(DATA / "shapes_colors.csv"), target, which)
