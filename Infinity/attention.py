@@ -1,0 +1,188 @@
+"""Self-attention over scales, cross-attention to the text and attentive pooling (arXiv 2412.04431, fig. 2)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .layers import empty_linear
+from .rope import rotate
+from .schedules import Schedule
+
+MAX_LOG_SCALE = math.log(100.0)
+SMALL_GROUP = 128  # tokens below which one small dense mask is cheaper than one call per scale
+
+
+@dataclass(frozen=True)
+class Group:
+    """Queries `start:end` that see keys `0:end`; `mask` (queries, keys) only where scales inside differ."""
+
+    start: int
+    end: int
+    mask: Tensor | None
+
+
+def block_causal_groups(schedule: Schedule, device: torch.device, *, small: int = SMALL_GROUP) -> tuple[Group, ...]:
+    """Split the block-causal pattern over scales so that large scales attend to a plain prefix without a mask.
+
+    Coarse scales whose tokens together stay within `small` share one call with a small dense mask.
+    """
+    scale_of = torch.repeat_interleave(torch.arange(len(schedule)), torch.tensor(schedule.lengths)).to(device)
+    groups, first = [], 0
+    while first < len(schedule):
+        start, last = schedule.starts[first], first
+        while last + 1 < len(schedule) and schedule.ends[last + 1] - start <= small:
+            last += 1
+        end = schedule.ends[last]
+        mask = scale_of[start:end, None] >= scale_of[:end] if last > first else None
+        groups.append(Group(start, end, mask))
+        first = last + 1
+    return tuple(groups)
+
+
+@dataclass
+class LayerCache:
+    """One block's past while sampling: keys and values (B, H, tokens, c), how many are filled, and the text's own."""
+
+    keys: Tensor
+    values: Tensor
+    filled: int = 0
+    text: tuple[Tensor, Tensor] | None = None
+
+    def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Write the new keys and values (B, H, n, c) in place and return all filled ones."""
+        rows, end = len(keys), self.filled + keys.shape[2]
+        self.keys[:rows, :, self.filled : end] = keys
+        self.values[:rows, :, self.filled : end] = values
+        self.filled = end
+        return self.keys[:rows, :, :end], self.values[:rows, :, :end]
+
+    def keep(self, rows: slice) -> None:
+        """Drop every row of the batch but `rows`."""
+        self.keys, self.values = self.keys[rows], self.values[rows]
+        if self.text is not None:
+            self.text = self.text[0][rows], self.text[1][rows]
+
+
+@dataclass(frozen=True)
+class TextContext:
+    """Text as the blocks read it: features (B, T, C) and the mask (B, 1, 1, T) of real tokens, None when all are."""
+
+    features: Tensor
+    mask: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the tokens of a call stand: their rotations (L, c / 2) and, when training, who sees whom."""
+
+    turns: Tensor
+    groups: tuple[Group, ...] = field(default=())
+
+
+class SelfAttention(nn.Module):
+    """Cosine attention with a learned scale per head; rotary positions after the normalisation."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.scale_mul_1H11 = nn.Parameter(torch.empty(1, heads, 1, 1))
+        self.mat_qkv = empty_linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.empty(width))
+        self.v_bias = nn.Parameter(torch.empty(width))
+        self.proj = empty_linear(width, width)
+
+    def forward(self, x: Tensor, places: Places, cache: LayerCache | None = None) -> Tensor:
+        """Attend from `x` (B, L, C) to itself by `places.groups`, or with `cache` to all that came before as well."""
+        q, k, v = self.mat_qkv(x).chunk(3, dim=-1)
+        q, v = self._heads(q + self.q_bias), self._heads(v + self.v_bias)
+        scale = self.scale_mul_1H11.float().clamp(max=MAX_LOG_SCALE).exp().view(self.heads, 1)
+        q = self._turn(q, scale, places.turns).to(v.dtype)
+        k = self._turn(self._heads(k), None, places.turns).to(v.dtype)
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        if cache is not None:
+            k, v = cache.append(k, v)
+        return self.proj(_merge(attend_groups(q, k, v, places.groups)))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1))
+
+    @staticmethod
+    def _turn(x: Tensor, scale: Tensor | None, turns: Tensor) -> Tensor:
+        """Normalise `x` (B, L, H, c), scale it and rotate it, in float32."""
+        x = F.normalize(x.float(), dim=-1, eps=1e-12)
+        return rotate(x if scale is None else x * scale, turns)
+
+
+class CrossAttention(nn.Module):
+    """Ordinary attention to the text, each picture to its own prompt."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.mat_q = empty_linear(width, width)
+        self.mat_kv = empty_linear(width, 2 * width, bias=False)
+        self.v_bias = nn.Parameter(torch.empty(width))
+        self.proj = empty_linear(width, width)
+
+    def forward(self, x: Tensor, text: TextContext, cache: LayerCache | None = None) -> Tensor:
+        """Read `text` from `x` (B, L, C); with `cache`, the text's keys and values are computed at the first call only."""
+        if cache is None or cache.text is None:
+            keys_values = self.read(text.features)
+        else:
+            keys_values = cache.text
+        if cache is not None:
+            cache.text = keys_values
+        q = self.mat_q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        return self.proj(_merge(attend(q, *keys_values, mask=text.mask, scale=q.shape[-1] ** -0.5)))
+
+    def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values (B, H, T, c) of text features (B, T, C)."""
+        k, v = self.mat_kv(features).chunk(2, dim=-1)
+        return _split(k, self.heads), _split((v + self.v_bias).to(k.dtype), self.heads)
+
+
+class AttentivePooling(nn.Module):
+    """One learned query per head reads a prompt into one vector."""
+
+    def __init__(self, channels: int, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.mat_q = nn.Parameter(torch.empty(1, heads, width // heads))
+        self.mat_kv = empty_linear(channels, 2 * width, bias=False)
+        self.v_bias = nn.Parameter(torch.empty(width))
+        self.proj = empty_linear(width, width)
+
+    def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
+        """Pool `features` (B, T, channels) to (B, C)."""
+        k, v = self.mat_kv(features).chunk(2, dim=-1)
+        q = self.mat_q.float()[:, :, None].expand(len(features), -1, -1, -1)
+        k, v = _split(k, self.heads), _split(v + self.v_bias, self.heads)
+        return self.proj(_merge(attend(q, k, v, mask=mask, scale=q.shape[-1] ** -0.5))).squeeze(1)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, scale: float = 1.0) -> Tensor:
+    """softmax(scale q k^T) v over heads (B, H, L, c); `mask` is True where a key may be seen."""
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+
+
+def attend_groups(q: Tensor, k: Tensor, v: Tensor, groups: tuple[Group, ...]) -> Tensor:
+    """Attend group by group to the prefix each may see; without groups, to everything."""
+    if not groups:
+        return attend(q, k, v)
+    parts = [
+        attend(q[:, :, one.start : one.end], k[:, :, : one.end], v[:, :, : one.end], mask=one.mask) for one in groups
+    ]
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+
+
+def _split(x: Tensor, heads: int) -> Tensor:
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+
+def _merge(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).flatten(2)

@@ -1,0 +1,45 @@
+"""Choose bits from their margins: top-k, top-p and the exponential race, one generator per picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+# noise(scale, shape (B, n, bits)) gives Exponential(1) draws of shape (B, n, bits, 2)
+Noise = Callable[[int, tuple[int, int, int]], Tensor]
+
+
+def choose_bits(margins: Tensor, noise: Noise, scale: int, *, top_k: int = 0, top_p: float = 0.0) -> Tensor:
+    """Bits (B, n, bits) drawn with probability sigmoid(margin); value c wins when p_c / noise_c is the larger."""
+    margins = margins.float()
+    if top_k == 1:
+        return margins > 0
+    p = torch.sigmoid(torch.stack([-margins, margins], dim=-1))
+    if top_p > 0:
+        unlikely = (p <= 1 - top_p) & (p < p.flip(-1))
+        p = p.masked_fill(unlikely, 0.0)
+    zero, one = (p / noise(scale, tuple(margins.shape)).to(p.device)).unbind(-1)
+    return one > zero
+
+
+def seeded_noise(seeds: Sequence[int]) -> Noise:
+    """One generator per picture, on the CPU, so that a picture's draws depend on its own seed alone and on no device."""
+    generators = [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    def noise(scale: int, shape: tuple[int, int, int]) -> Tensor:
+        draws = [torch.empty(*shape[1:], 2).exponential_(generator=generator) for generator in generators]
+        return torch.stack(draws)
+
+    return noise
+
+
+def shared_noise(seed: int) -> Noise:
+    """One generator for the whole batch, drawing in the order (picture, token, bit, value)."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def noise(scale: int, shape: tuple[int, int, int]) -> Tensor:
+        return torch.empty(shape[0] * shape[1] * shape[2], 2).exponential_(generator=generator).view(*shape, 2)
+
+    return noise

@@ -1,0 +1,257 @@
+"""Autoregressive sampling over scales with guidance and a cache (arXiv 2412.04431, sec. 3.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from .attention import LayerCache, Places
+from .choice import Noise, choose_bits, seeded_noise
+from .quantizer import codes_of, codes_to_tokens, resize, tokens_to_bits
+from .schedules import Grid, Schedule
+from .text import Text
+from .transformer import Condition, Infinity, margins
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How to sample. `guidance` and `temperature` are one number or one per scale.
+
+    `insertion` says where guidance acts: 0 is the bit margins, a negative number -n the output of the block n before the last
+    (depth - n). `top_p` drops a bit value of probability at most 1 - top_p; `top_k` = 1 takes the likelier one.
+    """
+
+    guidance: float | Sequence[float] = 3.0
+    temperature: float | Sequence[float] = 0.5
+    top_k: int = 0
+    top_p: float = 0.97
+    insertion: tuple[int, ...] = (0,)
+    stop: int | None = None  # number of scales to sample; None: all
+
+    def guidance_at(self, scale: int) -> float:
+        """Guidance of one scale."""
+        return _at(self.guidance, scale, "guidance")
+
+    def temperature_at(self, scale: int) -> float:
+        """Temperature of one scale."""
+        return _at(self.temperature, scale, "temperature")
+
+    def guided_blocks(self, depth: int) -> set[int]:
+        """Blocks after which guidance acts."""
+        blocks = {depth + place for place in self.insertion if place < 0}
+        if any(place > 0 for place in self.insertion) or any(block <= 0 for block in blocks):
+            raise ValueError(f"insertion must hold 0 or {1 - depth} to -1 for {depth} blocks, got {self.insertion}")
+        return blocks
+
+
+@dataclass(frozen=True)
+class ScaleStep:
+    """One scale about to be sampled: what hooks and guidance may know.
+
+    `roles` names the rows of the batch, {"cond": rows, "uncond": rows, ...}; `extra` the margins of further texts.
+    """
+
+    index: int
+    grid: Grid
+    guidance: float
+    roles: Mapping[str, slice]
+    extra: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScaleResult:
+    """One sampled scale: raw logits (rows, n, bits, 2) before temperature and guidance, bits (B, h, w, d), the summed codes
+
+    (B, d, H, W) so far, and the next scale's input (B, n', bits), None after the last.
+    """
+
+    step: ScaleStep
+    logits: Tensor
+    bits: Tensor
+    summed: Tensor
+    inputs: Tensor | None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Bits (B, h, w, d) of every sampled scale and the summed codes (B, d, H, W) that the tokenizer decodes."""
+
+    bits: tuple[Tensor, ...]
+    summed: Tensor
+
+
+Guide = Callable[[Tensor, Tensor, ScaleStep], Tensor]
+
+
+def linear_guidance(cond: Tensor, uncond: Tensor, step: ScaleStep) -> Tensor:
+    """Classifier-free guidance: uncond + guidance (cond - uncond)."""
+    return step.guidance * cond + (1 - step.guidance) * uncond
+
+
+def sample(
+    model: Infinity,
+    text: Text,
+    schedule: Schedule,
+    settings: Sampling = Sampling(),  # noqa: B008
+    *,
+    seeds: Sequence[int],
+    negative: Text | None = None,
+    extra: Mapping[str, Text] | None = None,
+    forced: Sequence[Tensor] = (),
+    patchify: int = 1,
+    guide: Guide | None = None,
+    on_scale: Callable[[ScaleStep], None] | None = None,
+) -> Sample:
+    """Sample one picture's bits per prompt and seed; see `sample_scales` for the arguments."""
+    if len(seeds) != len(text):
+        raise ValueError(f"one seed per prompt is needed: got {len(seeds)} seeds for {len(text)} prompts")
+    results = list(
+        sample_scales(
+            model,
+            text,
+            schedule,
+            settings,
+            noise=seeded_noise(seeds),
+            negative=negative,
+            extra=extra,
+            forced=forced,
+            patchify=patchify,
+            guide=guide,
+            on_scale=on_scale,
+        )
+    )
+    return Sample(tuple(result.bits for result in results), results[-1].summed)
+
+
+@torch.no_grad()
+def sample_scales(
+    model: Infinity,
+    text: Text,
+    schedule: Schedule,
+    settings: Sampling,
+    *,
+    noise: Noise,
+    negative: Text | None = None,
+    extra: Mapping[str, Text] | None = None,
+    forced: Sequence[Tensor] = (),
+    patchify: int = 1,
+    guide: Guide | None = None,
+    on_scale: Callable[[ScaleStep], None] | None = None,
+) -> Iterator[ScaleResult]:
+    """Sample scale by scale.
+
+    `negative` replaces the null text; `extra` adds further texts as rows after [cond; uncond]; `forced` fixes the bits of the
+    first scales; `guide(cond, uncond, step)` combines margins (B, n, bits) in place of the linear rule, at every scale;
+    `on_scale` is called before each scale runs. Without guidance at any later scale only the prompts' own rows are run.
+    """
+    run = _Run(model, text, schedule, settings, negative, extra or {}, patchify, guide)
+    for index in range(run.scales):
+        step = run.begin(index)
+        if on_scale is not None:
+            on_scale(step)
+        fixed = forced[index] if index < len(forced) else None
+        yield run.scale(step, noise, fixed)
+
+
+class _Run:
+    """The state of one sampling run."""
+
+    def __init__(
+        self,
+        model: Infinity,
+        text: Text,
+        schedule: Schedule,
+        settings: Sampling,
+        negative: Text | None,
+        extra: Mapping[str, Text],
+        patchify: int,
+        guide: Guide | None,
+    ) -> None:
+        self.model, self.schedule, self.settings, self.guide = model, schedule, settings, guide
+        self.patchify, self.batch = patchify, len(text)
+        self.scales = len(schedule) if settings.stop is None else schedule.prefix(settings.stop).__len__()
+        self.grids = schedule.finer(patchify)
+        self.blocks = settings.guided_blocks(model.config.depth)
+        texts = {"cond": text}
+        if self._guided_from(0):
+            texts |= {"uncond": model.null_text(text) if negative is None else negative, **extra}
+        if any(len(one) != self.batch for one in texts.values()):
+            raise ValueError(f"every text needs {self.batch} prompts, got { {k: len(t) for k, t in texts.items()} }")
+        self.roles = {name: slice(i * self.batch, (i + 1) * self.batch) for i, name in enumerate(texts)}
+        self.condition: Condition = model.condition(Text.join(list(texts.values())))
+        tokens = schedule.ends[self.scales - 1]
+        self.cache: list[LayerCache] = model.new_cache(len(texts) * self.batch, tokens)
+        self.tokens = model.first(self.condition)
+        self.summed: Tensor | None = None
+
+    def begin(self, index: int) -> ScaleStep:
+        """Describe a scale, and drop the rows that no remaining scale needs."""
+        if len(self.roles) > 1 and not self._guided_from(index):
+            self._keep_prompts()
+        return ScaleStep(index, self.schedule.grids[index], self.settings.guidance_at(index), dict(self.roles))
+
+    def scale(self, step: ScaleStep, noise: Noise, forced: Tensor | None) -> ScaleResult:
+        """Run the blocks on one scale, choose its bits and prepare the next scale's input."""
+        x = self._blocks(step)
+        combine = len(self.roles) > 1 and (self.guide is not None or (step.guidance != 1 and 0 in self.settings.insertion))
+        rows = slice(None) if combine else self.roles["cond"]
+        logits = self.model.logits(x[rows], self.condition.pooled[rows])
+        bits = forced
+        if bits is None:
+            combined = self._combine(margins(logits), step) if combine else margins(logits)
+            settings = self.settings
+            temperature = settings.temperature_at(step.index)
+            chosen = choose_bits(combined / temperature, noise, step.index, top_k=settings.top_k, top_p=settings.top_p)
+            bits = tokens_to_bits(chosen, step.grid, self.patchify)
+        return self._advance(step, logits, bits)
+
+    def _blocks(self, step: ScaleStep) -> Tensor:
+        index, model = step.index, self.model
+        start, end = self.schedule.starts[index], self.schedule.ends[index]
+        x = self.tokens + model.lvl_embed.weight[index]
+        places = Places(model.turns(self.schedule, x.device)[start:end])
+        for number, (block, cache) in enumerate(zip(model.blocks, self.cache, strict=True)):
+            x = block(x, self.condition, places, cache)
+            if number in self.blocks and step.guidance != 1 and len(self.roles) > 1:
+                guided = linear_guidance(x[self.roles["cond"]], x[self.roles["uncond"]], step)
+                x = torch.cat([guided, guided, x[2 * self.batch :]])
+        return x
+
+    def _combine(self, values: Tensor, step: ScaleStep) -> Tensor:
+        parts = {name: values[rows] for name, rows in step.roles.items()}
+        cond, uncond = parts.pop("cond"), parts.pop("uncond")
+        step = ScaleStep(step.index, step.grid, step.guidance, step.roles, parts)
+        return (self.guide or linear_guidance)(cond, uncond, step)
+
+    def _advance(self, step: ScaleStep, logits: Tensor, bits: Tensor) -> ScaleResult:
+        filled = resize(codes_of(bits.to(logits.device)), self.grids[-1])
+        self.summed = filled if self.summed is None else self.summed + filled
+        inputs = None
+        if step.index + 1 < self.scales:
+            inputs = codes_to_tokens(resize(self.summed, self.grids[step.index + 1]), self.patchify)
+            self.tokens = self.model.embed(inputs).repeat(len(self.roles), 1, 1)
+        return ScaleResult(step, logits, bits, self.summed, inputs)
+
+    def _guided_from(self, index: int) -> bool:
+        """Whether any scale from `index` on needs more than the prompts' own rows."""
+        if self.guide is not None:
+            return True
+        return any(self.settings.guidance_at(scale) != 1 for scale in range(index, self.scales))
+
+    def _keep_prompts(self) -> None:
+        rows = self.roles["cond"]
+        self.roles = {"cond": rows}
+        self.condition, self.tokens = self.condition.rows(rows), self.tokens[rows]
+        for cache in self.cache:
+            cache.keep(rows)
+
+
+def _at(value: float | Sequence[float], scale: int, name: str) -> float:
+    if isinstance(value, int | float):
+        return float(value)
+    if scale >= len(value):
+        raise ValueError(f"{name} lists {len(value)} scales, but scale {scale} is sampled")
+    return float(value[scale])

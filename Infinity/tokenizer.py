@@ -1,0 +1,127 @@
+"""The visual tokenizer: a convolutional autoencoder around the binary quantiser (arXiv 2412.04431, sec. 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .config import TokenizerConfig
+from .convolution import Downsample, ResidualBlock, Upsample, empty_conv, group_norm, initialise_convolutions
+from .pretrained import Pretrained
+from .quantizer import Quantized, quantize, sum_codes
+from .schedules import Schedule
+
+
+class Middle(nn.Module):
+    """Two residual blocks at the lowest resolution."""
+
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.block_1 = ResidualBlock(channels, channels, groups)
+        self.block_2 = ResidualBlock(channels, channels, groups)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, h, w) to the same shape."""
+        return self.block_2(self.block_1(x))
+
+
+class Level(nn.Module):
+    """The residual blocks of one resolution and the resampling that follows them."""
+
+    def __init__(self, inputs: int, outputs: int, blocks: int, groups: int, resample: type[nn.Module] | None) -> None:
+        super().__init__()
+        widths = [inputs, *[outputs] * blocks]
+        self.block = nn.ModuleList(ResidualBlock(widths[i], outputs, groups) for i in range(blocks))
+        self.downsample = resample(outputs) if resample is Downsample else None
+        self.upsample = resample(outputs) if resample is Upsample else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, h, w) to the next resolution."""
+        for block in self.block:
+            x = block(x)
+        after = self.downsample or self.upsample
+        return after(x) if after is not None else x
+
+
+class Encoder(nn.Module):
+    """Picture (B, 3, H, W) to features (B, d, H / stride, W / stride)."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        widths = [config.base * multiplier for multiplier in config.multipliers]
+        self.conv_in = empty_conv(3, config.base)
+        self.down = nn.ModuleList(
+            Level(before, width, config.encoder_blocks, config.groups, Downsample if i < config.halvings else None)
+            for i, (before, width) in enumerate(zip([config.base, *widths], widths, strict=False))
+        )
+        self.mid = Middle(widths[-1], config.groups)
+        self.norm_out = group_norm(widths[-1], config.groups)
+        self.conv_out = empty_conv(widths[-1], config.bits)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Features of `image` in [-1, 1]."""
+        x = self.conv_in(image)
+        for level in self.down:
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+
+
+class Decoder(nn.Module):
+    """Summed codes (B, d, h, w) to a picture (B, 3, H, W)."""
+
+    def __init__(self, config: TokenizerConfig) -> None:
+        super().__init__()
+        widths = [config.base * multiplier for multiplier in config.multipliers]
+        self.conv_in = empty_conv(config.bits, widths[-1])
+        self.mid = Middle(widths[-1], config.groups)
+        self.up = nn.ModuleList(
+            Level(after, width, config.decoder_blocks, config.groups, Upsample if 1 <= i <= config.halvings else None)
+            for i, (width, after) in enumerate(zip(widths, [*widths[1:], widths[-1]], strict=True))
+        )
+        self.norm_out = group_norm(widths[0], config.groups)
+        self.conv_out = empty_conv(widths[0], 3)
+
+    def forward(self, codes: Tensor) -> Tensor:
+        """Picture of `codes`, not clamped."""
+        x = self.mid(self.conv_in(codes))
+        for level in reversed(self.up):
+            x = level(x)
+        return self.conv_out(F.silu(self.norm_out(x)))
+
+
+class Tokenizer(Pretrained, nn.Module):
+    """Pictures in [-1, 1] to bits per scale and back."""
+
+    config_class = TokenizerConfig
+
+    def __init__(self, config: TokenizerConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        initialise_convolutions(self, seed)
+
+    def features(self, image: Tensor) -> Tensor:
+        """Encoder features (B, d, h, w) before quantisation, in float32."""
+        with torch.autocast(image.device.type, enabled=False):
+            return self.encoder(image.float())
+
+    def encode(self, image: Tensor, schedule: Schedule) -> Quantized:
+        """Bits per scale and their summed codes."""
+        return quantize(self.features(image), schedule.finer(self.config.patchify))
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Picture (B, 3, H, W) in [-1, 1] of summed codes (B, d, h, w)."""
+        return self.decoder(codes).float().clamp(-1, 1)
+
+    def decode_bits(self, bits: Sequence[Tensor], schedule: Schedule) -> Tensor:
+        """Picture of bits per scale; fewer bits than scales give the coarse picture."""
+        return self.decode(sum_codes(bits, schedule.finer(self.config.patchify)[-1]))
+
+    def forward(self, image: Tensor, schedule: Schedule) -> tuple[Tensor, Quantized]:
+        """Reconstruction, not clamped, and what was quantised; gradients pass straight through the bits."""
+        quantized = self.encode(image, schedule)
+        return self.decoder(quantized.summed), quantized

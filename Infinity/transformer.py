@@ -1,0 +1,218 @@
+"""The bitwise next-scale transformer of Infinity (arXiv 2412.04431, sec. 3)."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from .attention import AttentivePooling, CrossAttention, LayerCache, Places, SelfAttention, TextContext
+from .attention import block_causal_groups
+from .config import MAX_SCALES, InfinityConfig
+from .initialise import initialise
+from .layers import FeedForward, HeadNorm, LayerNorm, RMSNorm, empty_linear, modulate
+from .pretrained import Pretrained
+from .rope import rotations
+from .schedules import Schedule
+from .text import Text
+
+
+@dataclass(frozen=True)
+class Condition:
+    """What a batch of prompts gives the blocks: pooled text (B, C), modulation (B, 1, 6, C) and the text to attend to."""
+
+    pooled: Tensor
+    modulation: Tensor
+    text: TextContext
+
+    def rows(self, rows: slice) -> Condition:
+        """The condition of some rows of the batch."""
+        mask = None if self.text.mask is None else self.text.mask[rows]
+        return Condition(self.pooled[rows], self.modulation[rows], TextContext(self.text.features[rows], mask))
+
+
+class Block(nn.Module):
+    """Self-attention, cross-attention and feed-forward; the first and last are modulated by the text."""
+
+    def __init__(self, config: InfinityConfig) -> None:
+        super().__init__()
+        self.ada_gss = nn.Parameter(torch.empty(1, 1, 6, config.width))
+        self.sa = SelfAttention(config.width, config.heads)
+        self.ca_norm = LayerNorm(config.width)
+        self.ca = CrossAttention(config.width, config.heads)
+        self.ffn = FeedForward(config.width, config.hidden)
+
+    def forward(
+        self,
+        x: Tensor,
+        condition: Condition,
+        places: Places,
+        cache: LayerCache | None = None,
+        keep: Tensor | None = None,
+    ) -> Tensor:
+        """Map `x` (B, L, C) float32 to the same shape; `keep` (2, B, 1, 1) scales the two droppable branches."""
+        parts = (self.ada_gss + condition.modulation).float().unbind(2)
+        gamma1, gamma2, scale1, scale2, shift1, shift2 = parts
+        if keep is not None:
+            gamma1, gamma2 = gamma1 * keep[0], gamma2 * keep[1]
+        x = torch.addcmul(x, self.sa(modulate(x, scale1, shift1), places, cache).float(), gamma1)
+        x = x + self.ca(self.ca_norm(x), condition.text, cache).float()
+        return torch.addcmul(x, self.ffn(modulate(x, scale2, shift2)).float(), gamma2)
+
+
+class TextPooling(nn.Module):
+    """Holder that keeps the published parameter names."""
+
+    def __init__(self, config: InfinityConfig) -> None:
+        super().__init__()
+        self.ca = AttentivePooling(config.text_channels, config.width, config.pool_heads)
+
+    def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
+        """Pool `features` (B, T, channels) to (B, C)."""
+        return self.ca(features, mask)
+
+
+class Infinity(Pretrained, nn.Module):
+    """Predicts every bit of every token of a scale from the text and the coarser scales."""
+
+    config_class = InfinityConfig
+
+    def __init__(self, config: InfinityConfig, *, seed: int = 0) -> None:
+        super().__init__()
+        self.config = config
+        self.checkpointing = False
+        width = config.width
+        self.cfg_uncond = nn.Parameter(torch.empty(config.text_length, config.text_channels))
+        self.pos_start = nn.Parameter(torch.empty(1, 1, width))
+        self.text_norm = RMSNorm(config.text_channels)
+        self.text_proj_for_sos = TextPooling(config)
+        self.text_proj_for_ca = nn.Sequential(
+            empty_linear(config.text_channels, width), nn.GELU(approximate="tanh"), empty_linear(width, width)
+        )
+        self.lvl_embed = nn.Embedding(MAX_SCALES, width, _weight=torch.empty(MAX_SCALES, width))
+        self.word_embed = empty_linear(config.bits, width)
+        self.shared_ada_lin = nn.Sequential(nn.SiLU(), empty_linear(width, 6 * width))
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+        self.head_nm = HeadNorm(width)
+        self.head = empty_linear(width, 2 * config.bits)
+        self._turns: dict[tuple[Schedule, torch.device], Tensor] = {}
+        initialise(self, seed)
+
+    def forward(
+        self,
+        inputs: Tensor,
+        text: Text,
+        schedule: Schedule,
+        *,
+        drop: Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Teacher-forced logits (B, L, bits, 2) of all scales of `schedule`.
+
+        `inputs` (B, L - first scale, bits) are the summed coarser codes at each later scale (`teacher_inputs`, `self_correct`);
+        `drop` (B,) marks prompts replaced by the null text; `generator` draws the dropped paths in training mode.
+        """
+        condition = self.condition(self.null_where(text, drop) if drop is not None else text)
+        x = torch.cat([self.first(condition), self.embed(inputs)], dim=1)
+        if x.shape[1] != schedule.tokens:
+            raise ValueError(f"{inputs.shape[1]} input tokens do not fit a schedule of {schedule.tokens}")
+        x = x + self.scale_embedding(schedule)
+        places = Places(self.turns(schedule, x.device), block_causal_groups(schedule, x.device))
+        for block, keep in zip(self.blocks, self._paths(len(x), x.device, generator), strict=True):
+            x = self._run(block, x, condition, places, keep)
+        return self.logits(x, condition.pooled)
+
+    def condition(self, text: Text) -> Condition:
+        """Everything that depends on the prompts alone, in float32."""
+        with self.float32():
+            text = text.replace(self.text_norm(text.values.float()))
+            mask = text.mask()
+            pooled = self.text_proj_for_sos(text.padded(), mask)
+            features = text.replace(self.text_proj_for_ca(text.values)).padded()
+            modulation = self.shared_ada_lin(pooled).unflatten(-1, (1, 6, -1))
+        return Condition(pooled, modulation, TextContext(features, mask))
+
+    def null_text(self, text: Text) -> Text:
+        """The learned null text at the lengths of `text`."""
+        if max(text.lengths) > len(self.cfg_uncond):
+            raise ValueError(f"a prompt has {max(text.lengths)} tokens, the model knows {len(self.cfg_uncond)}")
+        return text.replace(self.cfg_uncond[text.positions()])
+
+    def null_where(self, text: Text, drop: Tensor) -> Text:
+        """`text` with the prompts marked in `drop` (B,) replaced by the null text; the null text stays on the graph."""
+        lengths = torch.tensor(text.lengths, device=text.values.device)
+        rows = drop.to(text.values.device).repeat_interleave(lengths)[:, None]
+        return text.replace(torch.where(rows, self.null_text(text).values, text.values.float()))
+
+    def first(self, condition: Condition) -> Tensor:
+        """The one token of the first scale, (B, 1, C)."""
+        return condition.pooled[:, None] + self.pos_start.float()
+
+    def embed(self, inputs: Tensor) -> Tensor:
+        """Input codes (B, n, bits) as tokens (B, n, C) float32."""
+        with self.float32():
+            return self.word_embed(inputs.float())
+
+    def scale_embedding(self, schedule: Schedule) -> Tensor:
+        """The embedding of each token's scale, (L, C)."""
+        return torch.cat([self.lvl_embed.weight[i].expand(n, -1) for i, n in enumerate(schedule.lengths)])
+
+    def logits(self, x: Tensor, pooled: Tensor) -> Tensor:
+        """Two logits per bit, (B, L, bits, 2), in float32."""
+        with self.float32():
+            return self.head(self.head_nm(x.float(), pooled)).unflatten(-1, (-1, 2))
+
+    def turns(self, schedule: Schedule, device: torch.device) -> Tensor:
+        """Rotations of every token of `schedule`, kept per schedule."""
+        key = (schedule, device)
+        if key not in self._turns:
+            self._turns[key] = rotations(schedule, self.config.head_width).to(device)
+        return self._turns[key]
+
+    def new_cache(self, rows: int, tokens: int) -> list[LayerCache]:
+        """Room for `tokens` past tokens in every block, in the dtype attention runs in."""
+        weight = self.blocks[0].ca_norm.weight
+        kind = weight.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
+        shape = (rows, self.config.heads, tokens, self.config.head_width)
+        return [LayerCache(*(torch.empty(shape, dtype=dtype, device=weight.device) for _ in "kv")) for _ in self.blocks]
+
+    def enable_gradient_checkpointing(self, on: bool = True) -> None:
+        """Recompute each block in the backward pass instead of keeping its activations."""
+        self.checkpointing = on
+
+    def cast_blocks(self, dtype: torch.dtype) -> Infinity:
+        """Keep the blocks' weights in `dtype` (run inside `autocast`); conditioning, embeddings and head stay float32."""
+        self.blocks.to(dtype)
+        return self
+
+    def float32(self) -> AbstractContextManager[None]:
+        """A region that autocast leaves alone."""
+        return torch.autocast(self.pos_start.device.type, enabled=False)
+
+    def _run(
+        self, block: Block, x: Tensor, condition: Condition, places: Places, keep: Tensor | None
+    ) -> Tensor:
+        if self.checkpointing and torch.is_grad_enabled():
+            return checkpoint(block, x, condition, places, None, keep, use_reentrant=False)
+        return block(x, condition, places, None, keep)
+
+    def _paths(
+        self, batch: int, device: torch.device, generator: torch.Generator | None
+    ) -> list[Tensor | None]:
+        """Per block, the factors (2, B, 1, 1) of stochastic depth, its rate rising linearly; None where nothing drops."""
+        depth, rate = self.config.depth, self.config.drop_path
+        if not self.training or rate == 0 or generator is None:
+            return [None] * depth
+        keep = 1 - torch.linspace(0, rate, depth).view(-1, 1, 1, 1, 1)
+        draws = torch.rand(depth, 2, batch, 1, 1, generator=generator, device=generator.device).cpu()
+        return list(((draws < keep) / keep).to(device))
+
+
+def margins(logits: Tensor) -> Tensor:
+    """logit1 - logit0 of every bit, (..., bits): the quantity in which guidance is linear."""
+    return logits[..., 1] - logits[..., 0]
