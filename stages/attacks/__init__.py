@@ -1,0 +1,1 @@
+"""Searches for prompts or embeddings that bring an erased concept back."""

@@ -1,0 +1,252 @@
+"""What every backbone shares: conditions, states, the addresses of its tensors, and the places edits register."""
+
+from __future__ import annotations
+
+import logging
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from stages.fields import Count, Natural, NonNegative
+from stages.params import construct, load_params, resolve_class
+from stages.sites import Moment, Part, Site, Stream, Tap, lookup, select
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Condition:
+    """Encoded prompts: `tensors` maps a name (embeds, pooled, mask ...) to (B, ...)."""
+
+    prompts: tuple[str, ...]
+    tensors: Mapping[str, Tensor]
+
+    def __len__(self) -> int:
+        return len(self.prompts)
+
+    def rows(self, index: Sequence[int] | slice) -> Condition:
+        """The rows at `index`."""
+        picked = self.prompts[index] if isinstance(index, slice) else tuple(self.prompts[i] for i in index)
+        index = index if isinstance(index, slice) else list(index)
+        return Condition(picked, {name: value[index] for name, value in self.tensors.items()})
+
+    def repeat(self, n: int) -> Condition:
+        """A condition of one row as n equal rows."""
+        return self.rows([0] * n)
+
+    def with_tensors(self, **tensors: Tensor) -> Condition:
+        """The same prompts with some tensors replaced."""
+        return replace(self, tensors={**self.tensors, **tensors})
+
+    @staticmethod
+    def join(conditions: Sequence[Condition]) -> Condition:
+        """All rows one after another."""
+        prompts = tuple(prompt for condition in conditions for prompt in condition.prompts)
+        names = conditions[0].tensors
+        return Condition(prompts, {name: torch.cat([c.tensors[name] for c in conditions]) for name in names})
+
+
+@dataclass(frozen=True)
+class State:
+    """A partial sample: `latent` (B, ...) at the network's `time` (B,) and the sampler's `step`."""
+
+    latent: Tensor
+    time: Tensor
+    step: int
+    scale: float = 1.0  # of the network's input, for schedulers that normalise it
+    final: Tensor | None = None  # where the trajectory ends, (B, ...), if known
+
+    @property
+    def input(self) -> Tensor:
+        """What the network is given."""
+        return self.latent if self.scale == 1.0 else self.latent * self.scale
+
+    def __len__(self) -> int:
+        return len(self.latent)
+
+
+Sampler = Callable[..., Tensor]  # (condition, *, seeds, steps, guidance) -> images
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A backbone's file in params/backbones/."""
+
+    path: str  # a folder in the ecosystem's own format, or a repository id
+    family: str
+    world: str | None = None
+    revision: str | None = None
+    dtype: str = "float32"
+    steps: Count = 50  # of the sampler
+    guidance: NonNegative = 7.5
+    batch: Count = 32  # images sampled at a time
+    pool: Count = 32  # cached trajectories of the frozen network per training prompt
+    size: tuple[Count, Count] | None = None  # height, width in pixels; the checkpoint's own when None
+    frames: Natural = 0  # of a clip; 0 for images
+    gradient_checkpointing: bool = False
+    build: dict[str, Any] = field(default_factory=dict)  # the architecture of a world's own backbone
+    pretrain: dict[str, Any] = field(default_factory=dict)  # its training
+
+
+class Backbone(ABC):
+    """A frozen generator. `sample`, `predict` and `encode` honour whatever is attached; see stages.edits."""
+
+    TEXT: ClassVar[str] = "text_encoder."  # prefix of the text encoder's parameters
+    PROJECTIONS: ClassVar[Mapping[str, str]] = {"query": "to_q", "key": "to_k", "value": "to_v", "out": "to_out"}
+
+    net: nn.Module
+    sites: Mapping[Site, Tap]
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        self.name, self.settings = name, settings
+        self.condition_edits: list[Callable[[Condition], Condition]] = []
+        self.guidance_edits: list[tuple[Callable[..., Any], dict[str, str]]] = []
+        self.sample_edits: list[Callable[[Sampler], Sampler]] = []
+        self.text_swaps: list[Mapping[str, Tensor]] = []
+        self._step, self._roles = 0, {}
+        self._encoded: dict[str, dict[str, Tensor]] = {}
+
+    # what a family provides
+
+    @abstractmethod
+    def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Text to tensors (B, ...), before any edit."""
+
+    @abstractmethod
+    def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
+        """The network's prediction (eps, v, flow, or bit margins), of the latent's shape, guidance-linear."""
+
+    @abstractmethod
+    def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """The scalar loss between two predictions in which this family trains."""
+
+    @abstractmethod
+    def _sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
+        """Images (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]."""
+
+    @abstractmethod
+    def gather(self, prompts: Sequence[str], seed: int) -> None:
+        """Makes and keeps the frozen network's trajectories of each prompt, for `draw`."""
+
+    @abstractmethod
+    def draw(self, condition: Condition, generator: torch.Generator) -> State:
+        """One random state per row of the condition, all at the same step, from the gathered trajectories."""
+
+    @abstractmethod
+    def modules(self) -> Mapping[str, nn.Module]:
+        """Every part with weights, by name."""
+
+    # what all share
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.net.parameters()).device
+
+    def encode(self, prompts: Sequence[str]) -> Condition:
+        """Prompts to a condition; each prompt is encoded once while nothing touches the text encoder."""
+        prompts = tuple(prompts)
+        if self.text_swaps:
+            tensors = self._encode(prompts)
+        else:
+            missing = list(dict.fromkeys(p for p in prompts if p not in self._encoded))
+            if missing:
+                with torch.no_grad():
+                    new = self._encode(missing)
+                for row, prompt in enumerate(missing):
+                    self._encoded[prompt] = {name: value[row] for name, value in new.items()}
+            cached = [self._encoded[p] for p in prompts]
+            tensors = {name: torch.stack([row[name] for row in cached]) for name in cached[0]}
+        condition = Condition(prompts, tensors)
+        for edit in self.condition_edits:
+            condition = edit(condition)
+        return condition
+
+    def sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
+        """Images (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]; one generator per image, on the CPU."""
+        if len(seeds) != len(condition):
+            raise ValueError(f"{len(condition)} prompts need as many seeds, got {len(seeds)}")
+        sampler: Sampler = self._sample
+        for wrap in self.sample_edits:
+            sampler = wrap(sampler)
+        return sampler(condition, seeds=seeds, steps=steps, guidance=guidance)
+
+    def states(self, condition: Condition, n: int, seed: int) -> Iterator[State]:
+        """n batches of partial samples to train on, each with the condition's rows."""
+        self.gather(condition.prompts, seed)
+        generator = torch.Generator().manual_seed(seed)
+        for _ in range(n):
+            yield self.draw(condition, generator)
+
+    def tap(self, site: Site) -> Tap:
+        """Where `site` is in this network; KeyError says what there is."""
+        return lookup(self.sites, site, self.name)
+
+    def select(self, *kinds: str, part: Part = "out", stream: Stream | None = None) -> list[Site]:
+        """The sites of the first of `kinds` that this network has, in order of execution."""
+        return select(self.sites, *kinds, part=part, stream=stream)
+
+    def weights(self, *kinds: str, projections: Sequence[str] | None = None) -> list[str]:
+        """Names of the parameters of the first kind that exists, only of some projections if asked."""
+        leaves = None if projections is None else {self.PROJECTIONS[p] for p in projections}
+        names: dict[str, None] = {}
+        for site in self.select(*kinds):
+            prefix = self.tap(site).module + "."
+            for name, _ in self.net.get_submodule(prefix[:-1]).named_parameters(prefix=prefix[:-1]):
+                if leaves is None or name.removeprefix(prefix).split(".")[0] in leaves:
+                    names[name] = None
+        return list(names)
+
+    def locate(self, name: str) -> tuple[nn.Module, str]:
+        """The module that a parameter's name is relative to, and the name there."""
+        if name.startswith(self.TEXT):
+            return self.modules()["text_encoder"], name.removeprefix(self.TEXT)
+        return self.net, name
+
+    def parameter(self, name: str) -> Tensor:
+        """The parameter of that name, of the network or (prefix `text_encoder.`) of the text encoder."""
+        root, path = self.locate(name)
+        return root.get_parameter(path)
+
+    def moment(self, site: Site | None) -> Moment:
+        """What an edit at `site` may know right now."""
+        return Moment(self._step, site, self._roles)
+
+    @contextmanager
+    def at(self, step: int, roles: Mapping[str, slice]) -> Iterator[None]:
+        """Says which step is computed and which rows play which role, for the edits that ask."""
+        before = self._step, self._roles
+        self._step, self._roles = step, roles
+        try:
+            yield
+        finally:
+            self._step, self._roles = before
+
+    def freeze(self) -> None:
+        """Puts every part in evaluation mode without gradients."""
+        for module in self.modules().values():
+            module.eval().requires_grad_(False)
+
+
+def load_settings(name: str, root: Path | str = "params") -> tuple[type[Backbone], Settings]:
+    """The class and settings of params/backbones/<name>.yaml."""
+    content = load_params("backbones", name, root)
+    where = f"{root}/backbones/{name}.yaml"
+    if "class" not in content:
+        raise ValueError(f"{where}: the key 'class' is missing")
+    fields = {key: value for key, value in content.items() if key != "class"}
+    return resolve_class(content["class"], where), construct(Settings, fields, where)
+
+
+def load_backbone(name: str, root: Path | str = "params", device: str | None = None) -> Backbone:
+    """The backbone of params/backbones/<name>.yaml with its weights; on the GPU if there is one, and says so."""
+    cls, settings = load_settings(name, root)
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cpu":
+        log.info("%s runs on the CPU", name)
+    return cls.load(name, settings, device)

@@ -1,0 +1,164 @@
+"""Denoisers that share one sampler: what differs between families is behind four small methods."""
+
+from __future__ import annotations
+
+import copy
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from stages.backbones.base import Backbone, Condition, Settings, State
+
+
+class Diffusion(Backbone):
+    """A backbone driven by a diffusers scheduler; latents are (B, C, h, w) or (B, f, C, h, w)."""
+
+    ROLES = ("uncond", "cond")  # order of the rows of a guided batch
+
+    def __init__(self, name: str, settings: Settings) -> None:
+        super().__init__(name, settings)
+        self.pools: dict[str, Tensor] = {}  # prompt -> (trajectories, steps + 1, ...)
+
+    # what a family provides
+
+    @abstractmethod
+    def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+        """One call of the network: (B, ...) at times (B,), given a condition's tensors, to its prediction."""
+
+    @abstractmethod
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latents to images in [0, 1]."""
+
+    @abstractmethod
+    def embed(self, images: Tensor) -> Tensor:
+        """Images in [0, 1] to latents."""
+
+    @abstractmethod
+    def latent_shape(self) -> tuple[int, ...]:
+        """The shape of one latent, without the batch."""
+
+    @abstractmethod
+    def timesteps(self, scheduler: object, steps: int) -> Tensor:
+        """Sets the scheduler to `steps` steps and returns its timesteps."""
+
+    # the sampler
+
+    def noise(self, seeds: Sequence[int], shape: tuple[int, ...] | None = None) -> Tensor:
+        """Standard normal latents, one CPU generator per image, so that no image depends on its batch."""
+        shape = shape or self.latent_shape()
+        rows = [torch.randn((1, *shape), generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
+        return torch.cat(rows).to(self.device, next(self.net.parameters()).dtype)
+
+    def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
+        """The prediction for every row of the state; `role` is what activation edits see."""
+        with self.at(state.step, {role: slice(0, len(state))}):
+            return self.denoise(state.input, state.time, condition.tensors)
+
+    def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Mean squared error."""
+        return torch.nn.functional.mse_loss(prediction.float(), target.float())
+
+    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
+        """All roles in one call of the network, through the guidance edits, combined as uncond + g (cond - uncond)."""
+        size, order = len(state), list(conditions)
+        roles = {role: slice(i * size, (i + 1) * size) for i, role in enumerate(order)}
+        with self.at(state.step, roles):
+            latent, time = (torch.cat([value] * len(order)) for value in (state.input, state.time))
+            prediction = self.denoise(latent, time, Condition.join(list(conditions.values())).tensors)
+            parts = {role: prediction[rows] for role, rows in roles.items()}
+            for fn, _ in self.guidance_edits:
+                parts = fn(parts, self.moment(None))
+        if "uncond" not in parts:
+            return parts["cond"]
+        return parts["uncond"] + guidance * (parts["cond"] - parts["uncond"])
+
+    def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
+        """The conditions of one guided call in this family's order of rows, extra roles of the edits last."""
+        if guidance <= 1:
+            return {"cond": condition}
+        size = len(condition)
+        found = {"cond": condition, "uncond": self.unconditional(size)}
+        extras = {role: prompt for _, extra in self.guidance_edits for role, prompt in extra.items()}
+        return {role: found[role] for role in self.ROLES} | {
+            role: self.encode([prompt]).repeat(size) for role, prompt in extras.items()
+        }
+
+    def unconditional(self, size: int) -> Condition:
+        """The condition that guidance moves away from."""
+        return self.encode([""]).repeat(size)
+
+    def walk(
+        self,
+        condition: Condition,
+        latent: Tensor,
+        *,
+        steps: int,
+        guidance: float,
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> Iterator[State]:
+        """Every state of a denoising run, from noise to the final latent (whose step is `steps`)."""
+        scheduler = copy.deepcopy(self.scheduler)
+        times = self.timesteps(scheduler, steps)
+        conditions = self.roles(condition, guidance)
+        latent = latent * getattr(scheduler, "init_noise_sigma", 1.0)
+        for step, time in enumerate(times):
+            state = State(latent, time.to(self.device).expand(len(latent)), step, input_scale(scheduler, time))
+            yield state
+            prediction = self.guided(state, conditions, guidance)
+            latent = self.advance(scheduler, prediction, time, latent, generators)
+        yield State(latent, torch.zeros(len(latent), device=self.device), steps)
+
+    def advance(
+        self, scheduler: object, prediction: Tensor, time: Tensor, latent: Tensor, generators: object = None
+    ) -> Tensor:
+        """One step of the scheduler: the latent after it."""
+        return scheduler.step(prediction, time, latent, return_dict=False)[0]
+
+    @torch.no_grad()
+    def _sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
+        for state in self.walk(condition, self.noise(seeds), steps=steps, guidance=guidance):
+            pass
+        return self.decode(state.latent)
+
+    # trajectories to train on
+
+    @torch.no_grad()
+    def gather(self, prompts: Sequence[str], seed: int) -> None:
+        """Samples settings.pool trajectories per prompt with the network as it is now; kept ones are not remade."""
+        steps, guidance = self.settings.steps, self.settings.guidance
+        for prompt in dict.fromkeys(prompts):
+            if prompt in self.pools:
+                continue
+            seeds = [seed * 1_000_003 + i for i in range(self.settings.pool)]
+            chunks = [seeds[i : i + self.settings.batch] for i in range(0, len(seeds), self.settings.batch)]
+            condition = self.encode([prompt])
+            runs = []
+            for chunk in chunks:
+                walk = self.walk(condition.repeat(len(chunk)), self.noise(chunk), steps=steps, guidance=guidance)
+                runs.append(torch.stack([state.latent for state in walk], dim=1))
+            self.pools[prompt] = torch.cat(runs)
+
+    def draw(self, condition: Condition, generator: torch.Generator) -> State:
+        """One random state per row, all at the same step; KeyError when a prompt's trajectories are not gathered."""
+        steps = self.settings.steps
+        step = int(torch.randint(steps, (), generator=generator))
+        rows = []
+        for prompt in condition.prompts:
+            if prompt not in self.pools:
+                raise KeyError(f"no trajectories of {prompt!r}: gather them before anything is attached")
+            pool = self.pools[prompt]
+            rows.append(pool[int(torch.randint(len(pool), (), generator=generator))])
+        latents = torch.stack(rows).to(self.device)
+        scheduler = copy.deepcopy(self.scheduler)
+        time = self.timesteps(scheduler, steps)[step]
+        times = time.to(self.device).expand(len(latents))
+        return State(latents[:, step], times, step, input_scale(scheduler, time), latents[:, -1])
+
+
+def input_scale(scheduler: object, time: Tensor) -> float:
+    """What the scheduler multiplies the network's input by at `time` (1 for most, 1/sqrt(sigma^2+1) for Euler)."""
+    if not hasattr(scheduler, "scale_model_input"):
+        return 1.0
+    return float(scheduler.scale_model_input(torch.ones((), dtype=torch.float64), time))

@@ -1,0 +1,116 @@
+"""The five context managers through which everything in this project touches a model.
+
+Each registers through an ExitStack, so a failure half way still detaches; when one closes, the backbone is bit for bit
+what it was. They nest, and the order of nesting is the order of application.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any
+
+from torch import Tensor, nn
+
+from stages.sites import Edit, Moment, Site, Tap
+
+if TYPE_CHECKING:
+    from stages.backbones.base import Backbone, Condition, Sampler
+
+Predictions = Mapping[str, Tensor]  # role -> prediction; guidance is linear in them
+GuidanceEdit = Callable[[Predictions, Moment], Predictions]
+
+
+@contextmanager
+def edit_condition(backbone: Backbone, fn: Callable[[Condition], Condition]) -> Iterator[None]:
+    """Passes every encoded condition through `fn` (textual inversion, text steering)."""
+    with _appended(backbone.condition_edits, fn):
+        yield
+
+
+@contextmanager
+def swap_parameters(backbone: Backbone, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Puts `values` in place of the named parameters (ESD, concept ablation, EAP); KeyError for an unknown name.
+
+    The tensors themselves are put in, so gradients reach them; the originals come back as the same objects.
+    """
+    with ExitStack() as stack:
+        for name, value in values.items():
+            owner, leaf = _owner(backbone, name)
+            original = owner._parameters[leaf]
+            if original.shape != value.shape:
+                raise ValueError(f"parameter {name} has shape {tuple(original.shape)}, got {tuple(value.shape)}")
+            stack.callback(owner._parameters.__setitem__, leaf, original)
+            owner._parameters[leaf] = value
+        if any(name.startswith(backbone.TEXT) for name in values):
+            stack.enter_context(_appended(backbone.text_swaps, values))
+        yield
+
+
+@contextmanager
+def edit_activations(backbone: Backbone, edits: Mapping[Site, Edit]) -> Iterator[None]:
+    """Passes the activation at each site through its edit (steering, masks, adapters); KeyError for an absent site."""
+    with ExitStack() as stack:
+        for site, edit in edits.items():
+            tap = backbone.tap(site)
+            module = backbone.net.get_submodule(tap.module)
+            stack.callback(_hook(module, tap, site, edit, backbone).remove)
+        yield
+
+
+@contextmanager
+def edit_guidance(backbone: Backbone, fn: GuidanceEdit, extra: Mapping[str, str] | None = None) -> Iterator[None]:
+    """Passes the predictions of all roles through `fn` before they are combined (SLD, negative prompts).
+
+    `extra` maps further roles to the prompts whose predictions `fn` wants beside `uncond` and `cond`.
+    """
+    with _appended(backbone.guidance_edits, (fn, dict(extra or {}))):
+        yield
+
+
+@contextmanager
+def edit_samples(backbone: Backbone, fn: Callable[[Sampler], Sampler]) -> Iterator[None]:
+    """Wraps the sampler itself (FlowEdit)."""
+    with _appended(backbone.sample_edits, fn):
+        yield
+
+
+def _hook(module: nn.Module, tap: Tap, site: Site, edit: Edit, backbone: Backbone) -> Any:
+    def apply(value: Any) -> Any:
+        tensor = value if tap.item is None else value[tap.item]
+        start, stop = tap.tokens
+        if (start, stop) == (0, None):
+            edited = edit(tensor, backbone.moment(site))
+        else:
+            part = edit(tensor[:, start:stop], backbone.moment(site))
+            edited = tensor.clone()
+            edited[:, start:stop] = part
+        if tap.item is None:
+            return edited
+        return (*value[: tap.item], edited, *value[tap.item + 1 :])
+
+    if tap.when == "output":
+        return module.register_forward_hook(lambda _module, _args, output: apply(output))
+    if tap.item is not None:
+        return module.register_forward_pre_hook(lambda _module, args: apply(args))
+    return module.register_forward_pre_hook(lambda _module, args: (apply(args[0]), *args[1:]))
+
+
+def _owner(backbone: Backbone, name: str) -> tuple[nn.Module, str]:
+    root, path = backbone.locate(name)
+    module, _, leaf = path.rpartition(".")
+    try:
+        owner = root.get_submodule(module)
+        owner._parameters[leaf]
+    except (AttributeError, KeyError):
+        raise KeyError(f"{backbone.name} has no parameter {name!r}") from None
+    return owner, leaf
+
+
+@contextmanager
+def _appended(items: list[Any], item: Any) -> Iterator[None]:
+    items.append(item)
+    try:
+        yield
+    finally:
+        items.pop(next(i for i in reversed(range(len(items))) if items[i] is item))

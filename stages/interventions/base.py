@@ -1,0 +1,139 @@
+"""Intervention: the interface, its files (safetensors and JSON, never pickle), the identity and the composition."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from stages.files import replacing, write_json
+
+if TYPE_CHECKING:
+    from stages.backbones.base import Backbone
+
+PACKAGE = "stages.interventions."
+
+
+class Intervention(nn.Module, ABC):
+    """A change to a backbone: tensors and a spec. Closing `attach` leaves the backbone bit for bit as it was."""
+
+    @abstractmethod
+    def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
+        """Applies the change while the context is open."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything that is saved as numbers."""
+        return {}
+
+    def spec(self) -> dict[str, Any]:
+        """Everything else that is saved, primitives only."""
+        return {}
+
+    @classmethod
+    @abstractmethod
+    def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Intervention:
+        """The intervention that `tensors()` and `spec()` came from."""
+
+
+class Identity(Intervention):
+    """Changes nothing, so that the unedited backbone is an ordinary row."""
+
+    def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
+        """Does nothing."""
+        return nullcontext()
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Identity:
+        """The identity."""
+        return cls()
+
+
+class Stack(Intervention):
+    """Several interventions attached together, the first one first."""
+
+    def __init__(self, *parts: Intervention) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    @contextmanager
+    def attach(self, backbone: Backbone) -> Iterator[None]:
+        """Attaches every part in order."""
+        with ExitStack() as stack:
+            for part in self.parts:
+                stack.enter_context(part.attach(backbone))
+            yield
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The parts' tensors under `<index>/`."""
+        return {f"{i}/{name}": value for i, part in enumerate(self.parts) for name, value in part.tensors().items()}
+
+    def spec(self) -> dict[str, Any]:
+        """The parts' classes and specs."""
+        return {"parts": [{"class": class_path(part), "spec": part.spec()} for part in self.parts]}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Stack:
+        """Restores each part from its own share."""
+        parts = []
+        for i, part in enumerate(spec["parts"]):
+            own = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{i}/")}
+            parts.append(find_class(part["class"]).restore(own, part["spec"]))
+        return cls(*parts)
+
+
+def save(intervention: Intervention, folder: Path) -> None:
+    """Writes intervention.safetensors and intervention.json; the same intervention gives the same bytes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: value.detach().cpu().contiguous().clone() for name, value in intervention.tensors().items()}
+    with replacing(folder / "intervention.safetensors") as temporary:
+        save_file(tensors, temporary, metadata={"format": "pt"})
+    write_json(folder / "intervention.json", {"class": class_path(intervention), "spec": intervention.spec()})
+
+
+def load(folder: Path) -> Intervention:
+    """Reads what `save` wrote; FileNotFoundError or ValueError names the file that is missing or damaged."""
+    header, weights = folder / "intervention.json", folder / "intervention.safetensors"
+    for path in (header, weights):
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing; train the method first")
+    try:
+        content = json.loads(header.read_text())
+        cls, spec = find_class(content["class"]), content["spec"]
+    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+        raise ValueError(f"{header}: not an intervention's header: {error}") from None
+    return cls.restore(read_tensors(weights), spec)
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file; ValueError for a truncated file or a pickle in its place."""
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+    except SafetensorError as error:
+        raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
+
+
+def class_path(intervention: Intervention) -> str:
+    """The class as saved, relative to this package."""
+    cls = type(intervention)
+    return f"{cls.__module__}.{cls.__qualname__}".removeprefix(PACKAGE)
+
+
+def find_class(path: str) -> type[Intervention]:
+    """The intervention class of a saved path, from this package only."""
+    module, _, name = path.rpartition(".")
+    try:
+        cls = getattr(importlib.import_module(PACKAGE + module), name)
+    except (ImportError, AttributeError):
+        cls = None
+    if not (isinstance(cls, type) and issubclass(cls, Intervention)):
+        raise ValueError(f"no intervention class {path!r} in {PACKAGE[:-1]}")
+    return cls

@@ -1,0 +1,62 @@
+"""New values for some of the network's parameters: ESD, concept ablation, EAP, UCE, the oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.edits import swap_parameters
+from stages.interventions.base import Intervention
+
+if TYPE_CHECKING:
+    from stages.backbones.base import Backbone
+
+
+class Weights(Intervention):
+    """Parameters by name, swapped in whole; kept in float32, used in the backbone's own dtype and on its device."""
+
+    def __init__(self, values: Mapping[str, Tensor]) -> None:
+        super().__init__()
+        self.names = list(values)
+        self.values = nn.ParameterList(
+            value if isinstance(value, nn.Parameter) else nn.Parameter(value, requires_grad=False)
+            for value in values.values()
+        )
+
+    @classmethod
+    def copy(cls, backbone: Backbone, names: Iterable[str]) -> Weights:
+        """Trainable copies of the named parameters, equal to the backbone's own."""
+        return cls({name: nn.Parameter(backbone.parameter(name).detach().float().clone()) for name in names})
+
+    def items(self) -> Iterable[tuple[str, Tensor]]:
+        """Names with their values."""
+        return zip(self.names, self.values, strict=True)
+
+    def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
+        """Swaps the parameters in."""
+        return swap_parameters(backbone, {name: value.to(backbone.parameter(name)) for name, value in self.items()})
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The values under their parameter names."""
+        return dict(self.items())
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Weights:
+        """Values that do not train."""
+        return cls(tensors)
+
+    def difference(self, backbone: Backbone) -> float:
+        """The largest change of any value, for records and tests."""
+        return max(float((value - backbone.parameter(name)).abs().max()) for name, value in self.items())
+
+
+@torch.no_grad()
+def fold(weights: Weights, net: nn.Module) -> None:
+    """Writes the values into a network for good, to save it as an ordinary checkpoint."""
+    own = dict(net.named_parameters())
+    for name, value in weights.items():
+        own[name].copy_(value)

@@ -1,0 +1,68 @@
+"""What methods share: the interface, loading by name, and the fitting of copied weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from stages.backbones.base import Backbone, Condition, State
+from stages.concept import Concept
+from stages.interventions.base import Intervention
+from stages.params import build, method_params
+
+
+class Method(Protocol):
+    """A dataclass whose fields are the hyperparameters."""
+
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Intervention:
+        """The intervention that this method makes of the backbone for the concept."""
+
+
+def load_method(name: str, backbone: str, root: Path | str = "params") -> Method:
+    """The method of params/methods/<name>.yaml with its overrides for that backbone."""
+    return build(method_params(name, backbone, root), f"{root}/methods/{name}.yaml")
+
+
+@dataclass
+class Prompts:
+    """Prompts encoded once, drawn at random per row; for training loops."""
+
+    condition: Condition
+
+    @classmethod
+    def of(cls, backbone: Backbone, prompts: Sequence[str]) -> Prompts:
+        """Encodes the prompts with whatever is attached now."""
+        return cls(backbone.encode(prompts))
+
+    def draw(self, n: int, generator: torch.Generator) -> Condition:
+        """n random rows."""
+        return self.condition.rows(self.indices(n, generator))
+
+    def indices(self, n: int, generator: torch.Generator) -> list[int]:
+        """n random positions, for prompts that are paired with others."""
+        return torch.randint(len(self.condition), (n,), generator=generator).tolist()
+
+
+def frozen(backbone: Backbone, state: State, condition: Condition) -> Tensor:
+    """The prediction without gradients; of the unedited network while nothing is attached."""
+    with torch.no_grad():
+        return backbone.predict(state, condition)
+
+
+def preservation(
+    backbone: Backbone, attached: Intervention, prompts: Prompts, batch: int, generator: torch.Generator
+) -> Tensor:
+    """The distance between edited and frozen network on prompts that must not change."""
+    condition = prompts.draw(batch, generator)
+    state = backbone.draw(condition, generator)
+    target = frozen(backbone, state, condition)
+    with attached.attach(backbone):
+        return backbone.distance(backbone.predict(state, condition), target)
+
+
+Term = Callable[[int, torch.Generator], Tensor]

@@ -1,0 +1,27 @@
+"""The oracle: the backbone trained from scratch on a world without the concept, the upper bound of every erasure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stages.backbones.base import Backbone
+from stages.concept import Concept
+from stages.interventions.weights import Weights
+
+
+@dataclass
+class Oracle:
+    """Same architecture, same training, same budget, but the concept was never rendered."""
+
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
+        """All weights of network and text encoder after a training without the concept's label."""
+        from stages.worlds.pretraining import pretrain
+
+        if backbone.settings.world is None:
+            raise ValueError(f"an oracle needs a world to train in, and {backbone.name} is a real checkpoint")
+        (excluded,) = concept.target.values()
+        twin = pretrain(type(backbone), backbone.name, backbone.settings, seed=seed, exclude=excluded)
+        values = {name: p.detach() for name, p in twin.net.named_parameters()}
+        text = twin.modules().get("text_encoder")
+        values |= {f"{backbone.TEXT}{n}": p.detach() for n, p in (text.named_parameters() if text else ())}
+        return Weights(values)

@@ -1,0 +1,157 @@
+"""The one training loop: seeded per step, resumable, recorded."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from stages.files import replacing
+from stages.record import Record
+
+log = logging.getLogger(__name__)
+
+Loss = Callable[[int, torch.Generator], Tensor]
+Schedule = Literal["constant", "cosine", "linear"]
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
+
+
+@dataclass
+class History:
+    """What a training left: the loss of every step, the seconds it took, and averaged values if asked for."""
+
+    losses: list[float] = field(default_factory=list)
+    seconds: float = 0.0
+    average: list[Tensor] | None = None  # exponential moving averages, in the order of the parameters
+
+
+def minimize(
+    loss: Loss,
+    parameters: Iterable[nn.Parameter],
+    *,
+    steps: int,
+    lr: float,
+    seed: int,
+    schedule: Schedule = "constant",
+    warmup: int = 0,
+    weight_decay: float = 0.0,
+    betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    optimizer: Literal["adamw", "adam"] = "adamw",
+    clip: float | None = None,
+    ema: float | None = None,
+    accumulate: int = 1,
+    label: str = "train",
+    checkpoint_every: float = 60.0,
+) -> History:
+    """Minimises `loss(step, generator)`; the generator is made from (seed, step), so a resumed run repeats the rest.
+
+    Parameters must be float32. While a Record with a folder is current, progress is checkpointed there every
+    `checkpoint_every` seconds under `label` and taken up again. Raises FloatingPointError when the loss is not finite.
+    """
+    parameters = list(parameters)
+    for parameter in parameters:
+        if parameter.dtype != torch.float32:
+            raise ValueError(f"trained tensors must be float32, got {parameter.dtype}: AdamW breaks below that")
+    settings = {"lr": lr, "weight_decay": weight_decay, "betas": betas, "eps": eps}
+    adam = OPTIMIZERS[optimizer](parameters, **settings)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate(step, steps, warmup, schedule))
+    history = History(average=[p.detach().clone() for p in parameters] if ema else None)
+    path = Record.checkpoint(label)
+    first = _resume(path, parameters, adam, scheduler, history) if path else 0
+    started, saved = time.perf_counter(), time.perf_counter()
+    before = history.seconds
+    for step in tqdm(range(first, steps), label, initial=first, total=steps, mininterval=2, leave=False):
+        total = 0.0
+        for part in range(accumulate):
+            value = loss(step, generator(seed, step * accumulate + part)) / accumulate
+            value.backward()
+            total += float(value.detach())
+        if not math.isfinite(total):
+            raise FloatingPointError(f"{label}: the loss is {total} at step {step}; lower the learning rate")
+        if clip is not None:
+            nn.utils.clip_grad_norm_(parameters, clip)
+        adam.step()
+        scheduler.step()
+        adam.zero_grad(set_to_none=True)
+        if history.average is not None:
+            _average(history.average, parameters, min(ema, (1 + step) / (10 + step)))
+        history.losses.append(total)
+        history.seconds = before + time.perf_counter() - started
+        if path and time.perf_counter() - saved > checkpoint_every and step + 1 < steps:
+            _save(path, parameters, adam, scheduler, history)
+            saved = time.perf_counter()
+    if path:
+        path.unlink(missing_ok=True)
+    Record.losses(label, history)
+    return history
+
+
+def generator(seed: int, step: int) -> torch.Generator:
+    """The owner of every random draw of one step."""
+    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)
+
+
+def rate(step: int, steps: int, warmup: int, schedule: Schedule) -> float:
+    """The factor on the learning rate at `step`."""
+    if step < warmup:
+        return (step + 1) / warmup
+    if schedule == "constant":
+        return 1.0
+    done = min((step - warmup) / max(steps - warmup, 1), 1.0)
+    return 0.5 * (1 + math.cos(math.pi * done)) if schedule == "cosine" else 1 - done
+
+
+@torch.no_grad()
+def assign(parameters: Iterable[nn.Parameter], values: Iterable[Tensor]) -> None:
+    """Copies values (an average, say) into parameters."""
+    for parameter, value in zip(parameters, values, strict=True):
+        parameter.copy_(value)
+
+
+@torch.no_grad()
+def _average(average: list[Tensor], parameters: list[nn.Parameter], decay: float) -> None:
+    torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
+
+
+def _save(path: Path, parameters: list[nn.Parameter], adam: Any, scheduler: Any, history: History) -> None:
+    content = {
+        "parameters": [p.detach() for p in parameters],
+        "optimizer": adam.state_dict(),
+        "scheduler": scheduler.last_epoch,
+        "losses": history.losses,
+        "seconds": history.seconds,
+        "average": history.average,
+    }
+    with replacing(path) as temporary:
+        torch.save(content, temporary)
+
+
+def _resume(path: Path, parameters: list[nn.Parameter], adam: Any, scheduler: Any, history: History) -> int:
+    if not path.is_file():
+        return 0
+    try:
+        content = torch.load(path, weights_only=True)
+    except Exception as error:
+        log.warning("%s cannot be read (%s): starting afresh", path, error)
+        return 0
+    shapes = [tuple(value.shape) for value in content["parameters"]]
+    if shapes != [tuple(p.shape) for p in parameters]:
+        log.warning("%s is of another model: starting afresh", path)
+        return 0
+    assign(parameters, content["parameters"])
+    adam.load_state_dict(content["optimizer"])
+    scheduler.last_epoch = content["scheduler"]
+    for group, base in zip(adam.param_groups, scheduler.base_lrs, strict=True):
+        group["lr"] = base * scheduler.lr_lambdas[0](scheduler.last_epoch)
+    history.losses, history.seconds, history.average = content["losses"], content["seconds"], content["average"]
+    log.info("resuming %s at step %d", path.stem, len(history.losses))
+    return len(history.losses)

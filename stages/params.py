@@ -1,0 +1,96 @@
+"""YAML under params/ to objects: names checked, keys checked, values checked, every error one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+KINDS = ("studies", "backbones", "methods", "concepts", "attacks", "metrics")
+RESERVED = ("class", "backbones", "seeds")  # keys of a method's file that are not fields of its dataclass
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
+
+
+def names(kind: str, root: Path | str = "params") -> list[str]:
+    """The names of all files of a kind, sorted."""
+    return sorted(path.stem for path in (Path(root) / kind).glob("*.yaml"))
+
+
+def load_params(kind: str, name: str, root: Path | str = "params") -> dict[str, Any]:
+    """The content of params/<kind>/<name>.yaml; ValueError says what was wrong and what there is."""
+    check_name(name, kind.rstrip("s"))
+    path = Path(root) / kind / f"{name}.yaml"
+    if not path.is_file():
+        singular = {"studies": "study"}.get(kind, kind.rstrip("s"))
+        raise ValueError(f"no {singular} {name!r}{suggestion(name, names(kind, root))}")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a mapping of keys, got {type(content).__name__}")
+    return content
+
+
+def check_name(name: str, what: str) -> str:
+    """`name` itself when it is safe as a path component; ValueError otherwise."""
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ValueError(f"{what} name {name!r} must be lower-case letters, digits, '-', '_' and '.'")
+    return name
+
+
+def suggestion(name: str, have: Iterable[str]) -> str:
+    """`; did you mean esd? have: circuit_breaker, esd`."""
+    have = sorted(have)
+    near = difflib.get_close_matches(name, have, n=1)
+    return f"{f'; did you mean {near[0]}?' if near else ';'} have: {', '.join(have) or 'none'}"
+
+
+def method_params(name: str, backbone: str, root: Path | str = "params") -> dict[str, Any]:
+    """A method's fields for one backbone: the file's own, then its overrides for that backbone."""
+    content = load_params("methods", name, root)
+    overrides = content.get("backbones") or {}
+    if not isinstance(overrides, Mapping):
+        raise ValueError(f"params/methods/{name}.yaml: backbones must map a backbone's name to fields")
+    fields = {key: value for key, value in content.items() if key not in RESERVED or key == "class"}
+    return fields | (overrides.get(backbone) or {})
+
+
+def resolve_class(path: str, where: str) -> type:
+    """The class at a dotted import path; ValueError names the file that asks for it."""
+    module, _, name = str(path).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{where}: cannot import class {path!r}: {error}") from None
+
+
+def build(content: Mapping[str, Any], where: str) -> Any:
+    """An object from a mapping: `class` names it by import path, the other keys are its fields."""
+    if "class" not in content:
+        raise ValueError(f"{where}: the key 'class' is missing")
+    fields = {key: value for key, value in content.items() if key != "class"}
+    return construct(resolve_class(content["class"], where), fields, where)
+
+
+def construct(cls: type, fields: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from its fields, types and limits checked; ValueError names the file, the key and the nearest."""
+    from pydantic import TypeAdapter, ValidationError
+
+    known = [field.name for field in dataclasses.fields(cls) if field.init]
+    for key in fields:
+        if key not in known:
+            raise ValueError(f"{where}: unknown key {key!r}{suggestion(str(key), known)}")
+    try:
+        return TypeAdapter(cls).validate_python(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or cls.__name__
+        got = f", got {first['input']!r}" if first["type"] != "missing" else ""
+        raise ValueError(f"{where}: {key}: {first['msg']}{got}") from None

@@ -1,0 +1,60 @@
+"""Samples as files: lossless PNGs for the metrics, a playable animation beside a clip's frames for people."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+
+def to_pixels(picture: Tensor) -> np.ndarray:
+    """(..., 3, H, W) in [0, 1] to (..., H, W, 3) uint8, rounded."""
+    return (picture.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
+
+
+def write_sample(folder: Path, row: dict[str, Any], picture: Tensor) -> dict[str, Any]:
+    """Writes a picture (3, H, W) or a clip (F, 3, H, W) and returns its line of metadata.jsonl."""
+    name = f"{row['index']:04d}"
+    if picture.dim() == 3:
+        Image.fromarray(to_pixels(picture)).save(folder / f"{name}.png")
+        return row | {"file": f"{name}.png"}
+    frames = [Image.fromarray(frame) for frame in to_pixels(picture)]
+    (folder / name).mkdir()
+    for i, frame in enumerate(frames):
+        frame.save(folder / name / f"{i:02d}.png")
+    frames[0].save(
+        folder / f"{name}.webp", save_all=True, append_images=frames[1:], duration=120, loop=0, lossless=True
+    )
+    return row | {"file": name, "animation": f"{name}.webp", "frames": len(frames)}
+
+
+def read_metadata(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metadata.jsonl; FileNotFoundError or ValueError names the file."""
+    path = Path(folder) / "metadata.jsonl"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing; sample the run first")
+    try:
+        return [json.loads(line) for line in path.read_text().splitlines()]
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not JSON lines: {error}") from None
+
+
+def read_pictures(folder: Path) -> Tensor:
+    """All pictures (N, 3, H, W) or clips (N, F, 3, H, W) of a folder in [0, 1], in the order of its metadata."""
+    return torch.stack([_read(Path(folder), line) for line in read_metadata(folder)])
+
+
+def _read(folder: Path, line: dict[str, Any]) -> Tensor:
+    if "frames" in line:
+        return torch.stack([_png(folder / line["file"] / f"{i:02d}.png") for i in range(line["frames"])])
+    return _png(folder / line["file"])
+
+
+def _png(path: Path) -> Tensor:
+    with Image.open(path) as image:
+        return torch.from_numpy(np.asarray(image.convert("RGB")).copy()).movedim(-1, 0).float() / 255

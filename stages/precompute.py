@@ -1,0 +1,37 @@
+"""precompute: the frozen network's trajectories of a concept's training prompts, made once for all methods."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from stages.cli import entry, parser, set_up
+from stages.concept import load_concept
+from stages.files import replacing
+from stages.record import recording
+
+SEED = 0  # of the trajectories; methods draw from them with their own seeds
+
+
+@entry
+def main(argv: Sequence[str] | None = None) -> int:
+    """Samples and saves trajectories (pool, steps + 1, ...) per prompt, under the prompt's text."""
+    args = parser(main.__doc__, "backbone", "concept").parse_args(argv)
+    set_up(args.threads)
+    from stages.backbones import load_backbone
+
+    out, concept = Path(args.out), load_concept(args.concept)
+    params = {"backbone": args.backbone, "concept": args.concept}
+    with recording(out.parent, "precompute", params=params, seed=SEED):
+        backbone = load_backbone(args.backbone)
+        backbone.gather([*concept.prompts, *concept.neutral, *concept.retain, ""], SEED)
+        with replacing(out) as temporary:
+            save_file({name: pool.contiguous() for name, pool in backbone.pools.items()}, temporary)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""prepare: the held-out prompts that a study measures a concept on, checked and numbered."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.cli import entry, parser
+from stages.concept import Concept, load_concept
+from stages.files import write_json
+from stages.params import load_params
+from stages.prompts import read_prompts, select
+
+SETS = ("concept", "retain")
+
+
+@entry
+def main(argv: Sequence[str] | None = None) -> int:
+    """Writes the prompt sets of one concept in one study as JSON."""
+    args = parser(main.__doc__, "study", "concept").parse_args(argv)
+    concept = load_concept(args.concept)
+    counts = load_params("studies", args.study)["prompts"]
+    sets = {name: rows(concept, name, counts[name]) for name in SETS}
+    write_json(Path(args.out), {"concept": concept.name, "target": concept.target, "sets": sets})
+    return 0
+
+
+def rows(concept: Concept, which: str, n: int) -> list[dict[str, Any]]:
+    """n rows of one set, spread evenly over the dataset; where it has fewer, each prompt comes with further seeds."""
+    if n < 1:
+        raise ValueError(f"the number of {which} prompts must be 1 or more, got {n}")
+    table = select(read_prompts(concept.dataset), concept.target, which)
+    if table.empty:
+        raise ValueError(f"{concept.dataset}: no {which} prompts for {concept.target}")
+    records = table.to_dict("records")
+    repeats = math.ceil(n / len(records))
+    many = [row | {"seed": row["seed"] + k} for row in records for k in range(repeats)]
+    return [many[i * len(many) // n] | {"index": i} for i in range(n)]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,69 @@
+"""pretrain: what a world needs before anything is erased from it: judge, autoencoder, backbones."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.cli import entry, set_up
+from stages.files import replacing
+from stages.record import recording
+
+
+@entry
+def main(argv: Sequence[str] | None = None) -> int:
+    """Trains one part of a world and saves it in the ecosystem's own format."""
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("what", choices=("judge", "autoencoder", "backbone"))
+    parser.add_argument("--world", default="shapes")
+    parser.add_argument("--backbone", default="", help="a file of params/backbones/ with a world")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", required=True)
+    parser.add_argument("--threads", type=int, default=1)
+    args = parser.parse_args(argv)
+    set_up(args.threads)
+    make = {"judge": judge, "autoencoder": autoencoder, "backbone": backbone}[args.what]
+    out = Path(args.out)
+    params = {"what": args.what, "world": args.world, "backbone": args.backbone}
+    with recording(out, "pretrain", params=params, seed=args.seed):
+        save = make(args)
+        with replacing(out) as folder:
+            folder.mkdir()
+            save(folder)
+    return 0
+
+
+def judge(args: argparse.Namespace) -> Callable[[Path], Any]:
+    """The classifier of colour and shape."""
+    from stages.worlds.shapes import Shapes
+    from stages.worlds.train_judge import train_judge
+
+    return train_judge(Shapes(), seed=args.seed)[0].save
+
+
+def autoencoder(args: argparse.Namespace) -> Callable[[Path], Any]:
+    """The small autoencoder that the world's latent backbones share."""
+    from stages.worlds.autoencoder import train_autoencoder
+    from stages.worlds.shapes import Shapes
+
+    return train_autoencoder(Shapes(), seed=args.seed)[0].save_pretrained
+
+
+def backbone(args: argparse.Namespace) -> Callable[[Path], Any]:
+    """A generator, trained from scratch."""
+    from stages.backbones.base import load_settings
+    from stages.worlds.pretraining import pretrain
+
+    cls, settings = load_settings(args.backbone)
+    if settings.world is None:
+        raise ValueError(f"{args.backbone} is a checkpoint at {settings.path}, not something to pretrain")
+    settings = dataclasses.replace(settings, gradient_checkpointing=False)
+    return pretrain(cls, args.backbone, settings, seed=args.seed).save
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""One address for every architecture: a Site names a tensor, a Tap says where a network keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from torch import Tensor
+
+Kind = Literal["norm", "attn", "norm_cross", "cross_attn", "norm_ff", "ff", "block"]
+Part = Literal["out", "heads", "hidden"]
+Stream = Literal["image", "text"]
+
+
+@dataclass(frozen=True, order=True)
+class Site:
+    """The address of one activation: block in order of execution, kind of layer, part of it, and stream.
+
+    `heads` is the input of an attention's output projection, `hidden` the feed-forward's activation.
+    """
+
+    block: int
+    kind: Kind
+    part: Part = "out"
+    stream: Stream = "image"
+
+    def __str__(self) -> str:
+        suffix = "" if self.stream == "image" else f"@{self.stream}"
+        return f"{self.block}.{self.kind}.{self.part}{suffix}"
+
+    @classmethod
+    def parse(cls, text: str) -> Site:
+        """Reads `7.cross_attn.out` or `3.ff.hidden@text`; ValueError says what was allowed."""
+        address, _, stream = text.partition("@")
+        block, _, rest = address.partition(".")
+        kind, _, part = rest.partition(".")
+        site = (kind, part or "out", stream or "image")
+        for value, allowed in zip(site, (get_args(Kind), get_args(Part), get_args(Stream)), strict=True):
+            if value not in allowed:
+                raise ValueError(f"site {text!r}: {value!r} must be one of {', '.join(allowed)}")
+        if not block.isdigit():
+            raise ValueError(f"site {text!r}: the block must be a number, got {block!r}")
+        return cls(int(block), *site)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """Where a site's tensor is in one network."""
+
+    module: str  # dotted path, for get_submodule
+    when: Literal["input", "output"] = "output"
+    item: int | None = None  # position in a tuple
+    tokens: tuple[int, int | None] = (0, None)  # this stream's tokens where text and image share one sequence
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What an edit may know: the sampler's step (Infinity's scale), the site, and which rows play which role."""
+
+    step: int
+    site: Site | None
+    roles: Mapping[str, slice]
+
+    def rows(self, role: str) -> slice:
+        """The rows of `role`, an empty slice when the batch has none."""
+        return self.roles.get(role, slice(0, 0))
+
+
+Edit = Callable[[Tensor, Moment], Tensor]
+
+
+def select(sites: Iterable[Site], *kinds: Kind, part: Part = "out", stream: Stream | None = None) -> list[Site]:
+    """The sites of the first of `kinds` that exists, in order of execution; KeyError when none does."""
+    sites = list(sites)
+    for kind in kinds:
+        found = [s for s in sites if s.kind == kind and s.part == part and stream in (None, s.stream)]
+        if found:
+            return found
+    raise KeyError(f"no such site: {'/'.join(kinds)}.{part}; there is {summary(sites)}")
+
+
+def lookup(sites: Mapping[Site, Tap], site: Site, owner: str) -> Tap:
+    """The tap of `site`; KeyError names what the network has of that layer instead."""
+    if site in sites:
+        return sites[site]
+    near = [s for s in sites if s.kind == site.kind] or list(sites)
+    raise KeyError(f"no such site: {site}; {owner} has {summary(near)}")
+
+
+def summary(sites: Iterable[Site]) -> str:
+    """`ff.hidden in blocks 2-3, ff.out in blocks 0-3`, for messages."""
+    blocks: dict[str, list[int]] = {}
+    for site in sites:
+        blocks.setdefault(str(site).partition(".")[2], []).append(site.block)
+    spans = {name: f"{min(b)}-{max(b)}" if len(b) > 1 else f"{b[0]}" for name, b in blocks.items()}
+    return ", ".join(f"{name} in blocks {span}" for name, span in sorted(spans.items()))

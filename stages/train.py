@@ -1,0 +1,43 @@
+"""train: one method on one backbone for one concept with one seed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.cli import entry, parser, set_up
+from stages.concept import load_concept
+from stages.params import check_name, method_params
+from stages.record import recording
+
+
+@entry
+def main(argv: Sequence[str] | None = None) -> int:
+    """Fits the method and saves its intervention."""
+    args = parser(main.__doc__, "backbone", "concept", "method", "seed")
+    args.add_argument("--latents", default=None, help="the trajectories that stages.precompute wrote")
+    args = args.parse_args(argv)
+    check_name(args.method, "method")
+    concept, params = load_concept(args.concept), method_params(args.method, args.backbone)
+    set_up(args.threads)
+    from stages.backbones import load_backbone
+    from stages.interventions import save
+    from stages.interventions.base import read_tensors
+    from stages.methods import load_method
+
+    method = load_method(args.method, args.backbone)
+    out = Path(args.out)
+    inputs = [Path(args.latents)] if args.latents else []
+    with recording(out, "train", params=params, seed=args.seed, inputs=inputs) as record:
+        backbone = load_backbone(args.backbone)
+        if args.latents:
+            backbone.pools |= read_tensors(Path(args.latents))
+        intervention = method.fit(backbone, concept, seed=args.seed)
+        record.notes["parameters"] = sum(value.numel() for value in intervention.tensors().values())
+        save(intervention, out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""Training a small denoiser on a world from random weights: the pretrain rule, and the oracle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from diffusers import AutoencoderTiny
+from torch import Tensor
+
+from stages.backbones.base import Settings
+from stages.backbones.diffusion import Diffusion
+from stages.fields import Count, Fraction, NonNegative, Rate
+from stages.optimize import History, assign, minimize
+from stages.params import construct
+from stages.worlds.shapes import Batch, Shapes
+from stages.worlds.words import make_tokenizer
+
+AUTOENCODER = "artifacts/worlds/{world}/autoencoder"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a world's backbone is trained: the `pretrain` of its file."""
+
+    steps: Count
+    batch: Count = 32
+    lr: Rate = 2e-3
+    warmup: Count = 50
+    weight_decay: NonNegative = 0.0
+    images: Count = 16384
+    ema: Fraction = 0.995
+    clip: Rate = 1.0
+    seed: int = 0
+
+
+def pretrain(
+    cls: type[Diffusion], name: str, settings: Settings, *, seed: int = 0, exclude: str | None = None
+) -> Diffusion:
+    """A backbone of class `cls` trained from scratch on its world; `exclude` is never rendered nor named."""
+    recipe = construct(Recipe, settings.pretrain, f"{name}: pretrain")
+    world = Shapes()
+    vae = AutoencoderTiny.from_pretrained(AUTOENCODER.format(world=settings.world)).eval().requires_grad_(False)
+    backbone = cls.create(name, settings, make_tokenizer(), vae, recipe.seed + seed)
+    train(backbone, world.sample(recipe.images, recipe.seed + seed, exclude), recipe, seed)
+    backbone.freeze()
+    return backbone
+
+
+def train(backbone: Diffusion, data: Batch, recipe: Recipe, seed: int) -> History:
+    """Fits network and text encoder jointly to the captioned pictures; leaves the averaged weights in place."""
+    latents = embed_all(backbone, data.images)
+    parts = [backbone.net, backbone.modules()["text_encoder"]]
+    parameters = [p for part in parts for p in part.train().requires_grad_(True).parameters()]
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        rows = torch.randint(len(latents), (recipe.batch,), generator=generator)
+        clean = latents[rows]
+        noise = torch.randn(clean.shape, generator=generator)
+        time = backbone.random_times(recipe.batch, generator)
+        tensors = backbone._encode([data.captions[i] for i in rows.tolist()])
+        prediction = backbone.denoise(backbone.noised(clean, noise, time), time, tensors)
+        return backbone.distance(prediction, backbone.target(clean, noise, time))
+
+    history = minimize(
+        loss,
+        parameters,
+        steps=recipe.steps,
+        lr=recipe.lr,
+        seed=recipe.seed + seed,
+        schedule="cosine",
+        warmup=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        clip=recipe.clip,
+        ema=recipe.ema,
+        label="pretrain",
+    )
+    assign(parameters, history.average)
+    return history
+
+
+@torch.no_grad()
+def embed_all(backbone: Diffusion, images: Tensor, batch: int = 256) -> Tensor:
+    """Latents of all pictures."""
+    return torch.cat([backbone.embed(images[i : i + batch]) for i in range(0, len(images), batch)])
