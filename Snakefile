@@ -1,0 +1,46 @@
+"""Palimpsest: erase, steer, invert or break a concept in a generator, and measure what happened.
+
+snakemake --cores 2                         the study named in params/pipeline.yaml
+snakemake --cores 2 --config study=smoke    another study of params/studies
+snakemake -n                                what would run
+"""
+
+from snakemake.utils import min_version
+
+min_version("9.9")
+
+
+configfile: "params/pipeline.yaml"
+
+
+include: "workflow/rules/common.smk"
+include: "workflow/rules/data.smk"
+include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/precompute.smk"
+include: "workflow/rules/baseline.smk"
+include: "workflow/rules/train.smk"
+include: "workflow/rules/sample.smk"
+include: "workflow/rules/evaluate.smk"
+include: "workflow/rules/report.smk"
+
+
+rule all:
+    default_target: True
+    input:
+        rules.report.output,
+
+
+rule prompts:
+    input:
+        expand(rules.prepare.output, concept=[concept for (concept,) in STUDY.unique("concept")]),
+
+
+rule backbones:
+    input:
+        [made_backbone(run) or [] for run in STUDY.runs],
+        [made_judge(run) or [] for run in STUDY.runs],
+
+
+rule runs:
+    input:
+        rules.report.input,

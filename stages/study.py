@@ -1,0 +1,169 @@
+"""What a study asks for, checked before anything runs: its runs, and the resolved parameters of every stage.
+
+Read by the Snakefile at parse time, so nothing here imports torch: classes are read as source, not imported.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import hashlib
+import json
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pydantic
+import yaml
+
+from stages import fields
+from stages.params import check_name, load_params, method_params, suggestion
+
+SCHEMAS = Path(__file__).parents[1] / "workflow" / "schemas"
+SETTINGS, CONCEPT = "stages.backbones.base.Settings", "stages.concept.Concept"
+RESERVED = ("backbones", "bench", "prompts", "figures", "report", "tables", "worlds")  # other folders of artifacts/
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One fitted method: the unit of training, sampling and measuring."""
+
+    backbone: str
+    concept: str
+    method: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked study: its runs in the order of its file, how many prompts it samples and what it measures."""
+
+    name: str
+    runs: tuple[Run, ...]
+    prompts: Mapping[str, int]
+    metrics: tuple[str, ...]
+
+    def unique(self, *parts: str) -> list[tuple[Any, ...]]:
+        """The distinct combinations of the named parts of a run: `unique("backbone", "concept")`."""
+        return list(dict.fromkeys(tuple(getattr(run, part) for part in parts) for run in self.runs))
+
+
+def load_study(name: str, root: Path | str = "params") -> Study:
+    """The study of params/studies/<name>.yaml and everything it names; ValueError says what is wrong and where."""
+    content = checked("studies", name, root)
+    grid = [(cell["backbones"], cell["concepts"], cell["methods"], content["seeds"]) for cell in content["cells"]]
+    runs = dict.fromkeys(Run(*values) for lists in grid for values in product(*lists))
+    study = Study(name, tuple(runs), content["prompts"], tuple(content["metrics"]))
+    for (backbone,) in study.unique("backbone"):
+        if check_name(backbone, "backbone") in RESERVED:
+            raise ValueError(f"params/backbones/{backbone}.yaml: the name is taken by a folder of artifacts/")
+        check_fields(checked("backbones", backbone, root), SETTINGS, f"params/backbones/{backbone}.yaml")
+    for (concept,) in study.unique("concept"):
+        check_fields(checked("concepts", concept, root), CONCEPT, f"params/concepts/{concept}.yaml")
+    for backbone, method in study.unique("backbone", "method"):
+        path = checked("methods", method, root)["class"]
+        check_fields(method_params(method, backbone, root), path, f"params/methods/{method}.yaml")
+    for metric in study.metrics:
+        content = checked("metrics", metric, root)
+        check_fields(content, content["class"], f"params/metrics/{metric}.yaml")
+    return study
+
+
+def checked(kind: str, name: str, root: Path | str = "params") -> dict[str, Any]:
+    """The content of params/<kind>/<name>.yaml, valid by its schema; ValueError names the file and the key."""
+    content = load_params(kind, name, root)
+    check_schema(content, kind, f"params/{kind}/{name}.yaml")
+    return content
+
+
+def check_schema(content: Mapping[str, Any], kind: str, where: str) -> None:
+    """Raises a ValueError of one line when the content does not fit workflow/schemas/<kind>.schema.yaml."""
+    error = jsonschema.exceptions.best_match(_validator(kind).iter_errors(content))
+    if error is None:
+        return
+    place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
+    if error.validator == "additionalProperties":
+        known = list(error.schema["properties"])
+        key = next(key for key in error.instance if key not in known)
+        raise ValueError(f"{where}: unknown key {key!r}{f' in {place}' if place else ''}{suggestion(str(key), known)}")
+    raise ValueError(f"{where}: {f'{place}: ' if place else ''}{error.message}")
+
+
+def check_fields(content: Mapping[str, Any], path: str, where: str) -> None:
+    """Raises a ValueError when a key is no field of the class at `path`, or its value does not fit the field's type."""
+    known = class_fields(path, where)
+    for key, value in content.items():
+        if key == "class":
+            continue
+        if key not in known:
+            raise ValueError(f"{where}: unknown key {key!r}{suggestion(key, known)}")
+        try:
+            pydantic.TypeAdapter(_annotation(known[key])).validate_python(value)
+        except pydantic.ValidationError as error:
+            raise ValueError(f"{where}: {key}: {error.errors()[0]['msg']}, got {value!r}") from None
+
+
+def class_fields(path: str, where: str) -> dict[str, str]:
+    """The annotated fields of a class at a dotted path, with those of its bases: name to annotation, as written."""
+    tree, name = _module(path, where), path.rpartition(".")[2]
+    classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    if name not in classes:
+        raise ValueError(f"{where}: no class {name!r} in {_source(path)}{suggestion(name, classes)}")
+    imported = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages.")
+        for alias in node.names
+    }
+    found: dict[str, str] = {}
+    for base in reversed(classes[name].bases):
+        base_name = ast.unparse(base)
+        if base_name in classes or base_name in imported:
+            found |= class_fields(imported.get(base_name, f"{path.rpartition('.')[0]}.{base_name}"), where)
+    pairs = [(node.target, node.annotation) for node in classes[name].body if isinstance(node, ast.AnnAssign)]
+    own = {ast.unparse(target): ast.unparse(annotation) for target, annotation in pairs}
+    return found | {key: annotation for key, annotation in own.items() if not annotation.startswith("ClassVar")}
+
+
+def code(path: str) -> str:
+    """A digest of the module that holds a class or function, blind to comments, docstrings and layout."""
+    tree = _module(path, path)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef)) and ast.get_docstring(node) is not None:
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:16]
+
+
+def frozen(content: Mapping[str, Any], *, without: tuple[str, ...] = ()) -> str:
+    """A mapping as canonical JSON: equal for equal parameters, whatever their order and the comments in the file."""
+    return json.dumps({key: value for key, value in content.items() if key not in without}, sort_keys=True)
+
+
+def _annotation(source: str) -> Any:
+    """The type an annotation stands for, or Any when it names something that is not a plain or constrained type."""
+    try:
+        return eval(source, {"__builtins__": vars(builtins)} | vars(typing) | vars(fields))  # noqa: S307 our own source
+    except NameError:
+        return Any
+
+
+def _source(path: str) -> Path:
+    return Path(*path.split(".")[:-1]).with_suffix(".py")
+
+
+def _module(path: str, where: str) -> ast.Module:
+    source = Path(__file__).parents[1] / _source(path)
+    if not path.startswith("stages.") or not source.is_file():
+        raise ValueError(f"{where}: class: no module {_source(path)} for {path!r}")
+    return ast.parse(source.read_text(encoding="utf-8"))
+
+
+@cache
+def _validator(kind: str) -> jsonschema.Draft202012Validator:
+    text = (SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8")
+    return jsonschema.Draft202012Validator(yaml.safe_load(text))

@@ -1,0 +1,133 @@
+"""The study, checked before anything runs, and what the rules share."""
+
+import fcntl
+import shlex
+import shutil
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+from snakemake.resources import Resource
+
+sys.path.insert(0, workflow.basedir)
+
+# Jobs use this Python, and a progress bar that is not watched in a terminal needs no more than a line in 10 seconds.
+shell.prefix(
+    f"set -euo pipefail; export PATH={shlex.quote(str(Path(sys.executable).parent))}:$PATH; "
+    + ("" if sys.stderr.isatty() else "export TQDM_MININTERVAL=10; ")
+)
+
+from stages import study as studies
+from stages.params import load_params, method_params, names
+
+
+def refuse(error):
+    """End with the one line that says what is wrong with the parameters."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+try:
+    studies.check_schema(config, "pipeline", "params/pipeline.yaml")
+    STUDY = studies.load_study(config["study"])
+except ValueError as error:
+    refuse(error)
+
+
+RUN = "artifacts/{backbone}/{concept}/{method}/{seed}"
+SAMPLES = f"{RUN}/samples/{STUDY.name}"
+METRICS = f"{RUN}/metrics/{STUDY.name}"
+SAMPLE_FILES = ("concept/metadata.jsonl", "retain/metadata.jsonl", "record-sample.json")
+BASELINE = "none"  # edits nothing: every method is compared with its samples
+ORACLE = "oracle"  # learns from the world itself, not from the backbone's trajectories
+WORLD = "stages.worlds.shapes.Shapes"
+
+
+wildcard_constraints:
+    backbone="|".join(names("backbones")),
+    concept="|".join(names("concepts")),
+    method="|".join(name for name in names("methods") if name != BASELINE),
+    world="[a-z0-9_-]+",
+    seed="[0-9]+",
+
+
+def world_of(wildcards):
+    """The world a backbone is trained on here, or None for a finished checkpoint."""
+    return load_params("backbones", wildcards.backbone).get("world")
+
+
+def made_backbone(wildcards):
+    """The record of a backbone trained here; its other files may be equal after a training that was not."""
+    return f"artifacts/backbones/{wildcards.backbone}/record-pretrain.json" if world_of(wildcards) else []
+
+
+def made_autoencoder(wildcards):
+    return f"artifacts/worlds/{world_of(wildcards)}/autoencoder/record-pretrain.json"
+
+
+def made_judge(wildcards):
+    return f"artifacts/worlds/{world_of(wildcards)}/judge/judge.safetensors" if world_of(wildcards) else []
+
+
+def lessons(wildcards):
+    """What a method learns from."""
+    if wildcards.method == ORACLE:
+        return made_autoencoder(wildcards)
+    return f"artifacts/{wildcards.backbone}/{wildcards.concept}/latents.safetensors"
+
+
+def baseline_samples(wildcards):
+    run = RUN.format(**dict(wildcards.items()) | {"method": BASELINE})
+    return [f"{run}/samples/{STUDY.name}/{file}" for file in SAMPLE_FILES]
+
+
+def backbone_params(wildcards):
+    """What a backbone's users read of its file."""
+    return studies.frozen(load_params("backbones", wildcards.backbone), without=("build", "pretrain"))
+
+
+def pretrain_params(wildcards):
+    """What a backbone's training reads of its file: everything but how it is sampled."""
+    return studies.frozen(load_params("backbones", wildcards.backbone), without=("steps", "guidance", "batch", "pool"))
+
+
+def concept_params(wildcards):
+    return studies.frozen(load_params("concepts", wildcards.concept))
+
+
+def train_params(wildcards):
+    """A method's fields on this backbone and a digest of its code."""
+    content = method_params(wildcards.method, wildcards.backbone)
+    return studies.frozen(content | {"code": studies.code(content["class"])})
+
+
+def metric_params(wildcards):
+    """The settings of the study's metrics and digests of their code."""
+    contents = {name: load_params("metrics", name) for name in STUDY.metrics}
+    return [studies.frozen(content | {"code": studies.code(content["class"])}) for content in contents.values()]
+
+
+def sign_of_life():
+    """An open file whose lock the kernel drops with this process, so that `make` can tell a killed run from a live one."""
+    Path(".snakemake").mkdir(exist_ok=True)
+    handle = open(".snakemake/alive", "w")
+    with suppress(BlockingIOError):
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    return handle
+
+
+ALIVE = sign_of_life() if workflow.is_main_process else None
+
+# Without a cap Snakemake would start all GPU jobs at once; a profile or `--resources gpu=N` overrides it.
+if shutil.which("nvidia-smi"):
+    workflow.global_resources.setdefault("gpu", Resource("gpu", 1))
+
+
+onstart:
+    pulled = any(Path("artifacts").rglob("*.safetensors"))
+    stamped = any(path.is_file() for path in Path(".snakemake/metadata").rglob("*"))
+    if pulled and not stamped and not workflow.touch:
+        raise WorkflowError(
+            "artifacts/ came from elsewhere; stamp it first: snakemake --touch --forceall --cores 1"
+        )

@@ -1,0 +1,30 @@
+rule evaluate:
+    """What the study measures on one run's samples, against the unedited backbone's on the same prompts and noise."""
+    input:
+        made_judge,
+        expand(f"{SAMPLES}/{{file}}", file=SAMPLE_FILES, allow_missing=True),
+        baseline=baseline_samples,
+        prompts=rules.prepare.output,
+    output:
+        expand(f"{METRICS}/{{metric}}.json", metric=STUDY.metrics, allow_missing=True),
+    log:
+        f"logs/evaluate/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.log",
+    benchmark:
+        f"benchmarks/evaluate/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.tsv"
+    wildcard_constraints:
+        method="|".join(names("methods")),
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        study=STUDY.name,
+        out=subpath(output[0], parent=True),
+        metrics=metric_params,
+        concept=concept_params,
+    message:
+        "measure {wildcards.method} on {wildcards.backbone} for {wildcards.concept}, seed {wildcards.seed}"
+    shell:
+        "python -m stages.evaluate --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
+        " --seed {wildcards.seed} --study {params.study} --threads {threads} --out {params.out} 2>&1 | tee {log} >&2"

@@ -1,0 +1,40 @@
+report: "../report/workflow.rst"
+
+
+rule report:
+    """All numbers in one table, and the figures and pages made from it."""
+    input:
+        [
+            f"{METRICS}/{{metric}}.json".format(**vars(run), metric=metric)
+            for run in STUDY.runs
+            for metric in STUDY.metrics
+        ],
+    output:
+        report("artifacts/tables/results.csv", caption="../report/results.rst", category="numbers"),
+        "artifacts/tables/summary.json",
+        [
+            f"artifacts/tables/{STUDY.name}-{backbone}-{concept}.md"
+            for backbone, concept in STUDY.unique("backbone", "concept")
+        ],
+        report(
+            directory("artifacts/figures"),
+            patterns=["{figure}.png"],
+            caption="../report/figures.rst",
+            category="figures",
+        ),
+        page="artifacts/report/index.html",
+    log:
+        f"logs/report/{STUDY.name}.log",
+    benchmark:
+        f"benchmarks/report/{STUDY.name}.tsv"
+    threads: 1
+    resources:
+        mem_mb=4000,
+        runtime=60,
+    params:
+        study=STUDY.name,
+        content=studies.frozen(load_params("studies", STUDY.name)),
+    message:
+        "tables, figures and report of {params.study}"
+    shell:
+        "python -m stages.report --study {params.study} --out artifacts 2>&1 | tee {log} >&2"
