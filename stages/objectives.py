@@ -1,4 +1,4 @@
-"""Pure tensor functions, one per equation, each citing it. All reduce to a scalar in float32 unless they say otherwise."""
+"""Pure tensor functions, one per equation, each citing it."""
 
 from __future__ import annotations
 

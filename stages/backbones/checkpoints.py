@@ -44,6 +44,6 @@ def explain(error: Exception, settings: Settings, local: bool) -> Exception:
     if name == "GatedRepoError" or "gated" in str(error).lower():
         return FileNotFoundError(f"{settings.path} is gated: accept its licence at {page}, then run: hf auth login")
     return FileNotFoundError(
-        f"{settings.path} is neither a folder nor in the local cache ({first}); fetch it with: hf download {settings.path}"
-        f" (licence: {page})"
+        f"{settings.path} is neither a folder nor in the local cache ({first}); "
+        f"fetch it with: hf download {settings.path} (licence: {page})"
     )

@@ -118,9 +118,8 @@ class Diffusion(Backbone):
 
     @torch.no_grad()
     def _sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
-        for state in self.walk(condition, self.noise(seeds), steps=steps, guidance=guidance):
-            pass
-        return self.decode(state.latent)
+        *_, last = self.walk(condition, self.noise(seeds), steps=steps, guidance=guidance)
+        return self.decode(last.latent)
 
     # trajectories to train on
 

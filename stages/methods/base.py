@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -63,6 +63,3 @@ def preservation(
     target = frozen(backbone, state, condition)
     with attached.attach(backbone):
         return backbone.distance(backbone.predict(state, condition), target)
-
-
-Term = Callable[[int, torch.Generator], Tensor]

@@ -1,0 +1,91 @@
+"""The training loop: exact resumption, the right minimum, and refusal of what cannot work."""
+
+import pytest
+import torch
+from torch import nn
+
+from stages.optimize import minimize, rate
+from stages.record import recording
+
+
+def problem(dim=3):
+    target = torch.arange(dim, dtype=torch.float32)
+    weight = nn.Parameter(torch.zeros(dim))
+
+    def loss(step, generator):
+        return (weight - target + 0.1 * torch.randn(dim, generator=generator)).square().sum()
+
+    return weight, target, loss
+
+
+def test_it_finds_the_minimum():
+    weight, target, loss = problem()
+    history = minimize(loss, [weight], steps=300, lr=0.1, seed=0, schedule="cosine")
+    assert torch.allclose(weight, target, atol=0.1)
+    assert len(history.losses) == 300 and history.losses[-1] < history.losses[0]
+
+
+@pytest.mark.parametrize("stop", [1, 7, 19])
+def test_a_resumed_run_equals_an_unbroken_one(tmp_path, stop):
+    settings = {"steps": 20, "lr": 0.1, "seed": 3, "schedule": "cosine", "warmup": 4, "ema": 0.9, "clip": 1.0}
+    weight, _, loss = problem()
+    unbroken = minimize(loss, [weight], **settings)
+
+    again, _, loss = problem()
+
+    def interrupted(step, generator):
+        if step == stop:
+            raise KeyboardInterrupt
+        return loss(step, generator)
+
+    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
+        minimize(interrupted, [again], **settings, checkpoint_every=0)
+    fresh, _, loss = problem()
+    with recording(tmp_path, "train", params={}) as record:
+        resumed = minimize(loss, [fresh], **settings)
+    assert torch.equal(fresh, weight) and torch.equal(resumed.average[0], unbroken.average[0])
+    assert resumed.losses == unbroken.losses
+    assert record.curves["train"]["loss"] and not list(tmp_path.glob(".*checkpoint"))
+
+
+def test_a_checkpoint_of_another_model_is_not_taken(tmp_path, caplog):
+    small, _, loss = problem(2)
+
+    def interrupted(step, generator):
+        if step == 3:
+            raise KeyboardInterrupt
+        return loss(step, generator)
+
+    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
+        minimize(interrupted, [small], steps=5, lr=0.1, seed=0, checkpoint_every=0)
+    large, _, loss = problem(3)
+    with recording(tmp_path, "train", params={}):
+        history = minimize(loss, [large], steps=5, lr=0.1, seed=0)
+    assert len(history.losses) == 5 and "another model" in caplog.text
+
+
+def test_half_precision_and_infinite_losses_are_refused():
+    half = nn.Parameter(torch.zeros(2, dtype=torch.bfloat16))
+    with pytest.raises(ValueError, match="must be float32"):
+        minimize(lambda step, g: half.sum(), [half], steps=1, lr=0.1, seed=0)
+    weight, _, _ = problem()
+    with pytest.raises(FloatingPointError, match="nan at step 0"):
+        minimize(lambda step, g: weight.sum() * float("nan"), [weight], steps=1, lr=0.1, seed=0)
+
+
+def test_accumulated_gradients_average_their_parts():
+    weight = nn.Parameter(torch.zeros(1))
+    parts = [1.0, 3.0]
+    seen = []
+    loss = lambda step, g: seen.append(step) or weight.sum() * parts[len(seen) - 1]  # noqa: E731
+    history = minimize(loss, [weight], steps=1, lr=0.5, seed=0, optimizer="adam", accumulate=2)
+    assert seen == [0, 0] and history.losses == [0.0]
+    assert weight.item() == pytest.approx(-0.5)
+
+
+def test_schedules_start_and_end_where_they_should():
+    assert rate(0, 100, 10, "cosine") == pytest.approx(0.1)
+    assert rate(10, 100, 10, "cosine") == pytest.approx(1.0)
+    assert rate(100, 100, 10, "cosine") == pytest.approx(0.0, abs=1e-9)
+    assert rate(55, 100, 10, "linear") == pytest.approx(0.5)
+    assert rate(99, 100, 0, "constant") == 1.0
