@@ -1,0 +1,118 @@
+"""The stage entries from prompts to pictures on a tiny backbone, and one clear line for every wrong input."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages import precompute, prepare, sample, train
+from stages.files import digest
+from tests.core.conftest import BUILD
+
+ROOT = Path(__file__).parents[2]
+CONCEPT = {"prompts": ["a red shape"], "neutral": ["a shape"], "retain": ["a blue circle"], "target": {"colour": "red"}}
+RUN = ["--backbone", "tiny", "--concept", "red", "--seed", "1"]
+
+
+@pytest.fixture
+def project(backbone, tmp_path, monkeypatch):
+    """A project folder with a tiny backbone, one concept, two methods and a study."""
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(ROOT / "data", "data")
+    backbone.save(Path("artifacts/backbones/tiny"))
+    settings = {"path": "artifacts/backbones/tiny", "family": "unet", "steps": 3, "pool": 2, "batch": 4, "build": BUILD}
+    write("backbones", "tiny", {"class": "stages.backbones.unet.UNet"} | settings)
+    write("concepts", "red", {"dataset": "data/shapes_colors.csv"} | CONCEPT)
+    write("methods", "esd", {"class": "stages.methods.esd.ESD", "steps": 2, "batch": 2, "lr": 0.01})
+    write("methods", "none", {"class": "stages.methods.none.NoMethod"})
+    write("studies", "mini", {"prompts": {"concept": 3, "retain": 5}})
+    return tmp_path
+
+
+def write(kind, name, content):
+    path = Path("params") / kind / f"{name}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(content))
+
+
+def run_all(out, method="esd"):
+    prompts = "artifacts/prompts/mini/red.json"
+    assert prepare.main(["--study", "mini", "--concept", "red", "--out", prompts]) == 0
+    latents = "artifacts/tiny/red/latents.safetensors"
+    assert precompute.main([*RUN[:4], "--out", latents]) == 0
+    assert train.main([*RUN, "--method", method, "--latents", latents, "--out", out]) == 0
+    where = ["--run", out, "--prompts", prompts, "--out", f"{out}/samples/mini"]
+    assert sample.main([*RUN, "--method", method, *where]) == 0
+
+
+def test_prompts_to_pictures_twice_gives_the_same_bits(project):
+    run_all("artifacts/a")
+    run_all("artifacts/b")
+    assert digest(Path("artifacts/a")) == digest(Path("artifacts/b"))
+    lines = [
+        json.loads(line) for line in Path("artifacts/a/samples/mini/concept/metadata.jsonl").read_text().splitlines()
+    ]
+    assert [line["file"] for line in lines] == ["0000.png", "0001.png", "0002.png"]
+    assert all(line["colour"] == "red" and "red" in line["prompt"] for line in lines)
+    assert len({line["seed"] for line in lines}) == 3 and min(line["seed"] for line in lines) >= 1_000_000
+    retain = Path("artifacts/a/samples/mini/retain")
+    assert len(list(retain.glob("*.png"))) == 5 and "red" not in (retain / "metadata.jsonl").read_text()
+    record = json.loads(Path("artifacts/a/record-train.json").read_text())
+    assert record["params"]["steps"] == 2 and record["seed"] == 1 and len(record["curves"]["esd"]["loss"]) == 2
+    assert record["versions"]["torch"] and record["seconds"] > 0 and record["peak_memory_mb"] > 0
+    assert len(record["inputs"]["artifacts/tiny/red/latents.safetensors"]) == 64
+
+
+def test_an_edited_backbone_makes_other_pictures_from_the_same_seeds(project):
+    run_all("artifacts/a")
+    run_all("artifacts/n", "none")
+    names = ("concept/metadata.jsonl", "concept/0000.png")
+    a, n = ([Path(f"artifacts/{run}/samples/mini/{name}").read_bytes() for name in names] for run in "an")
+    assert a[0] == n[0] and a[1] != n[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("methods", "esd", {"class": "stages.methods.esd.ESD", "step": 2}), "unknown key 'step'; did you mean steps?"),
+        (("methods", "esd", {"class": "stages.methods.esd.ESD", "steps": -1}), "steps: Input should be greater than 0"),
+        (("concepts", "red", {"prompt": "x"}), "unknown key 'prompt'; did you mean prompts?"),
+        (("backbones", "tiny", {"class": "stages.backbones.unet.UNet", "family": "unet"}), "path: Field required"),
+    ],
+)
+def test_a_wrong_file_stops_training_with_one_line(project, capsys, change, message):
+    write(*change)
+    assert train.main([*RUN, "--method", "esd", "--out", "artifacts/x"]) == 2
+    error = capsys.readouterr().err
+    assert message in error and error.splitlines()[-1].startswith("error: ")
+    assert not list(Path("artifacts").rglob("intervention*"))
+
+
+@pytest.mark.parametrize("method", ["esdd", "../esd", "no such"])
+def test_a_wrong_method_stops_training_before_it_starts(project, capsys, method):
+    assert train.main([*RUN, "--method", method, "--out", "artifacts/x"]) == 2
+    assert method in capsys.readouterr().err and not Path("artifacts/x").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("id,set,colour,without_colour,seed\n0,full,red,,0\n", "column 'prompt' is missing"),
+        ("id,set,prompt,colour,without_colour,seed\n", "no prompts in it"),
+    ],
+)
+def test_a_wrong_dataset_stops_preparation(project, capsys, text, message):
+    Path("data/shapes_colors.csv").write_text(text)
+    assert prepare.main(["--study", "mini", "--concept", "red", "--out", "artifacts/p.json"]) == 2
+    assert message in capsys.readouterr().err and not Path("artifacts/p.json").exists()
+
+
+def test_damaged_weights_stop_sampling_and_leave_nothing(project, capsys):
+    run_all("artifacts/a")
+    file = Path("artifacts/a/intervention.safetensors")
+    file.write_bytes(file.read_bytes()[:100])
+    where = ["--run", "artifacts/a", "--prompts", "artifacts/prompts/mini/red.json", "--out", "artifacts/c"]
+    assert sample.main([*RUN, "--method", "esd", *where]) == 2
+    assert "not a whole safetensors file" in capsys.readouterr().err and not Path("artifacts/c").exists()
