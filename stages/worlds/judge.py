@@ -1,0 +1,111 @@
+"""The judge of the world of shapes: which colour and which shape a picture shows, if any."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+NONE = "none"  # the last class of each head: no colour, no clear shape
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Holds the probabilities of each class, (N, C + 1) and (N, S + 1); the last one is none."""
+
+    colours: tuple[str, ...]
+    shapes: tuple[str, ...]
+    colour: Tensor
+    shape: Tensor
+
+    def named(self, label: str) -> list[str]:
+        """Returns the likeliest colour or shape of each picture by name."""
+        names = (*{"colour": self.colours, "shape": self.shapes}[label], NONE)
+        return [names[i] for i in getattr(self, label).argmax(1).tolist()]
+
+    def shows(self, target: Mapping[str, str]) -> Tensor:
+        """Returns whether each picture shows all of `target`, such as {"colour": "red"}, (N,)."""
+        seen = [torch.tensor([name == value for name in self.named(label)]) for label, value in target.items()]
+        return torch.stack(seen).all(0)
+
+    def broken(self) -> Tensor:
+        """Returns whether each picture shows no clear shape, (N,)."""
+        return self.shape.argmax(1) == len(self.shapes)
+
+    def confidence(self) -> Tensor:
+        """Returns the probability of the named colour and shape together, (N,)."""
+        return self.colour.amax(1) * self.shape.amax(1)
+
+
+class Judge(nn.Module):
+    """Classifies pictures (N, 3, H, W) in [0, 1]; `features` serve distribution distances."""
+
+    def __init__(self, colours: tuple[str, ...], shapes: tuple[str, ...], width: int = 32, depth: int = 64) -> None:
+        super().__init__()
+        self.colours, self.shapes, self.width, self.depth = tuple(colours), tuple(shapes), width, depth
+        layers: list[nn.Module] = []
+        for before, after in ((3, width), (width, 2 * width), (2 * width, 4 * width)):
+            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.GroupNorm(4, after), nn.SiLU()]
+        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64 * width, depth))
+        self.colour = nn.Linear(depth, len(colours) + 1)
+        self.shape = nn.Linear(depth, len(shapes) + 1)
+
+    def features(self, images: Tensor) -> Tensor:
+        """Returns what both heads read, (N, depth)."""
+        return nn.functional.silu(self.body(2 * images - 1))
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns the logits of the colour head (N, C + 1) and of the shape head (N, S + 1)."""
+        features = self.features(images)
+        return self.colour(features), self.shape(features)
+
+    @torch.no_grad()
+    def look(self, images: Tensor) -> Verdict:
+        """Returns what pictures (N, 3, H, W) show, or clips (N, F, 3, H, W): the mean over their frames."""
+        frames = images.shape[1] if images.ndim == 5 else 1
+        logits = [self(part) for part in images.reshape(-1, *images.shape[-3:]).split(256)]
+        colour, shape = (
+            torch.cat(part).softmax(1).unflatten(0, (-1, frames)).mean(1) for part in zip(*logits, strict=True)
+        )
+        return Verdict(self.colours, self.shapes, colour, shape)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes judge.safetensors and judge.json."""
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        spec = {"colours": self.colours, "shapes": self.shapes, "width": self.width, "depth": self.depth}
+        (folder / "judge.json").write_text(json.dumps(spec, indent=2) + "\n")
+        save_file(self.state_dict(), folder / "judge.safetensors")
+
+    @classmethod
+    def load(cls, folder: str | Path) -> "Judge":
+        """Returns the judge in evaluation mode; ValueError names a file that is damaged or does not fit."""
+        folder = Path(folder)
+        judge = cls(**json.loads((folder / "judge.json").read_text()))
+        path = folder / "judge.safetensors"
+        try:
+            judge.load_state_dict(load_file(path))
+        except (SafetensorError, RuntimeError) as error:
+            raise ValueError(f"{path}: not the weights of this judge: {str(error).splitlines()[0]}") from None
+        return judge.eval().requires_grad_(False)
+
+
+def direction(clips: Tensor, least: float = 0.04) -> Tensor:
+    """Returns the way the shape of each clip (N, F, 3, H, W) moves: index of left, right, up, down; -1 where it rests.
+
+    The centroid of what differs from the border is followed; `least` is the travel that counts, a share of the size.
+    """
+    border = torch.cat([clips[..., 0, :], clips[..., -1, :], clips[..., 0], clips[..., -1]], -1).median(-1).values
+    ink = ((clips - border[..., None, None]).abs().amax(2) - 0.15).clamp(min=0)  # (N, F, H, W)
+    total = ink.sum((-2, -1)).clamp(min=1e-6)
+    rows, columns = (torch.linspace(0, 1, size, device=clips.device) for size in ink.shape[-2:])
+    track = torch.stack([(ink.sum(-2) @ columns) / total, (ink.sum(-1) @ rows) / total], -1)  # (N, F, 2)
+    time = torch.linspace(-1, 1, clips.shape[1], device=clips.device)
+    travel = 2 * (track * time[None, :, None]).sum(1) / time.square().sum()  # of the line of least squares
+    axis = travel.abs().argmax(1)
+    along = travel.gather(1, axis[:, None])[:, 0]
+    return torch.where(along.abs() < least, -1, 2 * axis + (along > 0))
