@@ -1,4 +1,4 @@
-"""The small autoencoder that every image backbone of the world of shapes shares: 32 x 32 pictures, 8 x 8 x 4 latents."""
+"""The small autoencoder that the backbones of the world of shapes share: 32 x 32 pictures to 8 x 8 x 4 latents."""
 
 import torch
 from diffusers import AutoencoderTiny

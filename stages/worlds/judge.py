@@ -68,9 +68,8 @@ class Judge(nn.Module):
         """Returns what pictures (N, 3, H, W) show, or clips (N, F, 3, H, W): the mean over their frames."""
         frames = images.shape[1] if images.ndim == 5 else 1
         logits = [self(part) for part in images.reshape(-1, *images.shape[-3:]).split(256)]
-        colour, shape = (
-            torch.cat(part).softmax(1).unflatten(0, (-1, frames)).mean(1) for part in zip(*logits, strict=True)
-        )
+        joined = (torch.cat(part) for part in zip(*logits, strict=True))
+        colour, shape = (part.softmax(1).unflatten(0, (-1, frames)).mean(1) for part in joined)
         return Verdict(self.colours, self.shapes, colour, shape)
 
     def save(self, folder: str | Path) -> None:

@@ -30,17 +30,8 @@ def train_judge(
         colours, shapes = judge(images)
         return functional.cross_entropy(colours, colour) + functional.cross_entropy(shapes, shape)
 
-    history = minimize(
-        loss,
-        judge.parameters(),
-        steps=steps,
-        lr=lr,
-        seed=seed,
-        schedule="cosine",
-        warmup=steps // 20,
-        clip=1.0,
-        label="judge",
-    )
+    settings = {"schedule": "cosine", "warmup": steps // 20, "clip": 1.0, "label": "judge"}
+    history = minimize(loss, judge.parameters(), steps=steps, lr=lr, seed=seed, **settings)
     return judge.eval().requires_grad_(False), history
 
 
@@ -68,11 +59,8 @@ def soften(images: Tensor, generator: torch.Generator) -> Tensor:
 def static(world: Shapes, images: Tensor, colour: Tensor, shape: Tensor, generator: torch.Generator) -> Spoiled:
     """Smooth noise of any colour: nothing."""
     coarse = torch.rand(len(images), 3, world.size // 4, world.size // 4, generator=generator)
-    return (
-        functional.interpolate(coarse, size=images.shape[-2:], mode="bilinear"),
-        len(world.colours),
-        len(world.shapes),
-    )
+    smooth = functional.interpolate(coarse, size=images.shape[-2:], mode="bilinear")
+    return smooth, len(world.colours), len(world.shapes)
 
 
 def blank(world: Shapes, images: Tensor, colour: Tensor, shape: Tensor, generator: torch.Generator) -> Spoiled:
