@@ -23,6 +23,8 @@ def guide(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
     return uncond + scale * (cond - uncond)
 
 
+# masks
+
 HARD = (0.83, -0.1, 1.1)  # the hard concrete distribution's temperature and the ends it is stretched to
 
 
@@ -56,6 +58,21 @@ def masked(activation: Tensor, mask: Tensor, fill: Tensor | None = None) -> Tens
     if fill is not None:
         value = value + fill.unflatten(-1, (len(mask), -1)) * (1 - grouped)
     return value.flatten(-2).to(activation.dtype)
+
+
+def erase_and_preserve(final: Tensor, wanted: Tensor, erased: int, beta: float) -> Tensor:
+    """MSE(final, wanted) over the first `erased` rows, which show the concept, + beta MSE over the rows to preserve.
+
+    Minimalist concept erasure, arXiv 2507.13386: both terms are on the last latent of the whole sampler.
+    """
+    error = (final.float() - wanted.float()).square()
+    value = error[:erased].mean()
+    return value + beta * error[erased:].mean() if len(error) > erased else value
+
+
+def keep_gap(shares: Tensor, keep: float) -> Tensor:
+    """(mean share - keep)^2: pulls the share of open masks towards a target."""
+    return (shares.mean() - keep).square()
 
 
 # erasure by training
@@ -202,18 +219,3 @@ def bit_divergence(teacher: Tensor, student: Tensor) -> Tensor:
     one = logsigmoid(teacher) - logsigmoid(student)
     zero = logsigmoid(-teacher) - logsigmoid(-student)
     return (probability * one + (1 - probability) * zero).mean()
-
-
-def erase_and_preserve(final: Tensor, wanted: Tensor, erased: int, beta: float) -> Tensor:
-    """MSE(final, wanted) over the first `erased` rows, which show the concept, + beta MSE over the rows to preserve.
-
-    Minimalist concept erasure, arXiv 2507.13386: both terms are on the last latent of the whole sampler.
-    """
-    error = (final.float() - wanted.float()).square()
-    value = error[:erased].mean()
-    return value + beta * error[erased:].mean() if len(error) > erased else value
-
-
-def keep_gap(shares: Tensor, keep: float) -> Tensor:
-    """(mean share - keep)^2: pulls the share of open masks towards a target."""
-    return (shares.mean() - keep).square()

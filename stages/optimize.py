@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stages.files import replacing
+from stages.processes import average_gradients, count, rank
 from stages.record import Record
 
 log = logging.getLogger(__name__)
@@ -26,11 +27,14 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW
 
 @dataclass
 class History:
-    """What a training left: the loss of every step, the seconds it took, and averaged values if asked for."""
+    """What a training left: the loss of every step, the seconds, and if asked for averaged and intermediate values."""
 
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
     average: list[Tensor] | None = None  # exponential moving averages, in the order of the parameters
+    kept: dict[int, list[Tensor]] = field(
+        default_factory=dict
+    )  # step -> values after it, if asked for
 
 
 def minimize(
@@ -49,13 +53,15 @@ def minimize(
     clip: float | None = None,
     ema: float | None = None,
     accumulate: int = 1,
+    keep_every: int = 0,
     label: str = "train",
     checkpoint_every: float = 60.0,
 ) -> History:
     """Minimises `loss(step, generator)`; the generator is made from (seed, step), so a resumed run repeats the rest.
 
     Parameters must be float32. While a Record with a folder is current, progress is checkpointed there every
-    `checkpoint_every` seconds under `label` and taken up again. Raises FloatingPointError when the loss is not finite.
+    `checkpoint_every` seconds under `label` and taken up again. Several processes draw each their own part of the batch
+    and average their gradients. Raises FloatingPointError when the loss is not finite.
     """
     parameters = list(parameters)
     for parameter in parameters:
@@ -72,11 +78,13 @@ def minimize(
     for step in tqdm(range(first, steps), label, initial=first, total=steps, mininterval=2, leave=False):
         total = 0.0
         for part in range(accumulate):
-            value = loss(step, generator(seed, step * accumulate + part)) / accumulate
+            draw = (step * accumulate + part) * count() + rank()
+            value = loss(step, generator(seed, draw)) / accumulate
             value.backward()
             total += float(value.detach())
         if not math.isfinite(total):
             raise FloatingPointError(f"{label}: the loss is {total} at step {step}; lower the learning rate")
+        average_gradients(parameters)
         if clip is not None:
             nn.utils.clip_grad_norm_(parameters, clip)
         adam.step()
@@ -84,9 +92,11 @@ def minimize(
         adam.zero_grad(set_to_none=True)
         if history.average is not None:
             _average(history.average, parameters, min(ema, (1 + step) / (10 + step)))
+        if keep_every and (step + 1) % keep_every == 0:
+            history.kept[step + 1] = [p.detach().clone() for p in parameters]
         history.losses.append(total)
         history.seconds = before + time.perf_counter() - started
-        if path and time.perf_counter() - saved > checkpoint_every and step + 1 < steps:
+        if path and rank() == 0 and time.perf_counter() - saved > checkpoint_every and step + 1 < steps:
             _save(path, parameters, adam, scheduler, history)
             saved = time.perf_counter()
     if path:
@@ -130,6 +140,7 @@ def _save(path: Path, parameters: list[nn.Parameter], adam: Any, scheduler: Any,
         "losses": history.losses,
         "seconds": history.seconds,
         "average": history.average,
+        "kept": history.kept,
     }
     with replacing(path) as temporary:
         torch.save(content, temporary)
@@ -153,5 +164,6 @@ def _resume(path: Path, parameters: list[nn.Parameter], adam: Any, scheduler: An
     for group, base in zip(adam.param_groups, scheduler.base_lrs, strict=True):
         group["lr"] = base * scheduler.lr_lambdas[0](scheduler.last_epoch)
     history.losses, history.seconds, history.average = content["losses"], content["seconds"], content["average"]
+    history.kept = content.get("kept", {})
     log.info("resuming %s at step %d", path.stem, len(history.losses))
     return len(history.losses)
