@@ -25,7 +25,7 @@ from stages import fields
 from stages.params import check_name, load_params, method_params, suggestion
 
 SCHEMAS = Path(__file__).parents[1] / "workflow" / "schemas"
-SETTINGS, CONCEPT = "stages.backbones.base.Settings", "stages.concept.Concept"
+SETTINGS, CONCEPT = "stages.backbones.settings.Settings", "stages.concept.Concept"
 RESERVED = ("backbones", "bench", "prompts", "figures", "report", "tables", "worlds")  # other folders of artifacts/
 
 
@@ -83,7 +83,9 @@ def checked(kind: str, name: str, root: Path | str = "params") -> dict[str, Any]
 
 def check_schema(content: Mapping[str, Any], kind: str, where: str) -> None:
     """Raises a ValueError of one line when the content does not fit workflow/schemas/<kind>.schema.yaml."""
-    error = jsonschema.exceptions.best_match(_validator(kind).iter_errors(content))
+    errors = list(_validator(kind).iter_errors(content))
+    unknown = [error for error in errors if error.validator == "additionalProperties"]
+    error = jsonschema.exceptions.best_match(unknown or errors)  # a misspelt key may also be a missing one
     if error is None:
         return
     place = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in error.absolute_path).lstrip(".")
@@ -110,21 +112,20 @@ def check_fields(content: Mapping[str, Any], path: str, where: str) -> None:
 
 def class_fields(path: str, where: str) -> dict[str, str]:
     """The annotated fields of a class at a dotted path, with those of its bases: name to annotation, as written."""
-    tree, name = _module(path, where), path.rpartition(".")[2]
+    tree, (module, _, name) = _module(path, where), path.rpartition(".")
     classes = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    imports = [
+        node for node in tree.body if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages.")
+    ]
+    elsewhere = {alias.asname or alias.name: f"{node.module}.{alias.name}" for node in imports for alias in node.names}
+    if name in elsewhere:
+        return class_fields(elsewhere[name], where)
     if name not in classes:
         raise ValueError(f"{where}: no class {name!r} in {_source(path)}{suggestion(name, classes)}")
-    imported = {
-        alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages.")
-        for alias in node.names
-    }
     found: dict[str, str] = {}
-    for base in reversed(classes[name].bases):
-        base_name = ast.unparse(base)
-        if base_name in classes or base_name in imported:
-            found |= class_fields(imported.get(base_name, f"{path.rpartition('.')[0]}.{base_name}"), where)
+    for base in reversed([ast.unparse(base) for base in classes[name].bases]):
+        if base in classes or base in elsewhere:
+            found |= class_fields(f"{module}.{base}", where)
     pairs = [(node.target, node.annotation) for node in classes[name].body if isinstance(node, ast.AnnAssign)]
     own = {ast.unparse(target): ast.unparse(annotation) for target, annotation in pairs}
     return found | {key: annotation for key, annotation in own.items() if not annotation.startswith("ClassVar")}
@@ -147,7 +148,7 @@ def frozen(content: Mapping[str, Any], *, without: tuple[str, ...] = ()) -> str:
 def _annotation(source: str) -> Any:
     """The type an annotation stands for, or Any when it names something that is not a plain or constrained type."""
     try:
-        return eval(source, {"__builtins__": vars(builtins)} | vars(typing) | vars(fields))  # noqa: S307 our own source
+        return eval(source, {"__builtins__": vars(builtins)} | vars(typing) | vars(fields))
     except NameError:
         return Any
 

@@ -129,5 +129,5 @@ onstart:
     stamped = any(path.is_file() for path in Path(".snakemake/metadata").rglob("*"))
     if pulled and not stamped and not workflow.touch:
         raise WorkflowError(
-            "artifacts/ came from elsewhere; stamp it first: snakemake --touch --forceall --cores 1"
+            "artifacts/ was made elsewhere; stamp it first: make restore (snakemake --touch --forceall --cores 1)"
         )

@@ -1,0 +1,68 @@
+"""DVC's stages: what they depend on covers what their jobs read, and what they keep covers what their jobs write."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.params import names
+from tests.workflow.conftest import ROOT, Project
+
+DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
+RULES = {  # the rules whose jobs a stage is the first to ask for
+    "prompts": {"prepare"},
+    "backbones": {"judge", "autoencoder", "backbone"},
+    "runs": {"precompute", "baseline", "train", "sample", "evaluate"},
+    "report": {"report"},
+}
+PARSED = {"Snakefile", "params", "stages", "workflow"}  # read by every Snakemake run
+
+
+def outs(stage: str) -> list[str]:
+    return [path for out in DVC["stages"][stage]["outs"] for path in out]
+
+
+def inside(path: str, folders: list[str]) -> bool:
+    return any(Path(path).is_relative_to(folder) for folder in folders)
+
+
+def test_every_rule_belongs_to_one_stage(made: Project) -> None:
+    assert {rule for rule, _ in made.files.values()} == set().union(*RULES.values())
+    assert sum(map(len, RULES.values())) == len(set().union(*RULES.values()))
+
+
+@pytest.mark.parametrize("stage", RULES)
+def test_a_stage_keeps_what_its_jobs_write_and_depends_on_what_they_read(made: Project, stage: str) -> None:
+    deps = DVC["stages"][stage]["deps"]
+    assert set(deps) >= PARSED
+    made_here = {path: reads for path, (rule, reads) in made.files.items() if rule in RULES[stage]}
+    assert made_here
+    for path, reads in made_here.items():
+        assert inside(path, outs(stage)), f"{stage} does not keep {path}"
+        for source in reads:
+            assert inside(source, deps + outs(stage)), f"{stage} reads {source} and does not depend on it"
+
+
+@pytest.mark.parametrize("stage", DVC["stages"])
+def test_what_a_stage_makes_stays_between_its_runs(stage: str) -> None:
+    assert all(settings == {"persist": True} for out in DVC["stages"][stage]["outs"] for settings in out.values())
+
+
+def test_every_backbone_has_a_folder_to_keep() -> None:
+    wanted = {f"artifacts/{name}" for name in names("backbones", ROOT / "params")}
+    make, _ = DVC["stages"]["runs"]["cmd"]
+    assert set(outs("runs")) == set(make.split()[2:]) == wanted
+    assert wanted <= set(DVC["stages"]["report"]["deps"])
+
+
+def test_shown_metrics_and_plots_are_kept_by_a_stage() -> None:
+    kept = [path for stage in DVC["stages"] for path in outs(stage)]
+    assert all(inside(path, kept) for path in DVC["metrics"] + DVC["plots"])
+    assert all((ROOT / path).is_file() for path in DVC["params"])
+
+
+def test_dvc_reads_the_stages(project: Project) -> None:
+    project.run("dvc", "init", "--no-scm")
+    done = project.run("dvc", "stage", "list", "--name-only")
+    assert done.returncode == 0, done.stdout
+    assert set(done.stdout.split()) >= set(RULES)

@@ -1,0 +1,144 @@
+"""The graph of jobs: what runs, what runs again after a change, and what a wrong name is told."""
+
+import json
+import re
+from collections import Counter
+
+import pytest
+import yaml
+
+from stages import study as studies
+from tests.workflow.conftest import ROOT, Project
+
+STUDY = studies.load_study("demo", ROOT / "params")
+SEEDS = len({run.seed for run in STUDY.runs})
+
+
+def test_a_dry_run_lists_every_job_of_the_study(project: Project) -> None:
+    trained = [run for run in STUDY.runs if run.method != "none"]
+    assert project.plan()[0] == {
+        "prepare": len(STUDY.unique("concept")),
+        "judge": 1,
+        "autoencoder": 1,
+        "backbone": len(STUDY.unique("backbone")),
+        "precompute": len(STUDY.unique("backbone", "concept")),
+        "baseline": len(STUDY.unique("backbone", "concept", "seed")),
+        "train": len(trained),
+        "sample": len(trained),
+        "evaluate": len(STUDY.runs),
+        "report": 1,
+        "all": 1,
+    }
+
+
+@pytest.mark.parametrize("name", ["smoke", "full"])
+def test_every_study_makes_a_graph(project: Project, name: str) -> None:
+    study = studies.load_study(name, ROOT / "params")
+    assert project.plan("--config", f"study={name}")[0]["evaluate"] == len(study.runs)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("esd_x", "esdd", "error: no method 'esdd'; did you mean esd? have: esd, esd_u"),
+        ("esd_x", "../../esd", "error: method name '../../esd' must be"),
+        ("metrics:", "metric:", "error: params/studies/demo.yaml: unknown key 'metric'; did you mean metrics?"),
+    ],
+)
+def test_a_wrong_study_is_refused_in_one_line_before_anything_runs(
+    project: Project, old: str, new: str, says: str
+) -> None:
+    project.edit("params/studies/demo.yaml", old, new)
+    done = project.run("snakemake", "--cores", "1")
+    assert done.returncode == 2
+    (line,) = [line for line in done.stdout.splitlines() if "error" in line]
+    assert line.startswith(says)
+    assert not (project.root / "artifacts").exists()
+
+
+@pytest.mark.parametrize("setting", ["study=demos", "study=../demo", "studdy=demo"])
+def test_a_wrong_setting_is_refused(project: Project, setting: str) -> None:
+    done = project.run("snakemake", "-n", "--config", setting)
+    assert done.returncode == 2
+    assert "error: " in done.stdout
+
+
+def test_the_cluster_profile_parses_and_sends_every_gpu_job_to_its_partition(project: Project) -> None:
+    assert project.plan("--workflow-profile", "slurm")[0]["train"] > 0
+    profile = yaml.safe_load((ROOT / "workflow/profiles/slurm/config.yaml").read_text())
+    on_gpu = {name for name, _, _, resources in rules(project) if "gpu" in resources}
+    assert set(profile["set-resources"]) == on_gpu > {"train", "sample"}
+
+
+def test_the_linter_asks_for_nothing_but_an_environment(project: Project) -> None:
+    shown = project.run("snakemake", "--lint").stdout
+    complaints = Counter(line.strip() for line in shown.splitlines() if line.startswith("    * "))
+    assert set(complaints) == {"* Specify a conda environment or container for each rule.:"}
+
+
+def test_every_rule_logs_is_timed_and_bounded(project: Project) -> None:
+    found = rules(project)
+    assert len(found) >= 10
+    for name, log, benchmark, resources in found:
+        assert log, name
+        assert benchmark, name
+        assert {"mem_mb", "runtime"} <= set(resources), name
+
+
+def rules(project: Project) -> list[tuple[str, list[str], str | None, list[str]]]:
+    """Each rule that runs something: its name, logs, benchmark and resources."""
+    (project.root / "show.smk").write_text(
+        'include: "Snakefile"\n'
+        "import json\n"
+        "for rule in workflow.rules:\n"
+        "    if not rule.norun:\n"
+        "        print(json.dumps([rule.name, list(rule.log), rule.benchmark, list(rule.resources)]))\n"
+    )
+    shown = project.snakemake("-n", "--snakefile", "show.smk", "--quiet")
+    return [json.loads(line) for line in shown.splitlines() if line.startswith('["')]
+
+
+def test_a_finished_study_has_nothing_to_do(made: Project) -> None:
+    assert made.plan()[0] == {}
+
+
+def test_a_comment_and_an_order_of_keys_run_nothing(made: Project) -> None:
+    for kind in ("methods", "backbones", "concepts", "studies", "metrics"):
+        for path in (made.root / "params" / kind).glob("*.yaml"):
+            path.write_text(f"# another comment\n{path.read_text()}")
+    module = made.root / "stages/methods/esd.py"
+    module.write_text(f"{module.read_text()}\n# a thought\n")
+    assert made.plan()[0] == {}
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "method"),
+    [
+        ("params/methods/esd_x.yaml", "lr: ", "lr: 1", "esd_x"),
+        (
+            "stages/methods/negative_prompt.py",
+            "import annotations",
+            "import annotations\n\nCHANGED = True",
+            "negative_prompt",
+        ),
+    ],
+)
+def test_a_changed_method_runs_its_own_jobs_and_the_tables(
+    made: Project, path: str, old: str, new: str, method: str
+) -> None:
+    before = (made.root / path).read_text()
+    made.edit(path, old, new)
+    try:
+        jobs, shown = made.plan()
+    finally:
+        (made.root / path).write_text(before)
+    assert jobs == {"train": SEEDS, "sample": SEEDS, "evaluate": SEEDS, "report": 1, "all": 1}
+    assert set(re.findall(r"Job \d+: (\w+) on", shown)) == {method}
+
+
+def test_results_from_elsewhere_are_stamped_before_they_are_used(made: Project, project: Project) -> None:
+    (project.root / "artifacts").mkdir()
+    (project.root / "artifacts/some.safetensors").write_text("")
+    done = project.run("snakemake", "--cores", "1")
+    assert done.returncode != 0
+    assert "make restore" in done.stdout

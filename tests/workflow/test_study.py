@@ -1,0 +1,100 @@
+"""A study is checked before anything runs: names, keys and values, each wrong one named in one line."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from stages import study as studies
+from stages.params import names
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "params", tmp_path / "params")
+    return tmp_path / "params"
+
+
+@pytest.mark.parametrize("name", names("studies", ROOT / "params"))
+def test_every_study_of_the_project_is_sound(name: str) -> None:
+    study = studies.load_study(name, ROOT / "params")
+    assert study.runs
+    assert len(set(study.runs)) == len(study.runs)
+
+
+def test_the_full_study_has_every_method() -> None:
+    study = studies.load_study("full", ROOT / "params")
+    assert {run.method for run in study.runs} == set(names("methods", ROOT / "params"))
+
+
+@pytest.mark.parametrize(
+    ("path", "old", "new", "says"),
+    [
+        ("studies/demo.yaml", "esd_x", "esd_xx", "no method 'esd_xx'; did you mean esd_x? have: esd"),
+        ("studies/demo.yaml", "[red]", "[../red]", "concept name '../red'"),
+        ("studies/demo.yaml", "seeds:", "seed:", "unknown key 'seed'; did you mean seeds?"),
+        ("studies/demo.yaml", "[0, 1]", "[0, -1]", "seeds[1]: -1 is less than the minimum of 0"),
+        ("studies/demo.yaml", "retain:", "retian:", "unknown key 'retian' in prompts; did you mean retain?"),
+        ("methods/esd.yaml", "steps:", "stpes:", "params/methods/esd.yaml: unknown key 'stpes'; did you mean steps?"),
+        ("methods/esd.yaml", "steps: ", "steps: -", "params/methods/esd.yaml: steps: Input should be greater than 0"),
+        ("methods/esd.yaml", "esd.ESD", "esd.ESDD", "no class 'ESDD' in stages/methods/esd.py; did you mean ESD?"),
+        ("methods/esd.yaml", "methods.esd.", "methods.esdd.", "no module stages/methods/esdd.py"),
+        ("methods/esd.yaml", "stages.methods.esd", "os.path", "does not match"),
+        ("concepts/red.yaml", "target:", "traget:", "unknown key 'traget'; did you mean target?"),
+        ("concepts/red.yaml", "data/", "../data/", "dataset: '../data/shapes_colors.csv' does not match"),
+        ("backbones/sd-shapes.yaml", "guidance: ", "guidance: -", "guidance: Input should be greater than"),
+    ],
+)
+def test_what_is_wrong_is_named(params: Path, path: str, old: str, new: str, says: str) -> None:
+    text = (params / path).read_text()
+    assert old in text
+    (params / path).write_text(text.replace(old, new, 1))
+    with pytest.raises(ValueError) as caught:
+        studies.load_study("demo", params)
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_backbone_may_not_take_the_name_of_another_folder(params: Path) -> None:
+    shutil.copy(params / "backbones/sd-shapes.yaml", params / "backbones/tables.yaml")
+    demo = params / "studies/demo.yaml"
+    demo.write_text(demo.read_text().replace("[sd-shapes]", "[tables]"))
+    with pytest.raises(ValueError, match="the name is taken"):
+        studies.load_study("demo", params)
+
+
+def test_parameters_are_equal_whatever_their_order_and_comments() -> None:
+    assert studies.frozen({"a": 1, "b": [2, 3]}) == studies.frozen({"b": [2, 3], "a": 1})
+    assert studies.frozen({"a": 1, "b": 2}, without=("b",)) == studies.frozen({"a": 1})
+    assert studies.frozen({"a": 1}) != studies.frozen({"a": 2})
+
+
+def test_fields_of_a_class_come_with_those_of_its_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, "base", "class Base:\n    steps: Count = 5\n    lr: Rate = 1e-3\n    KIND: ClassVar[str] = 'x'\n")
+    write(
+        tmp_path,
+        "new",
+        "from stages.methods.base import Base\nclass New(Base):\n    lr: float = 1.0\n    size: int = 2\n",
+    )
+    monkeypatch.setattr(studies, "__file__", str(tmp_path / "stages" / "study.py"))
+    fields = studies.class_fields("stages.methods.new.New", "here")
+    assert fields == {"steps": "Count", "lr": "float", "size": "int"}
+
+
+def test_a_digest_of_code_sees_code_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(studies, "__file__", str(tmp_path / "stages" / "study.py"))
+    source = '"""A module."""\n\ndef fit(x):\n    """Fits."""\n    return x + 1\n'
+    write(tmp_path, "new", source)
+    digest = studies.code("stages.methods.new.fit")
+    write(tmp_path, "new", source.replace("A module", "Another").replace("Fits.", "Fits x.") + "# why\n")
+    assert studies.code("stages.methods.new.fit") == digest
+    write(tmp_path, "new", source.replace("x + 1", "x + 2"))
+    assert studies.code("stages.methods.new.fit") != digest
+
+
+def write(root: Path, name: str, source: str) -> None:
+    folder = root / "stages" / "methods"
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / f"{name}.py").write_text(source)
