@@ -130,7 +130,7 @@ class CrossAttention(nn.Module):
         self.proj = empty_linear(width, width)
 
     def forward(self, x: Tensor, text: TextContext, cache: LayerCache | None = None) -> Tensor:
-        """Read `text` from `x` (B, L, C); with `cache`, the text's keys and values are computed at the first call only."""
+        """Read `text` from `x` (B, L, C); with `cache`, the text's keys and values are computed at the first call."""
         if cache is None or cache.text is None:
             keys_values = self.read(text.features)
         else:

@@ -25,7 +25,7 @@ def choose_bits(margins: Tensor, noise: Noise, scale: int, *, top_k: int = 0, to
 
 
 def seeded_noise(seeds: Sequence[int]) -> Noise:
-    """One generator per picture, on the CPU, so that a picture's draws depend on its own seed alone and on no device."""
+    """One generator per picture, on the CPU: a picture's draws depend on its own seed and on no device."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def noise(scale: int, shape: tuple[int, int, int]) -> Tensor:

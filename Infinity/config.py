@@ -14,7 +14,7 @@ MAX_SCALES = 15
 class InfinityConfig:
     """Everything that fixes the transformer's tensors, and its two dropout rates.
 
-    `bits` is the number of bits per token (4 d for a patchified tokenizer); `chunks` only names tensors in official files.
+    `bits` counts the bits of a token (4 d for a patchified tokenizer); `chunks` only names tensors in published files.
     """
 
     depth: int

@@ -19,6 +19,11 @@ def empty_conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, padd
     return layer.to_empty(device=device)
 
 
+def swish(x: Tensor) -> Tensor:
+    """x sigmoid(x) in two roundings, as the reference computes it; the fused kernel drifts from it with depth."""
+    return x * torch.sigmoid(x)
+
+
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
     """Group norm; channels that `groups` does not divide fall back to 24 groups."""
     chosen = groups if channels % groups == 0 else FALLBACK_GROUPS
@@ -40,8 +45,8 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, h, w) to (B, outputs, h, w)."""
-        y = self.conv1(F.silu(self.norm1(x)))
-        y = self.conv2(F.silu(self.norm2(y)))
+        y = self.conv1(swish(self.norm1(x)))
+        y = self.conv2(swish(self.norm2(y)))
         return (x if self.nin_shortcut is None else self.nin_shortcut(x)) + y
 
 

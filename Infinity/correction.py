@@ -1,4 +1,4 @@
-"""Bitwise self-correction (arXiv 2412.04431, sec. 3.4): train on inputs with flipped bits and on labels that repair them."""
+"""Bitwise self-correction (arXiv 2412.04431, sec. 3.4): inputs with flipped bits, and labels that repair them."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def bit_accuracy(margins: Tensor, labels: Tensor, schedule: Schedule) -> Tensor:
 
 
 def entropy_penalty(unit: Tensor, *, inverse_temperature: float = 100.0) -> Tensor:
-    """Mean entropy of each bit's posterior minus the entropy of its mean (arXiv 2406.07548, eq. 9), for units (B, d, h, w).
+    """Mean entropy of each bit's posterior minus the entropy of its mean (arXiv 2406.07548), for units (B, d, h, w).
 
     The joint entropy is taken bit by bit, so memory grows with d and not with 2^d.
     """

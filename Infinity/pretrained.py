@@ -23,7 +23,7 @@ class Pretrained:
     config: Any
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: str = "5GB") -> None:
-        """Write config.json and the weights to `folder`; the config comes last, so a half-written folder is not loadable."""
+        """Write the weights and then config.json to `folder`, so that a half-written folder does not load."""
         from huggingface_hub import save_torch_state_dict
 
         folder = Path(folder)

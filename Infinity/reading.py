@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import pickle
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -19,13 +21,23 @@ SINGLE_FILE = "model.safetensors"
 # Where weights hide in a training checkpoint, and in a tokenizer file: (path to the weights, path to their average).
 _NESTED = ((("trainer", "gpt_fsdp"), ("trainer", "gpt_ema_fsdp")), (("vae",), ("ema",)))
 
+_SCALARS = (np.bool_, np.int32, np.int64, np.float32, np.float64)
+_ALLOWED = [
+    torch._tensor._rebuild_from_type_v2,  # parameters that carry attributes
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(scalar)) for scalar in _SCALARS),
+    (np._core.multiarray.scalar, "numpy.core.multiarray.scalar"),
+    (np._core.multiarray.scalar, "numpy._core.multiarray.scalar"),
+]
+
 
 class CheckpointError(ValueError):
     """A checkpoint that cannot be read or does not belong here."""
 
 
 def read_state(path: str | Path, *, ema: bool = False) -> dict[str, Tensor]:
-    """Tensors by name from a `.pth`, a `.safetensors`, or a folder of (sharded) safetensors; `ema` asks for the average."""
+    """Tensors by name from a `.pth`, a `.safetensors` or a folder of safetensors; `ema` asks for the averaged ones."""
     path = Path(path)
     if path.is_dir():
         return _read_folder(path)
@@ -62,9 +74,9 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
 
 
 def _read_pickle(path: Path) -> Any:
-    """Tensors and plain containers alone; parameters saved with attributes need one more rebuilding function."""
+    """Tensors, plain containers, and the few harmless types that training checkpoints hold besides."""
     try:
-        with torch.serialization.safe_globals([torch._tensor._rebuild_from_type_v2]):
+        with torch.serialization.safe_globals(_ALLOWED):
             return torch.load(path, map_location="cpu", weights_only=True, mmap=_is_zip(path))
     except pickle.UnpicklingError as error:
         first = str(error).strip().splitlines()[0]

@@ -21,7 +21,7 @@ def positions(schedule: Schedule) -> Tensor:
 
 
 def rotations(schedule: Schedule, head_width: int) -> Tensor:
-    """Unit complex numbers exp(i angle), (tokens, head_width / 2); the first half turns with the row, the rest with the column."""
+    """Unit complex numbers (tokens, head_width / 2); the first half turns with the row, the second with the column."""
     half = head_width // 2
     frequencies = 1.0 / BASE ** (torch.arange(0, half, 2, dtype=torch.float32) / half)
     angles = (positions(schedule)[:, :, None] * frequencies).flatten(1)
@@ -29,6 +29,6 @@ def rotations(schedule: Schedule, head_width: int) -> Tensor:
 
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
-    """Turn interleaved channel pairs of `x` (..., tokens, heads, head_width) float32 by `turns` (tokens, head_width / 2)."""
+    """Turn interleaved channel pairs of `x` (..., L, heads, head_width) float32 by `turns` (L, head_width / 2)."""
     pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * turns[:, None]).flatten(-2)

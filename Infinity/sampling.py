@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -11,91 +11,17 @@ from torch import Tensor
 from .attention import LayerCache, Places
 from .choice import Noise, choose_bits, seeded_noise
 from .quantizer import codes_of, codes_to_tokens, resize, tokens_to_bits
-from .schedules import Grid, Schedule
+from .schedules import Schedule
+from .settings import Guide, Sample, Sampling, ScaleResult, ScaleStep, linear_guidance
 from .text import Text
 from .transformer import Condition, Infinity, margins
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How to sample. `guidance` and `temperature` are one number or one per scale.
-
-    `insertion` says where guidance acts: 0 is the bit margins, a negative number -n the output of the block n before the last
-    (depth - n). `top_p` drops a bit value of probability at most 1 - top_p; `top_k` = 1 takes the likelier one.
-    """
-
-    guidance: float | Sequence[float] = 3.0
-    temperature: float | Sequence[float] = 0.5
-    top_k: int = 0
-    top_p: float = 0.97
-    insertion: tuple[int, ...] = (0,)
-    stop: int | None = None  # number of scales to sample; None: all
-
-    def guidance_at(self, scale: int) -> float:
-        """Guidance of one scale."""
-        return _at(self.guidance, scale, "guidance")
-
-    def temperature_at(self, scale: int) -> float:
-        """Temperature of one scale."""
-        return _at(self.temperature, scale, "temperature")
-
-    def guided_blocks(self, depth: int) -> set[int]:
-        """Blocks after which guidance acts."""
-        blocks = {depth + place for place in self.insertion if place < 0}
-        if any(place > 0 for place in self.insertion) or any(block <= 0 for block in blocks):
-            raise ValueError(f"insertion must hold 0 or {1 - depth} to -1 for {depth} blocks, got {self.insertion}")
-        return blocks
-
-
-@dataclass(frozen=True)
-class ScaleStep:
-    """One scale about to be sampled: what hooks and guidance may know.
-
-    `roles` names the rows of the batch, {"cond": rows, "uncond": rows, ...}; `extra` the margins of further texts.
-    """
-
-    index: int
-    grid: Grid
-    guidance: float
-    roles: Mapping[str, slice]
-    extra: Mapping[str, Tensor] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class ScaleResult:
-    """One sampled scale: raw logits (rows, n, bits, 2) before temperature and guidance, bits (B, h, w, d), the summed codes
-
-    (B, d, H, W) so far, and the next scale's input (B, n', bits), None after the last.
-    """
-
-    step: ScaleStep
-    logits: Tensor
-    bits: Tensor
-    summed: Tensor
-    inputs: Tensor | None
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Bits (B, h, w, d) of every sampled scale and the summed codes (B, d, H, W) that the tokenizer decodes."""
-
-    bits: tuple[Tensor, ...]
-    summed: Tensor
-
-
-Guide = Callable[[Tensor, Tensor, ScaleStep], Tensor]
-
-
-def linear_guidance(cond: Tensor, uncond: Tensor, step: ScaleStep) -> Tensor:
-    """Classifier-free guidance: uncond + guidance (cond - uncond)."""
-    return step.guidance * cond + (1 - step.guidance) * uncond
 
 
 def sample(
     model: Infinity,
     text: Text,
     schedule: Schedule,
-    settings: Sampling = Sampling(),  # noqa: B008
+    settings: Sampling = Sampling(),
     *,
     seeds: Sequence[int],
     negative: Text | None = None,
@@ -143,9 +69,10 @@ def sample_scales(
 ) -> Iterator[ScaleResult]:
     """Sample scale by scale.
 
-    `negative` replaces the null text; `extra` adds further texts as rows after [cond; uncond]; `forced` fixes the bits of the
-    first scales; `guide(cond, uncond, step)` combines margins (B, n, bits) in place of the linear rule, at every scale;
-    `on_scale` is called before each scale runs. Without guidance at any later scale only the prompts' own rows are run.
+    `noise` gives the draws; `negative` replaces the null text; `extra` adds further texts as rows after [cond; uncond];
+    `forced` fixes the bits of the first scales; `guide(cond, uncond, step)` combines margins (B, n, bits) in place of
+    the linear rule, at every scale; `on_scale` is called before each scale runs. Once no later scale is guided, only
+    the prompts' own rows are run.
     """
     run = _Run(model, text, schedule, settings, negative, extra or {}, patchify, guide)
     for index in range(run.scales):
@@ -172,7 +99,7 @@ class _Run:
     ) -> None:
         self.model, self.schedule, self.settings, self.guide = model, schedule, settings, guide
         self.patchify, self.batch = patchify, len(text)
-        self.scales = len(schedule) if settings.stop is None else schedule.prefix(settings.stop).__len__()
+        self.scales = len(schedule) if settings.stop is None else len(schedule.prefix(settings.stop))
         self.grids = schedule.finer(patchify)
         self.blocks = settings.guided_blocks(model.config.depth)
         texts = {"cond": text}
@@ -196,7 +123,7 @@ class _Run:
     def scale(self, step: ScaleStep, noise: Noise, forced: Tensor | None) -> ScaleResult:
         """Run the blocks on one scale, choose its bits and prepare the next scale's input."""
         x = self._blocks(step)
-        combine = len(self.roles) > 1 and (self.guide is not None or (step.guidance != 1 and 0 in self.settings.insertion))
+        combine = self._combines(step)
         rows = slice(None) if combine else self.roles["cond"]
         logits = self.model.logits(x[rows], self.condition.pooled[rows])
         bits = forced
@@ -220,11 +147,16 @@ class _Run:
                 x = torch.cat([guided, guided, x[2 * self.batch :]])
         return x
 
+    def _combines(self, step: ScaleStep) -> bool:
+        """Whether guidance acts on the margins of this scale."""
+        if self.guide is not None:
+            return True
+        return len(self.roles) > 1 and step.guidance != 1 and 0 in self.settings.insertion
+
     def _combine(self, values: Tensor, step: ScaleStep) -> Tensor:
         parts = {name: values[rows] for name, rows in step.roles.items()}
         cond, uncond = parts.pop("cond"), parts.pop("uncond")
-        step = ScaleStep(step.index, step.grid, step.guidance, step.roles, parts)
-        return (self.guide or linear_guidance)(cond, uncond, step)
+        return (self.guide or linear_guidance)(cond, uncond, replace(step, extra=parts))
 
     def _advance(self, step: ScaleStep, logits: Tensor, bits: Tensor) -> ScaleResult:
         filled = resize(codes_of(bits.to(logits.device)), self.grids[-1])
@@ -247,11 +179,3 @@ class _Run:
         self.condition, self.tokens = self.condition.rows(rows), self.tokens[rows]
         for cache in self.cache:
             cache.keep(rows)
-
-
-def _at(value: float | Sequence[float], scale: int, name: str) -> float:
-    if isinstance(value, int | float):
-        return float(value)
-    if scale >= len(value):
-        raise ValueError(f"{name} lists {len(value)} scales, but scale {scale} is sampled")
-    return float(value[scale])

@@ -38,7 +38,7 @@ class Schedule:
 
     @classmethod
     def of(cls, *grids: Grid | int, reference: Grid | None = None) -> Schedule:
-        """A schedule of one's own, such as `Schedule.of(1, 2, 4, 8)`; positions spread over its last grid by default."""
+        """Any schedule, such as `Schedule.of(1, 2, 4, 8)`; positions spread over its last grid by default."""
         pairs = tuple((grid, grid) if isinstance(grid, int) else (int(grid[0]), int(grid[1])) for grid in grids)
         return cls(pairs, reference or pairs[-1])
 
@@ -104,7 +104,7 @@ def nearest_template(ratio: float) -> float:
 
 
 def schedule(pn: str, ratio: float = 1.0) -> Schedule:
-    """The published schedule of a pixel budget (`0.06M` ... `1M`) for the template nearest to height over width `ratio`."""
+    """The published schedule of a pixel budget (`0.06M` ... `1M`), template nearest to height over width `ratio`."""
     if pn not in BUDGETS:
         raise ValueError(f"pn must be one of {', '.join(BUDGETS)}, got {pn!r}")
     grids = TEMPLATES[nearest_template(ratio)]

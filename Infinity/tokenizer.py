@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from .config import TokenizerConfig
-from .convolution import Downsample, ResidualBlock, Upsample, empty_conv, group_norm, initialise_convolutions
+from .convolution import Downsample, ResidualBlock, Upsample, empty_conv, group_norm, initialise_convolutions, swish
 from .pretrained import Pretrained
 from .quantizer import Quantized, quantize, sum_codes
 from .schedules import Schedule
@@ -66,7 +65,7 @@ class Encoder(nn.Module):
         x = self.conv_in(image)
         for level in self.down:
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(self.mid(x))))
+        return self.conv_out(swish(self.norm_out(self.mid(x))))
 
 
 class Decoder(nn.Module):
@@ -89,7 +88,7 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(codes))
         for level in reversed(self.up):
             x = level(x)
-        return self.conv_out(F.silu(self.norm_out(x)))
+        return self.conv_out(swish(self.norm_out(x)))
 
 
 class Tokenizer(Pretrained, nn.Module):

@@ -6,12 +6,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from .attention import AttentivePooling, CrossAttention, LayerCache, Places, SelfAttention, TextContext
-from .attention import block_causal_groups
+from .attention import (
+    AttentivePooling,
+    CrossAttention,
+    LayerCache,
+    Places,
+    SelfAttention,
+    TextContext,
+    block_causal_groups,
+)
 from .config import MAX_SCALES, InfinityConfig
 from .initialise import initialise
 from .layers import FeedForward, HeadNorm, LayerNorm, RMSNorm, empty_linear, modulate
@@ -23,7 +29,7 @@ from .text import Text
 
 @dataclass(frozen=True)
 class Condition:
-    """What a batch of prompts gives the blocks: pooled text (B, C), modulation (B, 1, 6, C) and the text to attend to."""
+    """What prompts give the blocks: pooled text (B, C), modulation (B, 1, 6, C) and the text to attend to."""
 
     pooled: Tensor
     modulation: Tensor
@@ -113,7 +119,7 @@ class Infinity(Pretrained, nn.Module):
     ) -> Tensor:
         """Teacher-forced logits (B, L, bits, 2) of all scales of `schedule`.
 
-        `inputs` (B, L - first scale, bits) are the summed coarser codes at each later scale (`teacher_inputs`, `self_correct`);
+        `inputs` (B, L - 1, bits) are the summed coarser codes at each later scale (`teacher_inputs`, `self_correct`);
         `drop` (B,) marks prompts replaced by the null text; `generator` draws the dropped paths in training mode.
         """
         condition = self.condition(self.null_where(text, drop) if drop is not None else text)
@@ -186,7 +192,7 @@ class Infinity(Pretrained, nn.Module):
         self.checkpointing = on
 
     def cast_blocks(self, dtype: torch.dtype) -> Infinity:
-        """Keep the blocks' weights in `dtype` (run inside `autocast`); conditioning, embeddings and head stay float32."""
+        """Keep the blocks' weights in `dtype`, to run inside autocast; everything else stays float32."""
         self.blocks.to(dtype)
         return self
 
@@ -194,17 +200,13 @@ class Infinity(Pretrained, nn.Module):
         """A region that autocast leaves alone."""
         return torch.autocast(self.pos_start.device.type, enabled=False)
 
-    def _run(
-        self, block: Block, x: Tensor, condition: Condition, places: Places, keep: Tensor | None
-    ) -> Tensor:
+    def _run(self, block: Block, x: Tensor, condition: Condition, places: Places, keep: Tensor | None) -> Tensor:
         if self.checkpointing and torch.is_grad_enabled():
             return checkpoint(block, x, condition, places, None, keep, use_reentrant=False)
         return block(x, condition, places, None, keep)
 
-    def _paths(
-        self, batch: int, device: torch.device, generator: torch.Generator | None
-    ) -> list[Tensor | None]:
-        """Per block, the factors (2, B, 1, 1) of stochastic depth, its rate rising linearly; None where nothing drops."""
+    def _paths(self, batch: int, device: torch.device, generator: torch.Generator | None) -> list[Tensor | None]:
+        """Per block, factors (2, B, 1, 1) of stochastic depth, its rate rising linearly; None where nothing drops."""
         depth, rate = self.config.depth, self.config.drop_path
         if not self.training or rate == 0 or generator is None:
             return [None] * depth

@@ -1,0 +1,1 @@
+"""Comparison with recorded numbers: `python -m Infinity.parity FOLDER`."""

@@ -1,0 +1,58 @@
+"""One comparison of ours with what was recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from .fixture import recorded_bits
+
+# Largest errors allowed: absolute, but for gradients relative to the recorded tensor's norm.
+LOGITS, IMAGE, LOSS, ROPE, GRADIENT, CODES = 2e-5, 2e-5, 1e-5, 1e-6, 1e-4, 2e-5
+
+
+@dataclass(frozen=True)
+class Check:
+    """One comparison: its name, its error and the largest error allowed."""
+
+    name: str
+    error: float
+    allowed: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is a number within bounds."""
+        return self.error <= self.allowed
+
+    def __str__(self) -> str:
+        return f"{'ok  ' if self.passed else 'FAIL'} {self.name:<48} error {self.error:.2e} allowed {self.allowed:.0e}"
+
+
+def bits(prefix: str, ours: Sequence[Tensor], outputs: dict[str, Tensor], *, label: str = "") -> Iterator[Check]:
+    for index, recorded in enumerate(recorded_bits(prefix, outputs)):
+        mine = ours[index] if index < len(ours) else None
+        yield equal(f"{label or prefix}.{index}", mine, recorded)
+
+
+def equal(name: str, ours: Tensor | None, recorded: Tensor) -> Check:
+    """Number of entries that differ."""
+    if ours is None or ours.shape != recorded.shape:
+        return Check(name, float("inf"), 0)
+    return Check(name, float((ours.bool() != recorded.bool()).sum()), 0)
+
+
+def close(name: str, ours: Tensor, recorded: Tensor, allowed: float) -> Check:
+    """Largest absolute difference."""
+    if ours.shape != recorded.shape:
+        return Check(name, float("inf"), allowed)
+    return Check(name, float((ours - recorded).abs().max()), allowed)
+
+
+def relative(name: str, ours: Tensor | None, recorded: Tensor | None) -> Check:
+    """Norm of the difference over the norm of the recorded tensor."""
+    if ours is None or recorded is None or ours.numel() != recorded.numel():
+        return Check(name, float("inf"), GRADIENT)
+    scale = max(float(recorded.norm()), 1e-12)
+    return Check(name, float((ours.reshape(recorded.shape) - recorded).norm()) / scale, GRADIENT)

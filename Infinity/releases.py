@@ -1,0 +1,133 @@
+"""Load published checkpoints, and say which files belong together (arXiv 2412.04431; weights under the MIT licence)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from .config import RELEASED_BITS, InfinityConfig, TokenizerConfig, known_fields
+from .names import from_published_tokenizer, from_published_transformer
+from .reading import CheckpointError, read_state
+from .schedules import BUDGETS
+from .tokenizer import Tokenizer
+from .transformer import Infinity
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published transformer: its size, the tokenizer files it was trained with, and its pixel budget."""
+
+    model_type: str
+    tokenizers: tuple[str, ...]
+    vae_type: int
+    pn: str
+
+
+_D32 = ("infinity_vae_d32reg.pth", "infinity_vae_d32_reg.pth")
+_D14 = ("infinity_vae_d56_f8_14_patchify.pth",)
+
+# By file name (for a folder of shards, the folder's).
+PUBLISHED: dict[str, Published] = {
+    "infinity_125M_256x256.pth": Published("infinity_layer12", ("infinity_vae_d16.pth",), 16, "0.06M"),
+    "infinity_2b_reg.pth": Published("infinity_2b", _D32, 32, "1M"),
+    "infinity_8b_weights": Published("infinity_8b", _D14, 14, "1M"),
+    "infinity_8b_512x512_weights": Published("infinity_8b", _D14, 14, "0.25M"),
+}
+
+
+@dataclass(frozen=True)
+class Release:
+    """The seven fields that name a usable set of files."""
+
+    model_path: str
+    model_type: str
+    vae_path: str
+    vae_type: int
+    pn: str
+    text_encoder_ckpt: str = "google/flan-t5-xl"
+    text_channels: int = 2048
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Release:
+        """From a parsed YAML; a missing or unknown key is named."""
+        kept = known_fields(cls, values)
+        missing = [field.name for field in fields(cls)[:5] if field.name not in kept]
+        if missing:
+            raise ValueError(f"a release needs {', '.join(missing)}")
+        return cls(**kept)
+
+    def check(self) -> None:
+        """Raise where the fields contradict each other, before any file is read."""
+        if self.pn not in BUDGETS:
+            raise CheckpointError(f"pn must be one of {', '.join(BUDGETS)}, got {self.pn!r}")
+        if self.vae_type not in RELEASED_BITS:
+            raise CheckpointError(f"vae_type must be one of {RELEASED_BITS}, got {self.vae_type}")
+        name = Path(self.model_path).name
+        known = PUBLISHED.get(name)
+        if known is None:
+            return
+        vae = Path(self.vae_path).name
+        if vae.startswith("infinity_vae_") and vae not in known.tokenizers:
+            raise CheckpointError(f"{name} was trained with {known.tokenizers[0]}; vae_path names {vae}")
+        for field in ("model_type", "vae_type", "pn"):
+            wanted, got = getattr(known, field), getattr(self, field)
+            if got != wanted and not (field == "model_type" and str(got).startswith(wanted)):
+                raise CheckpointError(f"{name} needs {field} {wanted}, got {got}")
+
+
+def load_release(release: Release, *, device: str = "cpu", ema: bool = False) -> tuple[Infinity, Tokenizer]:
+    """The transformer and the tokenizer of `release`, checked against each other."""
+    release.check()
+    tokenizer = load_tokenizer(release.vae_path, vae_type=release.vae_type, device=device)
+    model = load_transformer(release.model_path, model_type=release.model_type, device=device, ema=ema)
+    check_pair(model.config, tokenizer.config)
+    if model.config.text_channels != release.text_channels:
+        raise CheckpointError(
+            f"{release.model_path} reads text of {model.config.text_channels} channels, "
+            f"but text_channels is {release.text_channels} ({release.text_encoder_ckpt})"
+        )
+    return model, tokenizer
+
+
+def load_transformer(
+    path: str | Path, *, model_type: str | None = None, device: str = "cpu", ema: bool = False
+) -> Infinity:
+    """A published or training checkpoint of the transformer; its sizes follow from its tensors."""
+    state, config = from_published_transformer(read_state(path, ema=ema))
+    if model_type is not None:
+        named = InfinityConfig.named(model_type, config.bits, text_channels=config.text_channels)
+        sizes = ("depth", "width", "heads", "hidden")
+        ours, theirs = ({size: getattr(one, size) for size in sizes} for one in (config, named))
+        if ours != theirs:
+            raise CheckpointError(f"{path} is not an {model_type}: it has {_list(ours)} instead of {_list(theirs)}")
+        config = replace(config, drop_path=named.drop_path)
+    return Infinity.from_state(config, state, source=path, device=device)
+
+
+def load_tokenizer(path: str | Path, *, vae_type: int | None = None, device: str = "cpu") -> Tokenizer:
+    """A published checkpoint of the tokenizer; its sizes follow from its tensors."""
+    state, config = from_published_tokenizer(read_state(path))
+    if vae_type is not None and config.bits != vae_type:
+        raise CheckpointError(f"{path} has {config.bits} bits per cell, but vae_type is {vae_type}")
+    return Tokenizer.from_state(config, state, source=path, device=device)
+
+
+def check_pair(model: InfinityConfig, tokenizer: TokenizerConfig) -> None:
+    """Raise when the transformer reads another number of bits than the tokenizer writes."""
+    if model.bits == tokenizer.token_bits:
+        return
+    fitting = sorted({one.tokenizers[0] for one in PUBLISHED.values() if _token_bits(one.vae_type) == model.bits})
+    hint = f"; {' or '.join(fitting)} belongs to it" if fitting else ""
+    raise CheckpointError(
+        f"the model reads {model.bits} bits per token, but the tokenizer writes {tokenizer.token_bits}{hint}"
+    )
+
+
+def _token_bits(vae_type: int) -> int:
+    return TokenizerConfig.released(vae_type).token_bits
+
+
+def _list(sizes: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in sizes.items())
