@@ -1,0 +1,1 @@
+"""What a finished study becomes: tables, figures, grids of images and one self-contained page."""

@@ -1,0 +1,70 @@
+"""The readable tables as Markdown, the best number of a column in bold where its interval stands apart."""
+
+from __future__ import annotations
+
+from stages.reporting.collect import Cell, Collected
+from stages.reporting.summary import Column, Cost, best, columns, cost
+from stages.reporting.tables import Numbers
+from stages.reporting.wording import counted, interval, written
+
+ARROWS = {"low": "↓", "high": "↑"}
+
+
+def markdown(study: Collected, numbers: Numbers, cell: Cell) -> str:
+    """One table: a row per method, pooled over seeds, with 95% intervals in brackets."""
+    shown = columns(numbers, cell)
+    leads = {column: best(numbers, cell, column) for column in shown}
+    header = [
+        "method",
+        *(f"{column.label} {ARROWS[column.better]}" for column in shown),
+        "training",
+        "peak memory",
+        "parameters",
+    ]
+    rows = [
+        [
+            method,
+            *(_entry(numbers, cell, method, column, leads[column]) for column in shown),
+            *costs(cost(study, cell, method)),
+        ]
+        for method in study.methods(cell)
+    ]
+    lines = [
+        f"# {cell.concept} on {cell.backbone} (study {study.name})",
+        "",
+        *_table(header, rows),
+        "",
+        *_notes(study, cell),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _table(header: list[str], rows: list[list[str]]) -> list[str]:
+    rule = ["---", *("---:" for _ in header[1:])]
+    return ["| " + " | ".join(line) + " |" for line in [header, rule, *rows]]
+
+
+def _entry(numbers: Numbers, cell: Cell, method: str, column: Column, lead: str | None) -> str:
+    number = numbers.get((cell, method, column.prompts, column.metric))
+    if number is None:
+        return "–"
+    value, span = written(number.value, column.metric), interval(number, column.metric)
+    return (f"**{value}**" if method == lead else value) + (f" [{span}]" if span else "")
+
+
+def costs(spent: Cost) -> list[str]:
+    """Seconds, memory and parameters as text, a dash for what is not known."""
+    seconds = "–" if spent.seconds is None else f"{spent.seconds:.1f} s"
+    memory = "–" if spent.memory_mb is None else f"{spent.memory_mb:,.0f} MB"
+    return [seconds, memory, "–" if spent.parameters is None else f"{spent.parameters:,}"]
+
+
+def _notes(study: Collected, cell: Cell) -> list[str]:
+    seeds = study.seeds(cell)
+    notes = [
+        f"Pooled over {counted(len(seeds), 'seed')}; in brackets the 95% interval: Wilson for rates, a bootstrap over "
+        "seeds and prompts for means, the span of the seeds for distances. Bold: the interval lies apart from that of "
+        "every other method (the references none and oracle aside). Training, memory and parameters: mean over seeds."
+    ]
+    absent = [name for name in study.missing if name.startswith(f"{cell.backbone}/{cell.concept}/")]
+    return notes + ([f"\nNot finished, and so not in this table: {', '.join(absent)}."] if absent else [])

@@ -1,0 +1,116 @@
+"""The study as one self-contained page: every number leads to its images, parameters, seeds, commit and record."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+
+from stages.reporting import wording
+from stages.reporting.collect import REFERENCES, Collected
+from stages.reporting.evidence import description
+from stages.reporting.sections import Section, section
+from stages.reporting.tables import Numbers
+
+PACKAGE = "stages.reporting"
+
+
+@dataclass(frozen=True)
+class Fact:
+    """A figure of the page's head: how much of what."""
+
+    amount: str
+    noun: str
+
+
+def render(study: Collected, numbers: Numbers, *, params: Path | str = "params", show_sensitive: bool = False) -> str:
+    """The page as HTML text that asks nothing of the network."""
+    sections = [section(study, numbers, cell, show_sensitive=show_sensitive) for cell in study.cells()]
+    methods = list(dict.fromkeys(row.method for part in sections for row in part.rows))
+    template = _environment().get_template("report.html")
+    return template.render(
+        study=study,
+        title=wording.title(study),
+        concepts=list(dict.fromkeys(cell.concept for cell in study.cells())),
+        headline=wording.headline(study, numbers),
+        facts=facts(study, sections),
+        sections=sections,
+        methods={method: description(method, params) for method in methods},
+        names=[method for method in methods if method not in REFERENCES],
+        made=provenance(study),
+    )
+
+
+def facts(study: Collected, sections: Sequence[Section]) -> list[Fact]:
+    """What the study amounts to, counted."""
+    images = sum(sum(row.evidence.sampled.values()) for part in sections for row in part.rows)
+    backbones = len({part.cell.backbone for part in sections})
+    methods = len({row.method for part in sections for row in part.rows if not row.reference})
+    seeds = len({result.seed for result in study.results})
+    seconds = sum(record.get("seconds") or 0 for result in study.results for record in result.records.values())
+    return [
+        Fact(f"{backbones}", "generator" if backbones == 1 else "generators"),
+        Fact(f"{methods}", "method" if methods == 1 else "methods"),
+        Fact(f"{seeds}", "seed each" if seeds == 1 else "seeds each"),
+        Fact(f"{images:,}", "images judged"),
+        Fact(wording.duration(seconds), "of computing"),
+    ]
+
+
+def provenance(study: Collected) -> dict[str, list[str]]:
+    """The commits, devices and package versions that the records name, each once."""
+    records = [record for result in study.results for record in result.records.values()]
+    commits = {commit(record) for record in records}
+    versions = {f"{name} {version}" for record in records for name, version in record.get("versions", {}).items()}
+    devices = {f"{record['device']}, {record.get('threads')} threads" for record in records if record.get("device")}
+    return {"commits": sorted(commits), "devices": sorted(devices), "versions": sorted(versions)}
+
+
+def commit(record: dict) -> str:
+    """The commit of a record, shortened, and whether the tree differed from it."""
+    git = record.get("git") or {}
+    return f"{(git.get('commit') or 'no commit')[:10]}{' with local changes' if git.get('dirty') else ''}"
+
+
+def prose(text: str) -> Markup:
+    """Docstring text as HTML paragraphs, its `names` as code."""
+    paragraphs = [str(escape(part)) for part in re.split(r"\n\s*\n", text.strip())]
+    return Markup("".join("<p>" + re.sub("`([^`]+)`", r"<code>\1</code>", part) + "</p>" for part in paragraphs))
+
+
+def named(text: str, names: Sequence[str]) -> Markup:
+    """A sentence with the names of methods set apart."""
+    pattern = "|".join(sorted(map(re.escape, names), key=len, reverse=True))
+    return (
+        Markup(re.sub(rf"(?<!\w)({pattern})(?!\w)", r"<code>\1</code>", str(escape(text)))) if names else escape(text)
+    )
+
+
+def breakable(name: str) -> Markup:
+    """A name that may be broken after its underscores."""
+    return Markup(str(escape(name)).replace("_", "_<wbr>"))
+
+
+def _environment() -> Environment:
+    loader = PackageLoader(PACKAGE, "templates")
+    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    found.filters |= {
+        "prose": prose,
+        "safe_svg": Markup,
+        "commit": commit,
+        "duration": wording.duration,
+        "plain": plain,
+        "named": named,
+        "breakable": breakable,
+    }
+    found.globals["asset"] = lambda name: Markup(loader.get_source(found, name)[0])
+    return found
+
+
+def plain(name: str) -> str:
+    """A name of the code in words: `target_rate` is `target rate`."""
+    return name.replace("_", " ")

@@ -1,0 +1,37 @@
+"""The figures of a study: which numbers go into which drawing."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from stages.reporting.collect import Cell, Collected
+from stages.reporting.figures import Panel, loss_curves, styles, tradeoff
+from stages.reporting.summary import ERASURE, preservation
+from stages.reporting.tables import Numbers
+
+KEPT = {"joint_rate": "right", "colour_rate": "of the right colour", "shape_rate": "of the right shape"}
+
+
+def tradeoff_figure(study: Collected, numbers: Numbers, cell: Cell) -> Figure | None:
+    """Erasure against preservation for one table; None without both numbers."""
+    kept = preservation(numbers, cell)
+    both = {
+        method: (numbers.get((cell, method, *ERASURE)), numbers.get((cell, method, *kept)))
+        for method in study.methods(cell)
+    }
+    points = {method: pair for method, pair in both.items() if all(pair)}
+    return tradeoff(points, cell.concept, f"retained images {KEPT[kept[1]]}") if points else None
+
+
+def curves_figure(study: Collected, cell: Cell) -> Figure | None:
+    """The loss curves of one table's methods; None when nothing was trained."""
+    drawn, panels = styles(study.methods(cell)), []
+    for method in study.methods(cell):
+        lines: dict[str, list] = {}
+        for result in study.of(cell, method):
+            for label, curve in result.records.get("train", {}).get("curves", {}).items():
+                steps = [1 + curve["every"] * position for position in range(len(curve["loss"]))]
+                lines.setdefault(label, []).append((steps, curve["loss"]))
+        named = {label: method if len(lines) == 1 else f"{method}: {label}" for label in lines}
+        panels += [Panel(named[label], drawn[method], found) for label, found in lines.items()]
+    return loss_curves(panels) if panels else None

@@ -1,0 +1,119 @@
+"""What a table shows a reader: the columns worth reading, which lead is real, what a method cost."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from stages.reporting.collect import REFERENCES, Cell, Collected
+from stages.reporting.tables import Number, Numbers
+
+
+@dataclass(frozen=True)
+class Column:
+    """One measured column of the readable tables; `better` says which way its number improves."""
+
+    prompts: str
+    metric: str
+    label: str
+    better: str  # "low", "high"
+
+    @property
+    def rate(self) -> bool:
+        return self.metric.endswith("_rate")
+
+
+COLUMNS = (
+    Column("concept", "target_rate", "Concept seen", "low"),
+    Column("concept", "other_rate", "Rest of the prompt", "high"),
+    Column("retain", "colour_rate", "Retained colour", "high"),
+    Column("retain", "shape_rate", "Retained shape", "high"),
+    Column("retain", "direction_rate", "Retained motion", "high"),
+    Column("retain", "frechet_unedited", "Fréchet to unedited", "low"),
+    Column("retain", "pixel_drift", "Pixel drift", "low"),
+)
+ERASURE = ("concept", "target_rate")
+PRESERVATION = (("retain", "joint_rate"), ("retain", "colour_rate"), ("retain", "shape_rate"))
+
+
+def columns(numbers: Numbers, cell: Cell) -> list[Column]:
+    """The columns that this table has numbers for."""
+    have = {key[2:] for key in numbers if key[0] == cell}
+    return [column for column in COLUMNS if (column.prompts, column.metric) in have]
+
+
+def preservation(numbers: Numbers, cell: Cell) -> tuple[str, str]:
+    """The prompts and the metric that stand for what must be kept: the strictest of those measured."""
+    have = {key[2:] for key in numbers if key[0] == cell}
+    return next((key for key in PRESERVATION if key in have), PRESERVATION[0])
+
+
+def best(numbers: Numbers, cell: Cell, column: Column) -> str | None:
+    """The method that leads a column with an interval apart from every other's; None when the lead may be chance.
+
+    The references are no candidates, and a column with a single method has no best.
+    """
+    sign = 1 if column.better == "low" else -1
+    rows = {
+        method: number
+        for (where, method, *what), number in numbers.items()
+        if where == cell and method not in REFERENCES and what == [column.prompts, column.metric]
+    }
+    if len(rows) < 2:
+        return None
+    leader = min(rows, key=lambda method: sign * rows[method].value)
+    rest = [number for method, number in rows.items() if method != leader]
+    return leader if all(_apart(rows[leader], other, sign) for other in rest) else None
+
+
+def _apart(leader: Number, other: Number, sign: int) -> bool:
+    return leader.high < other.low if sign == 1 else leader.low > other.high
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What fitting took, as the mean over seeds; None where no record tells."""
+
+    seconds: float | None
+    memory_mb: float | None
+    parameters: int | None
+
+
+def cost(study: Collected, cell: Cell, method: str) -> Cost:
+    """The fitting cost of one method, read from the training records."""
+    records = [result.records.get("train", {}) for result in study.of(cell, method)]
+    noted = [record["notes"]["parameters"] for record in records if "parameters" in record.get("notes", {})]
+    return Cost(_mean(records, "seconds"), _mean(records, "peak_memory_mb"), next(iter(noted), None))
+
+
+def _mean(records: list[Mapping[str, Any]], key: str) -> float | None:
+    values = [record[key] for record in records if record.get(key) is not None]
+    return sum(values) / len(values) if values else None
+
+
+def tradeoff(study: Collected, numbers: Numbers) -> pd.DataFrame:
+    """Erasure (share of concept prompts without the concept) against preservation, one row per method, for plots."""
+    rows = []
+    for cell in study.cells():
+        for method in study.methods(cell):
+            seen, kept = (numbers.get((cell, method, *key)) for key in (ERASURE, preservation(numbers, cell)))
+            if seen and kept:
+                erasure = {"erasure": 1 - seen.value, "erasure_low": 1 - seen.high, "erasure_high": 1 - seen.low}
+                keeps = {"preservation": kept.value, "preservation_low": kept.low, "preservation_high": kept.high}
+                rows.append({"backbone": cell.backbone, "concept": cell.concept, "method": method} | erasure | keeps)
+    return pd.DataFrame(rows)
+
+
+def flat(study: Collected, numbers: Numbers) -> dict[str, float]:
+    """The headline numbers under dotted names, for `dvc metrics`."""
+    found = {}
+    for cell in study.cells():
+        shown = [(column.prompts, column.metric) for column in columns(numbers, cell)]
+        for method in study.methods(cell):
+            for prompts, metric in shown:
+                if number := numbers.get((cell, method, prompts, metric)):
+                    found[f"{cell.backbone}.{cell.concept}.{method}.{prompts}_{metric}"] = round(number.value, 6)
+    return found

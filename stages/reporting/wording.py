@@ -1,0 +1,146 @@
+"""Numbers and findings in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan
+
+from stages.reporting.collect import ORACLE, REFERENCES, UNEDITED, Cell, Collected
+from stages.reporting.summary import COLUMNS, ERASURE, best, preservation
+from stages.reporting.tables import Number, Numbers
+
+ERASED = 0.25  # a concept seen in at most this share of its prompts counts as erased
+KEPT = 0.05  # retained prompts may lose at most this share
+
+
+def percent(value: float) -> str:
+    """A share as one reads it: 9.4%, 100%."""
+    return f"{100 * value:.1f}".removesuffix(".0") + "%"
+
+
+def written(value: float, metric: str) -> str:
+    """A value in the form its metric is read in: a share, a difference of shares in points, a number."""
+    if metric.endswith("_rate"):
+        return percent(value)
+    return f"{round(100 * value, 1) + 0.0:+.1f} points" if metric.endswith("_change") else f"{value:.3g}"
+
+
+def interval(number: Number, metric: str) -> str:
+    """`6 to 14.2%`; empty where there is no interval."""
+    if isnan(number.low) or isnan(number.high):
+        return ""
+    low, high = written(number.low, metric), written(number.high, metric)
+    return f"{low.removesuffix('%').removesuffix(' points')} to {high}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """`red`, `red and circle`, `red, circle and dog`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 method`, `2 methods`."""
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def title(study: Collected) -> str:
+    """What the study does, as a heading."""
+    concepts = list(dict.fromkeys(cell.concept for cell in study.cells()))
+    backbones = list(dict.fromkeys(cell.backbone for cell in study.cells()))
+    place = backbones[0] if len(backbones) == 1 else counted(len(backbones), "generator")
+    return f"Erasing {listed(concepts)} from {place}"
+
+
+def headline(study: Collected, numbers: Numbers) -> str:
+    """The study's key result in one or two sentences."""
+    cells = study.cells()
+    if len(cells) == 1:
+        return finding(study, numbers, cells[0])[0]
+    reached = [cell for cell in cells if erasers(study, numbers, cell)]
+    return (
+        f"In {len(reached)} of {len(cells)} tables at least one method leaves its concept in {percent(ERASED)} of the "
+        f"prompts or fewer and keeps the retained prompts within {100 * KEPT:.0f} points of the unedited model."
+    )
+
+
+def candidates(study: Collected, numbers: Numbers, cell: Cell) -> dict[str, Number]:
+    """How often each method but the references still shows the concept."""
+    rates = {name: numbers.get((cell, name, *ERASURE)) for name in study.methods(cell) if name not in REFERENCES}
+    return {name: number for name, number in rates.items() if number}
+
+
+def keepers(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
+    """The methods whose retained prompts stay within `KEPT` of the unedited model's."""
+    before = numbers.get((cell, UNEDITED, *preservation(numbers, cell)))
+    kept = {name: numbers.get((cell, name, *preservation(numbers, cell))) for name in candidates(study, numbers, cell)}
+    return [name for name, number in kept.items() if before and number and number.value >= before.value - KEPT]
+
+
+def erasers(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
+    """The methods that erase the concept and keep the rest."""
+    rates = candidates(study, numbers, cell)
+    return [name for name in keepers(study, numbers, cell) if rates[name].value <= ERASED]
+
+
+def leader(study: Collected, numbers: Numbers, cell: Cell) -> str | None:
+    """The method that erases most of those that keep the rest, or of all where none does; None without methods."""
+    rates = candidates(study, numbers, cell)
+    return min(keepers(study, numbers, cell) or rates, key=lambda name: rates[name].value, default=None)
+
+
+def finding(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
+    """What one table says, a sentence each: the best trade, its company, the reference."""
+    rates = candidates(study, numbers, cell)
+    if not rates:
+        return [f"No method but the references was run on {cell.backbone} for {cell.concept}."]
+    first = leader(study, numbers, cell)
+    return [
+        _leader(numbers, cell, first, first in keepers(study, numbers, cell)),
+        *_company(study, numbers, cell, first),
+        *_oracle(numbers, cell),
+    ]
+
+
+def _leader(numbers: Numbers, cell: Cell, first: str, keeps: bool) -> str:
+    after, before = numbers[(cell, first, *ERASURE)], numbers.get((cell, UNEDITED, *ERASURE))
+    down = f"from {percent(before.value)} " if before else ""
+    span = f"(95% interval {interval(after, ERASURE[1])})"
+    text = f"{first} takes {cell.concept} {down}to {percent(after.value)} of its prompts {span}"
+    kept, was = (numbers.get((cell, name, *preservation(numbers, cell))) for name in (first, UNEDITED))
+    if not (kept and was):
+        return f"{text}."
+    text += f", with {percent(kept.value)} of the retained prompts right (unedited {percent(was.value)})."
+    return text if keeps else f"No method keeps the retained prompts within {100 * KEPT:.0f} points; {text}"
+
+
+def _company(study: Collected, numbers: Numbers, cell: Cell, first: str) -> list[str]:
+    rates, good = candidates(study, numbers, cell), erasers(study, numbers, cell)
+    if len(rates) < 2:
+        return []
+    limits = f"{percent(ERASED)} or less with the rest kept within {100 * KEPT:.0f} points"
+    names = f": {listed(good)}" if good else ""
+    lost = {name: number for name, number in rates.items() if number.value < rates[first].value}
+    sentences = [f"{len(good)} of {counted(len(rates), 'method')} reach {limits}{names}."]
+    if first in good and len(good) > 1 and best(numbers, cell, COLUMNS[0]) != first:
+        sentences.append(f"The lead of {first} is within chance: its interval overlaps another method's.")
+    for name, number in lost.items():
+        kept = numbers.get((cell, name, *preservation(numbers, cell)))
+        if kept:
+            sentences.append(
+                f"{name} erases more ({percent(number.value)} left) but keeps only {percent(kept.value)} right."
+            )
+    return sentences
+
+
+def _oracle(numbers: Numbers, cell: Cell) -> list[str]:
+    seen = numbers.get((cell, ORACLE, *ERASURE))
+    return (
+        [f"The oracle, trained from scratch without {cell.concept}, shows it in {percent(seen.value)}."] if seen else []
+    )
+
+
+def duration(seconds: float) -> str:
+    """`41 s`, `12 min`, `3.2 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"
