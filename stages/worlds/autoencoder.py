@@ -24,7 +24,7 @@ def make_autoencoder(seed: int, width: int = 32, channels: int = 4) -> Autoencod
 
 
 def train_autoencoder(
-    world: Shapes, *, seed: int, steps: int = 1600, batch: int = 16, lr: float = 2e-3, noise: float = 0.1
+    world: Shapes, *, seed: int, steps: int = 2000, batch: int = 8, lr: float = 2e-3, noise: float = 0.1
 ) -> tuple[AutoencoderTiny, History]:
     """Returns an autoencoder in evaluation mode, its scaling factor set for latents of unit variance, and its curve.
 

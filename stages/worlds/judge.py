@@ -10,21 +10,32 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from stages.worlds.captions import DIRECTIONS
+
 NONE = "none"  # the last class of each head: no colour, no clear shape
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Holds the probabilities of each class, (N, C + 1) and (N, S + 1); the last one is none."""
+    """Holds the probabilities of each class, (N, C + 1) and (N, S + 1), the last one none; of clips the direction."""
 
     colours: tuple[str, ...]
     shapes: tuple[str, ...]
     colour: Tensor
     shape: Tensor
+    direction: Tensor | None = None  # (N,) index into DIRECTIONS, -1 at rest
+
+    def labels(self) -> tuple[str, ...]:
+        """Returns what can be asked for by `named`."""
+        return ("colour", "shape") if self.direction is None else ("colour", "shape", "direction")
 
     def named(self, label: str) -> list[str]:
-        """Returns the likeliest colour or shape of each picture by name."""
-        names = (*{"colour": self.colours, "shape": self.shapes}[label], NONE)
+        """Returns the likeliest colour, shape or direction of each picture by name."""
+        if label not in self.labels():
+            raise ValueError(f"the judge sees {', '.join(self.labels())}, not {label!r}")
+        if label == "direction":
+            return [(*DIRECTIONS, NONE)[i] for i in self.direction.tolist()]
+        names = (*(self.colours if label == "colour" else self.shapes), NONE)
         return [names[i] for i in getattr(self, label).argmax(1).tolist()]
 
     def shows(self, target: Mapping[str, str]) -> Tensor:
@@ -53,15 +64,29 @@ class Judge(nn.Module):
         self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64 * width, depth))
         self.colour = nn.Linear(depth, len(colours) + 1)
         self.shape = nn.Linear(depth, len(shapes) + 1)
-
-    def features(self, images: Tensor) -> Tensor:
-        """Returns what both heads read, (N, depth)."""
-        return nn.functional.silu(self.body(2 * images - 1))
+        self.register_buffer("mean", torch.zeros(depth))
+        self.register_buffer("scale", torch.ones(depth))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the logits of the colour head (N, C + 1) and of the shape head (N, S + 1)."""
-        features = self.features(images)
+        features = self._read(images)
         return self.colour(features), self.shape(features)
+
+    @torch.no_grad()
+    def features(self, images: Tensor) -> Tensor:
+        """Returns what both heads read, (N, depth), standardised over real renders."""
+        return torch.cat([(self._read(part) - self.mean) / self.scale for part in images.split(256)])
+
+    @torch.no_grad()
+    def standardise(self, images: Tensor) -> None:
+        """Sets mean and scale so that the features of these pictures have mean 0 and variance 1."""
+        features = torch.cat([self._read(part) for part in images.split(256)])
+        spread = features.std(0)
+        self.mean.copy_(features.mean(0))
+        self.scale.copy_(spread.clamp(min=0.05 * float(spread.mean())))
+
+    def _read(self, images: Tensor) -> Tensor:
+        return nn.functional.silu(self.body(2 * images - 1))
 
     @torch.no_grad()
     def look(self, images: Tensor) -> Verdict:
@@ -70,7 +95,7 @@ class Judge(nn.Module):
         logits = [self(part) for part in images.reshape(-1, *images.shape[-3:]).split(256)]
         joined = (torch.cat(part) for part in zip(*logits, strict=True))
         colour, shape = (part.softmax(1).unflatten(0, (-1, frames)).mean(1) for part in joined)
-        return Verdict(self.colours, self.shapes, colour, shape)
+        return Verdict(self.colours, self.shapes, colour, shape, direction(images) if images.ndim == 5 else None)
 
     def save(self, folder: str | Path) -> None:
         """Writes judge.safetensors and judge.json."""

@@ -70,12 +70,16 @@ class Shapes:
         generator = torch.Generator().manual_seed(seed)
         colour, shape = self._pick(n, generator, exclude)
         direction = torch.randint(len(DIRECTIONS), (n,), generator=generator)
-        scene, light = self._scene(colour, shape, generator)
+        images, light = self._film(colour, shape, direction, generator, frames)
         names = [DIRECTIONS[i] for i in direction.tolist()]
         captions = write_captions(*self._names(colour, shape), light, names, generator)
-        film = self._film(scene, direction, frames)
-        images = rasterise(film, self.shapes, self.size).unflatten(0, (n, frames))
         return Batch(images, captions, colour, shape, direction)
+
+    def film(
+        self, colour: Tensor, shape: Tensor, direction: Tensor, generator: torch.Generator, frames: int = 9
+    ) -> Tensor:
+        """Returns clips (N, F, 3, H, W) of the colours, shapes and directions (N,) asked for, by index."""
+        return self._film(colour, shape, direction, generator, frames)[0]
 
     def _pick(self, n: int, generator: torch.Generator, exclude: str | None) -> tuple[Tensor, Tensor]:
         pairs = [(c, s) for c in range(len(self.colours)) for s in range(len(self.shapes))]
@@ -111,14 +115,17 @@ class Shapes:
         centre, angle = self.offset * unit * uniform(n, 2), self.rotation * uniform(n)
         return Scene(shape, ink.clamp(0, 1), paper.clamp(0, 1), centre, radius, angle), light
 
-    def _film(self, scene: Scene, direction: Tensor, frames: int) -> Scene:
-        """Returns the scene of every frame, (N * F) rows: a smaller shape on a straight line at constant speed."""
-        unit = self.size / 32
+    def _film(
+        self, colour: Tensor, shape: Tensor, direction: Tensor, generator: torch.Generator, frames: int
+    ) -> tuple[Tensor, Tensor]:
+        """Returns clips of a smaller shape on a straight line at constant speed, and if their background is light."""
+        scene, light = self._scene(colour, shape, generator)
         heading = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])[direction]  # rows count downwards
-        path = torch.linspace(-0.5, 0.5, frames)[None, :, None] * self.travel * unit * heading[:, None]
+        path = torch.linspace(-0.5, 0.5, frames)[:, None] * self.travel * self.size / 32 * heading[:, None]  # (N, F, 2)
         still = {name: getattr(scene, name).repeat_interleave(frames, 0) for name in ("shape", "ink", "paper", "angle")}
         radius = (0.8 * scene.radius).repeat_interleave(frames, 0)
-        return replace(scene, **still, radius=radius, centre=(0.5 * scene.centre[:, None] + path).flatten(0, 1))
+        moving = replace(scene, **still, radius=radius, centre=(0.5 * scene.centre[:, None] + path).flatten(0, 1))
+        return rasterise(moving, self.shapes, self.size).unflatten(0, (-1, frames)), light
 
 
 def _known(kind: str, names: tuple[str, ...] | list[str], have: dict[str, object]) -> tuple[str, ...]:

@@ -32,7 +32,8 @@ def train_judge(
 
     settings = {"schedule": "cosine", "warmup": steps // 20, "clip": 1.0, "label": "judge"}
     history = minimize(loss, judge.parameters(), steps=steps, lr=lr, seed=seed, **settings)
-    return judge.eval().requires_grad_(False), history
+    judge.eval().requires_grad_(False).standardise(world.sample(2048, seed).images)
+    return judge, history
 
 
 def lesson(world: Shapes, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

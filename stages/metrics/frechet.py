@@ -1,0 +1,91 @@
+"""The Frechet distance between two sets of features (Heusel 2017, arXiv 1706.08500), here of the world's judge."""
+
+import logging
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from stages.fields import Count
+from stages.metrics.base import Metric, Samples, Statistics, Value
+from stages.metrics.intervals import jackknife
+from stages.metrics.judged import JUDGE, frames, load_judge, real_twins
+
+log = logging.getLogger(__name__)
+
+
+def moments(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean (D,) and covariance (D, D) of features (N, D) in float64, the latter over n - 1."""
+    features = features.double()
+    return features.mean(0), torch.cov(features.T).reshape(features.shape[1], -1)
+
+
+def frechet_distance(mean: Tensor, cov: Tensor, other_mean: Tensor, other_cov: Tensor) -> float:
+    """Returns |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)); the root by eigenvalues, so that a rank may be missing."""
+    values, vectors = torch.linalg.eigh(cov)
+    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    product = root @ other_cov @ root
+    overlap = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
+    return float((mean - other_mean).square().sum() + cov.trace() + other_cov.trace() - 2 * overlap)
+
+
+def frechet(x: Tensor, y: Tensor) -> float:
+    """Returns the distance between two sets of features, (N, D) and (M, D)."""
+    return frechet_distance(*moments(x), *moments(y))
+
+
+@dataclass(frozen=True)
+class Distance(Metric):
+    """A distance of standardised judge features: to real renders of what was asked for, and to the unedited samples."""
+
+    judge: str = JUDGE
+    reference: Count = 2048  # real renders
+    seed: int = 0
+    prefix: ClassVar[str]
+
+    @abstractmethod
+    def distance(self, x: Tensor, y: Tensor) -> float:
+        """Returns the distance between features (N, D) and (M, D)."""
+
+    def features(self, samples: Samples) -> Tensor:
+        """Returns (N, F, D): a picture is a clip of one frame."""
+        return load_judge(self.judge).features(frames(samples.images)).unflatten(0, (len(samples.images), -1))
+
+    def statistics(self, features: Tensor, samples: Samples) -> Statistics:
+        judge = load_judge(self.judge)
+        real = real_twins(judge, samples, self.reference, self.seed)
+        return {"features": features, "real": judge.features(frames(real))}
+
+    def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
+        own, real = edited["features"], edited["real"]
+        values = {f"{self.prefix}_real": self._value(own, lambda rows: real)}
+        if original is not None:
+            twins = original["features"]
+            values[f"{self.prefix}_unedited"] = self._value(own, lambda rows: twins[rows].flatten(0, 1))
+        return values
+
+    def _value(self, own: Tensor, other: Callable[[Tensor], Tensor]) -> Value:
+        def distance(rows: Tensor) -> float:
+            return self.distance(own[rows].flatten(0, 1), other(rows))
+
+        everything = torch.arange(len(own))
+        return Value(distance(everything), *jackknife(distance, len(own), seed=self.seed), len(own))
+
+
+@dataclass(frozen=True)
+class Frechet(Distance):
+    """Frechet distances. They grow as samples get fewer, so compare equal n only; a missing rank is warned of."""
+
+    prefix: ClassVar[str] = "frechet"
+
+    def distance(self, x: Tensor, y: Tensor) -> float:
+        return max(frechet(x, y), 0.0)  # rounding can leave it a hair below
+
+    def statistics(self, features: Tensor, samples: Samples) -> Statistics:
+        n, width = features.flatten(0, 1).shape
+        if n <= width:
+            log.warning("frechet: %d samples of %d features: the covariance lacks rank, compare loosely", n, width)
+        return super().statistics(features, samples)

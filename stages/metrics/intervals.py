@@ -1,0 +1,98 @@
+"""Intervals: Wilson for rates, bootstraps over prompts and seeds for means, a jackknife for the rest."""
+
+from collections.abc import Callable, Sequence
+
+import torch
+from scipy.stats import binomtest, norm
+from torch import Tensor
+
+DRAWS = 10_000
+
+
+def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Returns the score interval of a rate (Wilson 1927)."""
+    interval = binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
+    return float(interval.low), float(interval.high)
+
+
+def percentiles(values: Tensor, confidence: float = 0.95) -> tuple[float, float]:
+    """Returns the middle share `confidence` of values (R,), interpolated linearly."""
+    tail = (1 - confidence) / 2
+    low, high = torch.quantile(values.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
+    return low, high
+
+
+def resamples(n: int, draws: int, seed: int) -> Tensor:
+    """Returns `draws` draws of n out of n with replacement, (draws, n)."""
+    return torch.randint(n, (draws, n), generator=torch.Generator().manual_seed(seed))
+
+
+def resampled_means(values: Tensor, indices: Tensor, groups: Tensor | None = None) -> Tensor:
+    """Returns the mean of values (N,) under each resample (R, G) of its groups, (R,).
+
+    `groups` (N,) numbers the prompt of each value from 0; without it each value is its own. Values of NaN do not count.
+    """
+    valid = ~values.isnan()
+    known = torch.where(valid, values, 0).double()
+    if groups is None:
+        total, count = known, valid.double()
+    else:
+        size = int(groups.max()) + 1
+        total = torch.zeros(size, dtype=torch.float64).index_add(0, groups, known)
+        count = torch.zeros(size, dtype=torch.float64).index_add(0, groups, valid.double())
+    return total[indices].sum(1) / count[indices].sum(1)
+
+
+def paired_bootstrap(
+    a: Tensor,
+    b: Tensor,
+    *,
+    seed: int,
+    groups: Tensor | None = None,
+    draws: int = DRAWS,
+    confidence: float = 0.95,
+) -> tuple[float, float]:
+    """Returns the percentile interval of mean(a) - mean(b), both over the same resampled prompts."""
+    return bootstrap(a.double() - b.double(), seed=seed, groups=groups, draws=draws, confidence=confidence)
+
+
+def bootstrap(
+    values: Tensor, *, seed: int, groups: Tensor | None = None, draws: int = DRAWS, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Returns the percentile interval of the mean of values (N,) over resampled prompts."""
+    n = len(values) if groups is None else int(groups.max()) + 1
+    return percentiles(resampled_means(values, resamples(n, draws, seed), groups), confidence)
+
+
+def hierarchical_bootstrap(
+    values: Sequence[Tensor], *, seed: int, draws: int = DRAWS, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Returns the interval of the mean over training seeds of the mean over prompts, both levels resampled.
+
+    `values` holds one tensor of prompts' values per training seed; prompts are redrawn for every seed drawn.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    chosen = torch.randint(len(values), (draws, len(values)), generator=generator)
+    means = torch.empty(draws, len(values), dtype=torch.float64)
+    for index, part in enumerate(values):
+        picked = chosen == index
+        rows = torch.randint(len(part), (int(picked.sum()), len(part)), generator=generator)
+        means[picked] = part.double()[rows].mean(1)
+    return percentiles(means.mean(1), confidence)
+
+
+def jackknife(
+    statistic: Callable[[Tensor], float], n: int, *, seed: int, parts: int = 20, confidence: float = 0.95
+) -> tuple[float, float] | tuple[None, None]:
+    """Returns the normal interval of statistic(rows) with rows left out in `parts` random groups.
+
+    For distances between distributions, whose bias with n a bootstrap would add to. None below two rows per part.
+    """
+    if n < 2 * parts:
+        return None, None
+    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    left = [statistic(torch.cat([part for j, part in enumerate(order.chunk(parts)) if j != i])) for i in range(parts)]
+    values = torch.tensor(left, dtype=torch.float64)
+    error = float(((parts - 1) / parts * (values - values.mean()).square().sum()).sqrt())
+    point, reach = statistic(torch.arange(n)), float(norm.ppf(0.5 + confidence / 2)) * error
+    return point - reach, point + reach

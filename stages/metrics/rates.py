@@ -1,0 +1,91 @@
+"""How often a judge sees the concept, sees what was asked for, or sees nothing clear."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stages.fields import Count
+from stages.metrics.base import Metric, Samples, Statistics, Value
+from stages.metrics.intervals import DRAWS, paired_bootstrap, wilson
+from stages.metrics.judged import JUDGE, load_judge
+from stages.worlds.judge import Verdict
+
+LABELS = ("colour", "shape", "direction")
+GROUP = "prompt"  # the statistic that numbers each sample's prompt
+
+
+def rate(outcomes: Tensor) -> Value:
+    """Returns the share of ones with its Wilson interval; NaN does not count."""
+    known = outcomes[~outcomes.isnan()]
+    successes, n = int(known.sum()), len(known)
+    return Value(successes / n, *wilson(successes, n), n)
+
+
+def change(edited: Tensor, original: Tensor, groups: Tensor, *, seed: int, draws: int = DRAWS) -> Value:
+    """Returns mean(edited) - mean(original) with the interval of a paired bootstrap over prompts."""
+    gap = edited.double() - original.double()
+    interval = paired_bootstrap(edited, original, seed=seed, groups=groups, draws=draws)
+    return Value(float(gap.nanmean()), *interval, int((~gap.isnan()).sum()))
+
+
+def number_prompts(prompts: Sequence[str]) -> Tensor:
+    """Returns the number of each sample's prompt, from 0 in order of appearance, (N,)."""
+    numbers = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+    return torch.tensor([numbers[prompt] for prompt in prompts])
+
+
+@dataclass(frozen=True)
+class Rates(Metric):
+    """Rates by the judge of the world of shapes, and their change against the unedited samples of the same seeds.
+
+    target: the concept is seen; broken: no clear shape; colour, shape, direction: as asked for. Where every prompt asks
+    for the concept, `other` is all else that was asked for; elsewhere `joint` is all of it.
+    """
+
+    judge: str = JUDGE
+    draws: Count = DRAWS
+    seed: int = 0
+
+    def features(self, samples: Samples) -> Tensor:
+        """Returns the outcomes target, broken and those of `asked_for`, (N, K): 1, 0, or NaN where not asked for."""
+        verdict = load_judge(self.judge).look(samples.images)
+        right = [as_asked(verdict, samples, labels) for labels in asked_for(samples).values()]
+        return torch.stack([verdict.shows(samples.target).float(), verdict.broken().float(), *right], 1)
+
+    def statistics(self, features: Tensor, samples: Samples) -> Statistics:
+        names = ("target", "broken", *asked_for(samples))
+        return dict(zip(names, features.unbind(1), strict=True)) | {GROUP: number_prompts(samples.prompts)}
+
+    def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
+        found = self.outcomes(edited, original)
+        values = {f"{name}_rate": rate(outcomes) for name, outcomes in found.items()}
+        if original is not None:
+            for name, outcomes in found.items():
+                settings = {"seed": self.seed, "draws": self.draws}
+                values[f"{name}_rate_change"] = change(outcomes, original[name], edited[GROUP], **settings)
+        return values
+
+    def outcomes(self, edited: Statistics, original: Statistics | None) -> dict[str, Tensor]:
+        return {name: values for name, values in edited.items() if name != GROUP}
+
+
+def asked_for(samples: Samples) -> dict[str, tuple[str, ...]]:
+    """Returns the labels that must be right for each outcome."""
+    labels = tuple(label for label in LABELS if any(row.get(label) for row in samples.rows))
+    if all(row.get(label) == value for row in samples.rows for label, value in samples.target.items()):
+        rest = tuple(label for label in labels if label not in samples.target)
+        return {label: (label,) for label in rest} | ({"other": rest} if rest else {})
+    return {label: (label,) for label in labels} | ({"joint": labels} if labels else {})
+
+
+def as_asked(verdict: Verdict, samples: Samples, labels: Sequence[str]) -> Tensor:
+    """Returns whether all of these labels that a row asks for are right, (N,); NaN where it asks for none."""
+    seen = {label: verdict.named(label) for label in labels}
+    right = torch.full((len(samples.rows),), torch.nan)
+    for i, row in enumerate(samples.rows):
+        asked = [label for label in labels if row.get(label)]
+        if asked:
+            right[i] = float(all(seen[label][i] == row[label] for label in asked))
+    return right

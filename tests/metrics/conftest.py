@@ -1,0 +1,12 @@
+import pytest
+
+from stages.metrics import drift, frechet, rates
+from tests.metrics.told import Told
+
+
+@pytest.fixture(autouse=True)
+def told(monkeypatch):
+    judge = Told()
+    for module in (drift, frechet, rates):
+        monkeypatch.setattr(module, "load_judge", lambda folder: judge)
+    return judge

@@ -1,0 +1,74 @@
+import pytest
+import torch
+
+from stages.metrics.intervals import bootstrap, hierarchical_bootstrap, jackknife, paired_bootstrap, wilson
+
+
+def normal(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 10), (3, 10), (10, 10)])
+def test_wilson_is_mirrored_and_in_the_unit_interval(k, n):
+    low, high = wilson(k, n)
+    other = wilson(n - k, n)
+    assert 0 <= low <= k / n <= high <= 1
+    assert (low, high) == pytest.approx((1 - other[1], 1 - other[0]))
+
+
+def test_wilson_covers_as_often_as_it_says():
+    successes = torch.distributions.Binomial(40, torch.tensor(0.2)).sample
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        counts = successes((400,)).int().tolist()
+    covered = sum(low <= 0.2 <= high for low, high in (wilson(k, 40) for k in counts))
+    assert 0.91 < covered / 400 < 0.99
+
+
+def test_a_paired_bootstrap_of_a_constant_gap_has_no_width():
+    a = normal(30)
+    assert paired_bootstrap(a + 0.5, a, seed=0, draws=200) == pytest.approx((0.5, 0.5))
+
+
+def test_pairing_narrows_the_interval():
+    a, noise = normal(60), 0.1 * normal(60, seed=1)
+    low, high = paired_bootstrap(a + noise, a, seed=0, draws=1000)
+    loose = paired_bootstrap(
+        a + noise, a[torch.randperm(60, generator=torch.Generator().manual_seed(3))], seed=0, draws=1000
+    )
+    assert high - low < 0.3 * (loose[1] - loose[0])
+
+
+def test_grouped_values_are_wider_and_single_groups_change_nothing():
+    prompts = normal(10).repeat_interleave(8)
+    groups = torch.arange(10).repeat_interleave(8)
+    plain, grouped = bootstrap(prompts, seed=0, draws=1000), bootstrap(prompts, groups=groups, seed=0, draws=1000)
+    assert grouped[1] - grouped[0] > 2 * (plain[1] - plain[0])
+    assert bootstrap(prompts, groups=torch.arange(80), seed=0, draws=100) == bootstrap(prompts, seed=0, draws=100)
+
+
+def test_missing_values_are_left_out():
+    values = torch.tensor([1.0, torch.nan, 1.0, 1.0])
+    assert bootstrap(values, seed=0, draws=100) == (1, 1)
+
+
+def test_the_hierarchical_bootstrap_sees_the_spread_of_seeds():
+    alike = [normal(40, seed=i) for i in range(4)]
+    apart = [values + 3 * i for i, values in enumerate(alike)]
+    narrow, wide = (hierarchical_bootstrap(groups, seed=0, draws=2000) for groups in (alike, apart))
+    assert wide[1] - wide[0] > 4 * (narrow[1] - narrow[0])
+    assert narrow[0] < float(torch.stack(alike).mean()) < narrow[1]
+
+
+def test_the_hierarchical_bootstrap_of_one_seed_is_the_plain_one():
+    values = normal(50)
+    one, plain = (f(v, seed=0, draws=4000) for f, v in ((hierarchical_bootstrap, [values]), (bootstrap, values)))
+    assert one == pytest.approx(plain, abs=0.05)
+
+
+def test_the_jackknife_of_a_mean_is_its_standard_error():
+    values = normal(400)
+    low, high = jackknife(lambda rows: float(values[rows].mean()), 400, seed=0, parts=100)
+    assert (high - low) / 2 == pytest.approx(1.96 * float(values.std()) / 20, rel=0.2)
+    assert (low + high) / 2 == pytest.approx(float(values.mean()))
+    assert jackknife(lambda rows: 0.0, 10, seed=0) == (None, None)

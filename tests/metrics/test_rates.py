@@ -1,0 +1,70 @@
+import pytest
+import torch
+
+from stages.metrics.base import measure
+from stages.metrics.rates import Rates
+from tests.metrics.told import samples
+
+RED = {"colour": "red"}
+ASKED = ["red circle", "red square", "red cross", "red circle"]
+
+
+def rows(edited, original=None, name="concept"):
+    content = measure(Rates(draws=500), "rates", {name: edited}, None if original is None else {name: original})
+    return {row["metric"]: row for row in content["rows"]}, content["samples"][name]
+
+
+def test_concept_prompts_count_the_concept_and_the_rest_of_what_was_asked():
+    seen = ["red circle", "green square", "blue none", "none none"]
+    found, outcomes = rows(samples(seen, ASKED, RED))
+    values = {name: row["value"] for name, row in found.items()}
+    assert values == {"target_rate": 0.25, "broken_rate": 0.5, "shape_rate": 0.5, "other_rate": 0.5}
+    assert outcomes["target"] == [1, 0, 0, 0] and outcomes["broken"] == [0, 0, 1, 1]
+    assert found["target_rate"]["n"] == 4
+    assert found["target_rate"]["ci_low"] == pytest.approx(0.0456, abs=1e-4)  # Wilson by hand: 1 of 4
+    assert found["target_rate"]["ci_high"] == pytest.approx(0.6994, abs=1e-4)
+
+
+def test_retain_prompts_count_each_label_and_all_of_them():
+    seen = ["green circle", "green circle", "red circle", "blue none"]
+    asked = ["green circle", "blue circle", "green circle", "blue cross"]
+    values = {name: row["value"] for name, row in rows(samples(seen, asked, RED), name="retain")[0].items()}
+    expected = {"target_rate": 0.25, "broken_rate": 0.25, "colour_rate": 0.5, "shape_rate": 0.75, "joint_rate": 0.25}
+    assert values == expected
+
+
+def test_what_was_not_asked_for_does_not_count():
+    found, outcomes = rows(samples(["red circle", "red square"], ["- circle", "red circle"], {"shape": "cross"}))
+    assert outcomes["colour"] == [None, 1]
+    assert found["colour_rate"]["n"] == 1 and found["shape_rate"]["value"] == 0.5
+    assert found["joint_rate"]["value"] == 0.5
+
+
+def test_a_change_is_paired_and_zero_against_itself():
+    original = samples(ASKED, ASKED, RED)
+    found, _ = rows(original, original)
+    assert [found["target_rate_change"][key] for key in ("value", "ci_low", "ci_high", "n")] == [0, 0, 0, 4]
+    edited = samples(["blue circle", "blue square", "blue cross", "blue circle"], ASKED, RED)
+    found, _ = rows(edited, original)
+    assert [found["target_rate_change"][key] for key in ("value", "ci_low", "ci_high")] == [-1, -1, -1]
+
+
+def test_images_of_one_prompt_are_resampled_together():
+    asked = ["red circle"] * 10 + ["red square"] * 10
+    original = samples(asked, asked, RED)
+    edited = samples(["blue circle"] * 10 + ["red square"] * 10, asked, RED)
+    change = rows(edited, original)[0]["target_rate_change"]
+    assert (change["value"], change["ci_low"], change["ci_high"]) == (-0.5, -1, 0)
+
+
+def test_other_prompts_or_seeds_are_refused():
+    edited, original = samples(ASKED, ASKED, RED), samples(ASKED, ASKED[1:] + ASKED[:1], RED)
+    with pytest.raises(ValueError, match="concept: sample 0 is not of the same prompt and seed"):
+        rows(edited, original)
+
+
+def test_equal_seeds_give_equal_intervals_and_leave_the_global_generator():
+    original, edited = samples(ASKED, ASKED, RED), samples(ASKED[::-1], ASKED, RED)
+    state = torch.get_rng_state()
+    assert rows(edited, original) == rows(edited, original)
+    assert torch.equal(state, torch.get_rng_state())

@@ -1,0 +1,36 @@
+"""A judge that is told what it sees: the first pixels of a picture hold its class numbers."""
+
+import torch
+from torch import Tensor
+
+from stages.metrics.base import Samples
+from stages.worlds.judge import Judge, Verdict
+from stages.worlds.shapes import Shapes
+
+WORLD = Shapes()
+NAMES = {"colour": (*WORLD.colours, "none"), "shape": (*WORLD.shapes, "none")}
+
+
+class Told(Judge):
+    def __init__(self) -> None:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            super().__init__(WORLD.colours, WORLD.shapes, width=4, depth=8)
+        self.eval().requires_grad_(False).standardise(WORLD.sample(256, 0).images)
+
+    def look(self, images: Tensor) -> Verdict:
+        classes = [torch.eye(5)[(images[:, 0, 0, i] * 8).round().long()] for i in range(2)]
+        return Verdict(self.colours, self.shapes, *classes)
+
+
+def samples(seen: list[str], asked: list[str], target: dict[str, str]) -> Samples:
+    """`seen` and `asked` are such as "red circle"; a label left open is "-"."""
+    images = torch.full((len(seen), 3, 32, 32), 0.5)
+    for i, words in enumerate(seen):
+        for j, (label, word) in enumerate(zip(("colour", "shape"), words.split(), strict=True)):
+            images[i, 0, 0, j] = NAMES[label].index(word) / 8
+    rows = []
+    for i, words in enumerate(asked):
+        colour, shape = (word.replace("-", "") for word in words.split())
+        rows.append({"prompt": words, "seed": i, "colour": colour, "shape": shape})
+    return Samples(images, rows, target)
