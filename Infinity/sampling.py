@@ -21,7 +21,7 @@ def sample(
     model: Infinity,
     text: Text,
     schedule: Schedule,
-    settings: Sampling = Sampling(),
+    settings: Sampling,
     *,
     seeds: Sequence[int],
     negative: Text | None = None,
@@ -126,13 +126,12 @@ class _Run:
         combine = self._combines(step)
         rows = slice(None) if combine else self.roles["cond"]
         logits = self.model.logits(x[rows], self.condition.pooled[rows])
-        bits = forced
-        if bits is None:
-            combined = self._combine(margins(logits), step) if combine else margins(logits)
-            settings = self.settings
-            temperature = settings.temperature_at(step.index)
-            chosen = choose_bits(combined / temperature, noise, step.index, top_k=settings.top_k, top_p=settings.top_p)
-            bits = tokens_to_bits(chosen, step.grid, self.patchify)
+        combined = self._combine(margins(logits), step) if combine else margins(logits)
+        settings = self.settings
+        tempered = combined / settings.temperature_at(step.index)
+        # drawn even where forced, so that later scales see the same draws
+        chosen = choose_bits(tempered, noise, step.index, top_k=settings.top_k, top_p=settings.top_p)
+        bits = tokens_to_bits(chosen, step.grid, self.patchify) if forced is None else forced
         return self._advance(step, logits, bits)
 
     def _blocks(self, step: ScaleStep) -> Tensor:

@@ -1,7 +1,7 @@
 """Compare this implementation with recorded numbers: `python -m Infinity.parity FOLDER`.
 
-FOLDER holds fixture.json (settings), inputs, outputs, grads, transformer and vae safetensors. Every check that the folder
-has numbers for is run; one line each is printed, and the exit code is 1 when any fails.
+FOLDER holds fixture.json (settings), inputs, outputs, grads, transformer and vae safetensors. Every check that the
+folder has numbers for is run; one line each is printed, and the exit code is 1 when any fails.
 """
 
 from __future__ import annotations

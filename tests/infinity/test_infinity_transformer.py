@@ -1,0 +1,116 @@
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
+
+from Infinity import bitwise_loss, margins
+from Infinity.attention import attend, attend_groups, block_causal_groups
+from Infinity.schedules import Schedule, schedule
+
+
+def dense_mask(grids: Schedule) -> torch.Tensor:
+    scale = torch.repeat_interleave(torch.arange(len(grids)), torch.tensor(grids.lengths))
+    return scale[:, None] >= scale
+
+
+@pytest.mark.parametrize("small", [0, 8, 60, 10_000])
+def test_grouped_attention_equals_a_dense_block_causal_mask(small):
+    grids = schedule("0.06M", 2.0)
+    q, k, v = torch.randn(3, 2, 2, grids.tokens, 8, generator=torch.Generator().manual_seed(0))
+    groups = block_causal_groups(grids, q.device, small=small)
+    ours = attend_groups(q, k, v, groups)
+    assert torch.allclose(ours, attend(q, k, v, mask=dense_mask(grids)), atol=1e-6)
+    assert groups[-1].mask is None or small >= grids.tokens
+
+
+def test_no_logit_depends_on_a_finer_scale(model, inputs, text, grids):
+    logits = model(inputs, text, grids)
+    for scale in range(1, len(grids)):
+        changed = inputs.clone()
+        changed[:, grids.starts[scale] - 1 :] += 1.0
+        after = model(changed, text, grids)
+        assert torch.equal(after[:, : grids.starts[scale]], logits[:, : grids.starts[scale]])
+        assert not torch.allclose(after[:, grids.starts[scale] :], logits[:, grids.starts[scale] :])
+
+
+def test_prompts_of_different_lengths_do_not_touch_each_other(model, inputs, text, grids):
+    together = model(inputs, text, grids)
+    for row in range(len(text)):
+        alone = model(inputs[row : row + 1], text.select([row]), grids)
+        assert torch.allclose(together[row : row + 1], alone, atol=2e-5)
+
+
+def test_a_dropped_prompt_reads_the_null_text_and_nothing_is_edited(model, inputs, text, grids):
+    before = text.values.clone()
+    drop = torch.tensor([False, True, False])
+    dropped = model(inputs, text, grids, drop=drop)
+    null = model(inputs, model.null_text(text), grids)
+    plain = model(inputs, text, grids)
+    assert torch.allclose(dropped[1], null[1], atol=1e-5) and torch.allclose(dropped[0], plain[0], atol=1e-5)
+    assert not torch.allclose(dropped[1], plain[1], atol=1e-3)
+    assert torch.equal(text.values, before)
+
+
+def gradients(model, inputs, text, grids, labels):
+    model.zero_grad()
+    drop = torch.tensor([False, True, False])
+    bitwise_loss(margins(model(inputs, text, grids, drop=drop)), labels, grids).backward()
+    return {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+
+
+def test_checkpointing_changes_no_gradient_and_every_parameter_has_one(model, inputs, text, grids, labels):
+    plain = gradients(model, inputs, text, grids, labels)
+    model.enable_gradient_checkpointing()
+    recomputed = gradients(model, inputs, text, grids, labels)
+    assert all(torch.equal(plain[name], recomputed[name]) for name in plain)
+    assert all(bool(gradient.any()) for gradient in plain.values())
+
+
+def test_every_lora_parameter_of_every_linear_gets_a_gradient(model, inputs, text, grids, labels):
+    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    tuned = get_peft_model(model, LoraConfig(r=2, target_modules=linears, init_lora_weights=False))
+    drop = torch.tensor([True, False, False])
+    bitwise_loss(margins(tuned(inputs, text, grids, drop=drop)), labels, grids).backward()
+    lora = {name: parameter for name, parameter in tuned.named_parameters() if parameter.requires_grad}
+    assert len(lora) == 2 * len(linears) == 2 * (4 * 7 + 8)
+    assert all(parameter.grad is not None and bool(parameter.grad.any()) for parameter in lora.values())
+
+
+def test_stochastic_depth_follows_its_generator_and_leaves_evaluation_alone(model, inputs, text, grids, config):
+    from dataclasses import replace
+
+    plain = model(inputs, text, grids)
+    model.config = replace(config, drop_path=0.9)
+
+    def draw(seed: int) -> torch.Tensor:
+        return model(inputs, text, grids, generator=torch.Generator().manual_seed(seed))
+
+    assert torch.equal(draw(0), plain)
+    model.train()
+    assert torch.equal(draw(0), draw(0)) and not torch.allclose(draw(0), draw(3))
+
+
+def test_bf16_autocast_keeps_the_residual_stream_and_head_in_float32(model, inputs, text, grids):
+    seen = {}
+    for name in ("blocks.1", "head", "shared_ada_lin.1", "blocks.1.ffn.fc1", "word_embed", "blocks.0.ca_norm"):
+        model.get_submodule(name).register_forward_hook(
+            lambda module, args, output, name=name: seen.update({name: output.dtype})
+        )
+    exact = model(inputs, text, grids)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model(inputs, text, grids)
+    assert seen.pop("blocks.1.ffn.fc1") == torch.bfloat16
+    assert set(seen.values()) == {torch.float32}
+    assert 0 < (logits - exact).abs().max() < 0.2
+
+
+def test_blocks_kept_in_bf16_run_inside_autocast(model, inputs, text, grids):
+    exact = model(inputs, text, grids)
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = model.cast_blocks(torch.bfloat16)(inputs, text, grids)
+    assert logits.dtype == torch.float32 and 0 < (logits - exact).abs().max() < 0.2
+
+
+def test_inputs_that_do_not_fit_the_schedule_are_refused(model, inputs, text, grids):
+    with pytest.raises(ValueError, match="do not fit a schedule"):
+        model(inputs[:, :-1], text, grids)
