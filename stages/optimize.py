@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,16 @@ from stages.record import Record
 log = logging.getLogger(__name__)
 
 Loss = Callable[[int, torch.Generator], Tensor]
+
+
+class Companion(Protocol):
+    """Anything whose state a checkpoint can keep: a module, an optimizer."""
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any: ...
+
+
 Schedule = Literal["constant", "cosine", "linear"]
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}
 
@@ -32,9 +42,7 @@ class History:
     losses: list[float] = field(default_factory=list)
     seconds: float = 0.0
     average: list[Tensor] | None = None  # exponential moving averages, in the order of the parameters
-    kept: dict[int, list[Tensor]] = field(
-        default_factory=dict
-    )  # step -> values after it, if asked for
+    kept: dict[int, list[Tensor]] = field(default_factory=dict)  # step -> values after it, if asked for
 
 
 def minimize(
@@ -54,13 +62,15 @@ def minimize(
     ema: float | None = None,
     accumulate: int = 1,
     keep_every: int = 0,
+    companions: Sequence[Companion] = (),
     label: str = "train",
     checkpoint_every: float = 60.0,
 ) -> History:
     """Minimises `loss(step, generator)`; the generator is made from (seed, step), so a resumed run repeats the rest.
 
     Parameters must be float32. While a Record with a folder is current, progress is checkpointed there every
-    `checkpoint_every` seconds under `label` and taken up again. Several processes draw each their own part of the batch
+    `checkpoint_every` seconds under `label` and taken up again, together with the `companions` that `loss` changes on
+    the way (an adversary and its optimizer). Several processes draw each their own part of the batch
     and average their gradients. Raises FloatingPointError when the loss is not finite.
     """
     parameters = list(parameters)
@@ -72,7 +82,7 @@ def minimize(
     scheduler = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate(step, steps, warmup, schedule))
     history = History(average=[p.detach().clone() for p in parameters] if ema else None)
     path = Record.checkpoint(label)
-    first = _resume(path, parameters, adam, scheduler, history) if path else 0
+    first = _resume(path, parameters, adam, scheduler, history, companions) if path else 0
     started, saved = time.perf_counter(), time.perf_counter()
     before = history.seconds
     for step in tqdm(range(first, steps), label, initial=first, total=steps, mininterval=2, leave=False):
@@ -97,7 +107,7 @@ def minimize(
         history.losses.append(total)
         history.seconds = before + time.perf_counter() - started
         if path and rank() == 0 and time.perf_counter() - saved > checkpoint_every and step + 1 < steps:
-            _save(path, parameters, adam, scheduler, history)
+            _save(path, parameters, adam, scheduler, history, companions)
             saved = time.perf_counter()
     if path:
         path.unlink(missing_ok=True)
@@ -132,7 +142,14 @@ def _average(average: list[Tensor], parameters: list[nn.Parameter], decay: float
     torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
 
 
-def _save(path: Path, parameters: list[nn.Parameter], adam: Any, scheduler: Any, history: History) -> None:
+def _save(
+    path: Path,
+    parameters: list[nn.Parameter],
+    adam: Any,
+    scheduler: Any,
+    history: History,
+    companions: Sequence[Companion],
+) -> None:
     content = {
         "parameters": [p.detach() for p in parameters],
         "optimizer": adam.state_dict(),
@@ -141,12 +158,20 @@ def _save(path: Path, parameters: list[nn.Parameter], adam: Any, scheduler: Any,
         "seconds": history.seconds,
         "average": history.average,
         "kept": history.kept,
+        "companions": [companion.state_dict() for companion in companions],
     }
     with replacing(path) as temporary:
         torch.save(content, temporary)
 
 
-def _resume(path: Path, parameters: list[nn.Parameter], adam: Any, scheduler: Any, history: History) -> int:
+def _resume(
+    path: Path,
+    parameters: list[nn.Parameter],
+    adam: Any,
+    scheduler: Any,
+    history: History,
+    companions: Sequence[Companion],
+) -> int:
     if not path.is_file():
         return 0
     try:
@@ -165,5 +190,7 @@ def _resume(path: Path, parameters: list[nn.Parameter], adam: Any, scheduler: An
         group["lr"] = base * scheduler.lr_lambdas[0](scheduler.last_epoch)
     history.losses, history.seconds, history.average = content["losses"], content["seconds"], content["average"]
     history.kept = content.get("kept", {})
+    for companion, state in zip(companions, content.get("companions", ()), strict=True):
+        companion.load_state_dict(state)
     log.info("resuming %s at step %d", path.stem, len(history.losses))
     return len(history.losses)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -63,3 +64,44 @@ def preservation(
     target = frozen(backbone, state, condition)
     with attached.attach(backbone):
         return backbone.distance(backbone.predict(state, condition), target)
+
+
+States = Literal["student", "frozen"]  # whose partial samples a method trains on
+
+
+def reached(
+    backbone: Backbone,
+    attached: Intervention,
+    condition: Condition,
+    generator: torch.Generator,
+    states: States,
+    guidance: float,
+) -> State:
+    """A state per row of the condition: from the gathered pool, or where the network in training gets by itself."""
+    if states == "frozen":
+        return backbone.draw(condition, generator)
+    with attached.attach(backbone):
+        return partial(backbone, condition, generator, guidance)
+
+
+@torch.no_grad()
+def partial(backbone: Backbone, condition: Condition, generator: torch.Generator, guidance: float) -> State:
+    """Where a guided run of the network as it is now stands at a random step; ValueError without such a sampler."""
+    if not hasattr(backbone, "walk"):
+        raise ValueError(f"{backbone.name} has no denoising run to stop half way; choose states: frozen")
+    steps = backbone.settings.steps
+    stop = int(torch.randint(steps, (), generator=generator))
+    seeds = torch.randint(2**31, (len(condition),), generator=generator).tolist()
+    walk = backbone.walk(condition, backbone.noise(seeds), steps=steps, guidance=guidance)
+    return next(islice(walk, stop, None))
+
+
+def noised(backbone: Backbone, condition: Condition, generator: torch.Generator) -> tuple[State, Tensor]:
+    """The forward process at random times on gathered final samples, and what the network should predict there."""
+    if not hasattr(backbone, "noised"):
+        raise ValueError(f"{backbone.name} has no forward process; choose states: trajectory")
+    clean = backbone.draw(condition, generator).final
+    times = backbone.random_times(len(clean), generator).to(clean.device)
+    noise = torch.randn(clean.shape, generator=generator).to(clean)
+    state = State(backbone.noised(clean, noise, times), times, 0, final=clean)
+    return state, backbone.target(clean, noise, times)

@@ -8,12 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.base import Backbone
+from stages.backbones.base import Backbone, Condition, State
 from stages.concept import Concept
 from stages.fields import Count, Natural, NonNegative, Rate
 from stages.interventions.weights import Weights
-from stages.methods.base import Prompts, frozen, preservation
-from stages.objectives import negative_guidance
+from stages.methods.base import Prompts, States, frozen, preservation, reached
+from stages.methods.selections import Train, choose
+from stages.objectives import away, negative_guidance
 from stages.optimize import Schedule, minimize
 
 
@@ -21,13 +22,21 @@ from stages.optimize import Schedule, minimize
 class ESD:
     """Fine-tunes some weights so that the prediction for the concept becomes uncond - scale (cond - uncond).
 
-    `train`: `x` cross-attention (the first attention where there is no cross-attention), `x_strict` its keys and
-    values, `u` everything else, `all`. `preserve` weighs the distance to the frozen network on the retain prompts,
-    which the paper does without.
+    `train` and `blocks` are explained in stages.methods.selections. `states` says whose partial samples are trained on:
+    those of the network in training (`student`, guided by `guidance`; the paper) or of the frozen one (`frozen`, made
+    once; the released code). `origin`: the target starts from the unconditional prediction (the paper) or from that of
+    the `source` prompt (the released code, whose scale is therefore larger by 1); the source is the concept's own
+    prompt, or `erase_from`, in which alone the concept is then erased. `preserve` weighs the distance to the frozen
+    network on the retain prompts, which the paper does without.
     """
 
-    train: Literal["x", "x_strict", "u", "all"] = "x"
+    train: Train = "x"
+    blocks: tuple[int, ...] = ()
     scale: NonNegative = 1.0
+    states: States = "student"
+    guidance: NonNegative = 3.0
+    origin: Literal["uncond", "source"] = "uncond"
+    erase_from: str | None = None
     steps: Count = 1000
     lr: Rate = 1e-5
     batch: Count = 1
@@ -36,21 +45,25 @@ class ESD:
     warmup: Natural = 0
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
-        """Trains copies of the chosen weights on the frozen network's trajectories of the concept prompts."""
-        backbone.gather(concept.prompts, seed)
-        prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
-        weights = Weights.copy(backbone, self.names(backbone))
+        """Trains copies of the chosen weights on partial samples of the concept prompts."""
+        if self.erase_from is not None and self.origin == "uncond":
+            raise ValueError("erase_from needs origin: source")
+        source = concept.prompts if self.erase_from is None else (self.erase_from,)
+        prompts, begin = Prompts.of(backbone, concept.prompts), Prompts.of(backbone, source)
+        empty = backbone.encode([""]).repeat(self.batch)
+        weights = Weights.copy(backbone, choose(backbone, self.train, self.blocks))
+        if self.states == "frozen":
+            backbone.gather(source, seed)
         if self.preserve:
             backbone.gather(concept.retain, seed)
             retain = Prompts.of(backbone, concept.retain)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
-            condition = prompts.draw(self.batch, generator)
-            state = backbone.draw(condition, generator)
-            uncond, cond = frozen(backbone, state, empty), frozen(backbone, state, condition)
-            with weights.attach(backbone):
-                student = backbone.predict(state, condition)
-            value = backbone.distance(student, negative_guidance(uncond, cond, self.scale))
+            rows = prompts.indices(self.batch, generator)
+            erased = prompts.condition.rows(rows)
+            start = erased if self.erase_from is None else begin.draw(self.batch, generator)
+            state = reached(backbone, weights, start, generator, self.states, self.guidance)
+            value = erasure(backbone, weights, state, erased, empty, self.scale, start, self.origin == "source")
             if self.preserve:
                 value = value + self.preserve * preservation(backbone, weights, retain, self.batch, generator)
             return value
@@ -59,11 +72,24 @@ class ESD:
         minimize(loss, weights.parameters(), **settings, optimizer="adam", seed=seed, label="esd")
         return weights
 
-    def names(self, backbone: Backbone) -> list[str]:
-        """The parameters that `train` chooses."""
-        if self.train == "x_strict":
-            return backbone.weights("cross_attn", "attn", projections=("key", "value"))
-        cross = backbone.weights("cross_attn", "attn")
-        everything = [name for name, _ in backbone.net.named_parameters()]
-        chosen = {"x": cross, "all": everything, "u": [n for n in everything if n not in set(cross)]}
-        return chosen[self.train]
+
+def erasure(
+    backbone: Backbone,
+    weights: Weights,
+    state: State,
+    erased: Condition,
+    empty: Condition,
+    scale: float,
+    source: Condition | None = None,
+    from_source: bool = False,
+) -> Tensor:
+    """The distance of the student's prediction for `source` (the concept) to the frozen one pushed off the concept."""
+    source = erased if source is None else source
+    uncond, cond = frozen(backbone, state, empty), frozen(backbone, state, erased)
+    if from_source:
+        target = away(frozen(backbone, state, source), uncond, cond, scale)
+    else:
+        target = negative_guidance(uncond, cond, scale)
+    with weights.attach(backbone):
+        student = backbone.predict(state, source)
+    return backbone.distance(student, target)

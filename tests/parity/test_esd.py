@@ -1,0 +1,88 @@
+"""ESD against the released code's numbers: what it trains, where it samples, its target, gradients and updates."""
+
+import json
+from dataclasses import replace
+from itertools import islice
+
+import pytest
+import torch
+from diffusers import DDIMScheduler, PNDMScheduler
+
+from stages.interventions.weights import Weights
+from stages.methods.base import frozen
+from stages.methods.esd import erasure
+from stages.methods.selections import choose
+from stages.objectives import away
+from tests.parity.files import close, close_gradients, folder, given, manifest, meta_unet, tensors, tiny_unet
+
+HERE = folder("methods/esd")
+MANIFEST = manifest(HERE)
+NAMES = {"esd-x": "x", "esd-u": "u", "esd-all": "all", "esd-x-strict": "x_strict"}
+CHOSEN = json.loads((HERE / "param_names.json").read_text())
+LINEAGE = json.loads((HERE / "param_names_compvis_lineage.json").read_text())["names"]
+
+
+@pytest.fixture(scope="module")
+def real():
+    return meta_unet(CHOSEN["sd14_structure_config"])
+
+
+@pytest.mark.parametrize("name", CHOSEN["sd14"])
+def test_released_selections_on_the_structure_of_stable_diffusion(name, real):
+    chosen = choose(real, NAMES[name])
+    assert set(chosen) == set(CHOSEN["sd14"][name]) and len(chosen) == len(set(chosen))
+    sizes = [real.net.get_parameter(n).numel() for n in chosen]
+    assert [len(sizes), sum(sizes)] == list(CHOSEN["sd14_counts"][name])
+
+
+@pytest.mark.parametrize("name", LINEAGE)
+def test_selections_of_the_papers_scripts(name, real):
+    assert set(choose(real, name)) == set(LINEAGE[name])
+
+
+def scheduler(kind):
+    cls = {"pndm": PNDMScheduler, "ddim": DDIMScheduler}[kind]
+    own = {key: value for key, value in MANIFEST[f"scheduler_{kind}"].items() if key != "eta"}
+    return cls(**MANIFEST["scheduler_common"], **own)
+
+
+@pytest.mark.parametrize("case", MANIFEST["cases"], ids=lambda case: f"{case['case']}-{case['train_method']}")
+def test_two_steps(case):
+    backbone = tiny_unet(
+        MANIFEST["unet_config"], tensors(HERE / "model.safetensors", "w."), scheduler(case["scheduler"])
+    )
+    embeds = tensors(HERE / "embeds.safetensors")
+    backbone._encoded[""] = {"embeds": embeds["uncond"][0]}
+    empty, concept = given(embeds["uncond"]), given(embeds["concept"])
+    source = concept if case["erase_from"] is None else given(embeds[case["erase_from"].replace(" ", "_")])
+    weights = Weights.copy(backbone, choose(backbone, NAMES[case["train_method"]]))
+    assert set(weights.names) == set(case["selected"])
+    adam = torch.optim.Adam(weights.parameters(), lr=case["lr"])
+    for number, step in enumerate(case["steps"]):
+        stored = tensors(HERE / "steps.safetensors", f"case{case['case']}.step{number}.")
+        run = {"steps": case["num_inference_steps"], "guidance": case["start_guidance"]}
+        with torch.no_grad():
+            walk = backbone.walk(source, stored["init_latents"], **run)
+            state = next(islice(walk, step["python_random_index_k"], None))
+        assert int(state.time[0]) == step["timestep"]
+        close(state.latent, stored["x_t"])
+        state = replace(state, latent=stored["x_t"])
+        cond, uncond = (frozen(backbone, state, c) for c in (concept, empty))
+        close(cond, stored["eps_cond"])
+        close(away(frozen(backbone, state, source), uncond, cond, case["eta"]), stored["target"])
+        loss = erasure(backbone, weights, state, concept, empty, case["eta"], source, from_source=True)
+        close(loss.detach(), stored["loss"])
+        assert float(loss.detach()) == pytest.approx(step["loss"], rel=1e-4)
+        loss.backward()
+        gradients = {n.removeprefix("grad."): g for n, g in stored.items() if n.startswith("grad.")}
+        ours = {name: value.grad for name, value in weights.items() if name in gradients}
+        if gradients:
+            close_gradients(ours, gradients)
+        adam.step()
+        for name, value in weights.items():
+            if f"after.{name}" in stored and name in gradients:
+                sure = gradients[name].abs() > 1e-6
+                torch.testing.assert_close(
+                    value.detach()[sure], stored[f"after.{name}"][sure], rtol=0, atol=2e-2 * case["lr"]
+                )
+        adam.zero_grad()
