@@ -1,0 +1,62 @@
+"""Masks written into plain weights, so that the erased model is an ordinary checkpoint."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from stages.interventions.mask import Mask, Place
+from stages.interventions.mask_places import share
+from stages.interventions.weights import Weights
+from stages.sites import Tap
+
+if TYPE_CHECKING:
+    from stages.backbones.base import Backbone
+
+
+@torch.no_grad()
+def folded(mask: Mask, backbone: Backbone) -> Weights:
+    """Weights that do what the mask does: rows and bias of what makes a channel, or columns of what reads it, scaled.
+
+    Exact for a binary mask. ValueError for a mask that changes with every draw, and where two streams share a layer
+    of which only one is masked.
+    """
+    if mask.mode == "hard_concrete":
+        raise ValueError("a hard concrete mask has no fixed weights: binarize it first")
+    values: dict[str, Tensor] = {}
+    for name in mask.names:
+        taps = [_tap(backbone, place) for place in mask.places[name]]
+        _check_whole(name, taps)
+        for tap in dict.fromkeys((tap.module, tap.when) for tap in taps):
+            _scale(values, backbone, Tap(*tap), mask.mask(name))
+    return Weights(values)
+
+
+def _scale(values: dict[str, Tensor], backbone: Backbone, tap: Tap, mask: Tensor) -> None:
+    found = share(backbone.net, tap)
+    factor = mask.repeat_interleave(found.width // len(mask))
+    for leaf in ("weight", "bias") if found.axis == "rows" else ("weight",):
+        name = f"{found.module}.{leaf}"
+        if getattr(backbone.net.get_submodule(found.module), leaf, None) is None:
+            continue
+        value = values.get(name, backbone.parameter(name)).float().clone()
+        if found.axis == "columns":
+            value[:, found.start : found.stop] *= factor.to(value)
+        else:
+            value *= factor.to(value).reshape(-1, *[1] * (value.ndim - 1))
+        values[name] = value
+
+
+def _check_whole(name: str, taps: list[Tap]) -> None:
+    """A layer reads all tokens with the same weights, so a mask on some of them cannot be folded."""
+    for tap in taps:
+        spans = sorted({t.tokens for t in taps if (t.module, t.when) == (tap.module, tap.when)})
+        whole = spans[0][0] == 0 and spans[-1][1] is None
+        if not whole or any(a[1] != b[0] for a, b in zip(spans, spans[1:], strict=False)):
+            raise ValueError(f"{name} masks tokens {tap.tokens} of {tap.module} alone, which weights cannot do")
+
+
+def _tap(backbone: Backbone, place: Place) -> Tap:
+    return place if isinstance(place, Tap) else backbone.tap(place)

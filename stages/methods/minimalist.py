@@ -1,0 +1,176 @@
+"""Minimalist concept erasure (arXiv 2507.13386): masks that take away what the concept needs, and little else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stages.backbones.base import Backbone, Condition
+from stages.concept import Concept
+from stages.fields import Count, Fraction, Natural, NonNegative, Rate
+from stages.interventions.binarize import kept_shares
+from stages.interventions.mask import Mask, replayable
+from stages.interventions.mask_places import Family, find_places, sizes
+from stages.methods.base import Prompts, frozen, preservation
+from stages.objectives import erase_and_preserve, keep_gap, open_probability
+from stages.optimize import Loss, Schedule, minimize
+from stages.record import Record
+from stages.stepwise import Run, unroll
+
+
+@dataclass
+class Minimalist:
+    """Trains masks on the frozen network so that its final latents for the concept become those of the target.
+
+    `target`: the neutral prompt or the empty one, from the same noise. `through`: the whole sampler (`run`), or single
+    predictions along it (`state`) where gradients cannot pass the sampler. `replay`: the mask noise of the forward
+    pass again in the backward pass, or `fresh` noise as in the released code. `seeds` counts the starting noises per
+    prompt (the code has 1), `sampler_steps` the steps of the unrolled sampler (0: the backbone's). With `sparsity` the
+    share of open masks is pulled towards `keep`. Scores are kept every `keep_every` steps to choose from later.
+    """
+
+    masks: tuple[Family, ...] = ("hidden", "norm")
+    linear: str = ".*(attn|ff).*"
+    mode: Literal["hard_concrete", "sigmoid"] = "hard_concrete"
+    start: float = 3.0
+    noise: Rate = 0.5
+    target: Literal["neutral", "empty"] = "neutral"
+    through: Literal["run", "state"] = "run"
+    replay: Literal["replayed", "fresh"] = "replayed"
+    beta: NonNegative = 0.1
+    steps: Count = 400
+    lr: Rate = 0.5
+    batch: Count = 4
+    accumulate: Count = 1
+    weight_decay: NonNegative = 0.01
+    schedule: Schedule = "constant"
+    seeds: Count = 16
+    sampler_steps: Natural = 0
+    sparsity: NonNegative = 0.0
+    keep: Fraction = 1.0
+    keep_every: Natural = 0
+
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Mask:
+        """The trained masks; hard concrete ones come back as thresholds, score > 0."""
+        places = find_places(backbone, self.masks, self.linear)
+        mask = Mask.fresh(sizes(backbone, places), places, self.mode, start=self.start, noise=self.noise)
+        mask.to(backbone.device)
+        distance = (self.over_runs if self.through == "run" else self.over_states)(backbone, concept, mask, seed)
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            value = distance(step, generator)
+            return value + self.sparsity * keep_gap(open_shares(mask), self.keep) if self.sparsity else value
+
+        settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "weight_decay": self.weight_decay}
+        history = minimize(
+            loss,
+            mask.parameters(),
+            **settings,
+            accumulate=self.accumulate,
+            keep_every=self.keep_every,
+            seed=seed,
+            label="minimalist",
+        )
+        final = mask.with_scores(dict(mask.items()), "thresholded" if self.mode == "hard_concrete" else self.mode)
+        final.kept = {step: dict(zip(mask.names, values, strict=True)) for step, values in history.kept.items()}
+        Record.note(kept=kept_shares(final))
+        return final
+
+    def over_runs(self, backbone: Backbone, concept: Concept, mask: Mask, seed: int) -> Loss:
+        """The distance of final latents, through every step of the sampler."""
+        pairs = [(prompt, "" if self.target == "empty" else neutral) for prompt, neutral in concept.pairs()]
+        wanted = [target for _, target in pairs] + (list(concept.retain) if self.beta else [])
+        runs = self.references(backbone, wanted, seed)
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            rows = [pairs[i] for i in integers(len(pairs), self.batch, generator)]
+            if self.beta:
+                rows += [(concept.retain[i],) * 2 for i in integers(len(concept.retain), self.batch, generator)]
+            chosen = integers(self.seeds, len(rows), generator)
+            ends = torch.stack([runs[target][i] for (_, target), i in zip(rows, chosen, strict=True)])
+            condition = backbone.encode([prompt for prompt, _ in rows])
+            final = self.final(backbone, mask, condition, ends[:, 0], generator)
+            return erase_and_preserve(final, ends[:, 1], self.batch, self.beta)
+
+        return loss
+
+    def final(
+        self, backbone: Backbone, mask: Mask, condition: Condition, start: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """The masked network's final latents, with gradients to the scores."""
+        first, second = integers(2**62, 2, generator)
+        run = Run(backbone, condition, steps=self.steps_of(backbone), guidance=backbone.settings.guidance)
+
+        def under(noise: int, index: int, latent: Tensor) -> Tensor:
+            with mask.noisy(replayable(noise)), mask.attach(backbone):
+                return run(index, latent)
+
+        again = second if self.replay == "fresh" else first
+        return unroll(
+            lambda index, latent: under(first, index, latent),
+            len(run),
+            start,
+            mask.parameters(),
+            lambda index, latent: under(again, index, latent),
+        )
+
+    def references(self, backbone: Backbone, prompts: Sequence[str], seed: int) -> Mapping[str, Tensor]:
+        """The frozen network's runs by prompt: first and final latents (seeds, 2, ...) on the backbone's device."""
+        return references(backbone, prompts, self.seeds, self.steps_of(backbone), seed)
+
+    def steps_of(self, backbone: Backbone) -> int:
+        """Steps of the unrolled sampler."""
+        return self.sampler_steps or backbone.settings.steps
+
+    def over_states(self, backbone: Backbone, concept: Concept, mask: Mask, seed: int) -> Loss:
+        """The distance of single predictions on the frozen network's trajectories of the concept."""
+        retain = [*concept.retain, ""]
+        backbone.gather([*concept.prompts, *retain], seed)
+        pairs, kept = concept.pairs(), Prompts.of(backbone, retain)
+        shown = Prompts.of(backbone, [prompt for prompt, _ in pairs])
+        wanted = Prompts.of(backbone, ["" if self.target == "empty" else neutral for _, neutral in pairs])
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            rows = shown.indices(self.batch, generator)
+            condition = shown.condition.rows(rows)
+            state = backbone.draw(condition, generator)
+            target = frozen(backbone, state, wanted.condition.rows(rows))
+            with mask.noisy(replayable(integers(2**62, 1, generator)[0])):
+                with mask.attach(backbone):
+                    value = backbone.distance(backbone.predict(state, condition), target)
+                if self.beta:
+                    value = value + self.beta * preservation(backbone, mask, kept, self.batch, generator)
+            return value
+
+        return loss
+
+
+def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: int, seed: int) -> dict[str, Tensor]:
+    """First and final latents (seeds, 2, ...) of the network as it is now; from its gathered pools where they serve."""
+    prompts, settings = list(dict.fromkeys(prompts)), backbone.settings
+    if steps == settings.steps and seeds <= settings.pool:
+        backbone.gather(prompts, seed)
+        return {prompt: backbone.pools[prompt][:seeds, [0, -1]].to(backbone.device) for prompt in prompts}
+    numbers, runs = [seed * 1_000_003 + i for i in range(seeds)], {}
+    for prompt in prompts:
+        condition = backbone.encode([prompt]).repeat(seeds)
+        with torch.no_grad():
+            walk = backbone.walk(condition, backbone.noise(numbers), steps=steps, guidance=settings.guidance)
+            latents = [state.latent for state in walk]
+        runs[prompt] = torch.stack([latents[0], latents[-1]], dim=1)
+    return runs
+
+
+def open_shares(mask: Mask) -> Tensor:
+    """How open every mask is, in one row: probabilities of the hard concrete, or the sigmoid itself."""
+    scores = torch.cat([score.flatten() for _, score in mask.items()])
+    return open_probability(scores) if mask.mode == "hard_concrete" else scores.sigmoid()
+
+
+def integers(high: int, n: int, generator: torch.Generator) -> list[int]:
+    """n random integers below `high`."""
+    return torch.randint(high, (n,), generator=generator).tolist()

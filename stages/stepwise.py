@@ -1,0 +1,80 @@
+"""Backpropagation through a whole denoising run with the memory of one step.
+
+The run is made without a graph and only its latents are kept; the backward pass takes each step again, last first,
+and asks it once for the gradients of its latent and of the parameters. Exact for solvers without a history.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.backbones.base import Backbone, Condition, State
+from stages.backbones.diffusion import Diffusion, input_scale
+
+Step = Callable[[int, Tensor], Tensor]  # (index, latent) -> the latent after it
+HISTORY = ("ets", "model_outputs", "derivatives", "prev_derivative")  # what multi-step solvers keep
+
+
+class Run:
+    """A sampler's run as steps that can be taken again one at a time; honours whatever is attached."""
+
+    def __init__(self, backbone: Backbone, condition: Condition, *, steps: int, guidance: float) -> None:
+        if not isinstance(backbone, Diffusion):
+            raise ValueError(f"{backbone.name} has no sampler that gradients pass through")
+        self.backbone, self.guidance = backbone, guidance
+        self.scheduler = copy.deepcopy(backbone.scheduler)
+        if any(hasattr(self.scheduler, name) for name in HISTORY):
+            name = type(self.scheduler).__name__
+            raise ValueError(f"{name} keeps a history of steps; choose a solver of single steps (DDIM, Euler)")
+        self.times = backbone.timesteps(self.scheduler, steps)
+        self.conditions = backbone.roles(condition, guidance)
+
+    def __len__(self) -> int:
+        return len(self.times)
+
+    def __call__(self, index: int, latent: Tensor) -> Tensor:
+        """One step."""
+        scheduler, time = copy.copy(self.scheduler), self.times[index]
+        if hasattr(scheduler, "set_begin_index"):
+            scheduler.set_begin_index(index)
+        times = time.to(latent.device).expand(len(latent))
+        state = State(latent, times, index, input_scale(scheduler, time))
+        prediction = self.backbone.guided(state, self.conditions, self.guidance)
+        return self.backbone.advance(scheduler, prediction, time, latent)
+
+
+def unroll(
+    step: Step, steps: int, start: Tensor, parameters: Iterable[nn.Parameter], again: Step | None = None
+) -> Tensor:
+    """The latent after all steps; its gradients reach `start` and `parameters`, equal to those of the whole graph.
+
+    `again` takes the steps in the backward pass when it should differ from `step`.
+    """
+    return _Unroll.apply(step, again or step, steps, start, *parameters)
+
+
+class _Unroll(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, step: Step, again: Step, steps: int, start: Tensor, *parameters: Tensor) -> Tensor:
+        latents = [start]
+        for index in range(steps):
+            latents.append(step(index, latents[-1]))
+        ctx.again, ctx.parameters = again, parameters
+        ctx.save_for_backward(*latents[:-1])
+        return latents[-1]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        sums: list[Tensor | None] = [None] * len(ctx.parameters)
+        for index, saved in reversed(list(enumerate(ctx.saved_tensors))):
+            latent = saved.detach().requires_grad_()
+            with torch.enable_grad():
+                after = ctx.again(index, latent)
+            gradient, *own = torch.autograd.grad(after, (latent, *ctx.parameters), gradient, allow_unused=True)
+            sums = [b if a is None else a if b is None else a + b for a, b in zip(sums, own, strict=True)]
+        return None, None, None, gradient, *sums
