@@ -48,12 +48,18 @@ def swap_parameters(backbone: Backbone, values: Mapping[str, Tensor]) -> Iterato
 
 
 @contextmanager
-def edit_activations(backbone: Backbone, edits: Mapping[Site, Edit]) -> Iterator[None]:
-    """Passes the activation at each site through its edit (steering, masks, adapters); KeyError for an absent site."""
+def edit_activations(backbone: Backbone, edits: Mapping[Site | Tap, Edit]) -> Iterator[None]:
+    """Passes the activation at each site through its edit (steering, masks, adapters); KeyError for an absent site.
+
+    A Tap in place of a site reaches a module that the site table does not list; its edit sees a moment without a site.
+    """
     with ExitStack() as stack:
-        for site, edit in edits.items():
-            tap = backbone.tap(site)
-            module = backbone.net.get_submodule(tap.module)
+        for place, edit in edits.items():
+            site, tap = (None, place) if isinstance(place, Tap) else (place, backbone.tap(place))
+            try:
+                module = backbone.net.get_submodule(tap.module)
+            except AttributeError:
+                raise KeyError(f"{backbone.name} has no module {tap.module!r}") from None
             stack.callback(_hook(module, tap, site, edit, backbone).remove)
         yield
 
@@ -75,11 +81,14 @@ def edit_samples(backbone: Backbone, fn: Callable[[Sampler], Sampler]) -> Iterat
         yield
 
 
-def _hook(module: nn.Module, tap: Tap, site: Site, edit: Edit, backbone: Backbone) -> Any:
+def _hook(module: nn.Module, tap: Tap, site: Site | None, edit: Edit, backbone: Backbone) -> Any:
     def apply(value: Any) -> Any:
         tensor = value if tap.item is None else value[tap.item]
         start, stop = tap.tokens
-        if (start, stop) == (0, None):
+        if tap.spatial:
+            tokens = edit(tensor.flatten(2).transpose(1, 2), backbone.moment(site))
+            edited = tokens.transpose(1, 2).reshape(tensor.shape).contiguous()
+        elif (start, stop) == (0, None):
             edited = edit(tensor, backbone.moment(site))
         else:
             part = edit(tensor[:, start:stop], backbone.moment(site))

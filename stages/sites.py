@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
-from torch import Tensor
+from torch import Tensor, nn
 
-Kind = Literal["norm", "attn", "norm_cross", "cross_attn", "norm_ff", "ff", "block"]
+Kind = Literal["norm", "attn", "dual_attn", "norm_cross", "cross_attn", "norm_ff", "ff", "block"]
 Part = Literal["out", "heads", "hidden"]
 Stream = Literal["image", "text"]
 
@@ -52,6 +52,7 @@ class Tap:
     when: Literal["input", "output"] = "output"
     item: int | None = None  # position in a tuple
     tokens: tuple[int, int | None] = (0, None)  # this stream's tokens where text and image share one sequence
+    spatial: bool = False  # the tensor is (B, C, h, w); edits see it as tokens (B, h w, C)
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,21 @@ class Moment:
 
 
 Edit = Callable[[Tensor, Moment], Tensor]
+
+
+def site_table(net: nn.Module, blocks: Iterable[str], rows: Mapping[str, Tap], first: int = 0) -> dict[Site, Tap]:
+    """The address table of blocks that look alike: `rows` maps `attn.heads@text` to a tap inside one block.
+
+    Rows whose module a block does not have are left out. Order of blocks and rows is the order of execution.
+    """
+    table: dict[Site, Tap] = {}
+    for index, path in enumerate(blocks, first):
+        inside = {name for name, _ in net.get_submodule(path).named_modules()}
+        for address, tap in rows.items():
+            if tap.module in inside:
+                module = f"{path}.{tap.module}" if tap.module else path
+                table[Site.parse(f"{index}.{address}")] = replace(tap, module=module)
+    return table
 
 
 def select(sites: Iterable[Site], *kinds: Kind, part: Part = "out", stream: Stream | None = None) -> list[Site]:

@@ -6,14 +6,14 @@ import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from stages.fields import Count, Natural, NonNegative
+from stages.backbones.settings import Settings
 from stages.params import construct, load_params, resolve_class
 from stages.sites import Moment, Part, Site, Stream, Tap, lookup, select
 
@@ -74,31 +74,19 @@ class State:
 Sampler = Callable[..., Tensor]  # (condition, *, seeds, steps, guidance) -> images
 
 
-@dataclass(frozen=True)
-class Settings:
-    """A backbone's file in params/backbones/."""
-
-    path: str  # a folder in the ecosystem's own format, or a repository id
-    family: str
-    world: str | None = None
-    revision: str | None = None
-    dtype: str = "float32"
-    steps: Count = 50  # of the sampler
-    guidance: NonNegative = 7.5
-    batch: Count = 32  # images sampled at a time
-    pool: Count = 32  # cached trajectories of the frozen network per training prompt
-    size: tuple[Count, Count] | None = None  # height, width in pixels; the checkpoint's own when None
-    frames: Natural = 0  # of a clip; 0 for images
-    gradient_checkpointing: bool = False
-    build: dict[str, Any] = field(default_factory=dict)  # the architecture of a world's own backbone
-    pretrain: dict[str, Any] = field(default_factory=dict)  # its training
-
-
 class Backbone(ABC):
     """A frozen generator. `sample`, `predict` and `encode` honour whatever is attached; see stages.edits."""
 
-    TEXT: ClassVar[str] = "text_encoder."  # prefix of the text encoder's parameters
-    PROJECTIONS: ClassVar[Mapping[str, str]] = {"query": "to_q", "key": "to_k", "value": "to_v", "out": "to_out"}
+    TEXT: ClassVar[str] = "text_encoder"  # how the names of text encoders and of their parameters begin
+    PROJECTIONS: ClassVar[Mapping[str, tuple[str, ...]]] = {  # the second of each is the text stream's
+        "query": ("to_q", "add_q_proj"),
+        "key": ("to_k", "add_k_proj"),
+        "value": ("to_v", "add_v_proj"),
+        "out": ("to_out", "to_add_out"),
+    }
+    READERS: ClassVar[tuple[str, ...]] = ()  # weights that read the encoded text where no cross-attention does
+    ENDS: ClassVar[tuple[str, ...]] = ()  # how the names of time embedding and output layers begin
+    TEXT_FIRST: ClassVar[bool] = True  # whether text stands before the image in joint attention
 
     net: nn.Module
     sites: Mapping[Site, Tap]
@@ -156,16 +144,18 @@ class Backbone(ABC):
         else:
             missing = list(dict.fromkeys(p for p in prompts if p not in self._encoded))
             if missing:
-                with torch.no_grad():
-                    new = self._encode(missing)
-                for row, prompt in enumerate(missing):
-                    self._encoded[prompt] = {name: value[row] for name, value in new.items()}
+                self._encoded |= self._encode_rows(missing)
             cached = [self._encoded[p] for p in prompts]
             tensors = {name: torch.stack([row[name] for row in cached]) for name in cached[0]}
         condition = Condition(prompts, tensors)
         for edit in self.condition_edits:
             condition = edit(condition)
         return condition
+
+    @torch.no_grad()
+    def _encode_rows(self, prompts: Sequence[str]) -> dict[str, dict[str, Tensor]]:
+        tensors = self._encode(prompts)
+        return {prompt: {name: value[row] for name, value in tensors.items()} for row, prompt in enumerate(prompts)}
 
     def sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
         """Images (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]; one generator per image, on the CPU."""
@@ -193,7 +183,7 @@ class Backbone(ABC):
 
     def weights(self, *kinds: str, projections: Sequence[str] | None = None) -> list[str]:
         """Names of the parameters of the first kind that exists, only of some projections if asked."""
-        leaves = None if projections is None else {self.PROJECTIONS[p] for p in projections}
+        leaves = None if projections is None else {leaf for p in projections for leaf in self.PROJECTIONS[p]}
         names: dict[str, None] = {}
         for site in self.select(*kinds):
             prefix = self.tap(site).module + "."
@@ -202,14 +192,25 @@ class Backbone(ABC):
                     names[name] = None
         return list(names)
 
+    def readers(self) -> list[str]:
+        """Weights whose input is the encoded text: the keys and values of cross-attention, or the text's way in."""
+        if self.READERS:
+            return list(self.READERS)
+        return [n for n in self.weights("cross_attn", projections=("key", "value")) if n.endswith("weight")]
+
     def locate(self, name: str) -> tuple[nn.Module, str]:
         """The module that a parameter's name is relative to, and the name there."""
         if name.startswith(self.TEXT):
-            return self.modules()["text_encoder"], name.removeprefix(self.TEXT)
+            part, _, path = name.partition(".")
+            return self.text_parts()[part], path
         return self.net, name
 
+    def text_parts(self) -> dict[str, nn.Module]:
+        """The text encoders by name: text_encoder, text_encoder_2 ..."""
+        return {name: part for name, part in self.modules().items() if name.startswith(self.TEXT)}
+
     def parameter(self, name: str) -> Tensor:
-        """The parameter of that name, of the network or (prefix `text_encoder.`) of the text encoder."""
+        """The parameter of that name, of the network or (prefix `text_encoder.`) of a text encoder."""
         root, path = self.locate(name)
         return root.get_parameter(path)
 

@@ -34,6 +34,20 @@ def load_pipeline(cls: type, settings: Settings, device: str, **parts: Any) -> A
     return pipeline.to(device)
 
 
+def load_part(cls: type, part: str, settings: Settings) -> Any:
+    """One part of the pipeline at settings.path, on the CPU."""
+    try:
+        return cls.from_pretrained(
+            settings.path,
+            subfolder=part,
+            dtype=DTYPES[settings.dtype],
+            revision=settings.revision,
+            use_safetensors=True,
+        )
+    except Exception as error:
+        raise explain(error, settings, Path(settings.path).is_dir()) from error
+
+
 def explain(error: Exception, settings: Settings, local: bool) -> Exception:
     """The loading error of diffusers or the hub as one line with the way out."""
     first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

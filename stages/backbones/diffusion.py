@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import inspect
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -47,8 +48,11 @@ class Diffusion(Backbone):
 
     def noise(self, seeds: Sequence[int], shape: tuple[int, ...] | None = None) -> Tensor:
         """Standard normal latents, one CPU generator per image, so that no image depends on its batch."""
+        return self._noise(seeded(seeds), shape)
+
+    def _noise(self, owners: Sequence[torch.Generator], shape: tuple[int, ...] | None = None) -> Tensor:
         shape = shape or self.latent_shape()
-        rows = [torch.randn((1, *shape), generator=torch.Generator().manual_seed(int(seed))) for seed in seeds]
+        rows = [torch.randn((1, *shape), generator=owner) for owner in owners]
         return torch.cat(rows).to(self.device, next(self.net.parameters()).dtype)
 
     def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
@@ -98,7 +102,11 @@ class Diffusion(Backbone):
         guidance: float,
         generators: Sequence[torch.Generator] | None = None,
     ) -> Iterator[State]:
-        """Every state of a denoising run, from noise to the final latent (whose step is `steps`)."""
+        """Every state of a denoising run, from noise to the final latent (whose step is `steps`).
+
+        `generators`, one per row, own the noise that stochastic schedulers add on the way.
+        """
+        generators = generators or seeded(range(len(latent)))
         scheduler = copy.deepcopy(self.scheduler)
         times = self.timesteps(scheduler, steps)
         conditions = self.roles(condition, guidance)
@@ -111,14 +119,22 @@ class Diffusion(Backbone):
         yield State(latent, torch.zeros(len(latent), device=self.device), steps)
 
     def advance(
-        self, scheduler: object, prediction: Tensor, time: Tensor, latent: Tensor, generators: object = None
+        self,
+        scheduler: object,
+        prediction: Tensor,
+        time: Tensor,
+        latent: Tensor,
+        generators: Sequence[torch.Generator] | None = None,
     ) -> Tensor:
         """One step of the scheduler: the latent after it."""
-        return scheduler.step(prediction, time, latent, return_dict=False)[0]
+        takes = inspect.signature(scheduler.step).parameters
+        owner = {"generator": list(generators)} if generators and "generator" in takes else {}
+        return scheduler.step(prediction, time, latent, return_dict=False, **owner)[0]
 
     @torch.no_grad()
     def _sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
-        *_, last = self.walk(condition, self.noise(seeds), steps=steps, guidance=guidance)
+        owners = seeded(seeds)
+        *_, last = self.walk(condition, self._noise(owners), steps=steps, guidance=guidance, generators=owners)
         return self.decode(last.latent)
 
     # trajectories to train on
@@ -127,15 +143,16 @@ class Diffusion(Backbone):
     def gather(self, prompts: Sequence[str], seed: int) -> None:
         """Samples settings.pool trajectories per prompt with the network as it is now; kept ones are not remade."""
         steps, guidance = self.settings.steps, self.settings.guidance
-        for prompt in dict.fromkeys(prompts):
-            if prompt in self.pools:
-                continue
+        prompts = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.pools]
+        self.encode([*prompts, ""])
+        for prompt in prompts:
             seeds = [seed * 1_000_003 + i for i in range(self.settings.pool)]
             chunks = [seeds[i : i + self.settings.batch] for i in range(0, len(seeds), self.settings.batch)]
             condition = self.encode([prompt])
             runs = []
             for chunk in chunks:
-                walk = self.walk(condition.repeat(len(chunk)), self.noise(chunk), steps=steps, guidance=guidance)
+                owners, rows = seeded(chunk), condition.repeat(len(chunk))
+                walk = self.walk(rows, self._noise(owners), steps=steps, guidance=guidance, generators=owners)
                 runs.append(torch.stack([state.latent for state in walk], dim=1))
             self.pools[prompt] = torch.cat(runs)
 
@@ -154,6 +171,11 @@ class Diffusion(Backbone):
         time = self.timesteps(scheduler, steps)[step]
         times = time.to(self.device).expand(len(latents))
         return State(latents[:, step], times, step, input_scale(scheduler, time), latents[:, -1])
+
+
+def seeded(seeds: Iterable[int]) -> list[torch.Generator]:
+    """One CPU generator per seed."""
+    return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
 
 def input_scale(scheduler: object, time: Tensor) -> float:

@@ -22,6 +22,6 @@ class Oracle:
         (excluded,) = concept.target.values()
         twin = pretrain(type(backbone), backbone.name, backbone.settings, seed=seed, exclude=excluded)
         values = {name: p.detach() for name, p in twin.net.named_parameters()}
-        text = twin.modules().get("text_encoder")
-        values |= {f"{backbone.TEXT}{n}": p.detach() for n, p in (text.named_parameters() if text else ())}
+        for part, text in twin.text_parts().items():
+            values |= {f"{part}.{name}": p.detach() for name, p in text.named_parameters()}
         return Weights(values)

@@ -50,7 +50,7 @@ def pretrain(
 def train(backbone: Diffusion, data: Batch, recipe: Recipe, seed: int) -> History:
     """Fits network and text encoder jointly to the captioned pictures; leaves the averaged weights in place."""
     latents = embed_all(backbone, data.images)
-    parts = [backbone.net, backbone.modules()["text_encoder"]]
+    parts = [backbone.net, *backbone.text_parts().values()]
     parameters = [p for part in parts for p in part.train().requires_grad_(True).parameters()]
 
     def loss(step: int, generator: torch.Generator) -> Tensor:

@@ -1,0 +1,104 @@
+"""Diffusion transformers with cross-attention to one long text encoder: PixArt-Sigma and Sana."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+
+import torch
+from diffusers import (
+    DPMSolverMultistepScheduler,
+    PixArtSigmaPipeline,
+    PixArtTransformer2DModel,
+    SanaPipeline,
+    SanaTransformer2DModel,
+)
+from torch import Tensor
+
+from stages.backbones.latent import Latent
+from stages.backbones.texts import gemma, t5
+from stages.sites import Site, Tap, site_table
+
+ATTENTION = {
+    "norm": Tap("norm1"),
+    "attn.heads": Tap("attn1.to_out.0", "input"),
+    "attn": Tap("attn1"),
+    "cross_attn.heads": Tap("attn2.to_out.0", "input"),
+    "cross_attn": Tap("attn2"),
+    "norm_ff": Tap("norm2"),
+}
+DENSE = {"ff.hidden": Tap("ff.net.0"), "ff": Tap("ff"), "block": Tap("")}
+CONVOLVED = {
+    "ff.hidden": Tap("ff.conv_point", "input", spatial=True),
+    "ff": Tap("ff", spatial=True),
+    "block": Tap(""),
+}
+INSTRUCTION = inspect.signature(SanaPipeline.__call__).parameters["complex_human_instruction"].default
+
+
+def _blocks(net: PixArtTransformer2DModel | SanaTransformer2DModel) -> list[str]:
+    return [f"transformer_blocks.{i}" for i in range(len(net.transformer_blocks))]
+
+
+class PixArt(Latent):
+    """PixArt-Sigma: a masked T5, eps, and a variance that its pipeline leaves out as well."""
+
+    PIPELINE, MODEL = PixArtSigmaPipeline, PixArtTransformer2DModel
+    SCHEDULER, TEXTS = DPMSolverMultistepScheduler, {"text_encoder": t5}
+
+    def find_sites(self) -> dict[Site, Tap]:
+        """The address table; cross-attention is not normalised."""
+        return site_table(self.net, _blocks(self.net), ATTENTION | DENSE)
+
+    def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
+        embeds, mask, _, _ = self.pipeline.encode_prompt(
+            prompts, False, device=self.device, max_sequence_length=self.settings.text_length or 300
+        )
+        return {"embeds": embeds, "mask": mask}
+
+    def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+        """One call of the transformer, without the learned variance."""
+        prediction = self.net(
+            latent,
+            encoder_hidden_states=tensors["embeds"],
+            encoder_attention_mask=tensors["mask"],
+            timestep=time,
+            added_cond_kwargs={"resolution": None, "aspect_ratio": None},
+            return_dict=False,
+        )[0]
+        return prediction[:, : latent.shape[1]]
+
+
+class Sana(Latent):
+    """Sana: Gemma reads the prompt after an instruction, linear self-attention, a convolved feed-forward, a flow."""
+
+    PIPELINE, MODEL = SanaPipeline, SanaTransformer2DModel
+    SCHEDULER, TEXTS = DPMSolverMultistepScheduler, {"text_encoder": gemma}
+
+    def find_sites(self) -> dict[Site, Tap]:
+        """The address table; the feed-forward's tensors are (B, C, h, w), seen as tokens."""
+        return site_table(self.net, _blocks(self.net), ATTENTION | CONVOLVED)
+
+    def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
+        rows = [self._read(prompt, INSTRUCTION if prompt else None) for prompt in prompts]
+        return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
+
+    def _read(self, prompt: str, instruction: list[str] | None) -> dict[str, Tensor]:
+        embeds, mask, _, _ = self.pipeline.encode_prompt(
+            [prompt],
+            False,
+            device=self.device,
+            max_sequence_length=self.settings.text_length or 300,
+            complex_human_instruction=instruction,
+        )
+        return {"embeds": embeds, "mask": mask}
+
+    def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+        """One call of the transformer, at its own scale of time."""
+        return self.net(
+            latent,
+            encoder_hidden_states=tensors["embeds"],
+            encoder_attention_mask=tensors["mask"],
+            timestep=time * self.net.config.timestep_scale,
+            return_dict=False,
+        )[0]

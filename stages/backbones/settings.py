@@ -1,0 +1,36 @@
+"""What a file in params/backbones/ may say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stages.fields import Count, Natural, NonNegative
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A backbone's file in params/backbones/."""
+
+    path: str  # a folder in the ecosystem's own format, or a repository id
+    family: str
+    world: str | None = None
+    revision: str | None = None
+    dtype: str = "float32"
+    steps: Count = 50  # of the sampler
+    guidance: NonNegative = 7.5
+    batch: Count = 32  # images sampled at a time
+    pool: Count = 32  # cached trajectories of the frozen network per training prompt
+    size: tuple[Count, Count] | None = None  # height, width in pixels; the checkpoint's own when None
+    frames: Natural = 0  # of a clip; 0 for images
+    text_length: Count | None = None  # tokens of a long text encoder (T5, Gemma); its pipeline's own when None
+    embedded_guidance: NonNegative = 3.5  # what a guidance-distilled network is told while it samples
+    training_guidance: NonNegative = 1.0  # and while a method trains on it, where it is guided least
+    gradient_checkpointing: bool = False
+    vae_tiling: bool = False
+    vae_slicing: bool = False
+    offload: Literal["none", "parts", "blocks"] = "none"  # what waits on the CPU for its turn
+    cache: str | None = None  # a folder that keeps prompt embeddings
+    free_text_encoder: bool = False  # drop the text encoders once the network starts; read again for a new prompt
+    build: dict[str, Any] = field(default_factory=dict)  # the architecture of a world's own backbone
+    pretrain: dict[str, Any] = field(default_factory=dict)  # its training
