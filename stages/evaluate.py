@@ -31,8 +31,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     out, contents = Path(args.out), {name: load_params("metrics", name) for name in metrics}
     inputs = [folder / name / "metadata.jsonl" for folder in folders for name in SETS]
-    with recording(out, "evaluate", params=contents, seed=args.seed, inputs=inputs):
+    with recording(out, "evaluate", params=contents, seed=args.seed, inputs=inputs) as record:
         edited, original = ({name: read_samples(folder / name, concept.target) for name in SETS} for folder in folders)
+        record.ready()
+        record.notes["images"] = sum(len(samples.rows) for samples in edited.values())
         for name, content in contents.items():
             metric = build(content, f"params/metrics/{name}.yaml")
             write_json(out / f"{name}.json", measure(metric, name, edited, original))

@@ -25,9 +25,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     out, concept = Path(args.out), load_concept(args.concept)
     params = {"backbone": args.backbone, "concept": args.concept}
-    with recording(out.parent, "precompute", params=params, seed=SEED):
+    with recording(out.parent, "precompute", params=params, seed=SEED) as record:
         backbone = load_backbone(args.backbone)
+        record.ready()
         backbone.gather([*concept.prompts, *concept.neutral, *concept.retain, ""], SEED)
+        record.notes["images"] = sum(len(pool) for pool in backbone.pools.values())
         with replacing(out) as temporary:
             save_file({name: pool.contiguous() for name, pool in backbone.pools.items()}, temporary)
     return 0

@@ -14,6 +14,8 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psutil
+
 from stages.files import digest, write_json
 
 if TYPE_CHECKING:
@@ -30,12 +32,17 @@ class Record:
         self.folder, self.stage = Path(folder), stage
         self.curves: dict[str, dict[str, Any]] = {}
         self.notes: dict[str, Any] = {}
+        self.started = self.set_up = time.perf_counter()
 
     @staticmethod
     def checkpoint(label: str) -> Path | None:
         """Where a training of that label may keep its progress; None outside a recording."""
         record = _current.get()
         return None if record is None else record.folder / f".{label.replace('/', '-')}.checkpoint"
+
+    def ready(self) -> None:
+        """Says that everything is loaded: what came before is set-up, what follows is work."""
+        self.set_up = time.perf_counter()
 
     @staticmethod
     def losses(label: str, history: History) -> None:
@@ -60,7 +67,7 @@ def recording(
     record = Record(folder, stage)
     record.folder.mkdir(parents=True, exist_ok=True)
     token = _current.set(record)
-    started, cpu = time.perf_counter(), time.process_time()
+    imports, cpu = time.time() - psutil.Process().create_time(), time.process_time()
     try:
         yield record
     finally:
@@ -73,7 +80,12 @@ def recording(
         "versions": versions(),
         "device": device(),
         "threads": _threads(),
-        "seconds": round(time.perf_counter() - started, 3),
+        "seconds": round(time.perf_counter() - record.started, 3),
+        "phases": {
+            "import": round(imports, 3),
+            "set_up": round(record.set_up - record.started, 3),
+            "work": round(time.perf_counter() - record.set_up, 3),
+        },
         "cpu_seconds": round(time.process_time() - cpu, 3),
         "peak_memory_mb": peak_memory(),
         "inputs": {str(path): digest(path) for path in inputs if Path(path).exists()},

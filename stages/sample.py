@@ -35,8 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     intervention, out = load(Path(args.run)) if args.run else Identity(), Path(args.out)
     params = {"backbone": args.backbone, "concept": args.concept, "method": args.method}
     inputs = [Path(args.prompts), *([Path(args.run) / "intervention.safetensors"] if args.run else [])]
-    with recording(out, "sample", params=params, seed=args.seed, inputs=inputs):
+    with recording(out, "sample", params=params, seed=args.seed, inputs=inputs) as record:
         backbone = load_backbone(args.backbone)
+        record.ready()
+        record.notes["images"] = sum(len(rows) for rows in sets.values())
         with intervention.attach(backbone):
             for name, rows in sets.items():
                 rows = [row | {"seed": row["seed"] + SEED_STRIDE * args.seed} for row in rows]

@@ -33,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         backbone = load_backbone(args.backbone)
         if args.latents:
             backbone.pools |= read_tensors(Path(args.latents))
+        record.ready()
         intervention = method.fit(backbone, concept, seed=args.seed)
         record.notes["parameters"] = sum(value.numel() for value in intervention.tensors().values())
         save(intervention, out)

@@ -30,6 +30,7 @@ class Recipe:
     weight_decay: NonNegative = 0.0
     images: Count = 16384
     ema: Fraction = 0.995
+    draws: Count = 1  # of each training time, of which the noisiest counts: form is decided at high noise
     clip: Rate = 1.0
     seed: int = 0
 
@@ -57,7 +58,8 @@ def train(backbone: Diffusion, data: Batch, recipe: Recipe, seed: int) -> Histor
         rows = torch.randint(len(latents), (recipe.batch,), generator=generator)
         clean = latents[rows]
         noise = torch.randn(clean.shape, generator=generator)
-        time = backbone.random_times(recipe.batch, generator)
+        times = [backbone.random_times(recipe.batch, generator) for _ in range(recipe.draws)]
+        time = torch.stack(times).amax(0)
         tensors = backbone._encode([data.captions[i] for i in rows.tolist()])
         prediction = backbone.denoise(backbone.noised(clean, noise, time), time, tensors)
         return backbone.distance(prediction, backbone.target(clean, noise, time))
