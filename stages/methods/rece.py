@@ -1,0 +1,85 @@
+"""RECE (arXiv 2407.12383): closed-form editing, repeated on the embedding that still brings the concept back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from stages.backbones.base import Backbone
+from stages.concept import Concept
+from stages.fields import Count, NonNegative, Rate
+from stages.interventions.weights import Weights
+from stages.methods.text_inputs import Tokens, text_inputs
+from stages.methods.uce import UCE, Rows, gather_rows
+from stages.objectives import revived
+
+
+@dataclass
+class RECE:
+    """UCE, then rounds of finding what embedding revives the concept, and editing that one away too.
+
+    `target`: what a revived embedding is mapped to, the empty prompt (the paper) or what its prompt was mapped to
+    before (`neutral`). `strength` is the regulariser of the search, `form` one of those of stages.objectives.revived.
+    `tokens`, `ridge` and `preserve` are UCE's in the rounds, `first_ridge` and `first_preserve` those of the editing
+    before them.
+    """
+
+    rounds: Count = 3
+    strength: NonNegative = 0.1
+    form: Literal["zero", "weights", "identity", "both"] = "zero"
+    target: Literal["empty", "neutral"] = "empty"
+    tokens: Tokens = "range"
+    ridge: Rate = 0.1
+    preserve: NonNegative = 0.1
+    first_ridge: Rate = 0.5
+    first_preserve: NonNegative = 1.0
+
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
+        """Solves for every weight that reads text, then repeats."""
+        names = backbone.readers()
+        edits, kept = gather_rows(backbone, names, concept, self.tokens)
+        original = {name: backbone.parameter(name).double() for name in names}
+        first = UCE(self.tokens, ridge=self.first_ridge, preserve=self.first_preserve)
+        weights = {name: first.edit(original[name], edits[name], kept[name]) for name in names}
+        if self.target == "empty":
+            edits = self._to_empty(backbone, names, concept)
+        for _ in range(self.rounds):
+            weights = self.round(weights, original, edits, kept)
+        return Weights({name: value.float() for name, value in weights.items()})
+
+    def round(
+        self,
+        weights: Mapping[str, Tensor],
+        original: Mapping[str, Tensor],
+        edits: Mapping[str, list[Rows]],
+        kept: Mapping[str, list[Tensor]],
+    ) -> dict[str, Tensor]:
+        """The weights after one more round, each from the ones before."""
+        step = UCE(ridge=self.ridge, preserve=self.preserve)
+        found = self.search(weights, original, edits)
+        return {name: step.edit(weights[name], found[name], kept[name]) for name in weights}
+
+    def search(
+        self, weights: Mapping[str, Tensor], original: Mapping[str, Tensor], edits: Mapping[str, list[Rows]]
+    ) -> dict[str, list[Rows]]:
+        """The edits with their concept's embeddings replaced by the ones that revive it through all weights at once."""
+        groups: dict[int, list[str]] = {}
+        for name in weights:
+            groups.setdefault(weights[name].shape[1], []).append(name)
+        found = {}
+        for names in groups.values():
+            old, new = ([side[name] for name in names] for side in (original, weights))
+            rows = [(revived(new, old, key, self.strength, self.form), target) for key, target in edits[names[0]]]
+            found |= dict.fromkeys(names, rows)
+        return found
+
+    def _to_empty(self, backbone: Backbone, names: list[str], concept: Concept) -> dict[str, list[Rows]]:
+        whole, empty = (text_inputs(backbone, names, prompts) for prompts in (concept.prompts, [" "]))
+
+        def rows(name: str) -> list[Rows]:
+            return [(row.reshape(-1, row.shape[-1]), empty[name][0].reshape(-1, row.shape[-1])) for row in whole[name]]
+
+        return {name: rows(name) for name in names}

@@ -1,0 +1,89 @@
+"""Unified Concept Editing (arXiv 2308.14761): the weights that read text are edited in closed form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stages.backbones.base import Backbone
+from stages.concept import Concept
+from stages.fields import NonNegative, Rate
+from stages.interventions.weights import Weights
+from stages.methods.text_inputs import Tokens, paired_tokens, text_inputs
+from stages.objectives import edited_weight, projected_out
+
+Rows = tuple[Tensor, Tensor]  # what a weight is given for a concept's tokens (n, d), and for those they are mapped to
+
+
+@dataclass
+class UCE:
+    """Maps the concept's keys and values to those of its neutral prompts, and keeps those of the retain prompts.
+
+    `tokens` says which tokens of the two prompts are paired: the last word (the released code), the first release's
+    `range`, or all of them `aligned`. `technique`: the target is the neutral value (`replace`), or that value without
+    its part along the concept's (`tensor`). `ridge` holds the weight where no token says otherwise; the paper's
+    equation has none and cannot be solved without. `bias` adds a layer's bias to the targets, as the released code for
+    Flux does.
+    """
+
+    tokens: Tokens = "last"
+    technique: Literal["replace", "tensor"] = "replace"
+    erase: Rate = 1.0
+    preserve: NonNegative = 1.0
+    ridge: Rate = 0.5
+    bias: bool = False
+
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
+        """Solves for every weight that reads text."""
+        names = backbone.readers()
+        edits, kept = gather_rows(backbone, names, concept, self.tokens)
+        values = {name: self.solve(backbone, name, edits[name], kept[name]) for name in names}
+        return Weights({name: value.float() for name, value in values.items()})
+
+    def solve(self, backbone: Backbone, name: str, edits: Sequence[Rows], kept: Sequence[Tensor]) -> Tensor:
+        """The new value of a backbone's weight, float64."""
+        bias = None
+        if self.bias:
+            bias = dict(backbone.net.named_parameters()).get(f"{name.rpartition('.')[0]}.bias")
+        return self.edit(backbone.parameter(name), edits, kept, bias)
+
+    def edit(self, weight: Tensor, edits: Sequence[Rows], kept: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
+        """The weight (d_out, d_in) that maps each edit's first rows to the values of its second, float64."""
+        weight, shift = weight.double(), 0 if bias is None else bias.double()
+        keys = [rows.double() for rows, _ in edits]
+        values = [target.double() @ weight.T + shift for _, target in edits]
+        if self.technique == "tensor":
+            values = [projected_out(value, key @ weight.T) for key, value in zip(keys, values, strict=True)]
+        erased = sum(len(key) for key in keys)
+        if self.preserve:
+            keys += [rows.double() for rows in kept]
+            values += [rows.double() @ weight.T + shift for rows in kept]
+        scales = torch.full((sum(len(key) for key in keys),), float(self.preserve), dtype=torch.float64)
+        scales[:erased] = self.erase
+        return edited_weight(weight, torch.cat(keys), torch.cat(values), scales.to(weight.device), self.ridge)
+
+
+def gather_rows(
+    backbone: Backbone, names: Sequence[str], concept: Concept, tokens: Tokens
+) -> tuple[dict[str, list[Rows]], dict[str, list[Tensor]]]:
+    """For every weight: the paired rows of each concept prompt, and the rows of each retain prompt."""
+    erased, neutral = zip(*concept.pairs(), strict=True)
+    read = {side: text_inputs(backbone, names, side) for side in (erased, neutral, concept.retain)}
+    ids = {side: backbone.tokenize(side) for side in read}
+    edits: dict[str, list[Rows]] = {}
+    kept: dict[str, list[Tensor]] = {}
+    for name in names:
+        ours, theirs, others = (read[side][name] for side in (erased, neutral, concept.retain))
+        if ours.ndim == 2:  # pooled text has no tokens
+            edits[name] = [(a[None], b[None]) for a, b in zip(ours, theirs, strict=True)]
+            kept[name] = [row[None] for row in others]
+            continue
+        pairs = [paired_tokens(a, b, ours.shape[1], tokens) for a, b in zip(ids[erased], ids[neutral], strict=True)]
+        edits[name] = [(ours[i][a], theirs[i][b]) for i, (a, b) in enumerate(pairs)]
+        last = [max(len(tokens_of) - 2, 0) for tokens_of in ids[concept.retain]]
+        kept[name] = [row[[at]] if tokens == "last" else row for row, at in zip(others, last, strict=True)]
+    return edits, kept
