@@ -3,7 +3,7 @@
 import logging
 from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor
 from stages.fields import Count
 from stages.metrics.base import Metric, Samples, Statistics, Value
 from stages.metrics.intervals import jackknife
-from stages.metrics.judged import JUDGE, frames, load_judge, real_twins
+from stages.metrics.judged import JUDGE, frames, load_judge, real_features
 
 log = logging.getLogger(__name__)
 
@@ -47,32 +47,32 @@ class Distance(Metric):
     prefix: ClassVar[str]
 
     @abstractmethod
-    def distance(self, x: Tensor, y: Tensor) -> float:
-        """Returns the distance between features (N, D) and (M, D)."""
+    def distance(self, x: Tensor, y: Tensor, *, paired: bool) -> float:
+        """Returns the distance between features (N, D) and (M, D); `paired` rows are of the same prompt and noise."""
 
     def features(self, samples: Samples) -> Tensor:
         """Returns (N, F, D): a picture is a clip of one frame."""
         return load_judge(self.judge).features(frames(samples.images)).unflatten(0, (len(samples.images), -1))
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
-        judge = load_judge(self.judge)
-        real = real_twins(judge, samples, self.reference, self.seed)
-        return {"features": features, "real": judge.features(frames(real))}
+        return {"features": features, "real": real_features(self.judge, samples, self.reference, self.seed)}
 
     def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
         own, real = edited["features"], edited["real"]
-        values = {f"{self.prefix}_real": self._value(own, lambda rows: real)}
-        if original is not None:
-            twins = original["features"]
-            values[f"{self.prefix}_unedited"] = self._value(own, lambda rows: twins[rows].flatten(0, 1))
-        return values
+        if own.shape[:2].numel() < 2:
+            return {}
 
-    def _value(self, own: Tensor, other: Callable[[Tensor], Tensor]) -> Value:
-        def distance(rows: Tensor) -> float:
-            return self.distance(own[rows].flatten(0, 1), other(rows))
+        def to_real(rows: Tensor) -> float:
+            return self.distance(own[rows].flatten(0, 1), real, paired=False)
 
-        everything = torch.arange(len(own))
-        return Value(distance(everything), *jackknife(distance, len(own), seed=self.seed), len(own))
+        def to_unedited(rows: Tensor) -> float:
+            return self.distance(own[rows].flatten(0, 1), original["features"][rows].flatten(0, 1), paired=True)
+
+        kinds = {"real": to_real} | ({"unedited": to_unedited} if original is not None else {})
+        return {f"{self.prefix}_{kind}": self._value(distance, len(own)) for kind, distance in kinds.items()}
+
+    def _value(self, distance: Callable[[Tensor], float], n: int) -> Value:
+        return Value(distance(torch.arange(n)), *jackknife(distance, n, seed=self.seed), n)
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Frechet(Distance):
 
     prefix: ClassVar[str] = "frechet"
 
-    def distance(self, x: Tensor, y: Tensor) -> float:
+    def distance(self, x: Tensor, y: Tensor, *, paired: bool) -> float:
         return max(frechet(x, y), 0.0)  # rounding can leave it a hair below
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
@@ -89,3 +89,7 @@ class Frechet(Distance):
         if n <= width:
             log.warning("frechet: %d samples of %d features: the covariance lacks rank, compare loosely", n, width)
         return super().statistics(features, samples)
+
+    def _value(self, distance: Callable[[Tensor], float], n: int) -> Value:
+        value = super()._value(distance, n)
+        return value if value.ci_low is None else replace(value, ci_low=max(value.ci_low, 0.0))

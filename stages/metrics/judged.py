@@ -1,6 +1,6 @@
 """The judge of the world of shapes as metrics read it."""
 
-from functools import cache
+from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
@@ -11,6 +11,7 @@ from stages.worlds.judge import Judge
 from stages.worlds.shapes import Shapes
 
 JUDGE = "artifacts/worlds/shapes/judge"
+LABELS = ("colour", "shape", "direction")
 
 
 @cache
@@ -24,21 +25,33 @@ def frames(images: Tensor) -> Tensor:
     return images.reshape(-1, *images.shape[-3:])
 
 
-def real_twins(judge: Judge, samples: Samples, n: int, seed: int) -> Tensor:
-    """Returns at least `n` renders with the labels asked for, each row as often; a label left open is drawn evenly."""
+def real_features(judge: str, samples: Samples, n: int, seed: int) -> Tensor:
+    """Returns the features (M, D) of at least `n` real renders (or frames) of what the samples were asked for.
+
+    Each row is rendered as often as the others; a label that it leaves open is drawn evenly.
+    """
+    asked = tuple(tuple(str(row.get(label, "")) for label in LABELS) for row in samples.rows)
+    clip = samples.images.shape[1] if samples.images.ndim == 5 else None
+    return _real_features(load_judge(judge), asked, samples.images.shape[-1], clip, n, seed)
+
+
+@lru_cache(maxsize=16)
+def _real_features(
+    judge: Judge, asked: tuple[tuple[str, ...], ...], size: int, clip: int | None, n: int, seed: int
+) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    world = Shapes(size=samples.images.shape[-1], colours=judge.colours, shapes=judge.shapes)
-    clips = samples.images.shape[1] if samples.images.ndim == 5 else 1
-    times = -(-n // (clips * len(samples.rows)))
-    colour = asked(samples, "colour", world.colours, times, generator)
-    shape = asked(samples, "shape", world.shapes, times, generator)
-    if samples.images.ndim == 4:
-        return world.render(colour, shape, generator)
-    return world.film(colour, shape, asked(samples, "direction", DIRECTIONS, times, generator), generator, clips)
+    world = Shapes(size=size, colours=judge.colours, shapes=judge.shapes)
+    rows = asked * -(-n // (len(asked) * (clip or 1)))
+    options = (world.colours, world.shapes, DIRECTIONS)
+    colour, shape, direction = (
+        _indices(column, names, generator) for column, names in zip(zip(*rows, strict=True), options, strict=True)
+    )
+    if clip is None:
+        return judge.features(world.render(colour, shape, generator))
+    return judge.features(frames(world.film(colour, shape, direction, generator, clip)))
 
 
-def asked(samples: Samples, label: str, names: tuple[str, ...], times: int, generator: torch.Generator) -> Tensor:
-    """Returns the index of the label each row asks for, `times` over, (N * times,)."""
-    open_rows = torch.randint(len(names), (times, len(samples.rows)), generator=generator)
-    known = torch.tensor([names.index(row[label]) if row.get(label) in names else -1 for row in samples.rows])
-    return torch.where(known < 0, open_rows, known).flatten()
+def _indices(values: tuple[str, ...], names: tuple[str, ...], generator: torch.Generator) -> Tensor:
+    drawn = torch.randint(len(names), (len(values),), generator=generator)
+    known = torch.tensor([names.index(value) if value in names else -1 for value in values])
+    return torch.where(known < 0, drawn, known)

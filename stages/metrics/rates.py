@@ -9,10 +9,9 @@ from torch import Tensor
 from stages.fields import Count
 from stages.metrics.base import Metric, Samples, Statistics, Value
 from stages.metrics.intervals import DRAWS, paired_bootstrap, wilson
-from stages.metrics.judged import JUDGE, load_judge
+from stages.metrics.judged import JUDGE, LABELS, load_judge
 from stages.worlds.judge import Verdict
 
-LABELS = ("colour", "shape", "direction")
 GROUP = "prompt"  # the statistic that numbers each sample's prompt
 
 

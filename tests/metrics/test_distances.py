@@ -52,6 +52,13 @@ def test_kernel_distance_is_unbiased():
     assert mmd(normal(50, 4), normal(50, 4, seed=1) + 1) > 1
 
 
+def test_the_paired_kernel_distance_is_unbiased_where_rows_are_twins():
+    noise = [normal(20, 4, seed=i) for i in range(300)]
+    for paired, bias in ((True, False), (False, True)):
+        gaps = torch.stack([mmd(x, x + 0.1 * y, paired=paired) for x, y in zip(noise, noise[::-1], strict=True)])
+        assert (abs(float(gaps.mean())) > 5 * float(gaps.std()) / 300**0.5) == bias
+
+
 @pytest.mark.parametrize(("metric", "prefix"), [(Frechet(reference=256), "frechet"), (KID(reference=256), "kid")])
 def test_a_distance_tells_other_pictures_from_equal_ones(metric, prefix):
     original, same = rendered(120, 0), rendered(120, 1)
@@ -62,7 +69,7 @@ def test_a_distance_tells_other_pictures_from_equal_ones(metric, prefix):
     for name in (f"{prefix}_real", f"{prefix}_unedited"):
         assert far[name]["value"] > 3 * abs(near[name]["value"]) and far[name]["n"] == 120
         assert far[name]["ci_low"] < far[name]["value"] < far[name]["ci_high"]
-    assert values(metric, original, original)[0][f"{prefix}_unedited"]["value"] == pytest.approx(0, abs=0.05)
+    assert values(metric, original, original)[0][f"{prefix}_unedited"]["value"] == pytest.approx(0, abs=1e-6)
 
 
 def test_too_few_samples_are_warned_of_and_have_no_interval(caplog):
@@ -71,6 +78,12 @@ def test_too_few_samples_are_warned_of_and_have_no_interval(caplog):
         found = values(Frechet(reference=64), few, few)[0]
     assert "lacks rank" in caplog.text
     assert found["frechet_unedited"]["ci_low"] is None and found["frechet_unedited"]["value"] < 1e-3
+
+
+def test_one_sample_has_no_distance():
+    one = rendered(1, 0)
+    for metric in (Frechet(reference=8), KID(reference=8)):
+        assert measure(metric, "m", {"concept": one}, {"concept": one})["rows"] == []
 
 
 def test_drift_is_zero_against_itself_and_by_hand_otherwise():
