@@ -39,7 +39,13 @@ UNET = {
     "norm_num_groups": 4,
 }
 XL = {"addition_embed_type": "text_time", "addition_time_embed_dim": 4, "projection_class_embeddings_input_dim": 32}
-STABLE = {"beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "clip_sample": False}
+STABLE = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "steps_offset": 1,
+}
 JOINT = {"num_attention_heads": 2, "attention_head_dim": 8, "pooled_projection_dim": 8, "joint_attention_dim": 8}
 FLUX = JOINT | {"in_channels": 16, "num_layers": 1, "num_single_layers": 2, "axes_dims_rope": [2, 2, 4]}
 SD3_NET = JOINT | {

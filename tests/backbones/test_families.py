@@ -1,0 +1,284 @@
+"""What every family must do, on tiny random backbones: its sites, its edits, its sampler, its roles."""
+
+import pytest
+import torch
+
+from stages.backbones.base import Settings
+from stages.edits import edit_activations, edit_condition, edit_guidance, swap_parameters
+from stages.sites import Site, select
+from tests.backbones.conftest import PROMPTS
+from tests.backbones.families import FAMILIES, SEEDS
+
+ARCHITECTURES = [
+    "unet",
+    "xl",
+    "sd3",
+    "sd35",
+    "flux-dev",
+    "dit",
+    "pixart",
+    "sana",
+]  # the other entries differ in schedule or guidance alone
+
+
+@pytest.fixture(params=ARCHITECTURES)
+def backbone(request, made):
+    return made(request.param)
+
+
+def ramp(value, at):
+    return value + torch.linspace(-1, 1, value.shape[-1])
+
+
+# sites
+
+
+def test_every_site_fires_once_in_order_of_execution(backbone, query):
+    fired = []
+    edits = {site: lambda value, at: fired.append(at.site) or value for site in backbone.sites}
+    state, condition = query(backbone)
+    before = backbone.predict(state, condition)
+    with edit_activations(backbone, edits):
+        assert torch.equal(backbone.predict(state, condition), before)
+    assert fired == list(backbone.sites)
+
+
+def test_every_site_reaches_the_output_and_detaches_bitwise(backbone, query):
+    state, condition = query(backbone)
+    before = backbone.predict(state, condition)
+    for site in backbone.sites:
+        with edit_activations(backbone, {site: ramp}):
+            assert not torch.allclose(backbone.predict(state, condition), before, atol=1e-6), site
+    assert torch.equal(backbone.predict(state, condition), before)
+
+
+def test_an_exception_inside_detaches_too(backbone, query):
+    state, condition = query(backbone)
+    before = backbone.predict(state, condition)
+    names = backbone.weights("cross_attn", "attn")
+    values = {name: torch.zeros_like(backbone.parameter(name)) for name in names}
+    with (
+        pytest.raises(RuntimeError, match="on purpose"),
+        edit_activations(backbone, dict.fromkeys(backbone.sites, ramp)),
+        swap_parameters(backbone, values),
+    ):
+        assert not torch.allclose(backbone.predict(state, condition), before, atol=1e-6)
+        raise RuntimeError("on purpose")
+    assert torch.equal(backbone.predict(state, condition), before)
+
+
+def test_sites_show_tokens_of_their_own_stream(made, query):
+    backbone = made("flux-dev")
+    state, condition = query(backbone)
+    shapes, text = {}, backbone.text_length
+    with edit_activations(backbone, {s: lambda v, at: shapes.update({at.site: v.shape}) or v for s in backbone.sites}):
+        backbone.predict(state, condition)
+    tokens = [shape[1] for site, shape in shapes.items() if len(shape) == 3 and site.stream == "text"]
+    assert set(tokens) == {text}
+    assert {shape[1] for site, shape in shapes.items() if len(shape) == 3 and site.stream == "image"} == {4}
+    assert shapes[Site(1, "attn")] == shapes[Site(1, "attn", "heads")]
+
+
+def test_a_convolved_feed_forward_is_edited_as_tokens(made, query):
+    backbone = made("sana")
+    state, condition = query(backbone)
+    seen = {}
+    sites = [Site(0, "ff"), Site(0, "ff", "hidden"), Site(0, "block")]
+    with edit_activations(backbone, {s: lambda v, at: seen.update({str(at.site): tuple(v.shape)}) or v for s in sites}):
+        backbone.predict(state, condition)
+    assert seen["0.ff.out"] == seen["0.block.out"] == (2, 64, 16)
+    assert seen["0.ff.hidden"][:2] == (2, 64)
+
+
+def test_sd35_lists_its_second_attention_where_it_has_one(made):
+    sites = select(made("sd35").sites, "dual_attn")
+    assert sites == [Site(0, "dual_attn")]
+    with pytest.raises(KeyError, match=r"no such site: 1\.dual_attn\.out; tiny has dual_attn"):
+        made("sd35").tap(Site(1, "dual_attn"))
+
+
+def test_joint_attention_offers_the_weights_of_both_streams(made):
+    names = made("sd3").weights("cross_attn", "attn", projections=("key", "value"))
+    assert {name.split(".attn.")[1].split(".")[0] for name in names} == {"to_k", "to_v", "add_k_proj", "add_v_proj"}
+
+
+def test_gradients_reach_the_edit_and_nothing_else(backbone, query):
+    state, condition = query(backbone)
+    sites = backbone.select("block")
+    names = backbone.weights("cross_attn", "attn", projections=("value",))
+    values = {name: backbone.parameter(name).clone().requires_grad_(True) for name in names}
+    shifts = {site: torch.zeros(1, requires_grad=True) for site in sites}
+    edits = {site: lambda value, at: value + ramp(value, at) * shifts[at.site] for site in sites}
+    with edit_activations(backbone, edits), swap_parameters(backbone, values):
+        backbone.predict(state, condition).square().mean().backward()
+    assert all(value.grad.abs().sum() > 0 for name, value in values.items() if name.endswith("weight")), names
+    assert all(shift.grad.abs().sum() > 0 for shift in shifts.values())
+    assert all(parameter.grad is None for part in backbone.modules().values() for parameter in part.parameters())
+
+
+# sampling
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_sample_equals_the_loaded_pipelines_own_call(name, tmp_path):
+    family = FAMILIES[name]
+    original = family.make()
+    original.save(tmp_path)
+    pipe = family.cls.PIPELINE.from_pretrained(tmp_path, **{"vae": original.vae} | family.cls.WITHOUT)
+    settings = {"path": str(tmp_path), "family": "tiny"} | family.settings
+    ours = family.cls.load("tiny", Settings(**settings))
+    condition, pictures = ours.encode(PROMPTS), {}
+    for guidance in (1.0, 3.0):
+        theirs = family.call(pipe, PROMPTS, ours.noise(SEEDS), guidance)
+        pictures[guidance] = ours.sample(condition, seeds=SEEDS, steps=4, guidance=guidance)
+        assert (pictures[guidance] - theirs).abs().max() < 1e-4
+        assert torch.equal(original.sample(condition, seeds=SEEDS, steps=4, guidance=guidance), pictures[guidance])
+    assert pictures[1.0].std() > 0.1
+    assert (pictures[1.0] - pictures[3.0]).abs().max() > 1e-3
+
+
+def test_a_picture_does_not_depend_on_its_batch(backbone):
+    call = {"steps": 2, "guidance": 3.0}
+    together = backbone.sample(backbone.encode(PROMPTS), seeds=SEEDS, **call)
+    alone = backbone.sample(backbone.encode(PROMPTS[1:]), seeds=SEEDS[1:], **call)
+    assert (alone[0] - together[1]).abs().max() < 1e-5
+
+
+def test_noise_of_a_stochastic_scheduler_belongs_to_its_picture(made):
+    backbone = made("xl-turbo")
+    call = {"steps": 3, "guidance": 1.0}
+    first = backbone.sample(backbone.encode(PROMPTS), seeds=SEEDS, **call)
+    torch.manual_seed(99)
+    assert torch.equal(backbone.sample(backbone.encode(PROMPTS), seeds=SEEDS, **call), first)
+    alone = backbone.sample(backbone.encode(PROMPTS[1:]), seeds=SEEDS[1:], **call)
+    assert (alone[0] - first[1]).abs().max() < 1e-5
+
+
+# roles and guidance
+
+
+@pytest.mark.parametrize("role", ["cond", "uncond"])
+def test_an_edit_of_one_role_changes_that_prediction_alone(backbone, query, role):
+    state, condition = query(backbone)
+    roles = backbone.roles(condition, guidance=3.0)
+    assert roles["cond"].prompts == tuple(PROMPTS) and roles["uncond"].prompts == ("", "")
+
+    def edit(value, at):
+        rows = torch.zeros(len(value), dtype=torch.bool)
+        rows[at.rows(role)] = True
+        return torch.where(rows.view(-1, *(1,) * (value.ndim - 1)), ramp(value, at), value)
+
+    plain, changed = {}, {}
+    with edit_guidance(backbone, lambda parts, at: plain.update(parts) or parts):
+        backbone.guided(state, roles, 3.0)
+    with (
+        edit_activations(backbone, {backbone.select("block", stream="image")[-1]: edit}),
+        edit_guidance(backbone, lambda parts, at: changed.update(parts) or parts),
+    ):
+        backbone.guided(state, roles, 3.0)
+    other = {"cond": "uncond", "uncond": "cond"}[role]
+    assert torch.equal(changed[other], plain[other])
+    assert not torch.allclose(changed[role], plain[role], atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ARCHITECTURES)
+def test_the_prompt_decides_which_rows_are_conditional(name, made, query):
+    """Swapping the prompts moves the conditional prediction, and never the unconditional one."""
+    backbone = made(name)
+    state, condition = query(backbone)
+    swapped = backbone.encode(PROMPTS[::-1])
+    parts = []
+    with edit_guidance(backbone, lambda found, at: parts.append(found) or found):
+        for asked in (condition, swapped):
+            backbone.guided(state, backbone.roles(asked, guidance=3.0), 3.0)
+    assert torch.equal(parts[0]["uncond"], parts[1]["uncond"])
+    assert not torch.allclose(parts[0]["cond"], parts[1]["cond"], atol=1e-6)
+
+
+def test_guidance_is_linear_in_the_predictions(backbone, query):
+    state, condition = query(backbone)
+    roles = backbone.roles(condition, guidance=3.0)
+    at = {scale: backbone.guided(state, roles, scale) for scale in (0.0, 1.0, 3.0)}
+    assert torch.allclose(at[3.0], at[0.0] + 3 * (at[1.0] - at[0.0]), atol=1e-5)
+    assert at[3.0].shape == state.latent.shape
+    told = backbone.net.config.get("guidance_embeds", False)  # a distilled network is told less in predict
+    assert torch.allclose(backbone.predict(state, condition), at[1.0], atol=1e-5) != told
+
+
+def test_a_distilled_network_is_told_less_while_it_trains(made, query):
+    backbone = made("flux-dev")
+    state, condition = query(backbone)
+    trained = backbone.predict(state, condition)
+    sampled = backbone.guided(state, {"cond": condition}, 1.0)
+    assert not torch.allclose(trained, sampled, atol=1e-6)
+    same = FAMILIES["flux-dev"].make(training_guidance=3.5)
+    assert torch.allclose(same.predict(state, condition), sampled, atol=1e-6)
+
+
+def test_dit_puts_the_conditional_rows_first(made, query):
+    backbone = made("dit")
+    _, condition = query(backbone)
+    assert list(backbone.roles(condition, guidance=2.0)) == ["cond", "uncond"]
+    assert list(made("unet").roles(condition, guidance=2.0)) == ["uncond", "cond"]
+
+
+def test_condition_edits_reach_the_sampler(backbone):
+    name = next(iter(backbone.encode(PROMPTS).tensors))
+    call = {"seeds": SEEDS, "steps": 2, "guidance": 1.0}
+    plain = backbone.sample(backbone.encode(PROMPTS), **call)
+    with edit_condition(backbone, lambda c: c.with_tensors(**{name: c.tensors[name].flip(0)})):
+        assert not torch.allclose(backbone.sample(backbone.encode(PROMPTS), **call), plain, atol=1e-4)
+    assert torch.equal(backbone.sample(backbone.encode(PROMPTS), **call), plain)
+
+
+# the forward process
+
+
+@pytest.mark.parametrize("name", ["unet", "unet-v-zero-snr", "flux-dev", "pixart", "sana"])
+def test_the_right_prediction_gives_the_clean_latent_back(name, made):
+    backbone = made(name)
+    generator = torch.Generator().manual_seed(0)
+    clean, noise = backbone.noise([1, 2]), backbone.noise([3, 4])
+    time = backbone.random_times(2, generator)
+    noisy, target = backbone.noised(clean, noise, time), backbone.target(clean, noise, time)
+    assert torch.allclose(backbone.clean(noisy, target, time), clean, atol=1e-4)
+
+
+def test_flow_times_stay_inside_and_are_shifted_towards_noise(made):
+    generator = torch.Generator().manual_seed(0)
+    plain, shifted = (made(name).random_times(4000, generator) for name in ("flux-schnell", "sd3"))
+    assert plain.min() > 0 and shifted.max() < 1000
+    assert plain.median() == pytest.approx(500, abs=20) and shifted.median() == pytest.approx(750, abs=20)
+
+
+def test_trajectories_can_be_gathered_and_drawn(backbone):
+    state = next(backbone.states(backbone.encode(PROMPTS), 1, seed=0))
+    assert state.input.shape == (2, *backbone.latent_shape())
+    assert any(torch.equal(state.latent[0], run[state.step]) for run in backbone.pools[PROMPTS[0]])
+
+
+# prompts
+
+
+def test_dit_understands_the_class_in_a_prompt(made):
+    dit = made("dit")
+    named = {prompt: dit.class_of(prompt) for prompt in ("a photo of a Red circle.", "a disc", "azure plus", "red", "")}
+    labels = dit.pipeline.labels
+    assert named["a photo of a Red circle."] == labels["red circle"] and named["a disc"] == labels["circle"]
+    assert named["azure plus"] == labels["blue cross"] and named["red"] == labels["red shape"]
+    assert named[""] == dit.class_of("a picture of a shape") == 1000
+    with pytest.raises(ValueError, match=r"'a photo of a dog' names none; .*have: "):
+        dit.encode(["a photo of a dog"])
+
+
+def test_sdxl_takes_the_empty_prompt_for_no_prompt(made):
+    empty = made("xl").encode(["", "a red circle"])
+    assert empty.tensors["embeds"][0].abs().sum() == 0 and empty.tensors["pooled"][0].abs().sum() == 0
+    assert empty.tensors["embeds"][1].abs().sum() > 0 and empty.tensors["pooled"][1].abs().sum() > 0
+
+
+def test_sd3_does_without_its_longest_encoder(made):
+    backbone = FAMILIES["sd3"].make()
+    with_t5 = backbone.encode(PROMPTS).tensors["embeds"]
+    backbone.pipeline.text_encoder_3 = None
+    assert not backbone._embed_prompts(PROMPTS)["embeds"][:, -12:].any() and with_t5[:, -12:].any()
