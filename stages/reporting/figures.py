@@ -187,7 +187,8 @@ def themed_svg(figure: Figure, name: str, description: str) -> str:
         figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r'id="((?:figure|axes|patch|line2d|text|legend|matplotlib)[\w.]*)"', "", svg)
+    used = set(re.findall(r"#([\w-]+)", svg))  # the other ids would stand twice on a page of several figures
+    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
     for colour, variable in THEME.items():
         svg = svg.replace(colour, variable)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{_escaped(description)}" class="figure" ', 1)
