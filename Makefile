@@ -1,12 +1,13 @@
-# Thin names for real commands. `make reproduce` is all a fresh clone needs.
+# Thin names for real commands; a fresh clone needs only `make reproduce`.
 
 PYTHON ?= python3
 CORES ?= all
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: reproduce test lint bench restore clean
+.PHONY: reproduce test lint bench restore unlock clean
 
-reproduce: .venv/.stamp unlock
+# Runs the study that params/pipeline.yaml names; what is there and up to date is not made again.
+reproduce: unlock
 	snakemake --cores $(CORES)
 
 test: .venv/.stamp
@@ -16,26 +17,28 @@ lint: .venv/.stamp
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
-	python workflow/lint.py
+	! snakemake --lint 2>&1 | grep '^    \* ' | grep -v 'Specify a conda environment'
 
-# A record of what every stage spends its time on.
+# What every stage of the finished study spent its time on.
 bench: .venv/.stamp
 	python -m stages.bench
 
-# After `dvc pull`, tell Snakemake that what came is up to date.
+# After a clone: fetch what was made elsewhere, and tell Snakemake that it is up to date.
 restore: .venv/.stamp
 	dvc pull
-	snakemake --touch --forceall --cores 1 --quiet
+	snakemake --touch --forceall --cores 1 --quiet all
+
+# A killed run leaves Snakemake's lock behind, while a living one holds the file .snakemake/alive.
+unlock: .venv/.stamp
+	@if [ -n "$$(ls -A .snakemake/locks 2>/dev/null)" ]; then \
+		flock --nonblock .snakemake/alive snakemake --unlock --quiet all \
+		|| { echo "another run is under way in this folder"; exit 1; }; \
+	fi
 
 clean:
-	rm -rf artifacts logs benchmarks .snakemake dvc_plots
+	rm -rf artifacts logs benchmarks dvc_plots .snakemake
 
 .venv/.stamp: requirements.lock pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	touch $@
-
-# A killed run leaves Snakemake's lock behind; a live one holds .snakemake/alive.
-.PHONY: unlock
-unlock:
-	@if [ -n "$$(ls -A .snakemake/locks 2>/dev/null)" ]; then flock -n .snakemake/alive snakemake --unlock --quiet; fi
+	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@

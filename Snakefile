@@ -39,8 +39,3 @@ rule backbones:
     input:
         [made_backbone(run) or [] for run in STUDY.runs],
         [made_judge(run) or [] for run in STUDY.runs],
-
-
-rule runs:
-    input:
-        rules.report.input,

@@ -22,7 +22,7 @@ import pydantic
 import yaml
 
 from stages import fields
-from stages.params import check_name, load_params, method_params, suggestion
+from stages.params import check_name, load_params, method_params, names, suggestion
 
 SCHEMAS = Path(__file__).parents[1] / "workflow" / "schemas"
 SETTINGS, CONCEPT = "stages.backbones.settings.Settings", "stages.concept.Concept"
@@ -56,9 +56,7 @@ class Study:
 def load_study(name: str, root: Path | str = "params") -> Study:
     """The study of params/studies/<name>.yaml and everything it names; ValueError says what is wrong and where."""
     content = checked("studies", name, root)
-    grid = [(cell["backbones"], cell["concepts"], cell["methods"], content["seeds"]) for cell in content["cells"]]
-    runs = dict.fromkeys(Run(*values) for lists in grid for values in product(*lists))
-    study = Study(name, tuple(runs), content["prompts"], tuple(content["metrics"]))
+    study = Study(name, expand(content, root), content["prompts"], tuple(content["metrics"]))
     for (backbone,) in study.unique("backbone"):
         if check_name(backbone, "backbone") in RESERVED:
             raise ValueError(f"params/backbones/{backbone}.yaml: the name is taken by a folder of artifacts/")
@@ -72,6 +70,16 @@ def load_study(name: str, root: Path | str = "params") -> Study:
         content = checked("metrics", metric, root)
         check_fields(content, content["class"], f"params/metrics/{metric}.yaml")
     return study
+
+
+def expand(content: Mapping[str, Any], root: Path | str = "params") -> tuple[Run, ...]:
+    """The runs of a study's file in its order: each cell's lists times the seeds."""
+    runs: dict[Run, None] = {}
+    for cell in content["cells"]:
+        methods = names("methods", root) if cell["methods"] == "all" else cell["methods"]
+        grid = product(cell["backbones"], cell["concepts"], methods, content["seeds"])
+        runs |= dict.fromkeys(Run(*values) for values in grid)
+    return tuple(runs)
 
 
 def checked(kind: str, name: str, root: Path | str = "params") -> dict[str, Any]:

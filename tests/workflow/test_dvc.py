@@ -6,14 +6,14 @@ import pytest
 import yaml
 
 from stages.params import names
+from stages.study import load_study
 from tests.workflow.conftest import ROOT, Project
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 RULES = {  # the rules whose jobs a stage is the first to ask for
     "prompts": {"prepare"},
     "backbones": {"judge", "autoencoder", "backbone"},
-    "runs": {"precompute", "baseline", "train", "sample", "evaluate"},
-    "report": {"report"},
+    "study": {"precompute", "baseline", "train", "sample", "evaluate", "report"},
 }
 PARSED = {"Snakefile", "params", "stages", "workflow"}  # read by every Snakemake run
 
@@ -48,11 +48,12 @@ def test_what_a_stage_makes_stays_between_its_runs(stage: str) -> None:
     assert all(settings == {"persist": True} for out in DVC["stages"][stage]["outs"] for settings in out.values())
 
 
-def test_every_backbone_has_a_folder_to_keep() -> None:
-    wanted = {f"artifacts/{name}" for name in names("backbones", ROOT / "params")}
-    make, _ = DVC["stages"]["runs"]["cmd"]
-    assert set(outs("runs")) == set(make.split()[2:]) == wanted
-    assert wanted <= set(DVC["stages"]["report"]["deps"])
+def test_every_backbone_of_a_study_has_a_folder_that_is_kept() -> None:
+    studies = [load_study(name, ROOT / "params") for name in names("studies", ROOT / "params")]
+    wanted = {f"artifacts/{name}" for study in studies for (name,) in study.unique("backbone")}
+    make, _ = DVC["stages"]["study"]["cmd"]
+    assert set(make.split()[2:]) == wanted
+    assert wanted <= set(outs("study"))
 
 
 def test_shown_metrics_and_plots_are_kept_by_a_stage() -> None:

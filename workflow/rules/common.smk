@@ -5,6 +5,7 @@ import shlex
 import shutil
 import sys
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -18,8 +19,11 @@ shell.prefix(
     + ("" if sys.stderr.isatty() else "export TQDM_MININTERVAL=10; ")
 )
 
-from stages import study as studies
-from stages.params import load_params, method_params, names
+from stages import params, study as studies
+from stages.params import names
+
+load_params, method_params = cache(params.load_params), cache(params.method_params)  # thousands of jobs, few files
+code = cache(studies.code)
 
 
 def refuse(error):
@@ -99,13 +103,13 @@ def concept_params(wildcards):
 def train_params(wildcards):
     """A method's fields on this backbone and a digest of its code."""
     content = method_params(wildcards.method, wildcards.backbone)
-    return studies.frozen(content | {"code": studies.code(content["class"])})
+    return studies.frozen(content | {"code": code(content["class"])})
 
 
 def metric_params(wildcards):
     """The settings of the study's metrics and digests of their code."""
     contents = {name: load_params("metrics", name) for name in STUDY.metrics}
-    return [studies.frozen(content | {"code": studies.code(content["class"])}) for content in contents.values()]
+    return [studies.frozen(content | {"code": code(content["class"])}) for content in contents.values()]
 
 
 def sign_of_life():

@@ -13,10 +13,7 @@ rule judge:
         mem_mb=4000,
         runtime=60,
     params:
-        code=[
-            studies.code(path)
-            for path in (WORLD, "stages.worlds.judge.Judge", "stages.worlds.train_judge.train_judge")
-        ],
+        code=[code(path) for path in (WORLD, "stages.worlds.judge.Judge", "stages.worlds.train_judge.train_judge")],
     message:
         "judge of {wildcards.world}"
     shell:
@@ -39,7 +36,7 @@ rule autoencoder:
         mem_mb=4000,
         runtime=60,
     params:
-        code=[studies.code(path) for path in (WORLD, "stages.worlds.autoencoder.train_autoencoder")],
+        code=[code(path) for path in (WORLD, "stages.worlds.autoencoder.train_autoencoder")],
     message:
         "autoencoder of {wildcards.world}"
     shell:
