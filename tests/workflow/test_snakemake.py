@@ -142,3 +142,12 @@ def test_results_from_elsewhere_are_stamped_before_they_are_used(made: Project, 
     done = project.run("snakemake", "--cores", "1")
     assert done.returncode != 0
     assert "make restore" in done.stdout
+
+
+def test_binarized_masks_come_from_the_run_of_their_method(project: Project) -> None:
+    (project.root / "params/methods/hard.yaml").write_text("class: stages.methods.binarized.Binarized\nof: esd\n")
+    project.edit("params/studies/demo.yaml", "esd_x", "hard")
+    shown = project.snakemake("-n", "--printshellcmds", "--quiet", "host")
+    lines = [line for line in shown.splitlines() if "stages.binarize" in line]
+    assert len(lines) == SEEDS
+    assert "--runs artifacts/sd-shapes/red/esd/0 " in "".join(lines)

@@ -35,6 +35,7 @@ def refuse(error):
 try:
     studies.check_schema(config, "pipeline", "params/pipeline.yaml")
     STUDY = studies.load_study(config["study"])
+    CLASSES = {name: load_params("methods", name).get("class") for name in names("methods")}
 except ValueError as error:
     refuse(error)
 
@@ -48,10 +49,18 @@ ORACLE = "oracle"  # learns from the world itself, not from the backbone's traje
 WORLD = "stages.worlds.shapes.Shapes"
 
 
+BINARIZED = [name for name, path in CLASSES.items() if path == "stages.methods.binarized.Binarized"]
+
+
+def one_of(names):
+    """A pattern that matches these names and nothing else."""
+    return "|".join(names) or "(?!)"
+
+
 wildcard_constraints:
-    backbone="|".join(names("backbones")),
-    concept="|".join(names("concepts")),
-    method="|".join(name for name in names("methods") if name != BASELINE),
+    backbone=one_of(names("backbones")),
+    concept=one_of(names("concepts")),
+    method=one_of(name for name in CLASSES if name != BASELINE),
     world="[a-z0-9_-]+",
     seed="[0-9]+",
 
@@ -79,6 +88,12 @@ def lessons(wildcards):
     if wildcards.method == ORACLE:
         return made_autoencoder(wildcards)
     return f"artifacts/{wildcards.backbone}/{wildcards.concept}/latents.safetensors"
+
+
+def trained_masks(wildcards):
+    """The run whose masks a binarized method takes."""
+    of = method_params(wildcards.method, wildcards.backbone).get("of", "minimalist")
+    return f"{RUN}/intervention.safetensors".format(**dict(wildcards.items()) | {"method": of})
 
 
 def baseline_samples(wildcards):

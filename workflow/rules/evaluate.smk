@@ -12,7 +12,7 @@ rule evaluate:
     benchmark:
         f"benchmarks/evaluate/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.tsv"
     wildcard_constraints:
-        method="|".join(names("methods")),
+        method=one_of(CLASSES),
     threads: 1
     resources:
         gpu=1,

@@ -12,6 +12,7 @@ rule report:
     output:
         report("artifacts/tables/results.csv", caption="../report/results.rst", category="numbers"),
         "artifacts/tables/summary.json",
+        "artifacts/tables/tradeoff.csv",
         [
             f"artifacts/tables/{STUDY.name}-{backbone}-{concept}.md"
             for backbone, concept in STUDY.unique("backbone", "concept")
@@ -34,6 +35,7 @@ rule report:
     params:
         study=STUDY.name,
         content=studies.frozen(load_params("studies", STUDY.name)),
+        sensitive=[name for (name,) in STUDY.unique("concept") if load_params("concepts", name).get("sensitive")],
     message:
         "tables, figures and report of {params.study}"
     shell:

@@ -11,6 +11,8 @@ rule train:
         "logs/train/{backbone}-{concept}-{method}-{seed}.log",
     benchmark:
         "benchmarks/train/{backbone}-{concept}-{method}-{seed}.tsv"
+    wildcard_constraints:
+        method=one_of(name for name in CLASSES if name not in (BASELINE, *BINARIZED)),
     threads: 1
     resources:
         gpu=1,
