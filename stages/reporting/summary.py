@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
@@ -75,7 +74,7 @@ def _apart(leader: Number, other: Number, sign: int) -> bool:
 
 @dataclass(frozen=True)
 class Cost:
-    """What fitting took, as the mean over seeds; None where no record tells."""
+    """What fitting took, without imports and loading, as the mean over seeds; None where no record tells."""
 
     seconds: float | None
     memory_mb: float | None
@@ -85,13 +84,16 @@ class Cost:
 def cost(study: Collected, cell: Cell, method: str) -> Cost:
     """The fitting cost of one method, read from the training records."""
     records = [result.records.get("train", {}) for result in study.of(cell, method)]
-    noted = [record["notes"]["parameters"] for record in records if "parameters" in record.get("notes", {})]
-    return Cost(_mean(records, "seconds"), _mean(records, "peak_memory_mb"), next(iter(noted), None))
+    return Cost(
+        _mean([record.get("phases", {}).get("work") for record in records]),
+        _mean([record.get("peak_memory_mb") for record in records]),
+        next((record["notes"]["parameters"] for record in records if "parameters" in record.get("notes", {})), None),
+    )
 
 
-def _mean(records: list[Mapping[str, Any]], key: str) -> float | None:
-    values = [record[key] for record in records if record.get(key) is not None]
-    return sum(values) / len(values) if values else None
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 def tradeoff(study: Collected, numbers: Numbers) -> pd.DataFrame:
@@ -108,12 +110,11 @@ def tradeoff(study: Collected, numbers: Numbers) -> pd.DataFrame:
 
 
 def flat(study: Collected, numbers: Numbers) -> dict[str, float]:
-    """The headline numbers under dotted names, for `dvc metrics`."""
+    """How much of the concept is left and how much else is kept, under dotted names, for `dvc metrics`."""
     found = {}
     for cell in study.cells():
-        shown = [(column.prompts, column.metric) for column in columns(numbers, cell)]
         for method in study.methods(cell):
-            for prompts, metric in shown:
+            for prompts, metric in (ERASURE, preservation(numbers, cell)):
                 if number := numbers.get((cell, method, prompts, metric)):
                     found[f"{cell.backbone}.{cell.concept}.{method}.{prompts}_{metric}"] = round(number.value, 6)
     return found

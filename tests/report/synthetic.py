@@ -139,7 +139,7 @@ def _write_metrics(folder: Path, judged: dict, dice: random.Random) -> None:
         n = len(outcomes["target"])
         for name in names[prompts]:
             rates.append(row(prompts, f"{name}_rate", sum(outcomes[name]) / n, n))
-            rates.append(row(prompts, f"{name}_change", 0.0, n))
+            rates.append(row(prompts, f"{name}_rate_change", 0.0, n))
         drifts[prompts] = {"pixel_drift": [dice.uniform(0.02, 0.05) for _ in range(n)]}
     n = len(judged["retain"]["target"])
     files = {
@@ -167,6 +167,7 @@ def _write_records(folder: Path, method: str, seed: int, dice: random.Random) ->
         "device": "cpu (x86_64)",
         "threads": 1,
         "seconds": dice.uniform(9, 40),
+        "phases": {"import": 4.0, "set_up": 1.0, "work": dice.uniform(8, 35)},
         "cpu_seconds": 9.0,
         "peak_memory_mb": dice.uniform(800, 1200),
         "inputs": {"artifacts/sd-shapes/red/latents.safetensors": "ab" * 32},
@@ -174,7 +175,7 @@ def _write_records(folder: Path, method: str, seed: int, dice: random.Random) ->
         "notes": {"parameters": 0 if method == "negative_prompt" else 184320},
     }
     (folder / "record-train.json").write_text(json.dumps(record))
-    sampled = {key: record[key] for key in ("git", "versions", "device", "threads", "peak_memory_mb", "seed")}
+    sampled = {key: record[key] for key in ("git", "versions", "device", "threads", "peak_memory_mb", "seed", "phases")}
     path = folder / "samples" / next((folder / "samples").iterdir()).name / "record-sample.json"
     path.write_text(json.dumps(sampled | {"stage": "sample", "seconds": dice.uniform(3, 6)}))
 

@@ -58,8 +58,8 @@ def test_a_pooled_rate_is_the_pooled_count_with_its_wilson_interval(done, table)
 def test_a_pooled_change_rests_on_pairs_of_the_same_seed(done):
     study = done.collect()
     numbers = pooled(results(study))
-    assert numbers[(CELL, "none", "concept", "target_change")] == Number(0, 0, 0, 24)
-    change = numbers[(CELL, "oracle", "concept", "target_change")]
+    assert numbers[(CELL, "none", "concept", "target_rate_change")] == Number(0, 0, 0, 24)
+    change = numbers[(CELL, "oracle", "concept", "target_rate_change")]
     assert change.low < -0.5 and change.high < 0
 
 

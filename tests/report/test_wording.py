@@ -56,8 +56,8 @@ def test_the_headline_counts_the_tables_of_a_larger_study():
 
 @pytest.mark.parametrize(
     ("value", "metric", "text"),
-    [(0.09375, "target_rate", "9.4%"), (1.0, "joint_rate", "100%"), (-0.875, "target_change", "-87.5 points"),
-     (-0.0, "joint_change", "+0.0 points"), (0.03456, "pixel_drift", "0.0346")],
+    [(0.09375, "target_rate", "9.4%"), (1.0, "joint_rate", "100%"), (-0.875, "target_rate_change", "-87.5 points"),
+     (-0.0, "joint_rate_change", "+0.0 points"), (0.03456, "pixel_drift", "0.0346")],
 )  # fmt: skip
 def test_a_value_reads_as_its_metric_is_read(value, metric, text):
     assert wording.written(value, metric) == text

@@ -34,7 +34,7 @@ function describe(proof, row) {
 
 // Rings the images that count against the method: the concept is seen, or something asked for is not.
 function judge(set, metric) {
-  const asked = metric?.replace(/_(rate|change)$/, "");
+  const asked = metric?.replace(/(_rate)?(_change)?$/, "");
   const fault = ["target", "broken"].includes(asked);
   let known = false;
   for (const item of set.querySelectorAll("li")) {
