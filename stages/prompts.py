@@ -16,6 +16,10 @@ import yaml
 SCHEMA = Path(__file__).parents[1] / "workflow" / "schemas" / "prompts.schema.yaml"
 SETS = ("concept", "neutral", "retain", "alone", "synonym")
 INTEGERS = ("id", "seed")
+PAIR = (  # names of the columns with the concept and without it
+    ("prompt", "unsafe prompt", "unsafe", "concept prompt"),
+    ("normal prompt", "neutral prompt", "neutral", "safe prompt", "safe", "sanitized prompt"),
+)
 
 
 def read_prompts(path: str | Path) -> pd.DataFrame:
@@ -32,6 +36,29 @@ def read_prompts(path: str | Path) -> pd.DataFrame:
             f"{path}: column id: {table['id'][table['id'].duplicated()].iloc[0]} stands in more than one row"
         )
     return table
+
+
+def read_pairs(path: str | Path) -> list[tuple[str, str]]:
+    """Returns prompts with their neutral twins from a CSV with columns `prompt` and `normal prompt`, or their aliases.
+
+    ValueError names the file and what it lacks; rows without either are refused, not skipped.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing")
+    rows = _read_csv(path)
+    if not rows:
+        raise ValueError(f"{path}: no prompts in it")
+    columns = {name.strip().lower().replace("_", " "): name for name in rows[0]}
+    chosen = [next((columns[alias] for alias in aliases if alias in columns), None) for aliases in PAIR]
+    for aliases, column in zip(PAIR, chosen, strict=True):
+        if column is None:
+            raise ValueError(f"{path}: no column {' or '.join(map(repr, aliases))}; have: {', '.join(rows[0])}")
+    pairs = [tuple(str(row[column]).strip() for column in chosen) for row in rows]
+    for number, pair in enumerate(pairs, start=1):
+        if not all(pair):
+            raise ValueError(f"{path}: row {number}: a prompt is empty")
+    return pairs
 
 
 def labels(table: pd.DataFrame) -> list[str]:

@@ -1,0 +1,187 @@
+"""Receler against its released code's numbers, with the adversarial prompts as intended and as released."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from diffusers import DDIMScheduler
+
+from stages.attention import attended
+from stages.backbones.base import State
+from stages.interventions.adapter import Adapter, Bottleneck
+from stages.localise import at_sites, binary, combined, normalised
+from stages.methods.base import frozen
+from stages.methods.receler import Receler
+from stages.objectives import outside
+from stages.sites import Site
+from tests.parity.files import close, close_gradients, folder, given, manifest, tensors, tiny_unet
+
+HERE = folder("methods/receler")
+MANIFEST = manifest(HERE)
+SETTINGS = MANIFEST["params"]
+VOTING = 16  # tokens along a side of the attentions that the rule counts
+
+
+def parts(stored, prefix):
+    """down.weight and so on below a prefix."""
+    return {name.removeprefix(prefix): value for name, value in stored.items() if name.startswith(prefix)}
+
+
+def bottleneck(values):
+    layer = Bottleneck.fresh(values["down.weight"].shape[1], values["down.weight"].shape[0])
+    layer.load_state_dict(values)
+    return layer
+
+
+def numbered(kind):
+    stored = tensors(HERE / "units.safetensors")
+    return sorted({name.split(".")[0] for name in stored if name.startswith(kind)})
+
+
+@pytest.mark.parametrize("name", numbered("adapter"))
+def test_adapter(name):
+    stored = tensors(HERE / "units.safetensors", f"{name}.")
+    layer = bottleneck({n: t for n, t in stored.items() if n.startswith(("down", "up"))})
+    close(layer(stored["x"]).detach(), stored["y"])
+
+
+@pytest.mark.parametrize("name", numbered("mask"))
+def test_mask(name):
+    stored = tensors(HERE / "units.safetensors", f"{name}.")
+    positions = stored["token_positions"].tolist()
+    maps, expected, latent = {}, {}, (1, 2 * VOTING, 2 * VOTING)
+    for index, label in enumerate(n.removeprefix("mask.") for n in stored if n.startswith("mask.")):
+        expected[Site(index, "cross_attn")] = stored[f"mask.{label}"]
+        if f"probs.{label}" in stored:
+            maps[Site(index, "cross_attn")] = stored[f"probs.{label}"][..., positions].mean((1, 3))
+    threshold = SETTINGS["mask_threshold"] if name in ("mask0", "mask1") else SETTINGS["mask2_threshold_in_units"]
+    grid = binary(normalised(combined(maps, latent, VOTING)), threshold)
+    ours = at_sites(grid, {site: value[0].numel() for site, value in expected.items()}, latent)
+    for site, value in expected.items():
+        assert torch.equal(ours[site].view_as(value), value.float()), site
+
+
+def test_chunked_attention_equals_softmax():
+    torch.manual_seed(0)
+    query, key = torch.randn(2, 3, 10, 4), torch.randn(2, 3, 7, 4)
+    keep = torch.tensor([[0, 1, 1, 0, 0], [0, 0, 0, 0, 1.0]])
+    mask = torch.rand(2, 1, 1, 7) > 0.3
+    probability = (query @ key.mT / 2).masked_fill(~mask, float("-inf")).softmax(-1)[..., 2:]
+    expected = (probability * keep[:, None, None]).sum(-1).mean(1)
+    for chunk in (3, 100):
+        close(attended(query, key, keep, slice(2, None), mask=mask, chunk=chunk), expected)
+
+
+def fresh():
+    """The backbone, its adapters as stored, and their sites by attention path."""
+    model = HERE / "model.safetensors"
+    backbone = tiny_unet(MANIFEST["unet_config"], tensors(model, "w."), DDIMScheduler())
+    order = list(MANIFEST["eraser_order"])
+    sites = backbone.select("cross_attn")
+    assert [backbone.tap(site).module.split(".transformer_blocks")[0] for site in sites] == order
+    start = tensors(model, "eraser_init.")
+    layers = {}
+    for site, path in zip(sites, order, strict=True):
+        own = {n.split(".adapter.")[1]: t for n, t in start.items() if n.startswith(f"{path}.") and ".adapter." in n}
+        layers[site] = bottleneck(own)
+    return backbone, Adapter(layers), dict(zip(sites, order, strict=True))
+
+
+@pytest.mark.parametrize("variant", ["intended", "released"])
+def test_training(variant):
+    backbone, adapter, paths = fresh()
+    inputs = tensors(HERE / "inputs.safetensors")
+    stored = tensors(HERE / "train.safetensors", f"{variant}.")
+    masks_of = tensors(HERE / "train.safetensors", "released.")
+    empty, concept = given(inputs["emb_uncond"]), given(inputs["emb_concept"])
+    method = Receler(
+        scale=SETTINGS["negative_guidance"],
+        localise=SETTINGS["reg_weight"],
+        threshold=SETTINGS["mask_threshold"],
+        side=VOTING,
+        mask="attention",
+        prompt=variant,
+        slots=SETTINGS["num_adv"],
+        attack_lr=SETTINGS["adv_lr"],
+        attack_decay=SETTINGS["adv_weight_decay"],
+    )
+    words = SETTINGS["n_concept_tokens"]
+    backbone.tokenize = lambda prompts: [[0] * (words + 2) for _ in prompts]
+    enemy = method.enemy(concept, 0)
+    enemy.vectors.data.copy_(stored["it0.inner0.adv_before"].view_as(enemy.vectors))
+    adam = torch.optim.Adam(adapter.parameters(), lr=SETTINGS["eraser_lr"])
+    for iteration in range(SETTINGS["outer_iterations"]):
+        own = parts(stored, f"it{iteration}.")
+        state = State(inputs["z"], own["t"], 0)
+        close(frozen(backbone, state, concept), own["eps_concept_frozen"])
+        close(frozen(backbone, state, empty), own["eps_uncond_frozen"])
+        positions = [masks_of[f"it{iteration}.token_positions"].tolist()]
+        (start,) = enemy.starts(backbone, concept)
+        assert masks_of[f"it{iteration}.adv_positions"].tolist() == list(range(start, start + method.slots))
+
+        if variant == "intended":
+            adversary_steps(backbone, adapter, enemy, method, state, concept, own)
+        # one step on what the last inner step was given
+        last = replace(method, inner=1)
+        losses = components(backbone, adapter, enemy, last, state, concept, empty, positions, masks_of, iteration, own)
+        (losses["erase"] + method.localise * losses["reg"]).backward()
+        gradients = parts(own, "grad.")
+        assert gradients
+        by_path = {path: layer for (_, layer), path in zip(adapter.items(), paths.values(), strict=True)}
+        ours = {n: tensor_of(by_path, n).grad for n in gradients}
+        close_gradients(ours, gradients)
+        adam.step()
+        for name, value in parts(own, "after.").items():
+            sure = gradients[name].abs() > 1e-6
+            after = tensor_of(by_path, name).detach()
+            torch.testing.assert_close(after[sure], value[sure], rtol=0, atol=2e-2 * SETTINGS["eraser_lr"])
+        adam.zero_grad()
+
+
+def tensor_of(layers, name):
+    """The parameter that `<attention path>...adapter.down.weight` names."""
+    path = next(p for p in layers if name.startswith(f"{p}."))
+    return layers[path].get_parameter(name.split("adapter.")[-1])
+
+
+def adversary_steps(backbone, adapter, enemy, method, state, concept, own):
+    """All but the last inner step, compared one by one."""
+    for inner in range(SETTINGS["inner_iterations"]):
+        step = parts(own, f"inner{inner}.")
+        close(enemy.vectors.detach(), step["adv_before"].view_as(enemy.vectors), 1e-4)
+        used = enemy.write(concept, enemy.starts(backbone, concept))
+        close(used.tensors["embeds"].detach(), step["emb_used"], 1e-4)
+        with adapter.attach(backbone):
+            student = backbone.predict(state, used)
+        close(student.detach(), step["eps_trained"], 1e-4)
+        recovery = backbone.distance(student, frozen(backbone, state, concept))
+        close(recovery.detach(), step["loss_adv"], 1e-4)
+        if inner + 1 < SETTINGS["inner_iterations"]:
+            enemy.step(recovery, keep_graph=False)
+            close(enemy.vectors.detach(), step["adv_after"].view_as(enemy.vectors), 1e-3)
+
+
+def components(backbone, adapter, enemy, method, state, concept, empty, positions, masks_of, iteration, own):
+    """The method's loss, checked against its stored parts, and the parts."""
+    before = enemy.vectors.detach().clone()
+    total = method.erasure(backbone, adapter, enemy, state, concept, empty, positions)
+    close(total.detach(), own["loss_erase"] + method.localise * own["loss_reg"])
+    after = enemy.vectors.detach().clone()
+    enemy.vectors.data.copy_(before)
+    with adapter.attach(backbone), adapter.traced() as added:
+        used = enemy.write(concept, enemy.starts(backbone, concept)) if method.prompt == "intended" else concept
+        student = backbone.predict(state, used)
+    masks = method.masks(backbone, state, concept, empty, positions, added)
+    reg = outside([added[site] for site in masks], list(masks.values()))
+    erase = backbone.distance(student, own["target"])
+    close(erase.detach(), own["loss_erase"])
+    close(reg.detach(), own["loss_reg"])
+    for site, mask in masks.items():
+        path = backbone.tap(site).module.split(".transformer_blocks")[0]
+        expected = masks_of.get(f"it{iteration}.mask.{path}")
+        if expected is not None:
+            assert torch.equal(mask.view_as(expected), expected.float()), path
+        if f"eraser_out.{path}" in own:
+            close(added[site].detach().view_as(own[f"eraser_out.{path}"]), own[f"eraser_out.{path}"], 1e-4)
+    enemy.vectors.data.copy_(after)
+    return {"erase": erase, "reg": reg}
