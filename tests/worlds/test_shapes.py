@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -79,9 +81,19 @@ def test_a_turn_by_a_symmetry_changes_nothing(name, turn):
     assert 0.1 < plain.mean() < 0.5
 
 
-def test_the_area_of_a_circle_is_right_to_a_pixel_or_two():
-    area = rasterise(scene(0), ("circle",), 32)[0, 0].sum()
-    assert area == pytest.approx(torch.pi * 81, abs=1.5)
+def test_the_area_of_a_circle_is_that_of_its_width():
+    picture = rasterise(scene(0), ("circle",), 32)[0, 0]
+    width = picture[16].sum()
+    assert picture.sum() == pytest.approx(float(torch.pi * width**2 / 4), rel=0.01)
+    assert torch.allclose(picture, picture.T, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_twice_the_size_is_four_times_the_area(name):
+    index = list(DISTANCES).index(name)
+    small = rasterise(scene(index), tuple(DISTANCES), 64)
+    large = rasterise(replace(scene(index), radius=torch.tensor([18.0])), tuple(DISTANCES), 64)
+    assert large.sum() == pytest.approx(4 * float(small.sum()), rel=0.03)
 
 
 def test_captions_name_what_was_drawn_and_some_leave_it_out():
