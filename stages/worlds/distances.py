@@ -11,7 +11,7 @@ Distance = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def circle(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
-    return (x.square() + y.square()).sqrt() - radius
+    return (x.square() + y.square()).sqrt() - 0.92 * radius
 
 
 def box(x: Tensor, y: Tensor, width: Tensor, height: Tensor) -> Tensor:
@@ -20,7 +20,7 @@ def box(x: Tensor, y: Tensor, width: Tensor, height: Tensor) -> Tensor:
 
 
 def square(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
-    return box(x, y, 0.88 * radius, 0.88 * radius)
+    return box(x, y, 0.96 * radius, 0.96 * radius)
 
 
 def triangle(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ def cross(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
 
 
 def ring(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:
-    return circle(x, y, 0.8 * radius).abs() - 0.24 * radius
+    return circle(x, y, 0.87 * radius).abs() - 0.24 * radius
 
 
 def diamond(x: Tensor, y: Tensor, radius: Tensor) -> Tensor:

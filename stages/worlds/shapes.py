@@ -37,8 +37,8 @@ class Shapes:
     size: int = 32
     colours: tuple[str, ...] = ("red", "green", "blue", "yellow")
     shapes: tuple[str, ...] = ("circle", "square", "triangle", "cross")
-    radius: tuple[float, float] = (8.0, 10.0)
-    offset: float = 2.5  # of the centre, each way
+    radius: tuple[float, float] = (9.0, 11.0)
+    offset: float = 1.5  # of the centre, each way
     rotation: float = 0.12  # radians, each way
     travel: float = 9.0  # of a clip's shape, from its first to its last frame
 
@@ -109,7 +109,7 @@ class Shapes:
 
         light = torch.rand(n, generator=generator) < 0.5
         ink = torch.tensor([PALETTE[name] for name in self.colours])[colour] + 0.04 * uniform(n, 3)
-        paper = torch.where(light, 0.90, 0.10)[:, None] + 0.04 * uniform(n, 1) + 0.015 * uniform(n, 3)
+        paper = torch.where(light, 0.55, 0.12)[:, None] + 0.04 * uniform(n, 1) + 0.015 * uniform(n, 3)
         low, high = self.radius
         radius = (low + high + (high - low) * uniform(n)) / 2 * unit
         centre, angle = self.offset * unit * uniform(n, 2), self.rotation * uniform(n)
