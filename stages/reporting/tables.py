@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
-import torch
 
-from stages.metrics.intervals import hierarchical_bootstrap, wilson
+from stages.metrics.intervals import wilson
 from stages.reporting.collect import UNEDITED, Cell, Collected, Result
 from stages.reporting.images import read_samples
+from stages.reporting.pooling import Prompts, hierarchical
 
 COLUMNS = (
     "study",
@@ -28,7 +28,6 @@ COLUMNS = (
     "n",
 )
 POOLED = "all"
-DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ def _pooled(study: Collected, same: Sequence[Result], seed: int) -> Iterator[tup
 
 
 def _pool(
-    rows: Sequence[Mapping[str, Any]], metric: str, prompts: Sequence[Sequence[float]], seed: int
+    rows: Sequence[Mapping[str, Any]], metric: str, prompts: Sequence[Prompts], seed: int
 ) -> tuple[float, float, float]:
     """A rate by its pooled count, a mean over images by the bootstrap, anything else by the span of its seeds."""
     n = sum(row["n"] for row in rows)
@@ -88,14 +87,14 @@ def _pool(
     if metric.endswith("_rate"):
         return mean, *wilson(round(mean * n), n)
     if prompts:
-        return mean, *hierarchical_bootstrap([torch.tensor(means) for means in prompts], seed=seed, draws=DRAWS)
+        return mean, *hierarchical(prompts, seed=seed)
     bounds = [row.get(key) for row in rows for key in ("value", "ci_low", "ci_high")]
     known = [bound for bound in bounds if bound is not None]
     return mean, min(known), max(known)
 
 
-def per_prompt(study: Collected, same: Sequence[Result], prompts: str, metric: str) -> list[list[float]]:
-    """A metric's mean over the images of each prompt, a list per seed; for `x_change` minus the unedited model's.
+def per_prompt(study: Collected, same: Sequence[Result], prompts: str, metric: str) -> list[Prompts]:
+    """A metric's values on the images of each prompt, a list per seed; for `x_change` minus the unedited model's.
 
     Empty when the metric is no mean over images (a Frechet distance) or a result has no unedited twin.
     """
@@ -112,7 +111,7 @@ def per_prompt(study: Collected, same: Sequence[Result], prompts: str, metric: s
         for prompt, value in zip(asked, own, strict=False):
             if value is not None:
                 by_prompt.setdefault(prompt, []).append(value)
-        groups.append([sum(values) / len(values) for values in by_prompt.values()])
+        groups.append(list(by_prompt.values()))
     return groups if all(groups) else []
 
 
