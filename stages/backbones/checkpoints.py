@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
-from stages.backbones.base import Settings
+from stages.backbones.settings import Settings
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -15,49 +18,94 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 def load_pipeline(cls: type, settings: Settings, device: str, **parts: Any) -> Any:
     """A diffusers pipeline from settings.path; never runs remote code, never reads pickles.
 
-    Raises FileNotFoundError or ValueError in one line that names the missing file and the command that brings it.
+    `parts` are given in place of the checkpoint's. Raises FileNotFoundError or ValueError in one line that names the
+    missing file and the command that brings it.
     """
-    if settings.dtype not in DTYPES:
-        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {settings.dtype!r}")
-    folder = Path(settings.path)
-    local = folder.is_dir()
-    if settings.world and not (folder / "model_index.json").is_file():
-        raise FileNotFoundError(
-            f"{folder}/model_index.json is missing; make it with: snakemake --cores all {folder}/model_index.json"
-        )
+    check_made(settings)
+    chosen = options(settings)
     try:
-        pipeline = cls.from_pretrained(
-            settings.path, dtype=DTYPES[settings.dtype], revision=settings.revision, use_safetensors=True, **parts
-        )
+        pipeline = cls.from_pretrained(settings.path, **chosen, **parts)
     except Exception as error:
-        raise explain(error, settings, local) from error
+        raise explain(error, settings) from error
     return pipeline.to(device)
+
+
+def check_made(settings: Settings) -> None:
+    """FileNotFoundError when a world's own backbone has not been trained yet."""
+    index = Path(settings.path) / "model_index.json"
+    if settings.world and not index.is_file():
+        raise FileNotFoundError(f"{index} is missing; make it with: snakemake --cores all {index}")
 
 
 def load_part(cls: type, part: str, settings: Settings) -> Any:
     """One part of the pipeline at settings.path, on the CPU."""
+    chosen = options(settings)
     try:
-        return cls.from_pretrained(
-            settings.path,
-            subfolder=part,
-            dtype=DTYPES[settings.dtype],
-            revision=settings.revision,
-            use_safetensors=True,
-        )
+        return cls.from_pretrained(settings.path, subfolder=part, **chosen)
     except Exception as error:
-        raise explain(error, settings, Path(settings.path).is_dir()) from error
+        raise explain(error, settings) from error
 
 
-def explain(error: Exception, settings: Settings, local: bool) -> Exception:
+def load_network(cls: type, part: str, settings: Settings) -> Any:
+    """A diffusers model of the pipeline; ValueError names the first tensors that are missing or that it does not know.
+
+    diffusers itself would leave missing ones random, with a warning.
+    """
+    chosen = options(settings)
+    try:
+        model, info = cls.from_pretrained(settings.path, subfolder=part, output_loading_info=True, **chosen)
+    except Exception as error:
+        raise explain(error, settings) from error
+    for key, what in (("missing_keys", "is without"), ("unexpected_keys", "has unknown")):
+        if names := sorted(info[key]):
+            more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+            where = f"{settings.path}/{part}: not the weights of this {cls.__name__}"
+            raise ValueError(f"{where}: it {what} tensors {', '.join(names[:3])}{more}")
+    return model
+
+
+def options(settings: Settings) -> dict[str, Any]:
+    """How every part is loaded."""
+    if settings.dtype not in DTYPES:
+        raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {settings.dtype!r}")
+    chosen = {"dtype": DTYPES[settings.dtype], "revision": settings.revision, "variant": settings.variant}
+    return chosen | {"use_safetensors": True}
+
+
+def explain(error: Exception, settings: Settings) -> Exception:
     """The loading error of diffusers or the hub as one line with the way out."""
-    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    page = f"https://huggingface.co/{settings.path}"
-    name = type(error).__name__
-    if local:
-        return ValueError(f"{settings.path}: cannot be loaded: {first}")
-    if name == "GatedRepoError" or "gated" in str(error).lower():
-        return FileNotFoundError(f"{settings.path} is gated: accept its licence at {page}, then run: hf auth login")
-    return FileNotFoundError(
-        f"{settings.path} is neither a folder nor in the local cache ({first}); "
-        f"fetch it with: hf download {settings.path} (licence: {page})"
+    path, page, causes = settings.path, f"https://huggingface.co/{settings.path}", list(chain(error))
+    text = " ".join(str(error).split()) or type(error).__name__
+    file = next(
+        (found[1] for cause in causes if (found := re.search(r"/resolve/[^/]+/(\S+?)\.?(\s|$)", str(cause)))), ""
     )
+    file = file or "model_index.json"
+    if Path(path).is_dir():
+        return ValueError(f"{path}: cannot be loaded: {text}")
+    if any(isinstance(cause, GatedRepoError) for cause in causes):
+        return FileNotFoundError(
+            f"{path} is gated and {file} was refused: accept its licence at {page}, then run: "
+            f"hf auth login && hf download {path}"
+        )
+    if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
+        return FileNotFoundError(
+            f"there is no folder and no repository {path}: see {page}, or log in with: hf auth login"
+        )
+    if "safetensors" in text and "download" not in text:
+        copy = f"P.from_pretrained('{path}').save_pretrained('checkpoints/{Path(path).name}')"
+        return ValueError(
+            f"{path} has no safetensors, and pickles are refused ({text}); write it anew with: "
+            f'python -c "from diffusers import DiffusionPipeline as P; {copy}" '
+            f"and put that folder in the backbone's path (licence: {page})"
+        )
+    return FileNotFoundError(
+        f"{path}: {file} is not in the local cache and cannot be fetched now ({text}); "
+        f"with a network, run: hf download {path} (licence: {page})"
+    )
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what caused it, innermost last."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 
 from stages.backbones import schedule
 from stages.backbones.base import Condition, Settings, State
+from stages.backbones.checkpoints import check_made, load_network, load_part, load_pipeline
 from stages.backbones.diffusion import Diffusion
 from stages.backbones.memory import at_work, divide, enable_checkpointing, stream_blocks
 from stages.backbones.texts import EmbeddingCache
@@ -64,9 +66,10 @@ class Latent(Diffusion):
     @classmethod
     def load(cls, name: str, settings: Settings, device: str = "cpu") -> Latent:
         """The pipeline at settings.path, each part in diffusers' own format."""
-        from stages.backbones.checkpoints import load_pipeline
-
-        made = cls(name, settings, load_pipeline(cls.PIPELINE, settings, "cpu", **cls.WITHOUT), device)
+        check_made(settings)
+        net = {cls.NET: load_network(cls.MODEL, cls.NET, settings)}
+        pipeline = load_pipeline(cls.PIPELINE, settings, "cpu", **net, **cls.WITHOUT)
+        made = cls(name, settings, pipeline, device)
         made.source = settings
         return made
 
@@ -120,8 +123,6 @@ class Latent(Diffusion):
         """The text encoders by name, read again where they were freed."""
         for part, cls in self.text_classes.items():
             if getattr(self.pipeline, part) is None:
-                from stages.backbones.checkpoints import load_part
-
                 module = load_part(cls, part, self.source).eval().requires_grad_(False)
                 setattr(self.pipeline, part, module if self._waiting else module.to(self.home))
         return super().text_parts()
@@ -147,6 +148,10 @@ class Latent(Diffusion):
         return at_work(*modules, device=self.home, waiting=self._waiting)
 
     # prompts
+
+    def tokenizers(self) -> Mapping[str, Any]:
+        """The tokenizer of each text encoder, by the encoder's name."""
+        return {part: getattr(self.pipeline, part.replace("text_encoder", "tokenizer")) for part in self.text_classes}
 
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         with self._working(*self.text_parts().values()):
@@ -229,6 +234,16 @@ class Latent(Diffusion):
     def clean(self, latent: Tensor, prediction: Tensor, time: Tensor) -> Tensor:
         """The clean latent that a prediction implies."""
         return schedule.clean(self.scheduler, latent, prediction, time)
+
+    def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
+        """Pictures (B, 3, H, W) in [0, 1], noised to one random step, and what `predict` should return there."""
+        steps = self.settings.steps
+        step = int(torch.randint(steps, (), generator=generator))
+        time = self.timesteps(copy.deepcopy(self.scheduler), steps)[step].to(self.device).expand(len(images))
+        with torch.no_grad():
+            clean = self.embed(images)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        return State(self.noised(clean, noise, time), time, step), self.target(clean, noise, time)
 
     def random_times(self, n: int, generator: torch.Generator) -> Tensor:
         """Training times (n,)."""

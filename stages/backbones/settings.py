@@ -16,6 +16,7 @@ class Settings:
     family: str
     world: str | None = None
     revision: str | None = None
+    variant: str | None = None  # of the weight files, such as fp16
     dtype: str = "float32"
     steps: Count = 50  # of the sampler
     guidance: NonNegative = 7.5

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers import AutoencoderDC, AutoencoderTiny
+from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny
 from torch import Tensor, nn
 
 from stages.backbones.base import Settings
@@ -133,7 +133,7 @@ class Family:
     call: Callable[[Any, list[str], Tensor, float], Tensor] = guided
     settings: dict[str, Any] = field(default_factory=lambda: {"text_length": LENGTH})
 
-    def make(self, **settings: Any) -> Latent:
+    def make(self, full_autoencoder: bool = False, **settings: Any) -> Latent:
         """The backbone, every weight of it moved so that all layers matter."""
         chosen = Settings(
             **{
@@ -148,7 +148,7 @@ class Family:
             | self.settings
             | settings
         )
-        made = self.cls.create("tiny", chosen, make_tokenizer(), autoencoder(self.cls), seed=0)
+        made = self.cls.create("tiny", chosen, make_tokenizer(), autoencoder(self.cls, full_autoencoder), seed=0)
         generator = torch.Generator().manual_seed(1)
         for part, share in ((made.net, 0.1), (made.vae, 0.1 * (self.cls is not Sana))):
             for parameter in part.parameters():
@@ -156,8 +156,8 @@ class Family:
         return made
 
 
-def autoencoder(cls: type[Latent]) -> nn.Module:
-    """A random one of two levels; Sana's pipeline asks for its own kind and for 32 pixels."""
+def autoencoder(cls: type[Latent], full: bool = False) -> nn.Module:
+    """A random one of two levels, the tiny kind unless `full`; Sana's pipeline asks for its own and for 32 pixels."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(2)
         if cls is Sana:
@@ -167,6 +167,9 @@ def autoencoder(cls: type[Latent]) -> nn.Module:
             sizes = {"encoder_block_out_channels": widths, "decoder_block_out_channels": widths}
             depth = {"encoder_layers_per_block": layers, "decoder_layers_per_block": layers}
             return AutoencoderDC(**kinds, **qkv, **sizes, **depth, attention_head_dim=2)
+        if full:
+            blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
+            return AutoencoderKL(**blocks, block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4)
         sizes = {"encoder_block_out_channels": (8, 8), "decoder_block_out_channels": (8, 8)}
         counts = {"num_encoder_blocks": (1, 1), "num_decoder_blocks": (1, 1)}
         return AutoencoderTiny(**sizes, **counts, latent_channels=4, scaling_factor=0.7, shift_factor=0.1)
