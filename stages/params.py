@@ -24,10 +24,10 @@ def names(kind: str, root: Path | str = "params") -> list[str]:
 
 def load_params(kind: str, name: str, root: Path | str = "params") -> dict[str, Any]:
     """The content of params/<kind>/<name>.yaml; ValueError says what was wrong and what there is."""
-    check_name(name, kind.rstrip("s"))
+    singular = {"studies": "study"}.get(kind, kind.rstrip("s"))
+    check_name(name, singular)
     path = Path(root) / kind / f"{name}.yaml"
     if not path.is_file():
-        singular = {"studies": "study"}.get(kind, kind.rstrip("s"))
         raise ValueError(f"no {singular} {name!r}{suggestion(name, names(kind, root))}")
     try:
         content = yaml.safe_load(path.read_text())

@@ -11,6 +11,7 @@ from typing import Any
 
 from stages.cli import entry, set_up
 from stages.files import replacing
+from stages.params import load_params
 from stages.record import recording
 
 
@@ -28,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up(args.threads)
     make = {"judge": judge, "autoencoder": autoencoder, "backbone": backbone}[args.what]
     out = Path(args.out)
-    params = {"what": args.what, "world": args.world, "backbone": args.backbone}
+    params: dict[str, Any] = {"what": args.what, "world": args.world}
+    if args.what == "backbone":
+        params |= {"backbone": args.backbone, **load_params("backbones", args.backbone)}
     with recording(out, "pretrain", params=params, seed=args.seed):
         save = make(args)
         with replacing(out) as folder:

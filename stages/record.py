@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
+import json
 import platform
 import resource
 import subprocess
@@ -28,17 +30,17 @@ _current: ContextVar[Record | None] = ContextVar("record", default=None)
 class Record:
     """Collects while it is current; `recording` writes it when the work ends well."""
 
-    def __init__(self, folder: Path, stage: str) -> None:
-        self.folder, self.stage = Path(folder), stage
+    def __init__(self, folder: Path, stage: str, key: str = "") -> None:
+        self.folder, self.stage, self.key = Path(folder), stage, key
         self.curves: dict[str, dict[str, Any]] = {}
         self.notes: dict[str, Any] = {}
         self.started = self.set_up = time.perf_counter()
 
     @staticmethod
     def checkpoint(label: str) -> Path | None:
-        """Where a training of that label may keep its progress; None outside a recording."""
+        """Where a training of that label, with these parameters, keeps its progress; None outside a recording."""
         record = _current.get()
-        return None if record is None else record.folder / f".{label.replace('/', '-')}.checkpoint"
+        return None if record is None else record.folder / f".{label.replace('/', '-')}.{record.key}.checkpoint"
 
     def ready(self) -> None:
         """Says that everything is loaded: what came before is set-up, what follows is work."""
@@ -64,10 +66,14 @@ def recording(
     folder: Path, stage: str, *, params: Mapping[str, Any], seed: int | None = None, inputs: Iterable[Path] = ()
 ) -> Iterator[Record]:
     """Makes a record current for the block and writes record-<stage>.json at its end."""
-    record = Record(folder, stage)
-    record.folder.mkdir(parents=True, exist_ok=True)
-    token = _current.set(record)
     imports, cpu = time.time() - psutil.Process().create_time(), time.process_time()
+    digests = {str(path): digest(path) for path in inputs if Path(path).exists()}
+    record = Record(folder, stage, key=_key(stage, params, seed, digests))
+    record.folder.mkdir(parents=True, exist_ok=True)
+    for stale in record.folder.glob(".*.checkpoint"):
+        if not stale.name.endswith(f".{record.key}.checkpoint"):
+            stale.unlink()
+    token = _current.set(record)
     try:
         yield record
     finally:
@@ -88,11 +94,15 @@ def recording(
         },
         "cpu_seconds": round(time.process_time() - cpu, 3),
         "peak_memory_mb": peak_memory(),
-        "inputs": {str(path): digest(path) for path in inputs if Path(path).exists()},
+        "inputs": digests,
         "curves": record.curves,
         "notes": record.notes,
     }
     write_json(record.folder / f"record-{stage}.json", content)
+
+
+def _key(*made_of: Any) -> str:
+    return hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
 def git() -> dict[str, Any]:

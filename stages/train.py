@@ -28,7 +28,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     method = load_method(args.method, args.backbone)
     out = Path(args.out)
-    inputs = [Path(args.latents)] if args.latents else []
+    files = {"backbones": args.backbone, "concepts": args.concept}
+    inputs = [Path("params", kind, f"{name}.yaml") for kind, name in files.items()]
+    inputs += [Path(args.latents)] if args.latents else []
     with recording(out, "train", params=params, seed=args.seed, inputs=inputs) as record:
         backbone = load_backbone(args.backbone)
         if args.latents:

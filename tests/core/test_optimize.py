@@ -64,6 +64,26 @@ def test_a_checkpoint_of_another_model_is_not_taken(tmp_path, caplog):
     assert len(history.losses) == 5 and "another model" in caplog.text
 
 
+def test_a_checkpoint_of_other_parameters_is_not_taken(tmp_path):
+    first, _, loss = problem()
+
+    def interrupted(step, generator):
+        if step == 3:
+            raise KeyboardInterrupt
+        return loss(step, generator)
+
+    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={"lr": 0.1}):
+        minimize(interrupted, [first], steps=5, lr=0.1, seed=0, checkpoint_every=0)
+    assert len(list(tmp_path.glob(".*.checkpoint"))) == 1
+    second, _, loss = problem()
+    with recording(tmp_path, "train", params={"lr": 0.2}):
+        minimize(loss, [second], steps=5, lr=0.2, seed=0)
+    third, _, loss = problem()
+    minimize(loss, [third], steps=5, lr=0.2, seed=0)
+    assert torch.equal(second, third)
+    assert not list(tmp_path.glob(".*.checkpoint"))
+
+
 def test_half_precision_and_infinite_losses_are_refused():
     half = nn.Parameter(torch.zeros(2, dtype=torch.bfloat16))
     with pytest.raises(ValueError, match="must be float32"):

@@ -58,7 +58,9 @@ def test_every_backbone_of_a_study_has_a_folder_that_is_kept() -> None:
 
 def test_shown_metrics_and_plots_are_kept_by_a_stage() -> None:
     kept = [path for stage in DVC["stages"] for path in outs(stage)]
-    assert all(inside(path, kept) for path in DVC["metrics"] + DVC["plots"])
+    scatter, figures = DVC["plots"]
+    (table,) = scatter["erasure and preservation"]["y"]
+    assert all(inside(path, kept) for path in [*DVC["metrics"], table, figures])
     assert all((ROOT / path).is_file() for path in DVC["params"])
 
 
