@@ -88,11 +88,6 @@ def clean_from_noise(latent: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor
     return (latent - (1 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
 
 
-def clean_from_velocity(latent: Tensor, velocity: Tensor, alpha_bar: Tensor) -> Tensor:
-    """The clean latent that a predicted velocity implies: sqrt(abar) x_t - sqrt(1 - abar) v, arXiv 2202.00512."""
-    return alpha_bar.sqrt() * latent - (1 - alpha_bar).sqrt() * velocity
-
-
 def masked_error(prediction: Tensor, target: Tensor, mask: Tensor, *, channels: bool = True) -> Tensor:
     """Squared error (B, C, ...) averaged inside a mask (B, 1, ...), then over the batch; arXiv 2303.13516.
 

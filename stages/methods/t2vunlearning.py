@@ -112,7 +112,7 @@ class T2VUnlearning:
             return backbone.distance(prediction, target)
         if not hasattr(backbone, "clean"):
             raise ValueError(f"the predictions of {backbone.name} imply no final latent; choose space: prediction")
-        return backbone.distance(backbone.clean(state, prediction), backbone.clean(state, target))
+        return backbone.distance(*(backbone.clean(state.latent, value, state.time) for value in (prediction, target)))
 
     def masks(
         self,

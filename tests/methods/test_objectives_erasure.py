@@ -12,19 +12,10 @@ def random(*shape, seed=0):
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
 
 
-def test_clean_latents_invert_the_forward_process():
+def test_a_clean_latent_inverts_the_forward_process():
     clean, noise, alpha_bar = random(2, 3), random(2, 3, seed=1), torch.tensor([[0.9], [0.2]], dtype=torch.float64)
     noised = alpha_bar.sqrt() * clean + (1 - alpha_bar).sqrt() * noise
-    velocity = alpha_bar.sqrt() * noise - (1 - alpha_bar).sqrt() * clean
     torch.testing.assert_close(eq.clean_from_noise(noised, noise, alpha_bar), clean)
-    torch.testing.assert_close(eq.clean_from_velocity(noised, velocity, alpha_bar), clean)
-
-
-def test_an_error_in_clean_space_weighs_the_velocity_error_by_one_minus_alpha_bar():
-    latent, alpha_bar = random(5), torch.tensor(0.3, dtype=torch.float64)
-    ours, other = (eq.clean_from_velocity(latent, random(5, seed=s), alpha_bar) for s in (1, 2))
-    expected = 0.7 * (random(5, seed=1) - random(5, seed=2)).square().mean()
-    torch.testing.assert_close((ours - other).square().mean(), expected)
 
 
 def test_masked_error_ignores_what_is_outside_and_counts_channels():
