@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbones.base import Backbone, Condition, State
-from stages.backbones.diffusion import Diffusion, input_scale
+from stages.backbones.diffusion import Diffusion, input_scale, seeded
 
 Step = Callable[[int, Tensor], Tensor]  # (index, latent) -> the latent after it
 HISTORY = ("ets", "model_outputs", "derivatives", "prev_derivative")  # what multi-step solvers keep
@@ -38,14 +38,15 @@ class Run:
         return len(self.times)
 
     def __call__(self, index: int, latent: Tensor) -> Tensor:
-        """One step."""
+        """One step; a stochastic solver draws the same noise whenever it takes the step again."""
         scheduler, time = copy.copy(self.scheduler), self.times[index]
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(index)
         times = time.to(latent.device).expand(len(latent))
         state = State(latent, times, index, input_scale(scheduler, time))
         prediction = self.backbone.guided(state, self.conditions, self.guidance)
-        return self.backbone.advance(scheduler, prediction, time, latent)
+        owners = seeded(index * len(latent) + row for row in range(len(latent)))
+        return self.backbone.advance(scheduler, prediction, time, latent, owners)
 
 
 def unroll(

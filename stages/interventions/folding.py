@@ -28,7 +28,7 @@ def folded(mask: Mask, backbone: Backbone) -> Weights:
     values: dict[str, Tensor] = {}
     for name in mask.names:
         taps = [_tap(backbone, place) for place in mask.places[name]]
-        _check_whole(name, taps)
+        _check_whole(backbone, name, taps)
         for tap in dict.fromkeys((tap.module, tap.when) for tap in taps):
             _scale(values, backbone, Tap(*tap), mask.mask(name))
     return Weights(values)
@@ -49,12 +49,13 @@ def _scale(values: dict[str, Tensor], backbone: Backbone, tap: Tap, mask: Tensor
         values[name] = value
 
 
-def _check_whole(name: str, taps: list[Tap]) -> None:
-    """A layer reads all tokens with the same weights, so a mask on some of them cannot be folded."""
+def _check_whole(backbone: Backbone, name: str, taps: list[Tap]) -> None:
+    """A layer treats all tokens with the same weights, so a mask on one stream of two cannot be folded."""
     for tap in taps:
-        spans = sorted({t.tokens for t in taps if (t.module, t.when) == (tap.module, tap.when)})
-        whole = spans[0][0] == 0 and spans[-1][1] is None
-        if not whole or any(a[1] != b[0] for a, b in zip(spans, spans[1:], strict=False)):
+        here = (tap.module, tap.when)
+        alive = {t.tokens for t in backbone.sites.values() if (t.module, t.when) == here} - {(0, None)}
+        missed = alive - {t.tokens for t in taps if (t.module, t.when) == here}
+        if missed and tap.tokens != (0, None):
             raise ValueError(f"{name} masks tokens {tap.tokens} of {tap.module} alone, which weights cannot do")
 
 

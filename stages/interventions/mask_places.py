@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from torch import nn
@@ -37,8 +37,9 @@ class Share:
 def find_places(backbone: Backbone, families: Iterable[Family], linear: str = ".*") -> dict[str, tuple[Place, ...]]:
     """The masks of the chosen families: name to places, in order of execution (linear: in order of registration).
 
-    Both streams of a joint attention share the mask of its heads. Norms are those of the text stream where there is
-    one. `linear` is a regular expression that a linear layer's path must match from its start.
+    Both streams share the mask of a joint attention's heads and of a feed-forward that serves both. Norms are those
+    with weights (or the layer that modulates them), of the text stream where there is one. `linear` is a regular
+    expression that a linear layer's path must match from its start.
     """
     found: dict[str, tuple[Place, ...]] = {}
     for family in families:
@@ -85,14 +86,21 @@ def share(net: nn.Module, tap: Tap) -> Share:
 
 def _sites(backbone: Backbone, family: Family) -> dict[str, tuple[Place, ...]]:
     if family == "norm":
-        norms = [site for site in backbone.sites if site.kind.startswith("norm")]
+        norms = [site for site in backbone.sites if site.kind.startswith("norm") and _foldable(backbone, site)]
         chosen = [site for site in norms if site.stream == "text"] or norms
         return {str(site): (site,) for site in chosen}
-    groups: dict[str, tuple[Place, ...]] = {}
+    groups: dict[tuple[object, ...], tuple[Site, ...]] = {}
     for site in (site for site in backbone.sites if site.part == family):
-        name = str(replace(site, stream="image") if family == "heads" else site)
-        groups[name] = (*groups.get(name, ()), site)
-    return groups
+        key = (site.block, site.kind) if family == "heads" else (backbone.tap(site).module,)
+        groups[key] = (*groups.get(key, ()), site)
+    return {str(min(group)): group for group in groups.values()}
+
+
+def _foldable(backbone: Backbone, site: Site) -> bool:
+    try:
+        return share(backbone.net, backbone.tap(site)).width > 0
+    except ValueError:
+        return False
 
 
 def _linears(net: nn.Module, pattern: str) -> dict[str, tuple[Place, ...]]:

@@ -1,0 +1,83 @@
+"""Masks of another method as zeros and ones, from the first of its checkpoints that erases enough."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+
+from stages.backbones.base import Backbone
+from stages.concept import Concept
+from stages.fields import Count, Fraction
+from stages.interventions.base import Identity, Intervention
+from stages.interventions.binarize import Scope, binarized, kept_shares
+from stages.interventions.mask import Mask
+from stages.methods.base import load_method
+from stages.methods.minimalist import references
+from stages.record import Record
+from stages.stepwise import Run
+
+
+@dataclass
+class Binarized:
+    """Binary masks (arXiv 2507.13386): scores above `threshold`, or the top `ratio` of each layer, family or of all.
+
+    `of` is the method whose masks they are. With `stop` above 0 the earliest checkpoint is taken whose final latents
+    are nearer to the target than `stop` times the unedited backbone's, on `seeds` starting noises per prompt.
+    """
+
+    of: str = "minimalist"
+    scope: Scope = "local"
+    ratio: Fraction | dict[str, Fraction] | None = None
+    threshold: float = 0.0
+    stop: Fraction = 0.0
+    seeds: Count = 4
+
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Mask:
+        """Fits the masks first; stages.binarize takes those of a finished run instead."""
+        return self.apply(
+            load_method(self.of, backbone.name).fit(backbone, concept, seed=seed), backbone, concept, seed
+        )
+
+    def apply(self, mask: Intervention, backbone: Backbone, concept: Concept, seed: int) -> Mask:
+        """The chosen checkpoint of the masks in binary mode; ValueError when the run's result is no mask."""
+        if not isinstance(mask, Mask):
+            raise ValueError(f"{self.of} made a {type(mask).__name__}: only masks can be binarized")
+        steps = [*sorted(mask.kept), None] if self.stop else [None]
+        candidates = [mask if step is None else mask.with_scores(mask.kept[step], mask.mode) for step in steps]
+        made = [binarized(candidate, self.scope, self.ratio, self.threshold) for candidate in candidates]
+        chosen = len(made) - 1
+        if self.stop:
+            distance = measure(backbone, concept, self.seeds, seed)
+            chosen = first_below((lambda m=m: distance(m) for m in made), self.stop * distance(Identity()))
+        Record.note(checkpoint=steps[chosen] or "last", kept=kept_shares(made[chosen]))
+        return made[chosen]
+
+
+def first_below(scores: Iterable[Callable[[], float]], limit: float) -> int:
+    """The position of the first score below the limit, without asking for those after it; the last one if none is."""
+    position = 0
+    for position, score in enumerate(scores):  # noqa: B007 (the position outlives the loop)
+        if score() < limit:
+            break
+    return position
+
+
+def measure(backbone: Backbone, concept: Concept, seeds: int, seed: int) -> Callable[[Intervention], float]:
+    """A function: mean squared distance of the attached backbone's final latents to the neutral prompt's."""
+    settings, pairs = backbone.settings, concept.pairs()
+    runs = references(backbone, [neutral for _, neutral in pairs], settings.pool, settings.steps, seed)
+    ends = torch.cat([runs[neutral][-seeds:] for _, neutral in pairs])
+    count = len(ends) // len(pairs)
+    condition = backbone.encode([prompt for prompt, _ in pairs for _ in range(count)])
+
+    @torch.no_grad()
+    def distance(mask: Intervention) -> float:
+        latent, run = ends[:, 0], Run(backbone, condition, steps=settings.steps, guidance=settings.guidance)
+        with mask.attach(backbone):
+            for index in range(len(run)):
+                latent = run(index, latent)
+        return float((latent.float() - ends[:, 1].float()).square().mean())
+
+    return distance
