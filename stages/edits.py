@@ -22,9 +22,18 @@ GuidanceEdit = Callable[[Predictions, Moment], Predictions]
 
 
 @contextmanager
-def edit_condition(backbone: Backbone, fn: Callable[[Condition], Condition]) -> Iterator[None]:
-    """Passes every encoded condition through `fn` (textual inversion, text steering)."""
-    with _appended(backbone.condition_edits, fn):
+def edit_condition(
+    backbone: Backbone, fn: Callable[[Condition], Condition] | None = None, words: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Passes every encoded condition through `fn` (textual inversion, SAFREE).
+
+    `words` maps aliases to what is written in their place before tokenization.
+    """
+    with ExitStack() as stack:
+        if words:
+            stack.enter_context(_appended(backbone.words, words))
+        if fn is not None:
+            stack.enter_context(_appended(backbone.condition_edits, fn))
         yield
 
 
@@ -56,11 +65,14 @@ def edit_activations(backbone: Backbone, edits: Mapping[Site | Tap, Edit]) -> It
     with ExitStack() as stack:
         for place, edit in edits.items():
             site, tap = (None, place) if isinstance(place, Tap) else (place, backbone.tap(place))
+            root, path = backbone.locate(tap.module)
             try:
-                module = backbone.net.get_submodule(tap.module)
+                module = root.get_submodule(path)
             except AttributeError:
                 raise KeyError(f"{backbone.name} has no module {tap.module!r}") from None
             stack.callback(_hook(module, tap, site, edit, backbone).remove)
+            if root is not backbone.net:
+                stack.enter_context(_appended(backbone.text_swaps, tap))
         yield
 
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from torch import Tensor, nn
 
+from stages.spans import Prompt
+
 Kind = Literal["norm", "attn", "dual_attn", "norm_cross", "cross_attn", "norm_ff", "ff", "block"]
 Part = Literal["out", "heads", "hidden"]
-Stream = Literal["image", "text"]
+Stream = Literal["image", "text", "encoder"]  # encoder: the text encoders' own blocks, see Backbone.text_sites
 
 
 @dataclass(frozen=True, order=True)
@@ -62,6 +65,15 @@ class Moment:
     step: int
     site: Site | None
     roles: Mapping[str, slice]
+    lengths: tuple[int, ...] = ()  # tokens of each step from `step` on, where one call computes several (all scales)
+    prompts: tuple[Prompt, ...] = ()  # in a text encoder: what is being encoded
+
+    def spans(self) -> list[tuple[int, slice]]:
+        """Each step that the call computes, with its tokens."""
+        if not self.lengths:
+            return [(self.step, slice(None))]
+        ends = list(itertools.accumulate(self.lengths))
+        return [(self.step + i, slice(end - n, end)) for i, (end, n) in enumerate(zip(ends, self.lengths, strict=True))]
 
     def rows(self, role: str) -> slice:
         """The rows of `role`, an empty slice when the batch has none."""
@@ -84,6 +96,25 @@ def site_table(net: nn.Module, blocks: Iterable[str], rows: Mapping[str, Tap], f
                 module = f"{path}.{tap.module}" if tap.module else path
                 table[Site.parse(f"{index}.{address}")] = replace(tap, module=module)
     return table
+
+
+def encoder_sites(encoders: Mapping[str, nn.Module]) -> dict[Site, Tap]:
+    """The blocks of text encoders, numbered through; modules are named `text_encoder.encoder.layers.3`."""
+    found = [
+        (part, path, encoder.get_submodule(path)) for part, encoder in encoders.items() for path in _stack(encoder)
+    ]
+    places = enumerate((f"{part}.{path}", _returns_tuple(module)) for part, path, module in found)
+    return {Site(i, "block", stream="encoder"): Tap(name, item=0 if many else None) for i, (name, many) in places}
+
+
+def _stack(encoder: nn.Module) -> list[str]:
+    lists = ((name, part) for name, part in encoder.named_modules() if isinstance(part, nn.ModuleList))
+    name, blocks = next(lists, ("", ()))  # the outermost comes first
+    return [f"{name}.{i}" for i in range(len(blocks))]
+
+
+def _returns_tuple(block: nn.Module) -> bool:
+    return type(block).__name__ == "T5Block"
 
 
 def select(sites: Iterable[Site], *kinds: Kind, part: Part = "out", stream: Stream | None = None) -> list[Site]:

@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from stages.backbones.settings import Settings
 from stages.params import construct, load_params, resolve_class
-from stages.sites import Moment, Part, Site, Stream, Tap, lookup, select
+from stages.sites import Moment, Part, Site, Stream, Tap, encoder_sites, lookup, select
+from stages.spans import Prompt, written_out
 
 log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Backbone(ABC):
     READERS: ClassVar[tuple[str, ...]] = ()  # weights that read the encoded text where no cross-attention does
     ENDS: ClassVar[tuple[str, ...]] = ()  # how the names of time embedding and output layers begin
     TEXT_FIRST: ClassVar[bool] = True  # whether text stands before the image in joint attention
+    TOKENIZER: ClassVar[str] = "tokenizer"  # the one whose tokens the condition's embeds follow
 
     net: nn.Module
     sites: Mapping[Site, Tap]
@@ -97,7 +99,8 @@ class Backbone(ABC):
         self.guidance_edits: list[tuple[Callable[..., Any], dict[str, str]]] = []
         self.sample_edits: list[Callable[[Sampler], Sampler]] = []
         self.text_swaps: list[Mapping[str, Tensor]] = []
-        self._step, self._roles = 0, {}
+        self.words: list[Mapping[str, str]] = []  # aliases and what stands for them before tokenization
+        self._moment = Moment(0, None, {})
         self._encoded: dict[str, dict[str, Tensor]] = {}
 
     # what a family provides
@@ -138,19 +141,25 @@ class Backbone(ABC):
 
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Prompts to a condition; each prompt is encoded once while nothing touches the text encoder."""
-        prompts = tuple(prompts)
+        prompts, written = tuple(prompts), tuple(map(self.written_out, prompts))
+        texts = [prompt.text for prompt in written]
         if self.text_swaps:
-            tensors = self._encode(prompts)
+            with self.at(0, {"cond" if any(texts) else "uncond": slice(0, len(texts))}, prompts=written):
+                tensors = self._encode(texts)
         else:
-            missing = list(dict.fromkeys(p for p in prompts if p not in self._encoded))
+            missing = list(dict.fromkeys(text for text in texts if text not in self._encoded))
             if missing:
                 self._encoded |= self._encode_rows(missing)
-            cached = [self._encoded[p] for p in prompts]
+            cached = [self._encoded[text] for text in texts]
             tensors = {name: torch.stack([row[name] for row in cached]) for name in cached[0]}
         condition = Condition(prompts, tensors)
         for edit in self.condition_edits:
             condition = edit(condition)
         return condition
+
+    def written_out(self, prompt: str) -> Prompt:
+        """The prompt as its tokenizer gets it, aliases replaced by the words that stand for them."""
+        return written_out(prompt, {alias: text for words in self.words for alias, text in words.items()})
 
     @torch.no_grad()
     def _encode_rows(self, prompts: Sequence[str]) -> dict[str, dict[str, Tensor]]:
@@ -173,9 +182,26 @@ class Backbone(ABC):
         for _ in range(n):
             yield self.draw(condition, generator)
 
+    def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
+        """States made of pictures (B, 3, H, W) in [0, 1] at one random step, and what `predict` should return there."""
+        raise ValueError(f"{self.name} cannot learn from pictures")
+
     def tap(self, site: Site) -> Tap:
-        """Where `site` is in this network; KeyError says what there is."""
-        return lookup(self.sites, site, self.name)
+        """Where `site` is in this network, or in its text encoders; KeyError says what there is."""
+        return lookup(self.text_sites if site.stream == "encoder" else self.sites, site, self.name)
+
+    @property
+    def text_sites(self) -> Mapping[Site, Tap]:
+        """The blocks of the text encoders, numbered through: `3.block.out@encoder`."""
+        return encoder_sites(self.text_parts())
+
+    def tokenizers(self) -> Mapping[str, Any]:
+        """The tokenizer of each text encoder, by the encoder's name."""
+        return {}
+
+    def features(self) -> Mapping[str, int]:
+        """Text encoders whose last states are tokens of the condition's `embeds`, and where there they begin."""
+        return {self.TOKENIZER.replace("tokenizer", self.TEXT): 0}
 
     def select(self, *kinds: str, part: Part = "out", stream: Stream | None = None) -> list[Site]:
         """The sites of the first of `kinds` that this network has, in order of execution."""
@@ -198,6 +224,14 @@ class Backbone(ABC):
             return list(self.READERS)
         return [n for n in self.weights("cross_attn", projections=("key", "value")) if n.endswith("weight")]
 
+    def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of each prompt, special ones included and padding not, in the order of the condition's embeds."""
+        tokenizer = getattr(getattr(self, "pipeline", self), self.TOKENIZER, None)
+        if tokenizer is None:
+            raise ValueError(f"{self.name} has no tokens that stand for the rows of its text embedding")
+        length = self.settings.text_length or tokenizer.model_max_length
+        return tokenizer(list(prompts), truncation=True, max_length=length).input_ids
+
     def locate(self, name: str) -> tuple[nn.Module, str]:
         """The module that a parameter's name is relative to, and the name there."""
         if name.startswith(self.TEXT):
@@ -216,17 +250,23 @@ class Backbone(ABC):
 
     def moment(self, site: Site | None) -> Moment:
         """What an edit at `site` may know right now."""
-        return Moment(self._step, site, self._roles)
+        return replace(self._moment, site=site)
 
     @contextmanager
-    def at(self, step: int, roles: Mapping[str, slice]) -> Iterator[None]:
-        """Says which step is computed and which rows play which role, for the edits that ask."""
-        before = self._step, self._roles
-        self._step, self._roles = step, roles
+    def at(
+        self,
+        step: int,
+        roles: Mapping[str, slice],
+        *,
+        lengths: tuple[int, ...] = (),
+        prompts: tuple[Prompt, ...] = (),
+    ) -> Iterator[None]:
+        """Says which step is computed and which rows play which role, for the edits that ask; see Moment."""
+        before, self._moment = self._moment, Moment(step, None, roles, lengths, prompts)
         try:
             yield
         finally:
-            self._step, self._roles = before
+            self._moment = before
 
     def freeze(self) -> None:
         """Puts every part in evaluation mode without gradients."""

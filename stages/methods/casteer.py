@@ -1,0 +1,46 @@
+"""CASteer (arXiv 2503.09630): the concept's direction removed from every cross-attention output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from stages.backbones.base import Backbone
+from stages.concept import Concept
+from stages.fields import Count, NonNegative
+from stages.interventions.statistics import unit_direction
+from stages.interventions.steering import Mode, Steering, decayed, role_strengths
+from stages.methods.steering import Classes, Location, activations, sites_at
+
+
+@dataclass
+class CASteer:
+    """Removes each token's part along the concept's direction in cross-attention, keeping its length; trains nothing.
+
+    The direction is the normalised mean difference between prompts with the concept and without, per layer and step.
+    `erase`: h - strength max(0, <h, v>) v, where 2 reflects; `add`: h + strength v, which `decay` lets fall.
+    """
+
+    action: Literal["erase", "add"] = "erase"
+    strength: NonNegative = 2.0
+    samples: Count = 50
+    location: Location = "ca"
+    mode: Mode = "BOTH"
+    decay: bool = False
+
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
+        """Samples both classes from the same noise and keeps their directions."""
+        sites, classes = sites_at(backbone, self.location), Classes.of(concept, self.samples)
+        source = activations(backbone, classes.source, sites, seed)
+        target = activations(backbone, classes.target, sites, seed)
+        maps, strengths = {}, {}
+        for site in sites:
+            steps = source.steps(site)
+            for step in steps:
+                direction = unit_direction(source.get(site, step), target.get(site, step))
+                if direction.any():
+                    size = self.strength * (decayed(step, len(steps)) if self.decay else 1)
+                    maps[site, step] = {"direction": direction}
+                    strengths[site, step] = role_strengths(self.mode, size, size)
+        form = "erase" if self.action == "erase" else "shift"
+        return Steering(form, maps, strengths, renorm=True, reuse=True)

@@ -1,0 +1,63 @@
+"""What steering methods share: two classes of prompts, the sites of a location, activations pooled while sampling."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from stages.backbones.base import Backbone
+from stages.concept import Concept
+from stages.interventions.base import Intervention
+from stages.recorder import Pool, pooling
+from stages.sites import Site
+
+Location = Literal["ffn", "ca", "ca_block"]
+KINDS: dict[Location, tuple[str, ...]] = {"ffn": ("ff",), "ca": ("cross_attn", "attn"), "ca_block": ("block",)}
+
+
+def sites_at(backbone: Backbone, location: Location) -> list[Site]:
+    """The image stream's sites of a location, by layer: feed-forward, cross-attention (or joint), or whole block."""
+    return backbone.select(*KINDS[location], stream="image")
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Prompts of the class to steer away from and of the class to steer to, paired row by row."""
+
+    source: tuple[str, ...]
+    target: tuple[str, ...]
+
+    @classmethod
+    def of(cls, concept: Concept, samples: int, variant: int = 1) -> Classes:
+        """`samples` prompts of each, round and round; variant 1 steers to the neutral prompts, 0 to the concept."""
+        pairs = concept.pairs()
+        rows = [pairs[i % len(pairs)] for i in range(samples)]
+        shows, neutral = tuple(a for a, _ in rows), tuple(b for _, b in rows)
+        return cls(shows, neutral) if variant == 1 else cls(neutral, shows)
+
+
+@torch.no_grad()
+def activations(
+    backbone: Backbone,
+    prompts: Sequence[str],
+    sites: Iterable[Site],
+    seed: int,
+    attached: Sequence[Intervention] = (),
+) -> Pool:
+    """Pooled activations of one sample per prompt, the i-th of every class from the same noise."""
+    from contextlib import ExitStack
+
+    settings, size = backbone.settings, backbone.settings.batch
+    with ExitStack() as stack:
+        for intervention in attached:
+            stack.enter_context(intervention.attach(backbone))
+        pool = stack.enter_context(pooling(backbone, sites))
+        for start in range(0, len(prompts), size):
+            batch = prompts[start : start + size]
+            seeds = [seed * 1_000_003 + start + i for i in range(len(batch))]
+            condition = backbone.encode(batch)
+            backbone.sample(condition, seeds=seeds, steps=settings.steps, guidance=settings.guidance)
+    return pool
