@@ -19,9 +19,18 @@ def empty_conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, padd
     return layer.to_empty(device=device)
 
 
-def swish(x: Tensor) -> Tensor:
-    """x sigmoid(x) in two roundings, as the reference computes it; the fused kernel drifts from it with depth."""
-    return x * torch.sigmoid(x)
+class Swish(nn.Module):
+    """x sigmoid(x) in two roundings, as the reference computes it; `fast` takes the fused kernel, which differs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fast = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply elementwise."""
+        if self.fast:
+            return F.silu(x)
+        return x * torch.sigmoid(x) if torch.is_grad_enabled() else torch.sigmoid(x).mul_(x)
 
 
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
@@ -41,12 +50,13 @@ class ResidualBlock(nn.Module):
         self.conv1 = empty_conv(inputs, outputs)
         self.norm2 = group_norm(outputs, groups)
         self.conv2 = empty_conv(outputs, outputs)
+        self.act = Swish()
         self.nin_shortcut = empty_conv(inputs, outputs, 1) if inputs != outputs else None
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, inputs, h, w) to (B, outputs, h, w)."""
-        y = self.conv1(swish(self.norm1(x)))
-        y = self.conv2(swish(self.norm2(y)))
+        y = self.conv1(self.act(self.norm1(x)))
+        y = self.conv2(self.act(self.norm2(y)))
         return (x if self.nin_shortcut is None else self.nin_shortcut(x)) + y
 
 
@@ -63,15 +73,38 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the resolution, nearest neighbour, then a convolution."""
+    """Twice the resolution, nearest neighbour, then a convolution.
+
+    With `fast`, the convolution runs before the doubling, as four 2 x 2 kernels: the same map with 4/9 of the products.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.conv = empty_conv(channels, channels)
+        self.fast = False
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, h, w) to (B, C, 2 h, 2 w)."""
+        if self.fast and not torch.is_grad_enabled():
+            return self._folded(x)
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+    def _folded(self, x: Tensor) -> Tensor:
+        batch, channels, height, width = x.shape
+        padded = F.pad(x, (1, 1, 1, 1))
+        shape = (batch, channels, 2 * height, 2 * width)
+        y = torch.empty(shape, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
+        for row, kernel in enumerate(_halves(self.conv.weight, 2)):
+            for column, weight in enumerate(_halves(kernel, 3)):
+                seen = padded[:, :, row : row + height + 1, column : column + width + 1]
+                y[:, :, row::2, column::2] = F.conv2d(seen, weight, self.conv.bias)
+        return y
+
+
+def _halves(kernel: Tensor, dim: int) -> tuple[Tensor, Tensor]:
+    """The two-tap kernels that even and odd outputs see of a three-tap one after doubling."""
+    first, middle, last = kernel.unbind(dim)
+    return torch.stack([first, middle + last], dim), torch.stack([first + middle, last], dim)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from .config import TokenizerConfig
-from .convolution import Downsample, ResidualBlock, Upsample, empty_conv, group_norm, initialise_convolutions, swish
+from .convolution import Downsample, ResidualBlock, Swish, Upsample, empty_conv, group_norm, initialise_convolutions
 from .pretrained import Pretrained
 from .quantizer import Quantized, quantize, sum_codes
 from .schedules import Schedule
@@ -57,6 +57,7 @@ class Encoder(nn.Module):
             for i, (before, width) in enumerate(zip([config.base, *widths], widths, strict=False))
         )
         self.mid = Middle(widths[-1], config.groups)
+        self.act = Swish()
         self.norm_out = group_norm(widths[-1], config.groups)
         self.conv_out = empty_conv(widths[-1], config.bits)
 
@@ -65,7 +66,7 @@ class Encoder(nn.Module):
         x = self.conv_in(image)
         for level in self.down:
             x = level(x)
-        return self.conv_out(swish(self.norm_out(self.mid(x))))
+        return self.conv_out(self.act(self.norm_out(self.mid(x))))
 
 
 class Decoder(nn.Module):
@@ -80,6 +81,7 @@ class Decoder(nn.Module):
             Level(after, width, config.decoder_blocks, config.groups, Upsample if 1 <= i <= config.halvings else None)
             for i, (width, after) in enumerate(zip(widths, [*widths[1:], widths[-1]], strict=True))
         )
+        self.act = Swish()
         self.norm_out = group_norm(widths[0], config.groups)
         self.conv_out = empty_conv(widths[0], 3)
 
@@ -88,7 +90,7 @@ class Decoder(nn.Module):
         x = self.mid(self.conv_in(codes))
         for level in reversed(self.up):
             x = level(x)
-        return self.conv_out(swish(self.norm_out(x)))
+        return self.conv_out(self.act(self.norm_out(x)))
 
 
 class Tokenizer(Pretrained, nn.Module):
@@ -103,6 +105,13 @@ class Tokenizer(Pretrained, nn.Module):
         self.decoder = Decoder(config)
         initialise_convolutions(self, seed)
 
+    def speed_up(self) -> Tokenizer:
+        """Channels last, folded upsampling, fused swish: the same pictures up to rounding, sooner, when decoding."""
+        for module in self.modules():
+            if isinstance(module, (Upsample, Swish)):
+                module.fast = True
+        return self.to(memory_format=torch.channels_last)
+
     def features(self, image: Tensor) -> Tensor:
         """Encoder features (B, d, h, w) before quantisation, in float32."""
         with torch.autocast(image.device.type, enabled=False):
@@ -114,6 +123,8 @@ class Tokenizer(Pretrained, nn.Module):
 
     def decode(self, codes: Tensor) -> Tensor:
         """Picture (B, 3, H, W) in [-1, 1] of summed codes (B, d, h, w)."""
+        if self.decoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last):
+            codes = codes.contiguous(memory_format=torch.channels_last)
         return self.decoder(codes).float().clamp(-1, 1)
 
     def decode_bits(self, bits: Sequence[Tensor], schedule: Schedule) -> Tensor:

@@ -98,7 +98,7 @@ def test_a_pickle_that_runs_code_and_a_truncated_file_are_refused(published, tmp
         def __reduce__(self):
             return (print, ("ran",))
 
-    (tmp_path / "harmful.pth").write_bytes(pickle.dumps({"vae": Harmful()}))
+    (tmp_path / "harmful.pth").write_bytes(pickle.dumps({"vae": Harmful()}, protocol=2))
     torch.save({"a": Harmful()}, tmp_path / "zip.pth")
     for name in ("harmful", "zip"):
         with pytest.raises(CheckpointError, match="more than tensors"):

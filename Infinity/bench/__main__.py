@@ -1,0 +1,157 @@
+"""Measure sampling, decoding and a training step at a published size: `python -m Infinity.bench`.
+
+Every figure is a ratio within one run. The floor is the matrix work over the rate at which this machine multiplies by
+the model's own weights at full length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from ..config import InfinityConfig, TokenizerConfig
+from ..loss import bitwise_loss
+from ..sampling import sample
+from ..schedules import schedule
+from ..settings import Sampling
+from ..text import Text
+from ..tokenizer import Tokenizer
+from ..transformer import Infinity, margins
+from . import measure
+from .plain import plain_logits, plain_sample
+
+GUIDANCE, TEMPERATURE, TOP_P, SEED = 3.0, 0.5, 0.97, 1
+
+
+class Bench:
+    """The networks, a prompt and a clock."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.repeats = options.repeats
+        self.clock = time.process_time if options.cpu_time else time.perf_counter
+        self.grids = schedule("0.06M").prefix(options.scales)
+        self.model = Infinity(InfinityConfig.named(options.size, 16)).eval()
+        generator = torch.Generator().manual_seed(0)
+        self.text = Text.of([torch.randn(options.text_tokens, self.model.config.text_channels, generator=generator)])
+        self.inputs = torch.randn(1, self.grids.tokens - 1, 16, generator=generator)
+        self.labels = torch.randint(2, (1, self.grids.tokens, 16), generator=generator)
+
+    def sample(self, model: Infinity | None = None) -> tuple[torch.Tensor, ...]:
+        """Our sampling."""
+        settings = Sampling(GUIDANCE, TEMPERATURE, top_p=TOP_P)
+        return sample(model or self.model, self.text, self.grids, settings, seeds=[SEED]).bits
+
+    def plain(self) -> list[torch.Tensor]:
+        """Plain sampling."""
+        options = {"guidance": GUIDANCE, "temperature": TEMPERATURE, "top_p": TOP_P, "seed": SEED}
+        return plain_sample(self.model, self.text, self.grids, **options)
+
+    def step(self, kind: str) -> None:
+        """Forward and backward of one picture, `ours` or `plain`."""
+        self.model.zero_grad()
+        forward: Callable[..., torch.Tensor] = self.model if kind == "ours" else lambda *a: plain_logits(self.model, *a)
+        logits = forward(self.inputs, self.text, self.grids)
+        bitwise_loss(margins(logits), self.labels, self.grids).backward()
+
+    def sampling(self) -> dict[str, float]:
+        """Sampling against the floor and against the plain version; in bf16 where the processor has it."""
+        rows = 2 * self.grids.tokens
+        runs = {"ours": self.sample, "plain": self.plain, "matrices": measure.pass_over_weights(self.model, rows)}
+        fast = measure.has_fast_bf16()
+        if fast:
+            half = copy.deepcopy(self.model).cast_blocks(torch.bfloat16)
+            runs["bf16"] = lambda: self._bf16(half)
+        seconds = measure.best_of(runs, self.repeats, self.clock)
+        rate = measure.weight_work(self.model, rows) / seconds["matrices"]
+        floor = measure.sampling_work(self.model, self.grids, 2, self.text.lengths[0]) / rate
+        found = {
+            "matrix rate, GFLOP/s": rate / 1e9,
+            "sampling, s": seconds["ours"],
+            "sampling over floor": seconds["ours"] / floor,
+            "plain sampling over ours": seconds["plain"] / seconds["ours"],
+            "bits equal to plain": _agreement(self.sample(), self.plain()),
+        }
+        if fast:
+            found["bf16: float32 over bf16"] = seconds["ours"] / seconds["bf16"]
+            found["bf16: bits equal to float32"] = _agreement(self.sample(), self._bf16(half))
+        return found
+
+    def _bf16(self, model: Infinity) -> tuple[torch.Tensor, ...]:
+        with torch.autocast("cpu", torch.bfloat16):
+            return self.sample(model)
+
+    def decoding(self) -> dict[str, float]:
+        """The tokenizer's decoder, plain and sped up."""
+        plain = Tokenizer(TokenizerConfig.released(16)).eval()
+        fast = copy.deepcopy(plain).speed_up()
+        codes = torch.randn(1, 16, *self.grids.grids[-1], generator=torch.Generator().manual_seed(0)) / 4
+        with torch.no_grad():
+            runs = {"plain": lambda: plain.decode(codes), "fast": lambda: fast.decode(codes)}
+            seconds = measure.best_of(runs, self.repeats, self.clock)
+            difference = (plain.decode(codes) - fast.decode(codes)).abs().max()
+        return {
+            "decoding, s": seconds["fast"],
+            "plain decoding over ours": seconds["plain"] / seconds["fast"],
+            "largest difference in decoding": float(difference),
+        }
+
+    def training(self) -> dict[str, float]:
+        """Forward and backward at batch 1, plain and ours."""
+        runs = {kind: lambda kind=kind: self.step(kind) for kind in ("ours", "plain")}
+        seconds = measure.best_of(runs, self.repeats, self.clock)
+        return {"training step, s": seconds["ours"], "plain step over ours": seconds["plain"] / seconds["ours"]}
+
+
+def _agreement(one: tuple[torch.Tensor, ...] | list[torch.Tensor], other: object) -> float:
+    pairs = [(a == b).float().flatten() for a, b in zip(one, other, strict=True)]
+    return float(torch.cat(pairs).mean())
+
+
+def _peak(kind: str, argv: list[str]) -> float:
+    """Peak memory of two training steps in a process of their own, in MiB."""
+    command = [sys.executable, "-m", "Infinity.bench", *argv, "--peak-of", kind]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def main(argv: list[str] | None = None, write: Callable[[str], object] = print) -> int:
+    """Print one line per figure and, with --out, write them as JSON."""
+    argv = sys.argv[1:] if argv is None else argv
+    parser = argparse.ArgumentParser(prog="python -m Infinity.bench", description=__doc__.splitlines()[0])
+    parser.add_argument("--size", default="infinity_layer12", help="a published size")
+    parser.add_argument("--scales", type=int, default=7, help="scales of the 256 x 256 schedule to use")
+    parser.add_argument("--text-tokens", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5, help="the least time of so many turns counts")
+    parser.add_argument(
+        "--cpu-time", action="store_true", help="count processor seconds: for a busy machine, one thread"
+    )
+    parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
+    parser.add_argument("--peak-of", choices=("ours", "plain"), help=argparse.SUPPRESS)
+    options = parser.parse_args(argv)
+    torch.set_num_threads(options.threads)
+    bench = Bench(options)
+    if options.peak_of:
+        bench.step(options.peak_of)
+        bench.step(options.peak_of)
+        write(str(measure.peak_mebibytes()))
+        return 0
+    figures = {**bench.sampling(), **bench.decoding(), **bench.training()}
+    peaks = {kind: _peak(kind, argv) for kind in ("ours", "plain")}
+    figures |= {"training peak, MiB": peaks["ours"], "plain training peak over ours": peaks["plain"] / peaks["ours"]}
+    for name, value in figures.items():
+        write(f"{name:<34} {value:.4g}")
+    if options.out:
+        options.out.write_text(json.dumps(figures, indent=2) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,72 @@
+"""Clocks, the machine's own matrix rate, and the matrix work of the transformer."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from ..schedules import Schedule
+from ..transformer import Infinity
+
+Clock = Callable[[], float]
+
+
+def best_of(runs: dict[str, Callable[[], object]], repeats: int, clock: Clock = time.perf_counter) -> dict[str, float]:
+    """Least seconds of each run, taking turns, so that a disturbance meets all of them alike."""
+    for run in runs.values():
+        run()
+    best = dict.fromkeys(runs, float("inf"))
+    for _ in range(repeats):
+        for name, run in runs.items():
+            start = clock()
+            run()
+            best[name] = min(best[name], clock() - start)
+    return best
+
+
+@torch.no_grad()
+def pass_over_weights(model: Infinity, rows: int) -> Callable[[], None]:
+    """One product with every matrix of the blocks, `rows` rows each: the real sizes, the weights from memory."""
+    weights = [p for name, p in model.blocks.named_parameters() if p.ndim == 2 and "ca.mat_kv" not in name]
+    generator = torch.Generator().manual_seed(0)
+    inputs = {width: torch.randn(rows, width, generator=generator) for width in {w.shape[1] for w in weights}}
+
+    @torch.no_grad()
+    def run() -> None:
+        for weight in weights:
+            torch.nn.functional.linear(inputs[weight.shape[1]], weight)
+
+    return run
+
+
+def weight_work(model: Infinity, rows: int) -> float:
+    """Floating-point operations of `pass_over_weights`."""
+    blocks = model.blocks.named_parameters()
+    return 2.0 * rows * sum(p.numel() for name, p in blocks if p.ndim == 2 and "ca.mat_kv" not in name)
+
+
+def sampling_work(model: Infinity, grids: Schedule, rows: int, text_tokens: int) -> float:
+    """Operations in the matrix products of sampling `rows` rows: blocks, attention, text and head."""
+    config = model.config
+    width, depth = config.width, config.depth
+    seen = sum(n * end for n, end in zip(grids.lengths, grids.ends, strict=True))
+    attention = 4.0 * rows * depth * width * (seen + grids.tokens * text_tokens)
+    per_text = 2 * config.text_channels * width + config.text_channels * width + width**2 + depth * 2 * width**2
+    ends = grids.tokens * (config.bits + 2 * config.bits) * width + 9 * width**2
+    return weight_work(model, rows * grids.tokens) + attention + 2.0 * rows * (text_tokens * per_text + ends)
+
+
+def peak_mebibytes() -> float:
+    """Most memory this process has held."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def has_fast_bf16() -> bool:
+    """Whether this processor multiplies bf16 matrices natively."""
+    capability = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(capability.get("avx512_bf16") or capability.get("amx_bf16") or capability.get("amx_tile"))

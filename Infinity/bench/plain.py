@@ -1,0 +1,89 @@
+"""The plain version that the benchmark compares with, on the same weights.
+
+One dense mask when training; when sampling, concatenated caches, the text's keys and values anew at each scale, and
+both halves of guidance at every scale.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..attention import CrossAttention, SelfAttention, attend
+from ..choice import choose_bits, seeded_noise
+from ..layers import modulate
+from ..quantizer import codes_of, codes_to_tokens, resize, tokens_to_bits
+from ..schedules import Schedule
+from ..text import Text
+from ..transformer import Block, Condition, Infinity, margins
+
+Past = list[tuple[Tensor, Tensor] | None]
+
+
+def plain_logits(model: Infinity, inputs: Tensor, text: Text, grids: Schedule) -> Tensor:
+    """Teacher-forced logits (B, L, bits, 2) with a dense block-causal mask."""
+    condition = model.condition(text)
+    scale = torch.repeat_interleave(torch.arange(len(grids)), torch.tensor(grids.lengths)).to(inputs.device)
+    mask = (scale[:, None] >= scale)[None, None]
+    x = torch.cat([model.first(condition), model.embed(inputs)], dim=1) + model.scale_embedding(grids)
+    for block in model.blocks:
+        x, _ = _block(block, x, condition, model.turns(grids, x.device), mask, None)
+    return model.logits(x, condition.pooled)
+
+
+@torch.no_grad()
+def plain_sample(
+    model: Infinity, text: Text, grids: Schedule, *, guidance: float, temperature: float, top_p: float, seed: int
+) -> list[Tensor]:
+    """Bits per scale of one prompt."""
+    condition = model.condition(Text.join([text, model.null_text(text)]))
+    x, past, summed, drawn = model.first(condition), [None] * len(model.blocks), torch.zeros(()), []
+    noise = seeded_noise([seed])
+    for index, grid in enumerate(grids.grids):
+        x = x + model.lvl_embed.weight[index]
+        turns = model.turns(grids, x.device)[grids.starts[index] : grids.ends[index]]
+        for number, block in enumerate(model.blocks):
+            x, past[number] = _block(block, x, condition, turns, None, past[number])
+        cond, uncond = margins(model.logits(x, condition.pooled)).chunk(2)
+        combined = (guidance * cond + (1 - guidance) * uncond) / temperature
+        drawn.append(tokens_to_bits(choose_bits(combined, noise, index, top_p=top_p), grid))
+        summed = summed + resize(codes_of(drawn[-1]), grids.grids[-1])
+        if index + 1 < len(grids):
+            x = model.embed(codes_to_tokens(resize(summed, grids.grids[index + 1]))).repeat(2, 1, 1)
+    return drawn
+
+
+def _block(
+    block: Block,
+    x: Tensor,
+    condition: Condition,
+    turns: Tensor,
+    mask: Tensor | None,
+    past: tuple[Tensor, Tensor] | None,
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    parts = (block.ada_gss + condition.modulation).unbind(2)
+    gamma1, gamma2, scale1, scale2, shift1, shift2 = parts
+    out, past = _self_attention(block.sa, modulate(x, scale1, shift1), turns, mask, past)
+    x = x + out * gamma1
+    x = x + _cross_attention(block.ca, block.ca_norm(x), condition)
+    return x + block.ffn(modulate(x, scale2, shift2)) * gamma2, past
+
+
+def _self_attention(
+    layer: SelfAttention, x: Tensor, turns: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
+) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+    bias = torch.cat([layer.q_bias, torch.zeros_like(layer.q_bias), layer.v_bias])
+    qkv = nn.functional.linear(x, layer.mat_qkv.weight, bias).unflatten(-1, (3, layer.heads, -1))
+    q, k, v = qkv.unbind(2)
+    q = layer._turn(q, layer.scale_mul_1H11.clamp(max=4.605170185988092).exp().view(-1, 1), turns).transpose(1, 2)
+    k, v = layer._turn(k, None, turns).transpose(1, 2), v.transpose(1, 2)
+    if past is not None:
+        k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
+    return layer.proj(attend(q, k, v, mask=mask).transpose(1, 2).flatten(2)), (k, v)
+
+
+def _cross_attention(layer: CrossAttention, x: Tensor, condition: Condition) -> Tensor:
+    k, v = layer.read(condition.text.features)
+    q = layer.mat_q(x).unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+    out = attend(q, k, v, mask=condition.text.mask, scale=q.shape[-1] ** -0.5)
+    return layer.proj(out.transpose(1, 2).flatten(2))
