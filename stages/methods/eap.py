@@ -1,0 +1,172 @@
+"""Erasing with Adversarial Preservation (arXiv 2410.15618): preserve what erasing would harm most."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from stages.backbones.base import Backbone, Condition, State
+from stages.concept import Concept
+from stages.fields import Count, Natural, NonNegative, Rate
+from stages.interventions.weights import Weights
+from stages.methods.base import Prompts, States, frozen, preservation, reached
+from stages.methods.selections import Train, choose
+from stages.objectives import gumbel_softmax, negative_guidance
+from stages.optimize import Schedule, minimize
+
+
+@dataclass
+class EAP:
+    """ESD's erasure, while the prediction for the prompt that it harms most is held to the frozen network's.
+
+    That prompt is a Gumbel-softmax mixture of the `nearest` of the retain prompts, or of the lines of the file
+    `vocabulary`, to each concept prompt; between two steps of the weights its logits take `search` steps of `search_lr`
+    to make the harm larger. `weight` is what preserving counts for. `space`: errors of predictions (the paper), or of
+    the final latents that they imply (`clean`, the released code). `preserve` is a second, plain preservation term on
+    the retain prompts, which the paper does without.
+    """
+
+    train: Train = "xattn"
+    scale: NonNegative = 1.0
+    weight: NonNegative = 1.0
+    space: Literal["prediction", "clean"] = "prediction"
+    nearest: Count = 100
+    vocabulary: str = ""
+    temperature: Rate = 2.0
+    hard: bool = False
+    search: Count = 1
+    search_lr: Rate = 1e-3
+    states: States = "student"
+    guidance: NonNegative = 3.0
+    preserve: NonNegative = 0.0
+    steps: Count = 500
+    lr: Rate = 1e-5
+    batch: Count = 1
+    schedule: Schedule = "constant"
+    warmup: Natural = 0
+
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
+        """Trains copies of the chosen weights, alternating with the search."""
+        words = self.candidates(concept)
+        if self.states == "frozen":
+            backbone.gather([*concept.prompts, *words], seed)
+        prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
+        if self.preserve:
+            backbone.gather(concept.retain, seed)
+            retain = Prompts.of(backbone, concept.retain)
+        mixtures = [
+            Mixture(
+                nearest(condition, backbone.encode(words), self.nearest), self.temperature, self.hard, self.search_lr
+            )
+            for condition in (prompts.condition.rows([i]) for i in range(len(concept.prompts)))
+        ]
+        weights = Weights.copy(backbone, choose(backbone, self.train))
+
+        def states(mixture: Mixture, mixed: Condition, generator: torch.Generator) -> State:
+            start = mixed if self.states == "student" else mixture.likeliest().repeat(self.batch)
+            return reached(backbone, weights, start, generator, self.states, self.guidance)
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            (which,) = prompts.indices(1, generator)
+            mixture, condition = mixtures[which], prompts.condition.rows([which] * self.batch)
+            for _ in range(self.search):
+                mixed = mixture.draw(generator).repeat(self.batch)
+                mixture.step(self.harm(backbone, weights, states(mixture, mixed, generator), mixed))
+            with torch.no_grad():
+                mixed = mixture.draw(generator).repeat(self.batch)
+            state = reached(backbone, weights, condition, generator, self.states, self.guidance)
+            value = self.erasure(backbone, weights, state, condition, empty)
+            value = value + self.weight * self.harm(backbone, weights, states(mixture, mixed, generator), mixed)
+            if self.preserve:
+                value = value + self.preserve * preservation(backbone, weights, retain, self.batch, generator)
+            return value
+
+        settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
+        minimize(loss, weights.parameters(), **settings, optimizer="adam", seed=seed, companions=mixtures, label="eap")
+        return weights
+
+    def candidates(self, concept: Concept) -> tuple[str, ...]:
+        """What may be preserved: the lines of the vocabulary, or the retain prompts."""
+        if not self.vocabulary:
+            return concept.retain
+        words = tuple(filter(None, map(str.strip, Path(self.vocabulary).read_text(encoding="utf-8").splitlines())))
+        if not words:
+            raise ValueError(f"{self.vocabulary}: no words in it")
+        return words
+
+    def erasure(
+        self, backbone: Backbone, weights: Weights, state: State, condition: Condition, empty: Condition
+    ) -> Tensor:
+        """The distance of the student's prediction for the concept to the frozen one guided away from it."""
+        uncond, cond = frozen(backbone, state, empty), frozen(backbone, state, condition)
+        return self._distance(backbone, weights, state, condition, negative_guidance(uncond, cond, self.scale))
+
+    def harm(self, backbone: Backbone, weights: Weights, state: State, mixed: Condition) -> Tensor:
+        """The distance of student and frozen network on the mixture; its gradient passes through the student alone."""
+        return self._distance(backbone, weights, state, mixed, frozen(backbone, state, mixed))
+
+    def _distance(
+        self, backbone: Backbone, weights: Weights, state: State, condition: Condition, target: Tensor
+    ) -> Tensor:
+        with weights.attach(backbone):
+            student = backbone.predict(state, condition)
+        if self.space == "clean":
+            if not hasattr(backbone, "clean"):
+                raise ValueError(f"the predictions of {backbone.name} imply no final latent; choose space: prediction")
+            student, target = (backbone.clean(state.latent, value, state.time) for value in (student, target))
+        return backbone.distance(student, target)
+
+
+def nearest(condition: Condition, candidates: Condition, many: int) -> Condition:
+    """The candidates whose embeddings have the largest cosine similarity to the condition's one row."""
+    flat = candidates.tensors["embeds"].flatten(1)
+    similarity = cosine_similarity(flat, condition.tensors["embeds"].flatten(1), dim=1)
+    return candidates.rows(similarity.topk(min(many, len(candidates))).indices.tolist())
+
+
+class Mixture:
+    """A weighted mean of whole embeddings, its logits, and the Adam that moves them."""
+
+    def __init__(self, candidates: Condition, temperature: float, hard: bool, lr: float) -> None:
+        self.candidates, self.temperature, self.hard = candidates, temperature, hard
+        size = len(candidates)
+        self.logits = torch.full((1, size), 1 / size, device=candidates.tensors["embeds"].device, requires_grad=True)
+        self.adam = torch.optim.Adam([self.logits], lr=lr)
+
+    def draw(self, generator: torch.Generator) -> Condition:
+        """One random mixture."""
+        return self.mix(torch.rand(self.logits.shape, generator=generator))
+
+    def mix(self, uniform: Tensor) -> Condition:
+        """The mixture of given uniform noise (1, K); masks are joined."""
+        weights = gumbel_softmax(self.logits, uniform.to(self.logits), self.temperature, hard=self.hard)
+        tensors = {}
+        for name, value in self.candidates.tensors.items():
+            if value.is_floating_point():
+                tensors[name] = (weights.to(value.dtype) @ value.flatten(1)).view(1, *value.shape[1:])
+            else:
+                tensors[name] = value.amax(0, keepdim=True)
+        return Condition(("",), tensors)
+
+    def likeliest(self) -> Condition:
+        """The candidate of the largest logit."""
+        return self.candidates.rows([int(self.logits.argmax())])
+
+    def step(self, harm: Tensor) -> None:
+        """One step of the logits towards more harm."""
+        (self.logits.grad,) = torch.autograd.grad(-harm, [self.logits])
+        self.adam.step()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Logits and optimizer."""
+        return {"logits": self.logits.detach(), "adam": self.adam.state_dict()}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """What `state_dict` returned."""
+        self.logits.data.copy_(state["logits"])
+        self.adam.load_state_dict(state["adam"])
