@@ -53,7 +53,7 @@ def _encoder(fixture: Fixture) -> Iterator[Check]:
         name = f"vae.encode.var_inputs_area.{index}"
         summed = summed + resize(code, grids[-1])
         if name in outputs:
-            yield close(name, shrink(summed, grids[index + 1]), outputs[name].squeeze(2), CODES)
+            yield close(name, shrink(summed, grids[index + 1]), outputs[name], CODES)
 
 
 @torch.no_grad()
@@ -64,7 +64,7 @@ def _decoder(fixture: Fixture) -> Iterator[Check]:
         return
     full = fixture.schedule.finer(fixture.patchify)[-1]
     if "vae.decode_from_bits.summed_codes" in outputs:
-        recorded = outputs["vae.decode_from_bits.summed_codes"].squeeze(2)
+        recorded = outputs["vae.decode_from_bits.summed_codes"]
         yield close("vae.decode_from_bits.summed_codes", sum_codes(codes_bits, full), recorded, CODES)
     for name, codes in {
         "vae.decode_from_bits.image": sum_codes(codes_bits, full),
