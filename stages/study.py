@@ -73,11 +73,11 @@ def load_study(name: str, root: Path | str = "params") -> Study:
 
 
 def expand(content: Mapping[str, Any], root: Path | str = "params") -> tuple[Run, ...]:
-    """The runs of a study's file in its order: each cell's lists times the seeds."""
+    """The runs of a study's file in its order: each cell's lists times its seeds, the study's where it has none."""
     runs: dict[Run, None] = {}
     for cell in content["cells"]:
         methods = names("methods", root) if cell["methods"] == "all" else cell["methods"]
-        grid = product(cell["backbones"], cell["concepts"], methods, content["seeds"])
+        grid = product(cell["backbones"], cell["concepts"], methods, cell.get("seeds", content["seeds"]))
         runs |= dict.fromkeys(Run(*values) for values in grid)
     return tuple(runs)
 

@@ -39,7 +39,7 @@ def test_the_full_study_finds_every_method_by_its_file(params: Path) -> None:
     [
         ("studies/demo.yaml", "esd_x", "esd_xx", "no method 'esd_xx'; did you mean esd_x? have: "),
         ("studies/demo.yaml", "[red]", "[../red]", "concept name '../red'"),
-        ("studies/demo.yaml", "seeds:", "seed:", "unknown key 'seed'; did you mean seeds?"),
+        ("studies/demo.yaml", "seeds:", "seed:", "unknown key 'seed' in cells[1]; did you mean seeds?"),
         ("studies/demo.yaml", "[0, 1]", "[0, -1]", "seeds[1]: -1 is less than the minimum of 0"),
         ("studies/demo.yaml", "retain:", "retian:", "unknown key 'retian' in prompts; did you mean retain?"),
         ("methods/esd.yaml", "steps:", "stpes:", "params/methods/esd.yaml: unknown key 'stpes'; did you mean steps?"),
