@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import logging
+import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
@@ -55,11 +56,12 @@ HELP = {
 
 def set_up(threads: int) -> None:
     """Fixes what numbers depend on: threads, deterministic kernels, and no chatter from the model libraries."""
+    os.environ |= {"DIFFUSERS_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error"}  # read when they are imported
     import torch
 
     if threads < 1:
         raise ValueError(f"--threads must be 1 or more, got {threads}")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    for name in ("diffusers", "transformers", "httpx", "filelock", "fsspec"):
+    for name in ("httpx", "filelock", "fsspec"):
         logging.getLogger(name).setLevel(logging.ERROR)
