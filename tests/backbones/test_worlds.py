@@ -1,0 +1,57 @@
+"""The small backbones of the world of shapes: built from their files, trained a little, loaded by their pipelines."""
+
+import pytest
+import torch
+
+from stages.backbones.base import load_settings
+from stages.backbones.latent import Latent
+from stages.params import construct, load_params, names
+from stages.worlds.autoencoder import make_autoencoder
+from stages.worlds.classes import UNCONDITIONAL, classes
+from stages.worlds.pretraining import Recipe, train
+from stages.worlds.shapes import Shapes
+from stages.worlds.words import make_tokenizer
+
+IMAGES = [
+    name
+    for name in names("backbones")
+    if load_params("backbones", name).get("world") and issubclass(load_settings(name)[0], Latent)
+]
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_a_worlds_backbone_trains_and_loads_in_the_unmodified_pipeline(name, tmp_path):
+    cls, settings = load_settings(name)
+    made = cls.create(name, settings, make_tokenizer(), make_autoencoder(0), seed=0)
+    assert made.latent_shape() == (4, 8, 8)
+    before = {part: {n: p.clone() for n, p in module.named_parameters()} for part, module in made.modules().items()}
+    recipe = construct(Recipe, settings.pretrain | {"steps": 3, "batch": 8, "warmup": 1}, name)
+    history = train(made, Shapes().sample(16, 0), recipe, 0)
+    made.freeze()
+    assert len(history.losses) == 3
+    for part, module in made.modules().items():
+        moved = sum(not torch.equal(p, before[part][n]) for n, p in module.named_parameters())
+        assert moved > 0.4 * len(before[part]) if part != "vae" else moved == 0, part
+    made.save(tmp_path)
+    pipe = cls.PIPELINE.from_pretrained(tmp_path, **cls.WITHOUT)
+    own = getattr(pipe, cls.NET).state_dict()
+    assert all(torch.equal(own[key], value) for key, value in made.net.state_dict().items())
+    again = cls(name, settings, pipe)
+    prompts = ["a photo of a scarlet disc", ""]
+    pictures = [b.sample(b.encode(prompts), seeds=[0, 1], steps=2, guidance=3.0) for b in (made, again)]
+    assert torch.equal(*pictures) and pictures[0].shape == (2, 3, 32, 32)
+
+
+def test_the_worlds_classes_cover_its_captions():
+    world, dit = Shapes(), "dit-shapes"
+    cls, settings = load_settings(dit)
+    made = cls.create(dit, settings, make_tokenizer(), make_autoencoder(0), seed=0)
+    named = classes(world)
+    assert len(named) == 16 + 4 + 4 + 1 and named[UNCONDITIONAL] == "shape"
+    drawn = world.sample(300, 0)
+    for caption, colour, shape in zip(drawn.captions, drawn.colour.tolist(), drawn.shape.tolist(), strict=True):
+        found = made.class_of(caption)
+        allowed = {4 * colour + shape, 16 + colour, 20 + shape, UNCONDITIONAL}
+        assert found in allowed, caption
+        if found == UNCONDITIONAL:
+            assert not any(word in caption for word in (*world.colours, *world.shapes))
