@@ -1,0 +1,97 @@
+"""Masks on every family: found by the site table, exact when folded, and trained through every step of the sampler."""
+
+import pytest
+import torch
+
+from stages.interventions.binarize import binarized
+from stages.interventions.folding import folded
+from stages.interventions.mask import Mask, replayable
+from stages.interventions.mask_places import find_places, sizes
+from stages.methods.minimalist import Minimalist
+from stages.stepwise import Run, unroll
+
+NAMES = ("xl", "sd35", "flux-schnell", "dit", "pixart-ddim")
+
+
+def random_mask(backbone, family, mode):
+    places = find_places(backbone, [family])
+    mask = Mask.fresh(sizes(backbone, places), places, mode, start=0.0, noise=0.5)
+    generator = torch.Generator().manual_seed(0)
+    for score in mask.parameters():
+        score.data = torch.randn(score.shape, generator=generator) + 0.5
+    return mask
+
+
+@pytest.mark.parametrize("family", ["heads", "hidden", "norm", "linear"])
+@pytest.mark.parametrize("name", NAMES)
+def test_binary_masks_fold_into_the_weights_of_every_family(made, query, name, family):
+    backbone = made(name)
+    state, condition = query(backbone)
+    try:
+        mask = binarized(random_mask(backbone, family, "thresholded"))
+    except ValueError as refusal:
+        assert (name, family) == ("pixart-ddim", "norm"), refusal
+        return
+    plain = backbone.predict(state, condition)
+    with mask.attach(backbone):
+        expected = backbone.predict(state, condition)
+    assert not torch.allclose(expected, plain)
+    with folded(mask, backbone).attach(backbone):
+        torch.testing.assert_close(backbone.predict(state, condition), expected, rtol=1e-6, atol=1e-6)
+    assert torch.equal(backbone.predict(state, condition), plain)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_gradients_by_steps_equal_those_of_the_whole_graph(made, query, name):
+    backbone = made(name)
+    _, condition = query(backbone)
+    mask = random_mask(backbone, "hidden", "hard_concrete")
+    run = Run(backbone, condition, steps=3, guidance=backbone.settings.guidance)
+
+    def step(index, latent):
+        with mask.noisy(replayable(0)), mask.attach(backbone):
+            return run(index, latent)
+
+    whole = start = backbone.noise([0, 1])
+    for index in range(3):
+        whole = step(index, whole)
+    final = unroll(step, 3, start, mask.parameters())
+    assert torch.equal(final, whole)
+    pairs = [torch.autograd.grad(end.square().mean(), list(mask.parameters())) for end in (final, whole)]
+    for own, theirs in zip(*pairs, strict=True):
+        torch.testing.assert_close(own, theirs, rtol=1e-5, atol=1e-9)
+
+
+def test_a_run_of_steps_is_the_samplers_own(made, query):
+    for name in NAMES:
+        backbone = made(name)
+        _, condition = query(backbone)
+        latent = backbone.noise([0, 1])
+        states = list(backbone.walk(condition, latent, steps=3, guidance=2.0))
+        run, latent = Run(backbone, condition, steps=3, guidance=2.0), states[0].latent
+        for index in range(3):
+            latent = run(index, latent)
+        assert torch.equal(latent, states[-1].latent), name
+
+
+def test_joint_attention_shares_a_mask_and_norms_are_the_texts(made):
+    backbone = made("flux-schnell")
+    places = find_places(backbone, ["heads", "hidden", "norm"])
+    assert {site.stream for site in places["0.attn.heads"]} == {"image", "text"}
+    joint, fused = len(backbone.net.transformer_blocks), len(backbone.net.single_transformer_blocks)
+    assert len([name for name in places if name.endswith(".heads")]) == joint + fused
+    assert len([name for name in places if ".hidden" in name]) == 2 * joint + fused
+    assert [name for name in places if ".norm" in name] == [f"{i}.norm.out@text" for i in range(joint)]
+
+
+def test_a_family_whose_sampler_keeps_a_history_is_refused(made):
+    with pytest.raises(ValueError, match="history of steps"):
+        Run(made("pixart"), made("pixart").encode(["a red circle"]), steps=2, guidance=1.0)
+
+
+def test_minimalist_fits_where_text_and_image_are_joint(made):
+    from stages.concept import Concept
+
+    concept = Concept("red", ("a red circle",), ("a circle",), ("a blue circle",))
+    mask = Minimalist(steps=1, batch=1, seeds=1, sampler_steps=2, start=0.0).fit(made("flux-schnell"), concept, seed=0)
+    assert all((score != 0).any() for score in mask.scores)
