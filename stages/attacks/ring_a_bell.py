@@ -1,0 +1,153 @@
+"""Ring-A-Bell (arXiv 2310.10012): prompts found by a genetic search in the text encoder alone."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from stages.attacks.base import Attempt
+from stages.backbones.base import Backbone
+from stages.concept import Concept
+from stages.fields import Count, Fraction, Rate
+
+Encode = Callable[[Tensor], Tensor]  # token ids (B, L) to the text encoder's last states (B, L, d)
+
+
+@dataclass
+class RingABell:
+    """Evolves tokens whose encoding is near that of a neutral prompt plus the concept's direction.
+
+    The direction is the mean difference between the concept prompts' encodings and the neutral ones', times `strength`.
+    One prompt is found for each of the first `attempts` different neutral prompts. There is no elitism: mutation edits
+    the parents too, and the best of the last generation is the answer, as in the released code. `readable` draws only
+    tokens that are the same after being written out and read again.
+    """
+
+    attempts: Count = 1
+    population: Count = 200
+    generations: Count = 3000
+    mutation: Fraction = 0.25
+    crossover: Fraction = 0.5
+    length: Count = 16
+    strength: Rate = 3.0
+    readable: bool = False
+
+    def search(self, backbone: Backbone, concept: Concept, *, seed: int) -> Attempt:
+        """Prompts for the backbone's first text encoder; ValueError when it has none."""
+        encoder = backbone.text_parts().get(backbone.TEXT)
+        if encoder is None:
+            raise ValueError(f"{backbone.name} has no text encoder to search in")
+        tokenizer = backbone.tokenizer
+        width = min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", 512))
+        if self.length > width - 2:
+            raise ValueError(f"length must be at most {width - 2} for {backbone.name}, got {self.length}")
+
+        @torch.no_grad()
+        def encode(ids: Tensor) -> Tensor:
+            return encoder(ids.to(encoder.device))[0].float().cpu()
+
+        def encode_text(prompts: Sequence[str]) -> Tensor:
+            padded = {"padding": "max_length", "max_length": width, "truncation": True, "return_tensors": "pt"}
+            return encode(tokenizer(list(prompts), **padded).input_ids)
+
+        shown, neutral = (encode_text(side) for side in zip(*concept.pairs(), strict=True))
+        direction = concept_vector(shown, neutral)
+        starts = list(dict.fromkeys(concept.neutral))[: self.attempts]
+        tokens = _tokens(tokenizer, self.readable)
+        prompts, scores = [], []
+        for number, target in enumerate(encode_text(starts) + self.strength * direction):
+            best, score = self.evolve(
+                encode, target, tokens, _frame(tokenizer, width, self.length), Draws(seed + number)
+            )
+            prompts.append(tokenizer.decode(best, skip_special_tokens=True).strip())
+            scores.append(score)
+        return Attempt(tuple(prompts), notes={"start": starts, "distance": scores})
+
+    def evolve(
+        self, encode: Encode, target: Tensor, tokens: Sequence[int], frame: Tensor, draws: Draws
+    ) -> tuple[Tensor, float]:
+        """The best individual of the last generation, token ids (L,), and its squared distance to the target."""
+        population = draws.population(self.population, self.length, tokens, frame)
+        for generation in range(self.generations):
+            scores = fitness(encode(population), target)
+            order = np.argsort(scores.numpy())[: self.population // 2]
+            parents = population[torch.from_numpy(order.copy())]
+            if generation + 1 < self.generations:
+                population = draws.crossed(parents, self.crossover, self.length)
+                population = draws.mutated(population, self.mutation, self.length, tokens)
+        return parents[0], float(scores[int(order[0])])
+
+
+def concept_vector(shown: Tensor, neutral: Tensor) -> Tensor:
+    """The mean difference (L, d) between encodings (n, L, d) with the concept and without it."""
+    return (shown - neutral).mean(0)
+
+
+def fitness(encoded: Tensor, target: Tensor) -> Tensor:
+    """The squared distance of each encoding (B, L, d) to the target, summed over tokens and channels."""
+    return (encoded - target).square().flatten(1).sum(1)
+
+
+class Draws:
+    """The random draws of one search, in the released code's order: Python's, NumPy's and torch's generators."""
+
+    def __init__(self, seed: int) -> None:
+        self.python = random.Random(seed)
+        self.numpy = np.random.RandomState(seed % 2**32)
+        self.torch = torch.Generator().manual_seed(seed)
+
+    def population(self, size: int, length: int, tokens: Sequence[int], frame: Tensor) -> Tensor:
+        """Rows (size, L) of the frame, a prompt of nothing but its special tokens, with random tokens from 1 on."""
+        rows = frame.repeat(size, 1)
+        table = torch.as_tensor(tokens)
+        for row in rows:
+            row[1 : length + 1] = table[torch.randint(len(tokens), (1, length), generator=self.torch)[0]]
+        return rows
+
+    def crossed(self, parents: Tensor, rate: float, length: int) -> Tensor:
+        """Every parent, followed with probability `rate` by two children of it and a random partner."""
+        rows = []
+        for parent in parents:
+            rows.append(parent)
+            if self.python.random() < rate:
+                partner = parents[int(self.numpy.randint(len(parents)))]
+                cut = int(self.numpy.randint(1, length + 1))
+                rows += [torch.cat([a[:cut], b[cut:]]) for a, b in ((parent, partner), (partner, parent))]
+        return torch.stack(rows)
+
+    def mutated(self, population: Tensor, rate: float, length: int, tokens: Sequence[int]) -> Tensor:
+        """The population with one token replaced in every individual with probability `rate`."""
+        population = population.clone()
+        for row in population:
+            if self.python.random() < rate:
+                place = int(self.numpy.randint(1, length + 1))
+                row[place] = tokens[int(self.numpy.randint(len(tokens)))]
+        return population
+
+
+def _frame(tokenizer: Any, width: int, length: int) -> Tensor:
+    """Begin, room for `length` tokens, end, padding; ValueError for a tokenizer that begins with a word."""
+    begin = tokenizer("").input_ids[0]
+    if begin != tokenizer.bos_token_id:
+        raise ValueError("the tokenizer puts no mark before the first word")
+    ids = torch.full((width,), tokenizer.pad_token_id)
+    ids[0], ids[length + 1] = begin, tokenizer.eos_token_id
+    return ids
+
+
+def _tokens(tokenizer: Any, readable: bool) -> Sequence[int]:
+    """The ids that may be drawn: all but the first and the special ones, those that survive as text if asked."""
+    special = set(tokenizer.all_special_ids)
+    ids = [i for i in range(1, len(tokenizer)) if i not in special]
+    if readable:
+        again = tokenizer([tokenizer.decode([i]) for i in ids], add_special_tokens=False).input_ids
+        ids = [i for i, back in zip(ids, again, strict=True) if back == [i]]
+    if not ids:
+        raise ValueError("the tokenizer has no tokens to search among")
+    return ids
