@@ -100,21 +100,18 @@ def site_table(net: nn.Module, blocks: Iterable[str], rows: Mapping[str, Tap], f
 
 def encoder_sites(encoders: Mapping[str, nn.Module]) -> dict[Site, Tap]:
     """The blocks of text encoders, numbered through; modules are named `text_encoder.encoder.layers.3`."""
-    found = [
-        (part, path, encoder.get_submodule(path)) for part, encoder in encoders.items() for path in _stack(encoder)
-    ]
-    places = enumerate((f"{part}.{path}", _returns_tuple(module)) for part, path, module in found)
-    return {Site(i, "block", stream="encoder"): Tap(name, item=0 if many else None) for i, (name, many) in places}
+    taps = []
+    for part, encoder in encoders.items():
+        for path in _stack(encoder):
+            several = type(encoder.get_submodule(path)).__name__ == "T5Block"  # it returns a tuple
+            taps.append(Tap(f"{part}.{path}", item=0 if several else None))
+    return {Site(i, "block", stream="encoder"): tap for i, tap in enumerate(taps)}
 
 
 def _stack(encoder: nn.Module) -> list[str]:
     lists = ((name, part) for name, part in encoder.named_modules() if isinstance(part, nn.ModuleList))
     name, blocks = next(lists, ("", ()))  # the outermost comes first
     return [f"{name}.{i}" for i in range(len(blocks))]
-
-
-def _returns_tuple(block: nn.Module) -> bool:
-    return type(block).__name__ == "T5Block"
 
 
 def select(sites: Iterable[Site], *kinds: Kind, part: Part = "out", stream: Stream | None = None) -> list[Site]:

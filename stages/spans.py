@@ -80,6 +80,5 @@ class Tokens:
 def tokenize(tokenizer: Any, text: str, length: int) -> Tokens:
     """A fast tokenizer's own tokens of a text, padded and cut to `length`."""
     found = tokenizer(text, padding="max_length", max_length=length, truncation=True, return_offsets_mapping=True)
-    ids = tuple(found["input_ids"])
     offsets = tuple(tuple(pair) for pair in found["offset_mapping"])
-    return Tokens(text, ids, tuple(tokenizer.convert_ids_to_tokens(ids)), offsets, sum(found["attention_mask"]))
+    return Tokens(text, tuple(found["input_ids"]), tuple(found.tokens()), offsets, sum(found["attention_mask"]))

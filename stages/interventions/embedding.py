@@ -1,0 +1,194 @@
+"""Learned vectors in the place of words: in the text encoder's input (textual inversion) or in its output."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+from weakref import WeakSet
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from stages.edits import edit_activations, edit_condition
+from stages.files import replacing
+from stages.interventions.base import Intervention
+from stages.sites import Moment, Tap
+from stages.spans import Prompt, tokenize
+
+if TYPE_CHECKING:
+    from stages.backbones.base import Backbone, Condition
+
+Mode = Literal["input", "output"]
+
+
+class Embedding(Intervention):
+    """An alias for prompts, written out as its initialiser before tokenization, whose tokens get learned vectors.
+
+    `vectors` holds (n, D) per text encoder: n rows for the n tokens of the initialiser, or one row for all of them.
+    `input` replaces token embeddings, so that the encoder reads them; `output` the encoded tokens. The vectors belong
+    to one tokenizer and one encoder, whose `identity` they carry; attaching to others is refused.
+    """
+
+    def __init__(
+        self,
+        alias: str,
+        initialiser: str,
+        vectors: Mapping[str, Tensor],
+        *,
+        mode: Mode,
+        template: str,
+        identity: Mapping[str, str],
+    ) -> None:
+        super().__init__()
+        self.alias, self.initialiser, self.mode, self.template = alias, initialiser, mode, template
+        self.identity = dict(identity)
+        self.parts = list(vectors)
+        self.vectors = nn.ParameterList(
+            value if isinstance(value, nn.Parameter) else nn.Parameter(value, requires_grad=False)
+            for value in vectors.values()
+        )
+        self._known: WeakSet[Backbone] = WeakSet()
+
+    @contextmanager
+    def attach(self, backbone: Backbone) -> Iterator[None]:
+        """Writes the alias out and replaces its tokens; ValueError for another tokenizer or encoder."""
+        self._check(backbone)
+        with ExitStack() as stack:
+            stack.enter_context(edit_condition(backbone, words={self.alias: self.initialiser}))
+            for part, vectors in zip(self.parts, self.vectors, strict=True):
+                if self.mode == "input":
+                    edit = partial(self._replace_input, backbone, part, vectors)
+                    stack.enter_context(edit_activations(backbone, {embedding_tap(backbone, part): edit}))
+                else:
+                    edit = partial(self._replace_output, backbone, part, vectors)
+                    stack.enter_context(edit_condition(backbone, edit))
+            yield
+
+    def _replace_input(self, backbone: Backbone, part: str, vectors: Tensor, h: Tensor, at: Moment) -> Tensor:
+        return replaced(h, vectors, self.spans(backbone, part, at.prompts, h.shape[1]))
+
+    def _replace_output(self, backbone: Backbone, part: str, vectors: Tensor, condition: Condition) -> Condition:
+        embeds, first = condition.tensors["embeds"], backbone.features()[part]
+        prompts = [backbone.written_out(prompt) for prompt in condition.prompts]
+        spans = self.spans(backbone, part, prompts, encoder_length(backbone, part, embeds.shape[1]))
+        return condition.with_tensors(
+            embeds=replaced(embeds, vectors, [(r, a + first, b + first) for r, a, b in spans])
+        )
+
+    def spans(
+        self, backbone: Backbone, part: str, prompts: Sequence[Prompt], length: int
+    ) -> list[tuple[int, int, int]]:
+        """(row, start, end) of every token span that the alias stands for; ValueError when one is cut off."""
+        found = []
+        for row, prompt in enumerate(prompts):
+            places = prompt.places.get(self.alias, ())
+            tokens = tokenize(backbone.tokenizers()[part], prompt.text, length) if places else None
+            found += [(row, *tokens.span(place)) for place in places]
+        return found
+
+    def _check(self, backbone: Backbone) -> None:
+        if backbone in self._known:
+            return
+        for name, own in identity(backbone, self.parts).items():
+            if own != self.identity.get(name):
+                raise ValueError(
+                    f"{self.alias} was learned with another {name} than {backbone.name} has "
+                    f"({self.identity.get(name)}, here {own}): its vectors mean nothing there"
+                )
+        self._known.add(backbone)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """The vectors by encoder."""
+        return dict(zip(self.parts, self.vectors, strict=True))
+
+    def spec(self) -> dict[str, Any]:
+        """Everything that says what the vectors mean."""
+        return {
+            "alias": self.alias,
+            "initialiser": self.initialiser,
+            "mode": self.mode,
+            "template": self.template,
+            "identity": self.identity,
+        }
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Embedding:
+        """Vectors that do not train."""
+        spec = dict(spec)
+        return cls(spec.pop("alias"), spec.pop("initialiser"), tensors, **spec)
+
+    def export(self, folder: Path) -> list[Path]:
+        """Writes learned_embeds.safetensors per text encoder, which diffusers' load_textual_inversion reads."""
+        if self.mode != "input":
+            raise ValueError("only input vectors are token embeddings; output vectors have no place in a tokenizer")
+        paths = []
+        for part, vectors in self.tensors().items():
+            paths.append(Path(folder) / f"learned_embeds{part.removeprefix('text_encoder')}.safetensors")
+            with replacing(paths[-1]) as temporary:
+                save_file({self.alias: vectors.detach().cpu().contiguous().clone()}, temporary, {"format": "pt"})
+        return paths
+
+
+def replaced(h: Tensor, vectors: Tensor, spans: Sequence[tuple[int, int, int]]) -> Tensor:
+    """Rows (B, L, D) with each span's tokens replaced by the vectors (n, D), or by the one vector there is."""
+    if not spans:
+        return h
+    out = h.clone()
+    for row, start, end in spans:
+        if len(vectors) not in (1, end - start):
+            raise ValueError(f"{len(vectors)} vectors cannot stand for {end - start} tokens")
+        out[row, start:end] = vectors.to(h)
+    return out
+
+
+def embedding_tap(backbone: Backbone, part: str) -> Tap:
+    """Where a text encoder's token embeddings come out."""
+    encoder = backbone.text_parts()[part]
+    table = encoder.get_input_embeddings()
+    return Tap(next(f"{part}.{name}" for name, module in encoder.named_modules() if module is table))
+
+
+def encoder_length(backbone: Backbone, part: str, tokens: int) -> int:
+    """How many of the condition's tokens are this encoder's."""
+    starts = sorted(backbone.features().values())
+    first = backbone.features()[part]
+    return min((start for start in starts if start > first), default=tokens) - first
+
+
+def identity(backbone: Backbone, parts: Sequence[str]) -> dict[str, str]:
+    """Digests of the tokenizer and of the encoder of each part."""
+    from stages.backbones.texts import fingerprint
+
+    found = {}
+    for part in parts:
+        rules = backbone.tokenizers()[part].backend_tokenizer.to_str()
+        found[part.replace("text_encoder", "tokenizer")] = hashlib.sha256(rules.encode()).hexdigest()[:16]
+        found[part] = fingerprint({part: backbone.text_parts()[part]})
+    return found
+
+
+def tokens_of(backbone: Backbone, part: str, text: str, words: str) -> tuple[int, int]:
+    """The token span of `words` in a text, uncut."""
+    from stages.spans import occurrences
+
+    tokenizer = backbone.tokenizers()[part]
+    tokens = tokenize(tokenizer, text, min(tokenizer.model_max_length, 512))
+    return tokens.span(occurrences(text, words)[0])
+
+
+@torch.no_grad()
+def initial_vectors(backbone: Backbone, part: str, template: str, words: str, mode: Mode) -> Tensor:
+    """The rows (n, D) that the words' own tokens have in a template: what training starts from."""
+    text = template.format(words)
+    start, end = tokens_of(backbone, part, text, words)
+    if mode == "output":
+        first = backbone.features()[part]
+        return backbone.encode([text]).tensors["embeds"][0, first + start : first + end].float().clone()
+    tokenizer = backbone.tokenizers()[part]
+    ids = tokenize(tokenizer, text, min(tokenizer.model_max_length, 512)).ids[start:end]
+    return backbone.text_parts()[part].get_input_embeddings().weight[list(ids)].float().clone()

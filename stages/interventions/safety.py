@@ -1,0 +1,89 @@
+"""Safe latent diffusion: guidance away from a concept, only where the prediction moves towards it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from stages.edits import Predictions, edit_guidance
+from stages.interventions.base import Intervention
+from stages.sites import Moment
+
+if TYPE_CHECKING:
+    from stages.backbones.base import Backbone
+
+
+@dataclass(frozen=True)
+class Safety:
+    """The five numbers of arXiv 2211.05105; `warmup` in steps of the sampler."""
+
+    warmup: int = 10
+    scale: float = 1000.0
+    threshold: float = 0.01
+    momentum_scale: float = 0.3
+    momentum_beta: float = 0.4
+
+
+class SafetyGuidance(Intervention):
+    """Asks for the concept's prediction beside the prompt's, and takes its share out of the guidance."""
+
+    ROLE = "safety"
+
+    def __init__(self, prompt: str, safety: Safety) -> None:
+        super().__init__()
+        self.prompt, self.safety = prompt, safety
+
+    @contextmanager
+    def attach(self, backbone: Backbone) -> Iterator[None]:
+        """Edits guidance with a momentum that starts anew at every sampler's first step."""
+        if self.safety.scale <= 0:
+            yield
+            return
+        momentum: list[Tensor] = []
+
+        def edit(predictions: Predictions, at: Moment) -> Predictions:
+            if self.ROLE not in predictions:
+                return predictions
+            uncond, cond, concept = (predictions[role] for role in ("uncond", "cond", self.ROLE))
+            past = carried(momentum.pop() if momentum and at.step else None, cond)
+            safe = safety_guidance(uncond, cond, concept, past, self.safety)
+            beta = self.safety.momentum_beta
+            momentum[:] = [beta * past + (1 - beta) * safe]
+            rest = {role: value for role, value in predictions.items() if role != self.ROLE}
+            return rest if at.step < self.safety.warmup else rest | {"cond": cond - safe}
+
+        with edit_guidance(backbone, edit, {self.ROLE: self.prompt}):
+            yield
+
+    def spec(self) -> dict[str, Any]:
+        """Prompt and numbers."""
+        return {"prompt": self.prompt, **asdict(self.safety)}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> SafetyGuidance:
+        """From prompt and numbers."""
+        numbers = dict(spec)
+        return cls(numbers.pop("prompt"), Safety(**numbers))
+
+
+def safety_guidance(uncond: Tensor, cond: Tensor, concept: Tensor, momentum: Tensor, safety: Safety) -> Tensor:
+    """mu (concept - uncond) + s_m momentum, with mu = min(1, s |cond - concept|) where cond - concept < threshold.
+
+    arXiv 2211.05105 eq. 5-8, element by element; the paper prints max for min, both released codes take min.
+    """
+    difference = cond - concept
+    share = (safety.scale * difference.abs()).clamp_max(1)
+    share = torch.where(difference < safety.threshold, share, torch.zeros_like(share))
+    return share * (concept - uncond) + safety.momentum_scale * momentum
+
+
+def carried(momentum: Tensor | None, like: Tensor) -> Tensor:
+    """The momentum in the shape of a prediction: zeros at first, its token mean where the next scale has another grid."""
+    if momentum is None:
+        return torch.zeros_like(like)
+    return momentum if momentum.shape == like.shape else momentum.mean(1, keepdim=True).expand_as(like)

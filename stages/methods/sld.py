@@ -1,0 +1,32 @@
+"""Safe latent diffusion (arXiv 2211.05105): guidance away from the concept while sampling."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stages.backbones.base import Backbone
+from stages.concept import Concept
+from stages.fields import Count, Fraction, Natural, NonNegative
+from stages.interventions.safety import Safety, SafetyGuidance
+
+
+@dataclass
+class SLD:
+    """Takes the concept's own guidance out of the prompt's wherever the two agree, with momentum; trains nothing.
+
+    `warmup` is counted in steps of a sampler of `warmup_of` steps and scaled to the backbone's. The defaults are the
+    paper's `medium`.
+    """
+
+    warmup: Natural = 10
+    warmup_of: Count = 50
+    scale: NonNegative = 1000.0
+    threshold: float = 0.01
+    momentum_scale: NonNegative = 0.3
+    momentum_beta: Fraction = 0.4
+
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> SafetyGuidance:
+        """Guides away from the concept's first prompt."""
+        warmup = round(self.warmup * backbone.settings.steps / self.warmup_of)
+        numbers = (self.scale, self.threshold, self.momentum_scale, self.momentum_beta)
+        return SafetyGuidance(concept.prompts[0], Safety(warmup, *numbers))
