@@ -45,6 +45,7 @@ class PixArt(Latent):
 
     PIPELINE, MODEL = PixArtSigmaPipeline, PixArtTransformer2DModel
     SCHEDULER, TEXTS = DPMSolverMultistepScheduler, {"text_encoder": t5}
+    ENDS = ("adaln_single.", "proj_out.")
 
     def find_sites(self) -> dict[Site, Tap]:
         """The address table; cross-attention is not normalised."""
@@ -73,7 +74,9 @@ class Sana(Latent):
     """Sana: Gemma reads the prompt after an instruction, linear self-attention, a convolved feed-forward, a flow."""
 
     PIPELINE, MODEL = SanaPipeline, SanaTransformer2DModel
+    TOKENIZER = ""  # embeds leave out the middle of what Gemma reads
     SCHEDULER, TEXTS = DPMSolverMultistepScheduler, {"text_encoder": gemma}
+    ENDS = ("time_embed.", "proj_out.")
 
     def find_sites(self) -> dict[Site, Tap]:
         """The address table; the feed-forward's tensors are (B, C, h, w), seen as tokens."""

@@ -35,6 +35,7 @@ class DiT(Latent):
     """Predicts eps, and often a variance that sampling leaves out; the conditional rows come first in its batch."""
 
     ROLES = ("cond", "uncond")
+    ENDS = ("proj_out_1.", "proj_out_2.")
     PIPELINE, MODEL, SCHEDULER = DiTPipeline, DiTTransformer2DModel, DDIMScheduler
 
     def __init__(self, name: str, settings: Settings, pipeline: DiTPipeline, device: str = "cpu") -> None:

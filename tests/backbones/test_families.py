@@ -4,7 +4,10 @@ import pytest
 import torch
 
 from stages.backbones.base import Settings
+from stages.concept import Concept
 from stages.edits import edit_activations, edit_condition, edit_guidance, swap_parameters
+from stages.interventions.guidance import NegativePrompt
+from stages.methods.esd import ESD
 from stages.sites import Site, select
 from tests.backbones.conftest import PROMPTS
 from tests.backbones.families import FAMILIES, SEEDS
@@ -282,3 +285,26 @@ def test_sd3_does_without_its_longest_encoder(made):
     with_t5 = backbone.encode(PROMPTS).tensors["embeds"]
     backbone.pipeline.text_encoder_3 = None
     assert not backbone._embed_prompts(PROMPTS)["embeds"][:, -12:].any() and with_t5[:, -12:].any()
+
+
+# methods
+
+
+def test_a_method_fits_every_family(backbone, query):
+    concept = Concept("red", ("a red circle",), ("a circle",), ("a blue circle",))
+    state, condition = query(backbone)
+    before = backbone.predict(state, condition)
+    edited = ESD(steps=2, lr=1e-2, batch=2).fit(backbone, concept, seed=0)
+    with edited.attach(backbone):
+        assert not torch.allclose(backbone.predict(state, condition), before, atol=1e-6)
+    assert torch.equal(backbone.predict(state, condition), before)
+
+
+def test_a_negative_prompt_takes_the_place_of_the_empty_one(backbone):
+    call = {"seeds": SEEDS, "steps": 2, "guidance": 3.0}
+    plain = backbone.sample(backbone.encode(PROMPTS), **call)
+    with NegativePrompt("a blue circle").attach(backbone):
+        changed = backbone.sample(backbone.encode(PROMPTS), **call)
+    with NegativePrompt("a blue circle", strength=0.0).attach(backbone):
+        assert torch.allclose(backbone.sample(backbone.encode(PROMPTS), **call), plain, atol=1e-5)
+    assert not torch.allclose(changed, plain, atol=1e-4)
