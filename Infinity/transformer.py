@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +27,8 @@ from .pretrained import Pretrained
 from .rope import rotations
 from .schedules import Schedule
 from .text import Text
+
+checkpoint_block = partial(checkpoint, use_reentrant=False)
 
 
 @dataclass(frozen=True)
@@ -90,7 +94,7 @@ class Infinity(Pretrained, nn.Module):
     def __init__(self, config: InfinityConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
-        self.checkpointing = False
+        self.checkpoint: Callable[..., Tensor] | None = None
         width = config.width
         self.cfg_uncond = nn.Parameter(torch.empty(config.text_length, config.text_channels))
         self.pos_start = nn.Parameter(torch.empty(1, 1, width))
@@ -187,9 +191,9 @@ class Infinity(Pretrained, nn.Module):
         shape = (rows, self.config.heads, tokens, self.config.head_width)
         return [LayerCache(*(torch.empty(shape, dtype=dtype, device=weight.device) for _ in "kv")) for _ in self.blocks]
 
-    def enable_gradient_checkpointing(self, on: bool = True) -> None:
-        """Recompute each block in the backward pass instead of keeping its activations."""
-        self.checkpointing = on
+    def enable_gradient_checkpointing(self, function: Callable[..., Tensor] = checkpoint_block) -> None:
+        """Recompute each block in the backward pass instead of keeping its activations; `function` runs the block."""
+        self.checkpoint = function
 
     def cast_blocks(self, dtype: torch.dtype) -> Infinity:
         """Keep the blocks' weights in `dtype`, to run inside autocast; everything else stays float32."""
@@ -201,8 +205,8 @@ class Infinity(Pretrained, nn.Module):
         return torch.autocast(self.pos_start.device.type, enabled=False)
 
     def _run(self, block: Block, x: Tensor, condition: Condition, places: Places, keep: Tensor | None) -> Tensor:
-        if self.checkpointing and torch.is_grad_enabled():
-            return checkpoint(block, x, condition, places, None, keep, use_reentrant=False)
+        if self.checkpoint is not None and torch.is_grad_enabled():
+            return self.checkpoint(block, x, condition, places, None, keep)
         return block(x, condition, places, None, keep)
 
     def _paths(self, batch: int, device: torch.device, generator: torch.Generator | None) -> list[Tensor | None]:

@@ -47,7 +47,8 @@ def attention_maps(
             mask = None if mask is None else _rows(mask, text, backbone.TEXT_FIRST)
         else:
             columns = slice(None)
-        found[site] = attended(query, key, keep, columns, mask=mask, scale=scale, chunk=chunk)
+        kept = keep[:, : key.shape[-2]]  # a family may leave out what pads the whole batch
+        found[site] = attended(query, key, kept, columns, mask=mask, scale=scale, chunk=chunk)
 
     with torch.no_grad(), _watching(backbone, sites, read):
         prediction = backbone.predict(state, condition)

@@ -6,7 +6,8 @@ what it was. They nest, and the order of nesting is the order of application.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -41,16 +42,19 @@ def edit_condition(
 def swap_parameters(backbone: Backbone, values: Mapping[str, Tensor]) -> Iterator[None]:
     """Puts `values` in place of the named parameters (ESD, concept ablation, EAP); KeyError for an unknown name.
 
-    The tensors themselves are put in, so gradients reach them; the originals come back as the same objects.
+    The tensors themselves are put in, wherever the parameter is shared (T5's embedding has two homes), so gradients
+    reach them; the originals come back as the same objects.
     """
     with ExitStack() as stack:
+        homes = _homes(backbone, values)
         for name, value in values.items():
             owner, leaf = _owner(backbone, name)
             original = owner._parameters[leaf]
             if original.shape != value.shape:
                 raise ValueError(f"parameter {name} has shape {tuple(original.shape)}, got {tuple(value.shape)}")
-            stack.callback(owner._parameters.__setitem__, leaf, original)
-            owner._parameters[leaf] = value
+            for module, home in homes[id(original)]:
+                stack.callback(module._parameters.__setitem__, home, original)
+                module._parameters[home] = value
         if any(name.startswith(backbone.TEXT) for name in values):
             stack.enter_context(_appended(backbone.text_swaps, values))
         yield
@@ -117,11 +121,22 @@ def _hook(module: nn.Module, tap: Tap, site: Site | None, edit: Edit, backbone: 
     return module.register_forward_pre_hook(lambda _module, args: (apply(args[0]), *args[1:]))
 
 
+def _homes(backbone: Backbone, names: Iterable[str]) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Every module that holds a parameter, by the parameter's identity, in the parts that the names are of."""
+    homes: dict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
+    for root in {id(root): root for root, _ in map(backbone.locate, names)}.values():
+        for module in root.modules():
+            for leaf, value in module._parameters.items():
+                homes[id(value)].append((module, leaf))
+    return homes
+
+
 def _owner(backbone: Backbone, name: str) -> tuple[nn.Module, str]:
     root, path = backbone.locate(name)
     module, _, leaf = path.rpartition(".")
     try:
         owner = root.get_submodule(module)
+        owner = getattr(owner, "base_layer", owner)  # inside peft's layer, where one is injected
         owner._parameters[leaf]
     except (AttributeError, KeyError):
         raise KeyError(f"{backbone.name} has no parameter {name!r}") from None

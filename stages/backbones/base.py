@@ -88,6 +88,7 @@ class Backbone(ABC):
     READERS: ClassVar[tuple[str, ...]] = ()  # weights that read the encoded text where no cross-attention does
     ENDS: ClassVar[tuple[str, ...]] = ()  # how the names of time embedding and output layers begin
     TEXT_FIRST: ClassVar[bool] = True  # whether text stands before the image in joint attention
+    NET: ClassVar[str] = "transformer"  # what a pipeline calls the network
     TOKENIZER: ClassVar[str] = "tokenizer"  # the one whose tokens the condition's embeds follow
 
     net: nn.Module
@@ -185,6 +186,10 @@ class Backbone(ABC):
     def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
         """States made of pictures (B, 3, H, W) in [0, 1] at one random step, and what `predict` should return there."""
         raise ValueError(f"{self.name} cannot learn from pictures")
+
+    def lesson(self, latents: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1) -> Tensor:
+        """The loss of training from scratch on what `embed` made of captioned pictures; `draws` counts random times."""
+        raise ValueError(f"{self.name} cannot be trained from scratch")
 
     def tap(self, site: Site) -> Tap:
         """Where `site` is in this network, or in its text encoders; KeyError says what there is."""

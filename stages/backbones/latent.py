@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import diffusers
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import Tensor, nn
 
 from stages.backbones import schedule
@@ -92,6 +92,11 @@ class Latent(Diffusion):
     def assemble(cls, settings: Settings, parts: Mapping[str, Any]) -> DiffusionPipeline:
         """The pipeline of freshly made parts."""
         return cls.PIPELINE(**parts, **cls.WITHOUT)
+
+    @classmethod
+    def load_autoencoder(cls, folder: Path | str) -> nn.Module:
+        """The world's autoencoder."""
+        return AutoencoderTiny.from_pretrained(folder).eval().requires_grad_(False)
 
     def save(self, folder: Path) -> None:
         """Writes a folder that the unmodified pipeline class loads."""
@@ -244,6 +249,13 @@ class Latent(Diffusion):
             clean = self.embed(images)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         return State(self.noised(clean, noise, time), time, step), self.target(clean, noise, time)
+
+    def lesson(self, clean: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1) -> Tensor:
+        """The training loss on latents of captioned pictures, each at the largest of `draws` random times."""
+        noise = torch.randn(clean.shape, generator=generator)
+        time = torch.stack([self.random_times(len(clean), generator) for _ in range(draws)]).amax(0)
+        prediction = self.denoise(self.noised(clean, noise, time), time, self._encode(captions))
+        return self.distance(prediction, self.target(clean, noise, time))
 
     def random_times(self, n: int, generator: torch.Generator) -> Tensor:
         """Training times (n,)."""

@@ -45,7 +45,8 @@ class _Then:
         try:
             for part, then in self.parts:
                 _become(part, then)
-            with self.backbone.at(self.moment.step, self.moment.roles):
+            moment = self.moment
+            with self.backbone.at(moment.step, moment.roles, lengths=moment.lengths, prompts=moment.prompts):
                 yield
         finally:
             for (part, _), before in zip(self.parts, now, strict=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from stages.fields import Count, Natural, NonNegative
+from stages.fields import Count, Fraction, Natural, NonNegative, Rate
 
 
 @dataclass(frozen=True)
@@ -33,5 +33,9 @@ class Settings:
     offload: Literal["none", "parts", "blocks"] = "none"  # what waits on the CPU for its turn
     cache: str | None = None  # a folder that keeps prompt embeddings
     free_text_encoder: bool = False  # drop the text encoders once the network starts; read again for a new prompt
+    temperature: Rate = 1.0  # of what an autoregressive network draws
+    top_p: Fraction = 0.0  # a value of probability at most 1 - top_p is not drawn; 0 for all
+    release: dict[str, Any] = field(default_factory=dict)  # Infinity's published files, see Infinity.Release
+    autoencoder: str = "autoencoder"  # the part of its world that turns pictures into latents or bits
     build: dict[str, Any] = field(default_factory=dict)  # the architecture of a world's own backbone
     pretrain: dict[str, Any] = field(default_factory=dict)  # its training

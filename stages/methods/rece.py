@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from torch import Tensor
 
 from stages.backbones.base import Backbone
@@ -80,6 +81,9 @@ class RECE:
         whole, empty = (text_inputs(backbone, names, prompts) for prompts in (concept.prompts, [" "]))
 
         def rows(name: str) -> list[Rows]:
-            return [(row.reshape(-1, row.shape[-1]), empty[name][0].reshape(-1, row.shape[-1])) for row in whole[name]]
+            target = empty[name][0].reshape(-1, whole[name].shape[-1])
+            ours = whole[name].reshape(len(whole[name]), -1, target.shape[-1])
+            end = torch.arange(ours.shape[1]).clamp(max=len(target) - 1)  # where nothing is padded, its last token
+            return [(row, target[end]) for row in ours]
 
         return {name: rows(name) for name in names}

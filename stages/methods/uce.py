@@ -74,6 +74,7 @@ def gather_rows(
     erased, neutral = zip(*concept.pairs(), strict=True)
     read = {side: text_inputs(backbone, names, side) for side in (erased, neutral, concept.retain)}
     ids = {side: backbone.tokenize(side) for side in read}
+    masked = "mask" in backbone.encode([""]).tensors  # padding that nothing reads
     edits: dict[str, list[Rows]] = {}
     kept: dict[str, list[Tensor]] = {}
     for name in names:
@@ -82,8 +83,13 @@ def gather_rows(
             edits[name] = [(a[None], b[None]) for a, b in zip(ours, theirs, strict=True)]
             kept[name] = [row[None] for row in others]
             continue
-        pairs = [paired_tokens(a, b, ours.shape[1], tokens) for a, b in zip(ids[erased], ids[neutral], strict=True)]
+        pairs = [
+            paired_tokens(a, b, max(len(a), len(b)) if masked else ours.shape[1], tokens)
+            for a, b in zip(ids[erased], ids[neutral], strict=True)
+        ]
         edits[name] = [(ours[i][a], theirs[i][b]) for i, (a, b) in enumerate(pairs)]
-        last = [max(len(tokens_of) - 2, 0) for tokens_of in ids[concept.retain]]
-        kept[name] = [row[[at]] if tokens == "last" else row for row, at in zip(others, last, strict=True)]
+        kept[name] = []
+        for row, own in zip(others, ids[concept.retain], strict=True):
+            last = max(len(own) - 2, 0)
+            kept[name].append(row[last : last + 1] if tokens == "last" else row[: len(own) if masked else None])
     return edits, kept

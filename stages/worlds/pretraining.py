@@ -1,22 +1,20 @@
-"""Training a small denoiser on a world from random weights: the pretrain rule, and the oracle."""
+"""Training a small generator on a world from random weights: the pretrain rule, and the oracle."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 import torch
-from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from stages.backbones.base import Settings
-from stages.backbones.diffusion import Diffusion
+from stages.backbones.base import Backbone, Settings
 from stages.fields import Count, Fraction, NonNegative, Rate
 from stages.optimize import History, assign, minimize
 from stages.params import construct
 from stages.worlds.shapes import Batch, Shapes
 from stages.worlds.words import make_tokenizer
 
-AUTOENCODER = "artifacts/worlds/{world}/autoencoder"
+AUTOENCODER = "artifacts/worlds/{world}/{part}"
 
 
 @dataclass(frozen=True)
@@ -36,19 +34,19 @@ class Recipe:
 
 
 def pretrain(
-    cls: type[Diffusion], name: str, settings: Settings, *, seed: int = 0, exclude: str | None = None
-) -> Diffusion:
+    cls: type[Backbone], name: str, settings: Settings, *, seed: int = 0, exclude: str | None = None
+) -> Backbone:
     """A backbone of class `cls` trained from scratch on its world; `exclude` is never rendered nor named."""
     recipe = construct(Recipe, settings.pretrain, f"{name}: pretrain")
     world = Shapes()
-    vae = AutoencoderTiny.from_pretrained(AUTOENCODER.format(world=settings.world)).eval().requires_grad_(False)
+    vae = cls.load_autoencoder(AUTOENCODER.format(world=settings.world, part=settings.autoencoder))
     backbone = cls.create(name, settings, make_tokenizer(), vae, recipe.seed + seed)
     train(backbone, world.sample(recipe.images, recipe.seed + seed, exclude), recipe, seed)
     backbone.freeze()
     return backbone
 
 
-def train(backbone: Diffusion, data: Batch, recipe: Recipe, seed: int) -> History:
+def train(backbone: Backbone, data: Batch, recipe: Recipe, seed: int) -> History:
     """Fits network and text encoder jointly to the captioned pictures; leaves the averaged weights in place."""
     latents = embed_all(backbone, data.images)
     parts = [backbone.net, *backbone.text_parts().values()]
@@ -56,13 +54,8 @@ def train(backbone: Diffusion, data: Batch, recipe: Recipe, seed: int) -> Histor
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(latents), (recipe.batch,), generator=generator)
-        clean = latents[rows]
-        noise = torch.randn(clean.shape, generator=generator)
-        times = [backbone.random_times(recipe.batch, generator) for _ in range(recipe.draws)]
-        time = torch.stack(times).amax(0)
-        tensors = backbone._encode([data.captions[i] for i in rows.tolist()])
-        prediction = backbone.denoise(backbone.noised(clean, noise, time), time, tensors)
-        return backbone.distance(prediction, backbone.target(clean, noise, time))
+        captions = [data.captions[i] for i in rows.tolist()]
+        return backbone.lesson(latents[rows], captions, generator, recipe.draws)
 
     history = minimize(
         loss,
@@ -82,6 +75,6 @@ def train(backbone: Diffusion, data: Batch, recipe: Recipe, seed: int) -> Histor
 
 
 @torch.no_grad()
-def embed_all(backbone: Diffusion, images: Tensor, batch: int = 256) -> Tensor:
+def embed_all(backbone: Backbone, images: Tensor, batch: int = 256) -> Tensor:
     """Latents of all pictures."""
     return torch.cat([backbone.embed(images[i : i + batch]) for i in range(0, len(images), batch)])

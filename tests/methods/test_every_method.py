@@ -13,9 +13,9 @@ SMALL = {"steps": 2, "batch": 2}  # so that a fit takes a moment
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
 
 
-def small(name):
+def small(name, backbone="tiny"):
     """The method of that file with everything that costs time cut down."""
-    method = load_method(name, "tiny")
+    method = load_method(name, backbone)
     quick = getattr(method, "quick", dict)()
     have = {field.name for field in dataclasses.fields(method)}
     return dataclasses.replace(method, **{k: v for k, v in SMALL.items() if k in have} | quick)

@@ -1,0 +1,285 @@
+"""Infinity: bits of an image predicted scale by scale; the sampler's steps are the scales."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from Infinity import (
+    Infinity,
+    InfinityConfig,
+    Sampling,
+    ScaleStep,
+    Schedule,
+    Text,
+    Tokenizer,
+    bits_to_tokens,
+    bitwise_loss,
+    draw_flips,
+    margins,
+    sample,
+    self_correct,
+    teacher_inputs,
+)
+from Infinity.quantizer import tokens_to_bits
+from stages.backbones import infinity_files as files
+from stages.backbones.base import Backbone, Condition, Settings, State
+from stages.backbones.memory import enable_checkpointing
+from stages.backbones.texts import t5
+from stages.sites import Tap, site_table
+
+BLOCK = {
+    "attn.heads": Tap("sa.proj", "input"),
+    "attn": Tap("sa"),
+    "norm_cross": Tap("ca_norm"),
+    "cross_attn.heads": Tap("ca.proj", "input"),
+    "cross_attn": Tap("ca"),
+    "ff.hidden": Tap("ffn.act"),
+    "ff": Tap("ffn"),
+    "block": Tap(""),
+}
+CERTAIN = 30.0  # the margin of a bit that is known: its probability is 1 in float32
+
+
+class InfinityBackbone(Backbone):
+    """Infinity with its T5 encoder and its tokenizer; predictions are bit margins (B, L, bits) of all scales at once.
+
+    A state's latent (B, L, bits) holds what the transformer is fed: the coarser scales' summed codes at every token,
+    zeros at the first, where the pooled text stands; `final` holds the picture's bits. The empty prompt means the
+    learned null text: whole in `encode`, and at each prompt's own length as the sampler's `uncond`.
+    """
+
+    PROJECTIONS = {
+        "query": ("mat_q", "mat_qkv", "q_bias"),
+        "key": ("mat_kv", "mat_qkv"),
+        "value": ("mat_kv", "mat_qkv", "v_bias"),
+        "out": ("proj",),
+    }
+    ENDS = ("lvl_embed.", "head_nm.", "head.")
+
+    net: Infinity
+
+    def __init__(self, name: str, settings: Settings, parts: files.Parts, device: str = "cpu") -> None:
+        super().__init__(name, settings)
+        files.check_settings(name, settings)
+        self.net, self.vae, self.schedule = parts.net, parts.vae, parts.schedule
+        self.text_encoder, self.tokenizer = parts.text_encoder, parts.tokenizer
+        self.pools: dict[str, Tensor] = {}  # prompt -> bits (pictures, L, bits) uint8
+        self.sites = site_table(self.net, (f"blocks.{i}" for i in range(len(self.net.blocks))), BLOCK)
+        if settings.gradient_checkpointing:
+            enable_checkpointing(self)
+        for module in self.modules().values():
+            module.to(device)
+        self.freeze()
+
+    # made, loaded, saved
+
+    @classmethod
+    def load(cls, name: str, settings: Settings, device: str = "cpu") -> InfinityBackbone:
+        """The released files that settings.release names, or else the folder at settings.path that `save` wrote."""
+        return cls(name, settings, files.load(settings, device), device)
+
+    @classmethod
+    def create(cls, name: str, settings: Settings, tokenizer: Any, vae: Tokenizer, seed: int) -> InfinityBackbone:
+        """A transformer and a text encoder with random weights, as settings.build describes them."""
+        build = settings.build
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            encoder = t5(build["text_encoder"], tokenizer)
+        sizes = {"bits": vae.config.token_bits, "text_channels": encoder.config.d_model}
+        config = InfinityConfig(**build["transformer"], **sizes, text_length=tokenizer.model_max_length)
+        grids = Schedule.of(*build["scales"])
+        return cls(name, settings, files.Parts(Infinity(config, seed=seed), vae, encoder, tokenizer, grids))
+
+    @classmethod
+    def load_autoencoder(cls, folder: Path | str) -> Tokenizer:
+        """The world's tokenizer, in Infinity's own format."""
+        return Tokenizer.from_pretrained(folder)
+
+    def save(self, folder: Path) -> None:
+        """Writes the networks in Infinity's own format, the text encoder and its tokenizer in that of transformers."""
+        files.save(files.Parts(self.net, self.vae, self.text_encoder, self.tokenizer, self.schedule), folder)
+
+    def modules(self) -> Mapping[str, nn.Module]:
+        """The transformer, the text encoder and the tokenizer of pictures."""
+        return {"net": self.net, "text_encoder": self.text_encoder, "vae": self.vae}
+
+    # prompts
+
+    @property
+    def text_length(self) -> int:
+        """Tokens that a prompt may have."""
+        return self.settings.text_length or len(self.net.cfg_uncond)
+
+    def tokenizers(self) -> Mapping[str, Any]:
+        """T5's tokenizer."""
+        return {"text_encoder": self.tokenizer}
+
+    def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """Embeds (B, T, C), which tokens are real (B, T), and which prompts are null (B,), whose embeds are zeros."""
+        padding = {"padding": "max_length", "max_length": self.text_length, "truncation": True}
+        batch = self.tokenizer(list(prompts), **padding, return_tensors="pt").to(self.device)
+        hidden = self.text_encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        null = torch.tensor([not prompt for prompt in prompts], device=self.device)
+        said = batch["attention_mask"].bool() & ~null[:, None]
+        embeds = hidden.last_hidden_state.float() * said[:, :, None]
+        return {"embeds": embeds, "mask": said | null[:, None], "null": null}
+
+    def text(self, condition: Condition) -> Text:
+        """The condition as the transformer reads it; null rows add the learned null text to their embeds."""
+        embeds, mask, null = (condition.tensors[name] for name in ("embeds", "mask", "null"))
+        values = embeds + null[:, None, None] * self.net.cfg_uncond[: embeds.shape[1]]
+        return Text.of([row[real] for row, real in zip(values, mask, strict=True)])
+
+    # predictions
+
+    def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
+        """The bit margins (B, L, bits) of every scale, each given the coarser ones that the state holds."""
+        return self._margins(state, condition, {role: slice(0, len(state))})
+
+    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
+        """All roles in one call of the transformer, through the guidance edits, as uncond + g (cond - uncond)."""
+        size, order = len(state), list(conditions)
+        roles = {role: slice(i * size, (i + 1) * size) for i, role in enumerate(order)}
+        wide = replace(state, latent=torch.cat([state.latent] * len(order)))
+        found = self._margins(wide, Condition.join(list(conditions.values())), roles)
+        with self.at(state.step, roles, lengths=self.schedule.lengths):
+            return self._combine({role: found[rows] for role, rows in roles.items()}, guidance)
+
+    def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
+        """Cross-entropy of every bit to the target's probabilities, scales balanced by the root of their area."""
+        return bitwise_loss(prediction, torch.sigmoid(target.float()), self.schedule, reweight=True)
+
+    def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
+        """The conditions of one guided call, conditional rows first; `uncond` is as long as each row's own prompt."""
+        if guidance <= 1:
+            return {"cond": condition}
+        size = len(condition)
+        uncond = self.encode([""]).repeat(size).with_tensors(mask=condition.tensors["mask"])
+        extras = {role: prompt for _, extra in self.guidance_edits for role, prompt in extra.items()}
+        return {"cond": condition, "uncond": uncond} | {
+            role: self.encode([prompt]).repeat(size) for role, prompt in extras.items()
+        }
+
+    def _margins(self, state: State, condition: Condition, roles: Mapping[str, slice]) -> Tensor:
+        with self.at(state.step, roles, lengths=self.schedule.lengths), self._precision():
+            return margins(self.net(state.latent[:, 1:], self.text(condition), self.schedule))
+
+    def _combine(self, parts: Mapping[str, Tensor], guidance: float) -> Tensor:
+        for fn, _ in self.guidance_edits:
+            parts = fn(parts, self.moment(None))
+        if "uncond" not in parts:
+            return parts["cond"]
+        return parts["uncond"] + guidance * (parts["cond"] - parts["uncond"])
+
+    def _precision(self) -> AbstractContextManager[None]:
+        dtype = self.net.blocks[0].ffn.fc1.weight.dtype
+        return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
+
+    # sampling
+
+    @torch.no_grad()
+    def _sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
+        with self._precision():
+            return self.decode(self._bits(condition, seeds, steps, guidance).summed)
+
+    def _bits(self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float) -> Any:
+        """Infinity's own sampler over the first `steps` scales, edits told the scale and the roles of the rows."""
+        conditions = self.roles(condition, guidance)
+        texts = {role: self.text(rows) for role, rows in conditions.items()}
+        settings = self.settings
+        chosen = Sampling(max(guidance, 1.0), settings.temperature, top_p=settings.top_p)
+
+        def enter(step: ScaleStep) -> None:
+            self._moment = replace(self._moment, step=step.index, roles=step.roles)
+
+        def guide(cond: Tensor, uncond: Tensor, step: ScaleStep) -> Tensor:
+            parts = {"cond": cond, "uncond": uncond} | dict(step.extra)
+            return self._combine({role: parts[role] for role in conditions}, guidance)
+
+        with self.at(0, {}):
+            return sample(
+                self.net,
+                texts.pop("cond"),
+                self.schedule,
+                replace(chosen, stop=min(steps, len(self.schedule))),
+                seeds=seeds,
+                negative=texts.pop("uncond", None),
+                extra=texts,
+                patchify=self.vae.config.patchify,
+                guide=guide if len(conditions) > 1 or self.guidance_edits else None,
+                on_scale=enter,
+            )
+
+    # pictures and their bits
+
+    def decode(self, codes: Tensor) -> Tensor:
+        """Summed codes (B, d, h, w) to pictures (B, 3, H, W) in [0, 1]."""
+        return (self.vae.decode(codes) + 1) / 2
+
+    @torch.no_grad()
+    def embed(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) in [0, 1] to the tokenizer's features (B, d, h, w), not yet binary."""
+        return self.vae.features(2 * images.to(self.device) - 1)
+
+    def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
+        """Pictures as states of all scales, and the margins of their own bits."""
+        seen = self_correct(self.embed(images), self.schedule, patchify=self.vae.config.patchify)
+        return self._state(seen.inputs, seen.labels), CERTAIN * (2 * seen.labels.float() - 1)
+
+    def lesson(self, features: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1) -> Tensor:
+        """The training loss on features of captioned pictures: bitwise self-correction, some captions dropped."""
+        shape, patchify = (len(features), features.shape[1]), self.vae.config.patchify
+        flips = draw_flips(self.schedule, shape, generator, patchify=patchify)
+        seen = self_correct(features, self.schedule, flips, patchify=patchify)
+        text = self.text(Condition(tuple(captions), self._encode(captions)))
+        drop = torch.rand(len(captions), generator=generator) < self.net.config.condition_drop
+        logits = self.net(seen.inputs, text, self.schedule, drop=drop, generator=generator)
+        return bitwise_loss(margins(logits), seen.labels, self.schedule, reweight=True)
+
+    # pictures to train on
+
+    @torch.no_grad()
+    def gather(self, prompts: Sequence[str], seed: int) -> None:
+        """Samples settings.pool pictures per prompt with the network as it is now; kept ones are not remade."""
+        settings = self.settings
+        seeds = [seed * 1_000_003 + i for i in range(settings.pool)]
+        for prompt in dict.fromkeys(prompts):
+            if prompt in self.pools:
+                continue
+            made = []
+            for start in range(0, len(seeds), settings.batch):
+                chunk = seeds[start : start + settings.batch]
+                condition = self.encode([prompt]).repeat(len(chunk))
+                with self._precision():
+                    bits = self._bits(condition, chunk, len(self.schedule), settings.guidance).bits
+                made.append(torch.cat([bits_to_tokens(one, self.vae.config.patchify) for one in bits], dim=1))
+            self.pools[prompt] = torch.cat(made).to(torch.uint8)
+
+    def draw(self, condition: Condition, generator: torch.Generator) -> State:
+        """One gathered picture per row, with all its scales; KeyError when a prompt has none."""
+        rows = []
+        for prompt in condition.prompts:
+            if prompt not in self.pools:
+                raise KeyError(f"no pictures of {prompt!r}: gather them before anything is attached")
+            pool = self.pools[prompt]
+            rows.append(pool[int(torch.randint(len(pool), (), generator=generator))])
+        return self.forced(torch.stack(rows).to(self.device))
+
+    def forced(self, tokens: Tensor) -> State:
+        """The state in which every scale is fed the coarser bits of `tokens` (B, L, bits)."""
+        patchify = self.vae.config.patchify
+        parts = zip(tokens.split(self.schedule.lengths, dim=1), self.schedule.grids, strict=True)
+        bits = [tokens_to_bits(part, grid, patchify) for part, grid in parts]
+        return self._state(teacher_inputs(bits, self.schedule, patchify), tokens)
+
+    @staticmethod
+    def _state(inputs: Tensor, tokens: Tensor) -> State:
+        latent = torch.cat([torch.zeros_like(inputs[:, :1]), inputs], dim=1)
+        return State(latent, torch.zeros(len(latent), device=latent.device), step=0, final=tokens)

@@ -1,0 +1,38 @@
+"""The bitwise tokenizer of the world of shapes: 32 x 32 pictures to 16 bits per token on grids of 1, 2, 4 and 8."""
+
+import torch
+from torch import Tensor
+
+from Infinity import Schedule, Tokenizer, TokenizerConfig, tokenizer_loss
+from stages.optimize import History, minimize
+from stages.worlds.shapes import Shapes
+
+SCALES = (1, 2, 4, 8)
+CONFIG = TokenizerConfig(16, base=16, multipliers=(1, 2, 2), stride=4, encoder_blocks=1, decoder_blocks=1, groups=8)
+
+
+def train_tokenizer(
+    world: Shapes, *, seed: int, steps: int = 1600, batch: int = 8, lr: float = 4e-3, plain: float = 0.3
+) -> tuple[Tokenizer, History]:
+    """Returns a tokenizer in evaluation mode and its curve; nothing is binary in the `plain` first share of steps."""
+    model, schedule = Tokenizer(CONFIG, seed=seed).to(memory_format=torch.channels_last), Schedule.of(*SCALES)
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        images = (2 * world.draw(batch, generator).images - 1).to(memory_format=torch.channels_last)
+        if step < plain * steps:
+            return (model.decoder(model.features(images)) - images).square().mean()
+        decoded, quantized = model(images, schedule)
+        return tokenizer_loss(decoded, images, quantized, absolute=0.1)
+
+    history = minimize(
+        loss,
+        model.parameters(),
+        steps=steps,
+        lr=lr,
+        seed=seed,
+        schedule="cosine",
+        warmup=steps // 20,
+        clip=1.0,
+        label="tokenizer",
+    )
+    return model.to(memory_format=torch.contiguous_format).eval().requires_grad_(False), history

@@ -1,0 +1,391 @@
+"""Infinity behind the backbone's protocol: sites, roles, teacher forcing against sampling, files, training."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from Infinity import Text, bits_to_tokens, margins
+from stages.attention import attention_maps
+from stages.backbones.base import Settings
+from stages.backbones.infinity import CERTAIN, InfinityBackbone
+from stages.concept import Concept
+from stages.edits import edit_activations, edit_condition, edit_guidance, edit_samples, swap_parameters
+from stages.interventions import load, save
+from stages.interventions.guidance import NegativePrompt
+from stages.params import load_params
+from stages.params import names as named
+from stages.recorder import pooling
+from stages.sites import Site
+from tests.backbones.tiny_infinity import make
+from tests.methods.test_every_method import small
+
+PROMPTS = ["a red circle", "a photo of a blue square"]
+SEEDS = (3, 4)
+CALL = {"seeds": SEEDS, "steps": 4, "guidance": 3.0}
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    """Tests leave it as it was, and some test just that."""
+    return make()
+
+
+@pytest.fixture(scope="module")
+def query(backbone):
+    condition = backbone.encode(PROMPTS)
+    return next(backbone.states(condition, 1, seed=0)), condition
+
+
+def ramp(value, at):
+    return value + torch.linspace(-1, 1, value.shape[-1])
+
+
+# sites
+
+
+def test_every_site_fires_once_in_order_of_execution(backbone, query):
+    fired = []
+    edits = {site: lambda value, at: fired.append(at.site) or value for site in backbone.sites}
+    before = backbone.predict(*query)
+    with edit_activations(backbone, edits):
+        assert torch.equal(backbone.predict(*query), before)
+    assert fired == list(backbone.sites) and len(fired) == 8 * len(backbone.net.blocks)
+
+
+def test_every_site_reaches_the_output_and_detaches_bitwise(backbone, query):
+    before, picture = backbone.predict(*query), backbone.sample(query[1], **CALL)
+    for site in backbone.sites:
+        with edit_activations(backbone, {site: ramp}):
+            assert not torch.allclose(backbone.predict(*query), before, atol=1e-5), site
+    with (
+        pytest.raises(RuntimeError, match="on purpose"),
+        edit_activations(backbone, dict.fromkeys(backbone.sites, ramp)),
+        swap_parameters(backbone, {n: backbone.parameter(n) * 2 for n in backbone.weights("cross_attn")}),
+    ):
+        assert not torch.equal(backbone.sample(query[1], **CALL), picture)
+        raise RuntimeError("on purpose")
+    assert torch.equal(backbone.predict(*query), before)
+    assert torch.equal(backbone.sample(query[1], **CALL), picture)
+
+
+def test_sites_name_the_tensors_that_they_promise(backbone, query):
+    shapes = {}
+    edit = lambda value, at: shapes.update({str(at.site): value.shape}) or value  # noqa: E731
+    with edit_activations(backbone, dict.fromkeys(backbone.sites, edit)):
+        backbone.predict(*query)
+    tokens = backbone.schedule.tokens
+    assert shapes["0.ff.hidden"] == (2, tokens, 24)
+    others = {shape for site, shape in shapes.items() if "hidden" not in site}
+    assert others == {(2, tokens, 16)}
+    heads = backbone.tap(Site(1, "attn", "heads"))
+    assert heads.when == "input" and backbone.net.get_submodule(heads.module) is backbone.net.blocks[1].sa.proj
+
+
+def test_gradients_reach_the_edit_the_weights_and_nothing_else(backbone, query):
+    names = backbone.weights("cross_attn", projections=("key", "value"))
+    assert {n.split(".ca.")[1] for n in names} == {"mat_kv.weight", "v_bias"}
+    values = {n: backbone.parameter(n).clone().requires_grad_(True) for n in [*names, "cfg_uncond"]}
+    shift = torch.zeros(1, requires_grad=True)
+    edits = {site: lambda value, at: value + ramp(value, at) * shift for site in backbone.select("ff")}
+    condition = backbone.encode([PROMPTS[0], ""])
+    with edit_activations(backbone, edits), swap_parameters(backbone, values):
+        backbone.predict(query[0], condition).square().mean().backward()
+    assert shift.grad.abs().sum() > 0 and all(value.grad.abs().sum() > 0 for value in values.values())
+    assert all(parameter.grad is None for part in backbone.modules().values() for parameter in part.parameters())
+
+
+# scales and roles
+
+
+def test_an_edit_knows_the_scale_of_every_token(backbone, query):
+    """Teacher forcing has all scales in one call, the sampler one after another; spans give both alike."""
+    site, seen = backbone.select("block")[0], {"forced": [], "sampled": []}
+
+    def note(where):
+        def edit(value, at):
+            seen[where] += [(step, value[:, tokens].shape[1]) for step, tokens in at.spans()]
+            return value
+
+        return edit
+
+    with edit_activations(backbone, {site: note("forced")}):
+        backbone.predict(*query)
+    with edit_activations(backbone, {site: note("sampled")}):
+        backbone.sample(query[1], **CALL)
+    expected = [(step, n) for step, n in enumerate(backbone.schedule.lengths)]
+    assert seen["forced"] == seen["sampled"] == expected
+
+
+def test_recorded_means_are_kept_by_scale_and_role(backbone, query):
+    site = backbone.select("cross_attn")[1]
+    with pooling(backbone, [site]) as pool:
+        backbone.sample(query[1], **CALL)
+    assert pool.steps(site) == pool.steps(site, "uncond") == [0, 1, 2, 3]
+    assert pool.get(site, 2).shape == (2, 16)
+    assert not torch.allclose(pool.get(site, 2), pool.get(site, 2, "uncond"))
+
+
+@pytest.mark.parametrize("role", ["cond", "uncond", "negative"])
+def test_an_edit_of_one_role_changes_that_prediction_alone(backbone, query, role):
+    found = {}
+
+    def edit(value, at):
+        rows = torch.zeros(len(value), 1, 1, dtype=torch.bool)
+        rows[at.rows(role)] = True
+        return torch.where(rows, ramp(value, at), value)
+
+    def keep(key):
+        return lambda parts, at: found.setdefault(key, dict(parts)) and parts
+
+    call = CALL | {"steps": 1}
+    for key, edits in (("plain", {}), ("edited", {backbone.select("block")[-1]: edit})):
+        with edit_activations(backbone, edits), edit_guidance(backbone, keep(key), {"negative": "a green cross"}):
+            backbone.sample(query[1], **call)
+            roles = backbone.roles(query[1], 3.0)
+            backbone.guided(query[0], roles, 3.0)
+    assert list(roles) == ["cond", "uncond", "negative"] == list(found["plain"])
+    for other, value in found["plain"].items():
+        assert torch.equal(value, found["edited"][other]) == (other != role)
+
+
+def test_guidance_edits_see_the_conditional_rows_alone_without_guidance(backbone, query):
+    seen = []
+    plain = backbone.sample(query[1], **CALL | {"guidance": 1.0})
+    with edit_guidance(backbone, lambda parts, at: seen.append((at.step, tuple(parts))) or parts):
+        assert torch.equal(backbone.sample(query[1], **CALL | {"guidance": 1.0}), plain)
+    assert seen == [(step, ("cond",)) for step in range(4)]
+
+
+def test_a_negative_prompt_takes_the_place_of_the_null_text(backbone, query):
+    plain = backbone.sample(query[1], **CALL)
+    with NegativePrompt("a green cross", 0.0).attach(backbone):
+        assert torch.equal(backbone.sample(query[1], **CALL), plain)
+    with NegativePrompt("a green cross").attach(backbone):
+        assert not torch.equal(backbone.sample(query[1], **CALL), plain)
+    assert torch.equal(backbone.sample(query[1], **CALL), plain)
+
+
+# teacher forcing and sampling
+
+
+@pytest.mark.parametrize("patchify", [1, 2])
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+def test_teacher_forced_margins_equal_the_samplers(patchify, guidance):
+    backbone, found = make(patchify), []
+    condition = backbone.encode(PROMPTS)
+    with edit_guidance(backbone, lambda parts, at: found.append(parts) or parts):
+        bits = backbone._bits(condition, SEEDS, 4, guidance).bits
+        sampled = {role: torch.cat([parts[role] for parts in found], dim=1) for role in found[0]}
+    grids = backbone.schedule.finer(patchify)
+    assert [tuple(one.shape) for one in bits] == [(2, *grid, 6) for grid in grids]
+    backbone.gather(PROMPTS, 0)
+    tokens = tokens_of(backbone, bits)
+    state = backbone.forced(tokens)
+    assert state.latent.shape == tokens.shape and not state.latent[:, 0].any()
+    for role, rows in backbone.roles(condition, guidance).items():
+        assert torch.allclose(backbone.predict(state, rows, role=role), sampled[role], atol=1e-5)
+
+
+def tokens_of(backbone, bits):
+    return torch.cat([bits_to_tokens(one, backbone.vae.config.patchify) for one in bits], dim=1)
+
+
+def test_gathered_bits_are_the_samplers_own_and_are_drawn(backbone, query):
+    pool = backbone.pools[PROMPTS[0]]
+    assert pool.dtype == torch.uint8 and pool.shape == (2, backbone.schedule.tokens, 6)
+    rows = backbone.encode([PROMPTS[0]]).repeat(2)
+    assert torch.equal(pool, tokens_of(backbone, backbone._bits(rows, [0, 1], 4, 3.0).bits))
+    assert any(torch.equal(query[0].final[0], picture) for picture in pool)
+    kept = dict(backbone.pools)
+    backbone.gather(PROMPTS, seed=9)
+    assert all(backbone.pools[prompt] is kept[prompt] for prompt in kept)
+    with pytest.raises(KeyError, match="no pictures of 'a cross'"):
+        backbone.draw(backbone.encode(["a cross"]), torch.Generator())
+
+
+def test_a_batch_gives_the_same_bits_as_its_prompts_one_by_one(backbone):
+    condition = backbone.encode(PROMPTS)
+    together = backbone._bits(condition, SEEDS, 4, 3.0).bits
+    for row, seed in enumerate(SEEDS):
+        alone = backbone._bits(condition.rows([row]), [seed], 4, 3.0).bits
+        assert all(torch.equal(a[0], b[row]) for a, b in zip(alone, together, strict=True))
+
+
+def test_fewer_steps_stop_at_a_coarser_scale(backbone, query):
+    coarse, fine = (backbone.sample(query[1], **CALL | {"steps": steps}) for steps in (2, 4))
+    assert coarse.shape == fine.shape == (2, 3, 8, 8) and not torch.equal(coarse, fine)
+    assert torch.equal(backbone.sample(query[1], **CALL | {"steps": 50}), fine)
+    assert fine.min() >= 0 and fine.max() <= 1
+
+
+def test_guided_is_linear_in_the_predictions(backbone, query):
+    state, condition = query
+    roles = backbone.roles(condition, 3.0)
+    at = {scale: backbone.guided(state, roles, scale) for scale in (0.0, 1.0, 3.0)}
+    assert torch.allclose(at[3.0], at[0.0] + 3 * (at[1.0] - at[0.0]), atol=1e-4)
+    assert torch.allclose(at[1.0], backbone.predict(state, condition), atol=1e-5)
+
+
+# distance
+
+
+def test_distance_is_the_cross_entropy_of_scales_weighed_by_the_root_of_their_area(backbone, query):
+    student = torch.randn(2, backbone.schedule.tokens, 6, generator=torch.Generator().manual_seed(0))
+    teacher = torch.randn(student.shape, generator=torch.Generator().manual_seed(1))
+    p, q = teacher.sigmoid().double(), student.sigmoid().double()
+    entropy = -(p * q.log() + (1 - p) * (1 - q).log()).mean(-1)
+    lengths = backbone.schedule.lengths
+    weights = torch.cat([torch.full((n,), (lengths[-1] / n) ** 0.5, dtype=torch.float64) for n in lengths])
+    expected = (entropy @ (weights / weights.sum())).mean()
+    assert float(backbone.distance(student, teacher)) == pytest.approx(float(expected), rel=1e-5)
+    variable = teacher.clone().requires_grad_(True)
+    backbone.distance(variable, teacher).backward()
+    assert variable.grad.abs().max() < 1e-7, "the nearest prediction is the target itself"
+
+
+def test_pictures_become_states_and_the_margins_of_their_bits(backbone):
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    state, target = backbone.examples(images, torch.Generator())
+    seen = backbone.vae.encode(2 * images - 1, backbone.schedule)
+    assert torch.equal((target > 0).long(), tokens_of(backbone, seen.bits).long())
+    assert torch.equal(state.latent, backbone.forced(state.final).latent)
+    assert target.abs().unique().tolist() == [CERTAIN]
+    assert backbone.distance(target, target) < 1e-5
+
+
+# prompts
+
+
+def test_the_empty_prompt_is_the_learned_null_text(backbone, query):
+    condition = backbone.encode(["", PROMPTS[0]])
+    text = backbone.text(condition)
+    assert text.lengths == (12, 5)
+    assert torch.equal(text.prompts()[0], backbone.net.cfg_uncond) and text.prompts()[1].abs().sum() > 0
+    uncond = backbone.text(backbone.roles(query[1], 3.0)["uncond"])
+    own = backbone.net.null_text(backbone.text(query[1]))
+    assert uncond.lengths == own.lengths and torch.equal(uncond.values, own.values)
+    null = backbone.parameter("cfg_uncond") * 2
+    with swap_parameters(backbone, {"cfg_uncond": null}):
+        assert torch.equal(backbone.text(backbone.encode([""])).values, null)
+
+
+def test_padding_changes_nothing(backbone, query):
+    state, condition = query
+    texts = backbone.text_encoder(**backbone.tokenizer(PROMPTS[0], return_tensors="pt")).last_hidden_state
+    assert torch.allclose(backbone.text(condition).prompts()[0], texts[0], atol=1e-5)
+    alone = margins(backbone.net(state.latent[:1, 1:], Text.of([texts[0]]), backbone.schedule))
+    assert torch.allclose(backbone.predict(state, condition)[:1], alone, atol=1e-5)
+
+
+def test_edits_of_conditions_text_encoders_and_samplers_reach_the_picture(backbone, query):
+    plain = backbone.sample(query[1], **CALL)
+    name = "text_encoder.shared.weight"  # a second module has it too
+    with edit_condition(backbone, lambda c: c.with_tensors(embeds=c.tensors["embeds"].flip(0))):
+        assert not torch.equal(backbone.sample(backbone.encode(PROMPTS), **CALL), plain)
+    with swap_parameters(backbone, {name: backbone.parameter(name).flip(1)}):
+        assert not torch.equal(backbone.sample(backbone.encode(PROMPTS), **CALL), plain)
+    with edit_samples(backbone, lambda sampler: lambda condition, **call: 1 - sampler(condition, **call)):
+        assert torch.equal(backbone.sample(query[1], **CALL), 1 - plain)
+    assert torch.equal(backbone.sample(backbone.encode(PROMPTS), **CALL), plain)
+
+
+def test_attention_to_words_can_be_read(backbone, query):
+    prediction, maps = attention_maps(backbone, *query, [[2], [5]])
+    assert torch.equal(prediction, backbone.predict(*query))
+    assert {site.kind for site in maps} == {"cross_attn"} and len(maps) == 3
+    assert all(m.shape == (2, backbone.schedule.tokens) and m.min() > 0 and m.max() < 1 for m in maps.values())
+
+
+# files, memory, training
+
+
+def test_save_and_load_give_the_same_bits(backbone, query, tmp_path):
+    backbone.save(tmp_path)
+    parts = ["model_index.json", "text_encoder", "tokenizer", "transformer", "vae"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == parts
+    settings = dataclasses.replace(backbone.settings, path=str(tmp_path))
+    again = InfinityBackbone.load("tiny", settings)
+    assert again.schedule == backbone.schedule
+    assert torch.equal(again.sample(again.encode(PROMPTS), **CALL), backbone.sample(query[1], **CALL))
+    half = InfinityBackbone.load("tiny", dataclasses.replace(settings, dtype="bfloat16"))
+    close = torch.stack([b.predict(query[0], b.encode(PROMPTS)).flatten() for b in (half, backbone)])
+    assert torch.corrcoef(close)[0, 1] > 0.98 and not torch.equal(*close)
+
+
+def test_checkpointing_gives_the_same_gradients_after_the_edits_are_gone(query):
+    gradients = []
+    for checkpointing in (False, True):
+        backbone = make(gradient_checkpointing=checkpointing)
+        condition = backbone.encode(PROMPTS)
+        shift = torch.full((1,), 0.3, requires_grad=True)
+
+        def edit(value, at, shift=shift):
+            assert [step for step, _ in at.spans()] == [0, 1, 2, 3] and at.rows("cond") == slice(0, 2)
+            return value + shift * torch.linspace(-1, 1, value.shape[-1])
+
+        with edit_activations(backbone, dict.fromkeys(backbone.sites, edit)):
+            loss = backbone.predict(query[0], condition).square().mean()
+        loss.backward()
+        gradients.append(shift.grad)
+    assert gradients[0].abs() > 0 and torch.allclose(*gradients, rtol=1e-4)
+
+
+def test_training_from_scratch_lowers_the_loss_and_teaches_every_part():
+    backbone = make()
+    images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    features, captions = backbone.embed(images), [*PROMPTS, "", "a cross"]
+    parts = [backbone.net, backbone.text_encoder]
+    parameters = [p for part in parts for p in part.requires_grad_(True).parameters()]
+    adam, losses = torch.optim.Adam(parameters, 1e-2), []
+    for step in range(12):
+        loss = backbone.lesson(features, captions, torch.Generator().manual_seed(step))
+        adam.zero_grad()
+        loss.backward()
+        losses.append(float(loss.detach()))
+        assert step or all(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters)
+        adam.step()
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_released_checkpoints_keep_their_seven_fields_and_name_the_missing_file():
+    for name in ("infinity-125m", "infinity-2b", "infinity-8b"):
+        content = load_params("backbones", name)
+        fields = ["model_path", "model_type", "vae_path", "vae_type", "pn", "text_encoder_ckpt", "text_channels"]
+        assert list(content["release"]) == fields
+        settings = Settings(**{key: value for key, value in content.items() if key != "class"})
+        with pytest.raises(FileNotFoundError, match=r"is missing; with a network, run: hf download FoundationVision"):
+            InfinityBackbone.load(name, settings)
+    wrong = dataclasses.replace(settings, release=content["release"] | {"vae_path": "x/infinity_vae_d16.pth"})
+    with pytest.raises(ValueError, match="was trained with"):
+        InfinityBackbone.load("wrong", wrong)
+
+
+def test_settings_that_it_cannot_follow_are_refused():
+    with pytest.raises(ValueError, match="offload must be none, got parts"):
+        make(offload="parts")
+
+
+# methods
+
+
+@pytest.mark.parametrize("name", named("methods"))
+def test_every_method_fits_or_says_why_not(name, backbone, tmp_path):
+    concept = Concept("red", ("a red shape", "a red circle"), ("a shape", "a circle"), ("a blue circle",))
+    method, plain = small(name, "infinity-shapes"), backbone.sample(backbone.encode(PROMPTS), **CALL)
+    try:
+        intervention = method.fit(backbone, concept, seed=0)
+    except ValueError as refusal:
+        assert "\n" not in str(refusal) and len(str(refusal)) > 20
+        intervention = None
+    assert torch.equal(backbone.sample(backbone.encode(PROMPTS), **CALL), plain)
+    if intervention is None:
+        assert name not in ("none", "esd", "negative_prompt", "concept_ablation", "casteer", "uce")
+        return
+    with intervention.attach(backbone):
+        edited = backbone.sample(backbone.encode(PROMPTS), **CALL)
+    assert torch.isfinite(edited).all()
+    save(intervention, tmp_path)
+    with load(tmp_path).attach(backbone):
+        assert torch.equal(backbone.sample(backbone.encode(PROMPTS), **CALL), edited)
+    assert torch.equal(backbone.sample(backbone.encode(PROMPTS), **CALL), plain)
