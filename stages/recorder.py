@@ -56,12 +56,12 @@ def pooling(backbone: Backbone, sites: Iterable[Site]) -> Iterator[Pool]:
 
 
 class Reading:
-    """The activations (B, L, D) of the last call, with their graph, and the tokens of each of its steps."""
+    """The activations (B, L, D) of the last call, with their graph, its steps, and the tokens of each at every site."""
 
     def __init__(self) -> None:
         self.states: dict[Site, Tensor] = {}
+        self.lengths: dict[Site, list[int]] = {}
         self.steps: list[int] = []
-        self.lengths: list[int] = []
 
 
 @contextmanager
@@ -72,7 +72,7 @@ def reading(backbone: Backbone, sites: Iterable[Site]) -> Iterator[Reading]:
     def keep(h: Tensor, at: Moment) -> Tensor:
         found.states[at.site] = h
         found.steps = [step for step, _ in at.spans()]
-        found.lengths = list(at.lengths) or [h.shape[1]]
+        found.lengths[at.site] = list(at.lengths) or [h.shape[1]]
         return h
 
     with edit_activations(backbone, dict.fromkeys(sites, keep)):

@@ -76,9 +76,8 @@ class Embedding(Intervention):
         embeds, first = condition.tensors["embeds"], backbone.features()[part]
         prompts = [backbone.written_out(prompt) for prompt in condition.prompts]
         spans = self.spans(backbone, part, prompts, encoder_length(backbone, part, embeds.shape[1]))
-        return condition.with_tensors(
-            embeds=replaced(embeds, vectors, [(r, a + first, b + first) for r, a, b in spans])
-        )
+        spans = [(row, start + first, end + first) for row, start, end in spans]
+        return condition.with_tensors(embeds=replaced(embeds, vectors, spans))
 
     def spans(
         self, backbone: Backbone, part: str, prompts: Sequence[Prompt], length: int

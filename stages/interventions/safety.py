@@ -83,7 +83,7 @@ def safety_guidance(uncond: Tensor, cond: Tensor, concept: Tensor, momentum: Ten
 
 
 def carried(momentum: Tensor | None, like: Tensor) -> Tensor:
-    """The momentum in the shape of a prediction: zeros at first, its token mean where the next scale has another grid."""
+    """The momentum in the shape of a prediction: zeros at first, its token mean where the grid has changed."""
     if momentum is None:
         return torch.zeros_like(like)
     return momentum if momentum.shape == like.shape else momentum.mean(1, keepdim=True).expand_as(like)

@@ -1,0 +1,202 @@
+"""Circuit breakers (arXiv 2406.04313): representations of the concept are turned away from what they were."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stages.backbones.base import Backbone, Condition, State
+from stages.concept import Concept
+from stages.fields import Count, Fraction, Natural, NonNegative, Rate
+from stages.interventions.lowrank import LowRank, linear_layers
+from stages.methods.base import Prompts
+from stages.methods.breaker_data import BreakerData, read_breaker_data
+from stages.methods.steering import activations
+from stages.optimize import Schedule, generator, minimize
+from stages.record import Record
+from stages.recorder import Reading, reading
+from stages.rerouting import Norm, centred, coefficients, scale_means, token_cosine, token_distance
+from stages.sites import Site
+
+log = logging.getLogger(__name__)
+Measure = Callable[[Tensor, Tensor], Tensor]  # two states (B, L, D) to a value per token (B, L)
+
+HORIZONS = {"2T": lambda steps: 2 * steps, "T+1": lambda steps: steps + 1, "T": lambda steps: steps}
+
+
+@dataclass
+class CircuitBreaker:
+    """Trains LoRA so that the concept's hidden states lose their direction while all others keep theirs.
+
+    Loss: alpha (1 - p) mean ReLU(cos) on the concept + alpha p mean ||difference|| on what stays, p = step / horizon,
+    both per token and layer, every scale weighing the same. `target_layers` are read (the paper's 10 and 20 of 32 when
+    empty), `transform_layers` carry LoRA (-1: all up to the last target). `reroute: neutral` pulls the concept's states
+    to those of its harmless twin instead. `uncond_share` of the rows that stay have no prompt, because guidance
+    multiplies any drift there; `response_only` of the concept's rows neither, so that the image alone gives it away.
+    `divergence` weighs the distance of the predictions that stay: KL on bit margins, MSE elsewhere.
+    """
+
+    steps: Count = 150
+    batch: Count = 16
+    lr: Rate = 1e-4
+    alpha: Rate = 10.0
+    horizon: Literal["2T", "T+1", "T"] = "2T"
+    target_layers: tuple[Natural, ...] = ()
+    transform_layers: tuple[int, ...] = (-1,)
+    rank: Count = 16
+    lora_alpha: Rate = 16.0
+    start: NonNegative = 1e-3  # spread of B: at 0 both losses have no gradient and training stands still
+    norm: Norm = "plain"
+    centre: bool = False
+    reroute: Literal["away", "neutral"] = "away"
+    divergence: NonNegative = 0.0
+    uncond_share: Fraction = 0.25
+    response_only: Fraction = 0.0
+    clip: Rate | None = 1.0
+    schedule: Schedule = "constant"
+    warmup: Natural = 0
+    weight_decay: NonNegative = 0.0
+    data: str = ""  # JSON or CSV of prompts; the concept's own when empty
+    log_every: Count = 10
+
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> LowRank:
+        """Trains the LoRA on frozen trajectories; both references are the same network with it switched off."""
+        data = read_breaker_data(self.data) if self.data else BreakerData.of(concept)
+        if self.reroute == "neutral" and not data.twins:
+            raise ValueError("reroute: neutral needs a harmless twin of every prompt, and the data has none")
+        run = _Run(self, backbone, data, seed)
+        with run.lora.injected(backbone):
+            settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
+            settings |= {"clip": self.clip, "weight_decay": self.weight_decay, "label": "circuit_breaker"}
+            minimize(run.loss, run.lora.parameters(), **settings, seed=seed)
+            Record.note(cosines=run.watch())
+        return run.lora.folded()
+
+    def targets(self, depth: int) -> tuple[int, ...]:
+        """The blocks whose output is read, of a network of so many."""
+        return self.target_layers or tuple(sorted({depth * 10 // 32, depth * 20 // 32}))
+
+    def transforms(self, depth: int) -> tuple[int, ...]:
+        """The blocks that carry LoRA."""
+        if -1 not in self.transform_layers:
+            return self.transform_layers
+        if len(self.transform_layers) > 1:
+            raise ValueError(f"transform_layers: -1 means all and stands alone, got {self.transform_layers}")
+        return tuple(range(max(self.targets(depth)) + 1))
+
+
+class _Run:
+    """One training: what is drawn, what is read, what it costs."""
+
+    def __init__(self, method: CircuitBreaker, backbone: Backbone, data: BreakerData, seed: int) -> None:
+        self.method, self.backbone, self.seed = method, backbone, seed
+        blocks = {site.block: site for site in backbone.select("block", stream="image")}
+        targets = method.targets(len(blocks))
+        if missing := [block for block in targets if block not in blocks]:
+            raise ValueError(f"target_layers: {backbone.name} has no block {missing[0]}; it has 0 to {max(blocks)}")
+        layers = linear_layers(backbone, method.transforms(len(blocks)))
+        self.sites = [blocks[block] for block in targets]
+        backbone.gather([*data.breaker, *data.retain, *data.validation], seed)
+        self.breaker, self.retain = (Prompts.of(backbone, prompts) for prompts in (data.breaker, data.retain))
+        self.twins = Prompts.of(backbone, data.twins) if data.twins else None
+        self.held_out = Prompts.of(backbone, data.validation or data.retain)
+        self.empty = backbone.encode([""])
+        self.centres = self._centres(data.retain) if method.centre else {}
+        options = {"scaling": method.lora_alpha / method.rank, "spread": method.start}
+        self.lora = LowRank.create(backbone, layers, method.rank, generator(seed, -1), **options)
+
+    def loss(self, step: int, generator: torch.Generator) -> Tensor:
+        """Both losses at their weights for a step counted from 0."""
+        method = self.method
+        away, stay = coefficients(step + 1, method.alpha, HORIZONS[method.horizon](method.steps))
+        value = away * self._breaking(generator) + self._staying(stay, generator)
+        if (step + 1) % method.log_every == 0:
+            log.info("step %d: %s", step + 1, {k: _mean(v) for k, v in self.watch(draws=1).items()})
+        return value
+
+    def _breaking(self, generator: torch.Generator) -> Tensor:
+        rows = self.breaker.indices(self.method.batch, generator)
+        condition = self.breaker.condition.rows(rows)
+        state = self.backbone.draw(condition, generator)
+        condition = self._without_prompt(condition, self.method.response_only, generator)
+        neutral = self.method.reroute == "neutral"
+        reference, _ = self._read(state, self.twins.condition.rows(rows) if neutral else condition)
+        with self.lora.attach(self.backbone):
+            adapted, _ = self._read(state, condition, gradients=True)
+        if neutral:
+            return 1 - _total(self._compare(reference, adapted, token_cosine))
+        return _total(self._compare(reference, adapted, lambda a, b: token_cosine(a, b).relu()))
+
+    def _staying(self, weight: float, generator: torch.Generator) -> Tensor:
+        condition = self.retain.draw(self.method.batch, generator)
+        state = self.backbone.draw(condition, generator)
+        condition = self._without_prompt(condition, self.method.uncond_share, generator)
+        reference, before = self._read(state, condition)
+        with self.lora.attach(self.backbone):
+            adapted, after = self._read(state, condition, gradients=True)
+        distance = partial(token_distance, norm=self.method.norm)
+        value = weight * _total(self._compare(reference, adapted, distance, centre=False))
+        return value + self.method.divergence * self.backbone.distance(after, before)
+
+    def _read(self, state: State, condition: Condition, *, gradients: bool = False) -> tuple[Reading, Tensor]:
+        with torch.set_grad_enabled(gradients), reading(self.backbone, self.sites) as found:
+            prediction = self.backbone.predict(state, condition)
+        return found, prediction
+
+    def _compare(
+        self, reference: Reading, adapted: Reading, measure: Measure, *, centre: bool = True
+    ) -> dict[Site, Tensor]:
+        """The batch's mean of a measure at each site and scale, (S,)."""
+        found = {}
+        for site in self.sites:
+            pair, lengths = (reference.states[site], adapted.states[site]), reference.lengths[site]
+            if centre and self.centres:
+                mean = torch.stack([self.centres[site][step] for step in reference.steps])
+                pair = tuple(centred(states, mean, lengths) for states in pair)
+            found[site] = scale_means(measure(*pair), lengths).mean(0)
+        return found
+
+    def _without_prompt(self, condition: Condition, share: float, generator: torch.Generator) -> Condition:
+        drop = (torch.rand(len(condition), generator=generator) < share).tolist()
+        rows = [len(condition) if dropped else i for i, dropped in enumerate(drop)]
+        return Condition.join([condition, self.empty]).rows(rows)
+
+    def _centres(self, prompts: Sequence[str]) -> dict[Site, dict[int, Tensor]]:
+        pool = activations(self.backbone, prompts, self.sites, self.seed)
+        return {site: {step: pool.get(site, step).mean(0) for step in pool.steps(site)} for site in self.sites}
+
+    @torch.no_grad()
+    def watch(self, draws: int = 16, size: int = 8) -> dict[str, dict[str, dict[int, float]]]:
+        """The cosine of what must break and of what must stay, by layer and scale (or step), on states of their own."""
+        found: dict[str, dict[str, dict[int, list[float]]]] = {}
+        for name, prompts in (("breaker", self.breaker), ("retain", self.held_out)):
+            values = found.setdefault(name, {str(site): {} for site in self.sites})
+            for draw in range(draws):
+                owner = generator(self.seed + 1, draw)
+                condition = prompts.draw(size, owner)
+                state = self.backbone.draw(condition, owner)
+                reference, _ = self._read(state, condition)
+                with self.lora.attach(self.backbone):
+                    adapted, _ = self._read(state, condition)
+                for site, scales in self._compare(reference, adapted, token_cosine).items():
+                    for step, value in zip(reference.steps, scales.tolist(), strict=True):
+                        values[str(site)].setdefault(step, []).append(value)
+        return {
+            name: {s: {t: round(sum(v) / len(v), 4) for t, v in sorted(by.items())} for s, by in sites.items()}
+            for name, sites in found.items()
+        }
+
+
+def _total(measures: Mapping[Site, Tensor]) -> Tensor:
+    return torch.stack([scales.mean() for scales in measures.values()]).mean()
+
+
+def _mean(cosines: Mapping[str, Mapping[int, float]]) -> float:
+    values = [value for scales in cosines.values() for value in scales.values()]
+    return round(sum(values) / len(values), 3)
