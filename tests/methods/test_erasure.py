@@ -1,0 +1,187 @@
+"""What each trained erasure promises: equal values, more harm found, student states, resumed runs, clear refusals."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from stages.concept import Concept
+from stages.interventions.weights import Weights
+from stages.methods.base import frozen, partial
+from stages.methods.concept_ablation import ConceptAblation
+from stages.methods.eap import EAP, Mixture
+from stages.methods.esd import ESD
+from stages.methods.rece import RECE
+from stages.methods.receler import Receler
+from stages.methods.s_vare import SVARE
+from stages.methods.selections import choose
+from stages.methods.t2vunlearning import T2VUnlearning
+from stages.methods.text_inputs import paired_tokens, text_inputs
+from stages.methods.uce import UCE, gather_rows
+from stages.optimize import generator, minimize
+from stages.record import recording
+
+
+@pytest.fixture
+def wide():
+    """A concept with the tokens of its prompts and of their twins in different places."""
+    return Concept(
+        "red", ("a red circle", "a photo of a red cross"), ("a circle", "a photo of a cross"), ("a blue disc",)
+    )
+
+
+def errors(backbone, weights, edits, kept):
+    """How far each edited weight is from its targets, and from itself on what is kept."""
+    wrong, moved = 0.0, 0.0
+    for name, value in weights.items():
+        old = backbone.parameter(name)
+        wrong = max(wrong, *(float((rows @ value.T - target @ old.T).abs().max()) for rows, target in edits[name]))
+        moved = max(moved, *(float((rows @ (value - old).T).abs().max()) for rows in kept[name]))
+    return wrong, moved
+
+
+@pytest.mark.parametrize("tokens", ["last", "range", "aligned"])
+def test_uce_maps_the_concept_to_its_neutral_twin_as_the_ridge_vanishes(backbone, wide, tokens):
+    edits, kept = gather_rows(backbone, backbone.readers(), wide, tokens)
+    strong, weak = (UCE(tokens, preserve=0.0, ridge=r).fit(backbone, wide, seed=0) for r in (1e-6, 1e6))
+    close, _ = errors(backbone, strong, edits, kept)
+    far, _ = errors(backbone, weak, edits, kept)
+    assert close < far / 20 if tokens == "last" else close < far
+    held = UCE(tokens, preserve=1e6, ridge=1e-6).fit(backbone, wide, seed=0)
+    assert errors(backbone, held, edits, kept)[1] < 1e-3
+
+
+def test_rece_leaves_less_to_revive_with_every_round(backbone, wide):
+    names = backbone.readers()
+    edits, _ = gather_rows(backbone, names, wide, "range")
+    original = {name: backbone.parameter(name).double() for name in names}
+    left = []
+    for rounds in (1, 4):
+        method = RECE(rounds=rounds, preserve=0.0, target="neutral")
+        weights = {n: v.double() for n, v in method.fit(backbone, wide, seed=0).items()}
+        found = method.search(weights, original, edits)
+        values = [
+            (row @ weights[n].T - key.double() @ original[n].T).norm()
+            for n in names
+            for (row, _), (key, _) in zip(found[n], edits[n], strict=True)
+        ]
+        left.append(float(sum(values)))
+    assert left[1] > left[0]
+
+
+def test_aligned_tokens_pair_equal_words_and_send_a_new_one_to_the_word_before():
+    ours, theirs = paired_tokens([9, 1, 5, 2, 8], [9, 1, 2, 8], 7, "aligned")
+    assert list(zip(ours, theirs, strict=True)) == [(0, 0), (1, 1), (2, 1), (3, 2), (4, 3), (5, 4), (6, 5)]
+    assert paired_tokens([9, 1, 5, 8], [9, 1, 6, 8], 5, "aligned")[1] == [0, 1, 2, 3, 4]
+    assert paired_tokens([9, 1, 5, 2, 8], [9, 2, 8], 7, "last") == ([3], [1])
+    assert paired_tokens([9, 1, 5, 2, 8], [9, 2, 8], 7, "range") == ([3, 4, 5, 6], [1, 2, 3, 4])
+
+
+def test_what_weights_read_is_the_text_embedding(backbone):
+    prompts = ["a red circle", ""]
+    for value in text_inputs(backbone, backbone.readers(), prompts).values():
+        assert torch.equal(value, backbone.encode(prompts).tensors["embeds"])
+
+
+def test_states_of_the_student_are_those_of_the_attached_weights(backbone, concept):
+    condition = backbone.encode(concept.prompts)
+    weights = Weights.copy(backbone, choose(backbone, "x"))
+    state = partial(backbone, condition, generator(0, 3), 3.0)
+    assert state.step > 0
+    with weights.attach(backbone):
+        assert torch.equal(partial(backbone, condition, generator(0, 3), 3.0).latent, state.latent)
+    for value in weights.values:
+        value.data += 0.1
+    with weights.attach(backbone):
+        assert not torch.equal(partial(backbone, condition, generator(0, 3), 3.0).latent, state.latent)
+
+
+@pytest.mark.parametrize("train", ["x", "u", "noxattn", "selfattn", "xattn_matching", "attn"])
+def test_esd_trains_what_it_chose_and_nothing_else(backbone, concept, train):
+    weights = ESD(train=train, steps=2, batch=2, lr=1e-3).fit(backbone, concept, seed=0)
+    assert set(weights.names) == set(choose(backbone, train))
+    assert weights.difference(backbone) > 0
+
+
+def test_esd_with_a_source_prompt_needs_the_origin_there(backbone, concept):
+    with pytest.raises(ValueError, match="origin"):
+        ESD(erase_from="a circle").fit(backbone, concept, seed=0)
+    ESD(erase_from="a circle", origin="source", steps=1).fit(backbone, concept, seed=0)
+
+
+def test_the_choice_of_blocks_narrows_the_choice_of_weights(backbone):
+    some = choose(backbone, "x", blocks=(0,))
+    assert set(some) < set(choose(backbone, "x"))
+    with pytest.raises(ValueError, match="no weights"):
+        choose(backbone, "x", blocks=(99,))
+
+
+def test_concept_ablation_comes_nearer_to_the_anchor(backbone, concept):
+    backbone.gather(concept.neutral, 0)
+    shown, neutral = (backbone.encode(side) for side in zip(*concept.pairs(), strict=True))
+    state = backbone.draw(neutral, generator(0, 0))
+    target = frozen(backbone, state, neutral)
+    before = backbone.distance(frozen(backbone, state, shown), target)
+    method = ConceptAblation(steps=25, lr=5e-3, batch=2, prior=0.0, anchor="frozen", states="trajectory")
+    with method.fit(backbone, concept, seed=0).attach(backbone):
+        after = backbone.distance(frozen(backbone, state, shown), target)
+    assert after < before / 2
+    with pytest.raises(ValueError, match="noise"):
+        dataclasses.replace(method, prior=1.0).fit(backbone, concept, seed=0)
+
+
+def test_the_mixture_moves_towards_more_harm(backbone, concept):
+    words = ("a blue circle", "a green square", "a red circle")
+    mixture = Mixture(backbone.encode(words), 1.0, False, 0.5)
+    weights = Weights.copy(backbone, choose(backbone, "x"))
+    for value in weights.values:
+        value.data += 0.1 * torch.randn(value.shape, generator=generator(0, 1))
+    backbone.gather(words, 0)
+    uniform = torch.full((1, 3), 0.5)
+    state = backbone.draw(backbone.encode(words[:1]), generator(0, 2))
+    harms = []
+    for _ in range(6):
+        harm = EAP().harm(backbone, weights, state, mixture.mix(uniform))
+        harms.append(float(harm.detach()))
+        mixture.step(harm)
+    assert harms[-1] > harms[0]
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        Receler(rank=2, inner=2, slots=2, side=None, steps=4, lr=1e-2),
+        EAP(nearest=2, steps=4, lr=1e-3, search_lr=0.1),
+    ],
+)
+def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, concept, method, tmp_path, monkeypatch):
+    whole = method.fit(backbone, concept, seed=0).tensors()
+    steps = []
+
+    def stopping(loss, *args, **kwargs):
+        def checked(step, draws):
+            steps.append(step)
+            if len(steps) == 3:
+                raise KeyboardInterrupt
+            return loss(step, draws)
+
+        return minimize(checked, *args, **kwargs, checkpoint_every=0)
+
+    for module in ("receler", "eap"):
+        monkeypatch.setattr(f"stages.methods.{module}.minimize", stopping)
+    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
+        method.fit(backbone, concept, seed=0)
+    with recording(tmp_path, "train", params={}):
+        again = method.fit(backbone, concept, seed=0).tensors()
+    assert steps == [0, 1, 2, 2, 3]
+    for name, value in whole.items():
+        assert torch.equal(again[name], value), name
+
+
+def test_what_a_backbone_cannot_do_is_refused_with_the_reason(backbone, concept):
+    with pytest.raises(ValueError, match="Infinity"):
+        SVARE().fit(backbone, concept, seed=0)
+    with pytest.raises(ValueError, match="tokens; there are"):
+        Receler(side=3, steps=1, inner=1, mask="attention").fit(backbone, concept, seed=0)
+    with pytest.raises(FileNotFoundError, match="missing"):
+        T2VUnlearning(pairs="nowhere.csv").fit(backbone, concept, seed=0)
