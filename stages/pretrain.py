@@ -1,4 +1,4 @@
-"""pretrain: what a world needs before anything is erased from it: judge, autoencoder, backbones."""
+"""pretrain: what a world needs before anything is erased from it: judge, autoencoder, tokenizer, backbones."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from stages.record import recording
 def main(argv: Sequence[str] | None = None) -> int:
     """Trains one part of a world and saves it in the ecosystem's own format."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("what", choices=("judge", "autoencoder", "backbone"))
+    parser.add_argument("what", choices=("judge", "autoencoder", "tokenizer", "backbone"))
     parser.add_argument("--world", default="shapes")
     parser.add_argument("--backbone", default="", help="a file of params/backbones/ with a world")
     parser.add_argument("--seed", type=int, default=0)
@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
     set_up(args.threads)
-    make = {"judge": judge, "autoencoder": autoencoder, "backbone": backbone}[args.what]
+    make = {"judge": judge, "autoencoder": autoencoder, "tokenizer": tokenizer, "backbone": backbone}[args.what]
     out = Path(args.out)
     params: dict[str, Any] = {"what": args.what, "world": args.world}
     if args.what == "backbone":
@@ -54,6 +54,14 @@ def autoencoder(args: argparse.Namespace) -> Callable[[Path], Any]:
     from stages.worlds.shapes import Shapes
 
     return train_autoencoder(Shapes(), seed=args.seed)[0].save_pretrained
+
+
+def tokenizer(args: argparse.Namespace) -> Callable[[Path], Any]:
+    """The tokenizer that turns the world's pictures into bits."""
+    from stages.worlds.shapes import Shapes
+    from stages.worlds.tokenizer import train_tokenizer
+
+    return train_tokenizer(Shapes(), seed=args.seed)[0].save_pretrained
 
 
 def backbone(args: argparse.Namespace) -> Callable[[Path], Any]:

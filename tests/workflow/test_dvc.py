@@ -12,7 +12,7 @@ from tests.workflow.conftest import ROOT, Project
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 RULES = {  # the rules whose jobs a stage is the first to ask for
     "prompts": {"prepare"},
-    "backbones": {"judge", "autoencoder", "backbone"},
+    "backbones": {"judge", "autoencoder", "tokenizer", "backbone"},
     "study": {"precompute", "baseline", "train", "binarize", "sample", "evaluate", "report"},
 }
 PARSED = {"Snakefile", "params", "stages", "workflow"}  # read by every Snakemake run

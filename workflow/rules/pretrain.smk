@@ -44,6 +44,29 @@ rule autoencoder:
         " --out artifacts/worlds/{wildcards.world}/autoencoder 2>&1 | tee {log} >&2"
 
 
+rule tokenizer:
+    """The bitwise tokenizer of a world's autoregressive backbones."""
+    output:
+        "artifacts/worlds/{world}/tokenizer/config.json",
+        "artifacts/worlds/{world}/tokenizer/record-pretrain.json",
+    log:
+        "logs/pretrain/{world}-tokenizer.log",
+    benchmark:
+        "benchmarks/pretrain/{world}-tokenizer.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=4000,
+        runtime=60,
+    params:
+        code=[code(path) for path in (WORLD, "stages.worlds.tokenizer.train_tokenizer")],
+    message:
+        "tokenizer of {wildcards.world}"
+    shell:
+        "python -m stages.pretrain tokenizer --world {wildcards.world} --threads {threads}"
+        " --out artifacts/worlds/{wildcards.world}/tokenizer 2>&1 | tee {log} >&2"
+
+
 rule backbone:
     """A small generator of a real architecture class, trained on its world."""
     input:
