@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 KINDS = ("studies", "backbones", "methods", "concepts", "attacks", "metrics")
-RESERVED = ("class", "backbones", "seeds")  # keys of a method's file that are not fields of its dataclass
+RESERVED = ("class", "backbones", "trained")  # keys of a method's file that are not fields of its dataclass
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 
 

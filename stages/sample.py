@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.cli import entry, parser, set_up
+from stages.concept import load_concept
 from stages.files import replacing
 from stages.record import recording
 
@@ -24,21 +25,25 @@ SEED_STRIDE = 1_000_000  # between the sampling seeds of two run seeds
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes one folder per prompt set: PNGs and metadata.jsonl (file, index, prompt, seed, labels)."""
     options = parser(main.__doc__, "backbone", "concept", "method", "seed", "prompts")
-    options.add_argument("--run", help="the folder of the trained run; without it the backbone is sampled unedited")
+    options.add_argument("--run", help="the folder of the trained run; without it the method is fitted here")
     args = options.parse_args(argv)
     sets = read_sets(Path(args.prompts))
+    concept = load_concept(args.concept)
     set_up(args.threads)
     from stages.backbones import load_backbone
     from stages.interventions import load
-    from stages.interventions.base import Identity
+    from stages.methods import load_method
 
-    intervention, out = load(Path(args.run)) if args.run else Identity(), Path(args.out)
+    method, out = load_method(args.method, args.backbone), Path(args.out)
+    intervention = load(Path(args.run)) if args.run else None
     params = {"backbone": args.backbone, "concept": args.concept, "method": args.method}
     inputs = [Path(args.prompts), *([Path(args.run) / "intervention.safetensors"] if args.run else [])]
     with recording(out, "sample", params=params, seed=args.seed, inputs=inputs) as record:
         backbone = load_backbone(args.backbone)
         record.ready()
         record.notes["images"] = sum(len(rows) for rows in sets.values())
+        if intervention is None:
+            intervention = method.fit(backbone, concept, seed=args.seed)
         with intervention.attach(backbone):
             for name, rows in sets.items():
                 rows = [row | {"seed": row["seed"] + SEED_STRIDE * args.seed} for row in rows]

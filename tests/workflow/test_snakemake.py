@@ -11,6 +11,7 @@ from stages import study as studies
 from tests.workflow.conftest import ROOT, Project
 
 STUDY = studies.load_study("demo", ROOT / "params")
+UNTRAINED = ("none", "negative_prompt")
 
 
 def runs_of(method: str) -> int:
@@ -18,14 +19,14 @@ def runs_of(method: str) -> int:
 
 
 def test_a_dry_run_lists_every_job_of_the_study(project: Project) -> None:
-    trained = [run for run in STUDY.runs if run.method != "none"]
+    trained = [run for run in STUDY.runs if run.method not in UNTRAINED]
     assert project.plan()[0] == {
         "prepare": len(STUDY.unique("concept")),
         "judge": 1,
         "autoencoder": 1,
         "backbone": len(STUDY.unique("backbone")),
         "precompute": len(STUDY.unique("backbone", "concept")),
-        "baseline": len(STUDY.unique("backbone", "concept", "seed")),
+        "baseline": len(STUDY.runs) - len(trained),
         "train": len(trained),
         "sample": len(trained),
         "evaluate": len(STUDY.runs),
@@ -118,11 +119,12 @@ def test_a_comment_and_an_order_of_keys_run_nothing(made: Project) -> None:
     ("path", "old", "new", "method"),
     [
         ("params/methods/esd_x.yaml", "lr: ", "lr: 1", "esd_x"),
+        ("params/methods/negative_prompt.yaml", "strength: 1.0", "strength: 0.5", "negative_prompt"),
         (
-            "stages/methods/negative_prompt.py",
+            "stages/methods/oracle.py",
             "import annotations",
             "import annotations\n\nCHANGED = True",
-            "negative_prompt",
+            "oracle",
         ),
     ],
 )
@@ -136,8 +138,9 @@ def test_a_changed_method_runs_its_own_jobs_and_the_tables(
     finally:
         (made.root / path).write_text(before)
     own = runs_of(method)
-    assert jobs == {"train": own, "sample": own, "evaluate": own, "report": 1, "all": 1}
-    assert set(re.findall(r"Job \d+: (\w+) on", shown)) == {method}
+    made_by = {"baseline": own} if method in UNTRAINED else {"train": own, "sample": own}
+    assert jobs == made_by | {"evaluate": own, "report": 1, "all": 1}
+    assert set(re.findall(r"Job \d+: (?:samples of )?(\w+) on", shown)) == {method}
 
 
 def test_results_from_elsewhere_are_stamped_before_they_are_used(made: Project, project: Project) -> None:

@@ -1,19 +1,16 @@
 rule baseline:
-    """The unedited backbone's samples, which every method is compared with: same prompts, same noise."""
+    """Samples of what trains nothing: the unedited backbone, and methods that only steer its sampler."""
     input:
         made_backbone,
         prompts=rules.prepare.output,
     output:
-        expand(
-            "artifacts/{{backbone}}/{{concept}}/{method}/{{seed}}/samples/{study}/{file}",
-            method=BASELINE,
-            study=STUDY.name,
-            file=SAMPLE_FILES,
-        ),
+        expand(f"{SAMPLES}/{{file}}", file=SAMPLE_FILES, allow_missing=True),
     log:
-        f"logs/sample/{STUDY.name}-{{backbone}}-{{concept}}-{BASELINE}-{{seed}}.log",
+        f"logs/sample/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.log",
     benchmark:
-        f"benchmarks/sample/{STUDY.name}-{{backbone}}-{{concept}}-{BASELINE}-{{seed}}.tsv"
+        f"benchmarks/sample/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.tsv"
+    wildcard_constraints:
+        method=one_of(UNTRAINED),
     threads: 1
     resources:
         gpu=1,
@@ -21,10 +18,11 @@ rule baseline:
         runtime=120,
     params:
         out=subpath(output[0], ancestor=2),
-        method=BASELINE,
+        method=train_params,
         backbone=backbone_params,
+        concept=concept_params,
     message:
-        "samples of {wildcards.backbone} unedited, prompts of {wildcards.concept}, seed {wildcards.seed}"
+        "samples of {wildcards.method} on {wildcards.backbone} for {wildcards.concept}, seed {wildcards.seed}"
     shell:
-        "python -m stages.sample --backbone {wildcards.backbone} --concept {wildcards.concept} --method {params.method}"
+        "python -m stages.sample --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
         " --seed {wildcards.seed} --prompts {input.prompts} --threads {threads} --out {params.out} 2>&1 | tee {log} >&2"

@@ -49,6 +49,7 @@ ORACLE = "oracle"  # learns from the world itself, not from the backbone's traje
 WORLD = "stages.worlds.shapes.Shapes"
 
 
+UNTRAINED = [name for name in CLASSES if load_params("methods", name).get("trained") is False]
 BINARIZED = [name for name, path in CLASSES.items() if path == "stages.methods.binarized.Binarized"]
 
 
@@ -60,7 +61,7 @@ def one_of(names):
 wildcard_constraints:
     backbone=one_of(names("backbones")),
     concept=one_of(names("concepts")),
-    method=one_of(name for name in CLASSES if name != BASELINE),
+    method=one_of(name for name in CLASSES if name not in UNTRAINED),
     world="[a-z0-9_-]+",
     seed="[0-9]+",
 
@@ -76,7 +77,9 @@ def made_backbone(wildcards):
 
 
 def made_autoencoder(wildcards):
-    return f"artifacts/worlds/{world_of(wildcards)}/autoencoder/record-pretrain.json"
+    """What turns the world's pictures into a backbone's latents or bits."""
+    part = load_params("backbones", wildcards.backbone).get("autoencoder", "autoencoder")
+    return f"artifacts/worlds/{world_of(wildcards)}/{part}/record-pretrain.json"
 
 
 def made_judge(wildcards):
@@ -108,7 +111,8 @@ def backbone_params(wildcards):
 
 def pretrain_params(wildcards):
     """What a backbone's training reads of its file: everything but how it is sampled."""
-    return studies.frozen(load_params("backbones", wildcards.backbone), without=("steps", "guidance", "batch", "pool"))
+    sampling = ("steps", "guidance", "temperature", "top_p", "batch", "pool")
+    return studies.frozen(load_params("backbones", wildcards.backbone), without=sampling)
 
 
 def concept_params(wildcards):
