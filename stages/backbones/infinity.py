@@ -40,7 +40,7 @@ BLOCK = {
     "norm_cross": Tap("ca_norm"),
     "cross_attn.heads": Tap("ca.proj", "input"),
     "cross_attn": Tap("ca"),
-    "ff.hidden": Tap("ffn.act"),
+    "ff.hidden": Tap("ffn.fc2", "input"),
     "ff": Tap("ffn"),
     "block": Tap(""),
 }
