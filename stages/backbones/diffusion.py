@@ -71,9 +71,12 @@ class Diffusion(Backbone):
         with self.at(state.step, roles):
             latent, time = (torch.cat([value] * len(order)) for value in (state.input, state.time))
             prediction = self.denoise(latent, time, Condition.join(list(conditions.values())).tensors)
-            parts = {role: prediction[rows] for role, rows in roles.items()}
-            for fn, _ in self.guidance_edits:
-                parts = fn(parts, self.moment(None))
+            return self.combined({role: prediction[rows] for role, rows in roles.items()}, guidance)
+
+    def combined(self, parts: Mapping[str, Tensor], guidance: float) -> Tensor:
+        """The predictions of all roles, through the guidance edits, as uncond + g (cond - uncond)."""
+        for fn, _ in self.guidance_edits:
+            parts = fn(parts, self.moment(None))
         if "uncond" not in parts:
             return parts["cond"]
         return parts["uncond"] + guidance * (parts["cond"] - parts["uncond"])

@@ -19,6 +19,8 @@ from transformers import (
     Gemma2Model,
     T5Config,
     T5EncoderModel,
+    UMT5Config,
+    UMT5EncoderModel,
 )
 
 from stages.files import replacing
@@ -36,8 +38,12 @@ def clip_projected(config: Mapping[str, Any], tokenizer: Any) -> CLIPTextModelWi
 
 def t5(config: Mapping[str, Any], tokenizer: Any) -> T5EncoderModel:
     """T5's encoder with random weights."""
-    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
-    return T5EncoderModel(T5Config(**config, vocab_size=len(tokenizer), **ids))
+    return T5EncoderModel(_t5(T5Config, config, tokenizer))
+
+
+def umt5(config: Mapping[str, Any], tokenizer: Any) -> UMT5EncoderModel:
+    """The multilingual T5's encoder with random weights: every layer has positions of its own."""
+    return UMT5EncoderModel(_t5(UMT5Config, config, tokenizer))
 
 
 def gemma(config: Mapping[str, Any], tokenizer: Any) -> Gemma2Model:
@@ -48,6 +54,11 @@ def gemma(config: Mapping[str, Any], tokenizer: Any) -> Gemma2Model:
 def _clip(config: Mapping[str, Any], tokenizer: Any) -> CLIPTextConfig:
     length = tokenizer.model_max_length
     return CLIPTextConfig(**config, vocab_size=len(tokenizer), max_position_embeddings=length, **_ids(tokenizer))
+
+
+def _t5(cls: type[T5Config] | type[UMT5Config], config: Mapping[str, Any], tokenizer: Any) -> T5Config | UMT5Config:
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id}
+    return cls(**config, vocab_size=len(tokenizer), **ids)
 
 
 def _ids(tokenizer: Any) -> dict[str, int]:

@@ -26,7 +26,7 @@ class Recipe:
     lr: Rate = 2e-3
     warmup: Count = 50
     weight_decay: NonNegative = 0.0
-    images: Count = 16384
+    images: Count = 16384  # or clips
     ema: Fraction = 0.995
     draws: Count = 1  # of each training time, of which the noisiest counts: form is decided at high noise
     clip: Rate = 1.0
@@ -38,16 +38,23 @@ def pretrain(
 ) -> Backbone:
     """A backbone of class `cls` trained from scratch on its world; `exclude` is never rendered nor named."""
     recipe = construct(Recipe, settings.pretrain, f"{name}: pretrain")
-    world = Shapes()
     vae = cls.load_autoencoder(AUTOENCODER.format(world=settings.world, part=settings.autoencoder))
     backbone = cls.create(name, settings, make_tokenizer(), vae, recipe.seed + seed)
-    train(backbone, world.sample(recipe.images, recipe.seed + seed, exclude), recipe, seed)
+    train(backbone, render(settings, recipe, seed, exclude), recipe, seed)
     backbone.freeze()
     return backbone
 
 
+def render(settings: Settings, recipe: Recipe, seed: int, exclude: str | None = None) -> Batch:
+    """What the world shows it: pictures, or clips of as many frames as the settings ask for."""
+    world, seed = Shapes(), recipe.seed + seed
+    if settings.frames:
+        return world.clips(recipe.images, seed, settings.frames, exclude)
+    return world.sample(recipe.images, seed, exclude)
+
+
 def train(backbone: Backbone, data: Batch, recipe: Recipe, seed: int) -> History:
-    """Fits network and text encoder jointly to the captioned pictures; leaves the averaged weights in place."""
+    """Fits network and text encoder jointly to captioned pictures or clips; leaves the averaged weights in place."""
     latents = embed_all(backbone, data.images)
     parts = [backbone.net, *backbone.text_parts().values()]
     parameters = [p for part in parts for p in part.train().requires_grad_(True).parameters()]
@@ -75,6 +82,6 @@ def train(backbone: Backbone, data: Batch, recipe: Recipe, seed: int) -> History
 
 
 @torch.no_grad()
-def embed_all(backbone: Backbone, images: Tensor, batch: int = 256) -> Tensor:
-    """Latents of all pictures."""
+def embed_all(backbone: Backbone, images: Tensor, batch: int = 64) -> Tensor:
+    """Latents of all pictures or clips."""
     return torch.cat([backbone.embed(images[i : i + batch]) for i in range(0, len(images), batch)])

@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderTiny
+from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderKLCogVideoX, AutoencoderKLWan, AutoencoderTiny
 from torch import Tensor, nn
 
 from stages.backbones.base import Settings
+from stages.backbones.cogvideox import CogVideoX
 from stages.backbones.cross_dit import PixArt, Sana
 from stages.backbones.dit import DiT
 from stages.backbones.latent import Latent
 from stages.backbones.mmdit import SD3, Flux
 from stages.backbones.unet import UNet, UNetXL
+from stages.backbones.wan import Wan
 from stages.worlds.words import LENGTH, make_tokenizer
 
 CLIP = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 2, "num_attention_heads": 2, "projection_dim": 8}
@@ -69,6 +71,29 @@ SANA = PATCHED | {
     "caption_channels": 8,
 }
 SANA_FLOW = {"prediction_type": "flow_prediction", "use_flow_sigmas": True, "flow_shift": 3.0}
+COGVIDEOX = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 16,
+    "in_channels": 4,
+    "out_channels": 4,
+    "time_embed_dim": 4,
+    "text_embed_dim": 8,
+    "num_layers": 2,
+    "sample_width": 4,
+    "sample_height": 2,
+    "sample_frames": 9,
+    "max_text_seq_length": LENGTH,
+}
+WAN = {
+    "num_attention_heads": 2,
+    "attention_head_dim": 12,
+    "in_channels": 16,
+    "out_channels": 16,
+    "text_dim": 8,
+    "freq_dim": 16,
+    "ffn_dim": 16,
+    "num_layers": 2,
+}
 ZERO_SNR = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
 
 
@@ -114,6 +139,20 @@ def classes(pipe: Any, prompts: list[str], latents: Tensor, guidance: float) -> 
     pipe.set_progress_bar_config(disable=True)
     ids = pipe.get_label_ids([prompt.removeprefix("a ") for prompt in prompts])
     return pipe(ids, guidance, owners(latents), num_inference_steps=4, output_type="pt").images
+
+
+def moving(pipe: Any, prompts: list[str], latents: Tensor, guidance: float) -> Tensor:
+    """CogVideoX at its own size; a solver that draws noise does so from one generator per clip."""
+    pipe.set_progress_bar_config(disable=True)
+    call = {"num_inference_steps": 4, "guidance_scale": guidance, "output_type": "pt"}
+    return pipe(prompts, generator=owners(latents), max_sequence_length=LENGTH, **call).frames
+
+
+def sized_clips(pipe: Any, prompts: list[str], latents: Tensor, guidance: float) -> Tensor:
+    """Wan at 5 frames of 16 x 32."""
+    pipe.set_progress_bar_config(disable=True)
+    call = {"num_inference_steps": 4, "guidance_scale": guidance, "output_type": "pt", "max_sequence_length": LENGTH}
+    return pipe(prompts, height=16, width=32, num_frames=5, generator=owners(latents), **call).frames
 
 
 def owners(latents: Tensor) -> list[torch.Generator]:
@@ -167,6 +206,12 @@ def autoencoder(cls: type[Latent], full: bool = False) -> nn.Module:
             sizes = {"encoder_block_out_channels": widths, "decoder_block_out_channels": widths}
             depth = {"encoder_layers_per_block": layers, "decoder_layers_per_block": layers}
             return AutoencoderDC(**kinds, **qkv, **sizes, **depth, attention_head_dim=2)
+        if cls is CogVideoX:
+            kinds = {f"{way.lower()}_block_types": (f"CogVideoX{way}Block3D",) * 4 for way in ("Down", "Up")}
+            sizes = {"block_out_channels": (8,) * 4, "layers_per_block": 1, "latent_channels": 4}
+            return AutoencoderKLCogVideoX(**kinds, **sizes, norm_num_groups=2, sample_height=16, sample_width=32)
+        if cls is Wan:
+            return AutoencoderKLWan(base_dim=3, dim_mult=[1] * 4, num_res_blocks=1)
         if full:
             blocks = {"down_block_types": ("DownEncoderBlock2D",) * 2, "up_block_types": ("UpDecoderBlock2D",) * 2}
             return AutoencoderKL(**blocks, block_out_channels=(8, 8), norm_num_groups=4, latent_channels=4)
@@ -191,6 +236,19 @@ def xl(scheduler: dict[str, Any], call: Any = guided) -> Family:
     """SDXL."""
     texts = {"text_encoder": CLIP, "text_encoder_2": CLIP}
     return Family(UNetXL, {"unet": UNET | XL | {"cross_attention_dim": 16}, "scheduler": scheduler} | texts, call)
+
+
+def cogvideox(net: dict[str, Any], scheduler: dict[str, Any]) -> Family:
+    """CogVideoX at 9 frames of 16 x 32."""
+    predicts = {"prediction_type": "v_prediction", "clip_sample": False}
+    build = {"transformer": COGVIDEOX | net, "text_encoder": T5, "scheduler": predicts | ZERO_SNR | scheduler}
+    return Family(CogVideoX, build, moving)
+
+
+def wan(net: dict[str, Any], scheduler: dict[str, Any]) -> Family:
+    """Wan at 5 frames of 16 x 32."""
+    build = {"transformer": WAN | net, "text_encoder": T5, "scheduler": scheduler}
+    return Family(Wan, build, sized_clips, settings={"text_length": LENGTH, "size": (16, 32), "frames": 5})
 
 
 DIT = PATCHED | {"sample_size": 4, "num_embeds_ada_norm": 1000}
@@ -229,4 +287,10 @@ FAMILIES = {
         },
         unbinned,
     ),
+    "cogvideox-2b": cogvideox({}, {"snr_shift_scale": 3.0}),
+    "cogvideox-5b": cogvideox(
+        {"use_rotary_positional_embeddings": True}, {"_class_name": "CogVideoXDPMScheduler", "snr_shift_scale": 1.0}
+    ),
+    "wan": wan({}, SANA_FLOW),
+    "wan-euler": wan({"cross_attn_norm": False}, {"_class_name": "FlowMatchEulerDiscreteScheduler", "shift": 3.0}),
 }

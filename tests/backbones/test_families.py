@@ -21,6 +21,9 @@ ARCHITECTURES = [
     "dit",
     "pixart",
     "sana",
+    "cogvideox-2b",
+    "cogvideox-5b",
+    "wan",
 ]  # the other entries differ in schedule or guidance alone
 
 
@@ -237,7 +240,7 @@ def test_condition_edits_reach_the_sampler(backbone):
 # the forward process
 
 
-@pytest.mark.parametrize("name", ["unet", "unet-v-zero-snr", "flux-dev", "pixart", "sana"])
+@pytest.mark.parametrize("name", ["unet", "unet-v-zero-snr", "flux-dev", "pixart", "sana", "cogvideox-2b", "wan"])
 def test_the_right_prediction_gives_the_clean_latent_back(name, made):
     backbone = made(name)
     generator = torch.Generator().manual_seed(0)

@@ -10,7 +10,7 @@ from stages.interventions.mask_places import find_places, sizes
 from stages.methods.minimalist import Minimalist
 from stages.stepwise import Run, unroll
 
-NAMES = ("xl", "sd35", "flux-schnell", "dit", "pixart-ddim")
+NAMES = ("xl", "sd35", "flux-schnell", "dit", "pixart-ddim", "cogvideox-2b")
 
 
 def random_mask(backbone, family, mode):

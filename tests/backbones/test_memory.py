@@ -11,7 +11,7 @@ from tests.backbones.conftest import PROMPTS
 from tests.backbones.families import FAMILIES, SEEDS
 
 CALL = {"seeds": SEEDS, "steps": 2, "guidance": 3.0}
-NAMES = ["unet", "sd3", "flux-dev", "dit", "pixart", "sana"]
+NAMES = ["unet", "sd3", "flux-dev", "dit", "pixart", "sana", "cogvideox-5b", "wan"]
 
 
 def loaded(name, folder, **settings):

@@ -8,25 +8,27 @@ from stages.backbones.latent import Latent
 from stages.params import construct, load_params, names
 from stages.worlds.autoencoder import make_autoencoder
 from stages.worlds.classes import UNCONDITIONAL, classes
-from stages.worlds.pretraining import Recipe, train
+from stages.worlds.pretraining import Recipe, render, train
 from stages.worlds.shapes import Shapes
 from stages.worlds.words import make_tokenizer
 
-IMAGES = [
+LATENT = [
     name
     for name in names("backbones")
     if load_params("backbones", name).get("world") and issubclass(load_settings(name)[0], Latent)
 ]
 
 
-@pytest.mark.parametrize("name", IMAGES)
+@pytest.mark.parametrize("name", LATENT)
 def test_a_worlds_backbone_trains_and_loads_in_the_unmodified_pipeline(name, tmp_path):
     cls, settings = load_settings(name)
-    made = cls.create(name, settings, make_tokenizer(), make_autoencoder(0), seed=0)
-    assert made.latent_shape() == (4, 8, 8)
+    make_autoencoder(0).save_pretrained(tmp_path / "autoencoder")
+    vae = cls.load_autoencoder(tmp_path / "autoencoder")
+    made = cls.create(name, settings, make_tokenizer(), vae, seed=0)
+    assert made.latent_shape() == ((3, 16, 8, 8) if settings.frames else (4, 8, 8))
     before = {part: {n: p.clone() for n, p in module.named_parameters()} for part, module in made.modules().items()}
-    recipe = construct(Recipe, settings.pretrain | {"steps": 3, "batch": 8, "warmup": 1}, name)
-    history = train(made, Shapes().sample(16, 0), recipe, 0)
+    recipe = construct(Recipe, settings.pretrain | {"steps": 3, "batch": 8, "warmup": 1, "images": 16}, name)
+    history = train(made, render(settings, recipe, 0), recipe, 0)
     made.freeze()
     assert len(history.losses) == 3
     for part, module in made.modules().items():
@@ -39,7 +41,7 @@ def test_a_worlds_backbone_trains_and_loads_in_the_unmodified_pipeline(name, tmp
     again = cls(name, settings, pipe)
     prompts = ["a photo of a scarlet disc", ""]
     pictures = [b.sample(b.encode(prompts), seeds=[0, 1], steps=2, guidance=3.0) for b in (made, again)]
-    assert torch.equal(*pictures) and pictures[0].shape == (2, 3, 32, 32)
+    assert torch.equal(*pictures) and pictures[0].shape == (2, *[9][: settings.frames], 3, 32, 32)
 
 
 def test_the_worlds_classes_cover_its_captions():

@@ -1,0 +1,131 @@
+"""CogVideoX 2B and 5B (arXiv 2408.06072): text and video in one sequence, text first; predicts v from zero SNR on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import torch
+from diffusers import (
+    AutoencoderTiny,
+    CogVideoXDDIMScheduler,
+    CogVideoXDPMScheduler,
+    CogVideoXPipeline,
+    CogVideoXTransformer3DModel,
+)
+from torch import Tensor, nn
+
+from stages.backbones.base import Settings
+from stages.backbones.clips import Clips
+from stages.backbones.frames import FrameAutoencoder
+from stages.backbones.texts import t5
+from stages.sites import Site, Tap, site_table
+
+
+def sites(net: CogVideoXTransformer3DModel, text: int) -> dict[Site, Tap]:
+    """Blocks on `text` tokens and the video's after them; the last block's text stream is dead.
+
+    Each block's two norms modulate both streams with one layer.
+    """
+    both = {
+        "attn.heads": Tap("attn1.to_out.0", "input"),
+        "attn": Tap("attn1"),
+        "ff.hidden": Tap("ff.net.0"),
+        "ff": Tap("ff"),
+        "block": Tap(""),
+    }
+    rows = {"norm": Tap("norm1.linear")}
+    for address, tap in both.items():
+        if address == "ff.hidden":
+            rows["norm_ff"] = Tap("norm2.linear")
+        if address in ("attn", "block"):
+            streams = Tap(tap.module, item=0), Tap(tap.module, item=1)
+        else:
+            streams = (Tap(tap.module, tap.when, tokens=tokens) for tokens in ((text, None), (0, text)))
+        rows |= dict(zip((address, f"{address}@text"), streams, strict=True))
+    blocks = [f"transformer_blocks.{i}" for i in range(len(net.transformer_blocks))]
+    table = site_table(net, blocks, rows)
+    return {site: tap for site, tap in table.items() if (site.block, site.stream) != (len(blocks) - 1, "text")}
+
+
+class CogVideoX(Clips):
+    """One T5; the 2B has fixed positions, the 5B rotary ones. Latent frames hold four frames, the first one alone."""
+
+    PIPELINE, MODEL = CogVideoXPipeline, CogVideoXTransformer3DModel
+    SCHEDULER, TEXTS = CogVideoXDDIMScheduler, {"text_encoder": t5}
+    READERS = ("patch_embed.text_proj.weight",)
+    ENDS = ("time_embedding.", "norm_final.", "norm_out.", "proj_out.")
+
+    def __init__(self, name: str, settings: Settings, pipeline: CogVideoXPipeline, device: str = "cpu") -> None:
+        super().__init__(name, settings, pipeline, device)
+        if self.net.config.patch_size_t is not None:
+            raise ValueError(f"{name}: CogVideoX 1.5 joins latent frames in patches, which is not supported; use 1.0")
+        self.vae.to(self.net.dtype)  # unlike SDXL's it runs in half precision, whatever its force_upcast says
+        if isinstance(self.scheduler, CogVideoXDPMScheduler):
+            self.scheduler.model_outputs = (None, None)  # the clean latent and time before, which its caller must keep
+
+    @classmethod
+    def load_autoencoder(cls, folder: Path | str) -> nn.Module:
+        """The world's autoencoder of pictures, applied to each frame."""
+        return FrameAutoencoder.of(AutoencoderTiny.from_pretrained(folder)).eval().requires_grad_(False)
+
+    def find_sites(self) -> dict[Site, Tap]:
+        """The address table of the blocks."""
+        return sites(self.net, self.text_length)
+
+    @property
+    def text_length(self) -> int:
+        """Tokens of the text stream."""
+        return self.settings.text_length or self.net.config.max_text_seq_length
+
+    def own_size(self) -> tuple[int, int, int]:
+        """The size that the network was trained at."""
+        config = self.net.config
+        return config.sample_frames, config.sample_height * self.factor, config.sample_width * self.factor
+
+    def scaled(self, latent: Tensor) -> Tensor:
+        """Of unit variance."""
+        return latent * self.vae.config.scaling_factor
+
+    def unscaled(self, latent: Tensor) -> Tensor:
+        """The inverse."""
+        return latent / self.vae.config.scaling_factor
+
+    def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
+        embeds, _ = self.pipeline.encode_prompt(
+            prompts, do_classifier_free_guidance=False, max_sequence_length=self.text_length, device=self.device
+        )
+        return {"embeds": embeds}
+
+    def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+        """One call of the transformer; v in float32, because guidance and the sampler are."""
+        return self.net(
+            latent,
+            encoder_hidden_states=tensors["embeds"],
+            timestep=time,
+            image_rotary_emb=self._rotary(latent),
+            return_dict=False,
+        )[0].float()
+
+    def _rotary(self, latent: Tensor) -> tuple[Tensor, Tensor] | None:
+        if not self.net.config.use_rotary_positional_embeddings:
+            return None
+        frames, (height, width) = latent.shape[1], (side * self.factor for side in latent.shape[-2:])
+        return self.pipeline._prepare_rotary_positional_embeddings(height, width, frames, latent.device)
+
+    def advance(
+        self,
+        scheduler: object,
+        prediction: Tensor,
+        time: Tensor,
+        latent: Tensor,
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> Tensor:
+        """One step of the scheduler, its history kept where it has one."""
+        if not isinstance(scheduler, CogVideoXDPMScheduler):
+            return super().advance(scheduler, prediction, time, latent, generators).to(latent.dtype)
+        owners = list(generators) if generators else None
+        clean, before = scheduler.model_outputs
+        after, clean = scheduler.step(prediction, clean, time, before, latent, generator=owners)
+        scheduler.model_outputs = (clean, time)
+        return after.to(latent.dtype)

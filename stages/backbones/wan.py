@@ -1,0 +1,90 @@
+"""Wan 2.1 (arXiv 2503.20314): video tokens that attend to a long text, a flow, one pass of the network per role."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping, Sequence
+
+import torch
+from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from torch import Tensor
+
+from stages.backbones.base import Condition, Settings, State
+from stages.backbones.clips import Clips
+from stages.backbones.texts import umt5
+from stages.sites import Site, Tap, site_table
+
+BLOCK = {
+    "norm": Tap("norm1"),
+    "attn.heads": Tap("attn1.to_out.0", "input"),
+    "attn": Tap("attn1"),
+    "norm_cross": Tap("norm2"),
+    "cross_attn.heads": Tap("attn2.to_out.0", "input"),
+    "cross_attn": Tap("attn2"),
+    "norm_ff": Tap("norm3"),
+    "ff.hidden": Tap("ffn.net.0"),
+    "ff": Tap("ffn"),
+    "block": Tap(""),
+}
+CALL = inspect.signature(WanPipeline.__call__).parameters
+
+
+class Wan(Clips):
+    """Wan 2.1's text to video; a batch never mixes roles, so an edit sees one role at a time."""
+
+    ROLES = ("cond", "uncond")
+    PIPELINE, MODEL = WanPipeline, WanTransformer3DModel
+    SCHEDULER, TEXTS = UniPCMultistepScheduler, {"text_encoder": umt5}
+    WITHOUT = {"transformer_2": None}
+    ENDS = ("condition_embedder.time", "scale_shift_table", "proj_out.")
+
+    def __init__(self, name: str, settings: Settings, pipeline: WanPipeline, device: str = "cpu") -> None:
+        super().__init__(name, settings, pipeline, device)
+        if pipeline.config.boundary_ratio is not None or pipeline.config.expand_timesteps:
+            raise ValueError(f"{name}: Wan 2.2, of two networks or with a time per token, is not supported; use 2.1")
+        self.vae.float()  # as its pipeline asks for, whatever the network's precision
+
+    def find_sites(self) -> dict[Site, Tap]:
+        """The address table of the blocks."""
+        return site_table(self.net, [f"blocks.{i}" for i in range(len(self.net.blocks))], BLOCK)
+
+    def own_size(self) -> tuple[int, int, int]:
+        """What the pipeline makes when not told."""
+        return tuple(CALL[name].default for name in ("num_frames", "height", "width"))
+
+    def scaled(self, latent: Tensor) -> Tensor:
+        """Each channel of mean 0 and variance 1."""
+        mean, spread = self._statistics(latent)
+        return (latent - mean) / spread
+
+    def unscaled(self, latent: Tensor) -> Tensor:
+        """The inverse."""
+        mean, spread = self._statistics(latent)
+        return latent * spread + mean
+
+    def _statistics(self, latent: Tensor) -> tuple[Tensor, ...]:
+        config = self.vae.config
+        return tuple(latent.new_tensor(v).view(1, -1, 1, 1, 1) for v in (config.latents_mean, config.latents_std))
+
+    def _noise(self, owners: Sequence[torch.Generator], shape: tuple[int, ...] | None = None) -> Tensor:
+        frames, channels, *size = shape or self.latent_shape()
+        return super()._noise(owners, (channels, frames, *size)).transpose(1, 2)  # drawn in its pipeline's order
+
+    def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
+        length = self.settings.text_length or CALL["max_sequence_length"].default
+        embeds, _ = self.pipeline.encode_prompt(
+            prompts, do_classifier_free_guidance=False, max_sequence_length=length, device=self.device
+        )
+        return {"embeds": embeds}
+
+    def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
+        """One call of the transformer, whose order of axes is (B, C, f, h, w)."""
+        dtype = self.net.dtype
+        clip, embeds = latent.transpose(1, 2).to(dtype), tensors["embeds"].to(dtype)
+        return self.net(clip, timestep=time, encoder_hidden_states=embeds, return_dict=False)[0].transpose(1, 2)
+
+    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
+        """One call of the network per role, combined as uncond + g (cond - uncond)."""
+        parts = {role: self.predict(state, condition, role=role) for role, condition in conditions.items()}
+        with self.at(state.step, {}):
+            return self.combined(parts, guidance)
