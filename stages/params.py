@@ -91,6 +91,6 @@ def construct(cls: type, fields: Mapping[str, Any], where: str) -> Any:
         return TypeAdapter(cls).validate_python(dict(fields))
     except ValidationError as error:
         first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"]) or cls.__name__
+        key = ".".join(str(part) for part in first["loc"] if "[" not in str(part)) or cls.__name__
         got = f", got {first['input']!r}" if first["type"] != "missing" else ""
         raise ValueError(f"{where}: {key}: {first['msg']}{got}") from None

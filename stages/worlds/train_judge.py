@@ -23,7 +23,7 @@ def train_judge(
         judge = Judge(world.colours, world.shapes)
 
     low, high = world.radius
-    wider = replace(world, radius=(0.75 * low, 1.05 * high), offset=2 * world.offset)  # clips move, generators stray
+    wider = replace(world, radius=(0.75 * low, 1.05 * high), offset=world.offset + world.travel / 2)  # clips move, too
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         images, colour, shape = lesson(wider, batch, generator)

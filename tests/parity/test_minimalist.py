@@ -174,6 +174,9 @@ class Network:
     def moment(self, site: object) -> Moment:
         return Moment(self.step, site, {})
 
+    def locate(self, name: str) -> tuple[nn.Module, str]:
+        return self.net, name
+
 
 def build(model: str, tensors: dict[str, torch.Tensor]) -> Network:
     config = RESULTS[model]["info"]["config"]
