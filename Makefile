@@ -40,5 +40,5 @@ clean:
 
 .venv/.stamp: requirements.lock pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
-	.venv/bin/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements.lock
 	@touch $@
