@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+from diffusers import DiffusionPipeline
 from torch import Tensor
 
+from stages.backbones.base import Settings
 from stages.backbones.latent import Latent
 
 
@@ -27,6 +29,12 @@ class Clips(Latent):
         """The inverse."""
 
     # what they share
+
+    def __init__(self, name: str, settings: Settings, pipeline: DiffusionPipeline, device: str = "cpu") -> None:
+        super().__init__(name, settings, pipeline, device)
+        tempo = pipeline.vae_scale_factor_temporal
+        if settings.frames and (settings.frames - 1) % tempo:
+            raise ValueError(f"{name}: frames must be 1 + {tempo} n, got {settings.frames}")
 
     @property
     def factor(self) -> int:

@@ -25,24 +25,23 @@ from stages.sites import Site, Tap, site_table
 def sites(net: CogVideoXTransformer3DModel, text: int) -> dict[Site, Tap]:
     """Blocks on `text` tokens and the video's after them; the last block's text stream is dead.
 
-    Each block's two norms modulate both streams with one layer.
+    One layer modulates each norm of both streams.
     """
-    both = {
-        "attn.heads": Tap("attn1.to_out.0", "input"),
-        "attn": Tap("attn1"),
-        "ff.hidden": Tap("ff.net.0"),
-        "ff": Tap("ff"),
-        "block": Tap(""),
+    video, words = (text, None), (0, text)
+    rows = {
+        "norm": Tap("norm1.linear"),
+        "attn.heads": Tap("attn1.to_out.0", "input", tokens=video),
+        "attn.heads@text": Tap("attn1.to_out.0", "input", tokens=words),
+        "attn": Tap("attn1", item=0),
+        "attn@text": Tap("attn1", item=1),
+        "norm_ff": Tap("norm2.linear"),
+        "ff.hidden": Tap("ff.net.0", tokens=video),
+        "ff.hidden@text": Tap("ff.net.0", tokens=words),
+        "ff": Tap("ff", tokens=video),
+        "ff@text": Tap("ff", tokens=words),
+        "block": Tap("", item=0),
+        "block@text": Tap("", item=1),
     }
-    rows = {"norm": Tap("norm1.linear")}
-    for address, tap in both.items():
-        if address == "ff.hidden":
-            rows["norm_ff"] = Tap("norm2.linear")
-        if address in ("attn", "block"):
-            streams = Tap(tap.module, item=0), Tap(tap.module, item=1)
-        else:
-            streams = (Tap(tap.module, tap.when, tokens=tokens) for tokens in ((text, None), (0, text)))
-        rows |= dict(zip((address, f"{address}@text"), streams, strict=True))
     blocks = [f"transformer_blocks.{i}" for i in range(len(net.transformer_blocks))]
     table = site_table(net, blocks, rows)
     return {site: tap for site, tap in table.items() if (site.block, site.stream) != (len(blocks) - 1, "text")}
@@ -58,9 +57,13 @@ class CogVideoX(Clips):
 
     def __init__(self, name: str, settings: Settings, pipeline: CogVideoXPipeline, device: str = "cpu") -> None:
         super().__init__(name, settings, pipeline, device)
-        if self.net.config.patch_size_t is not None:
+        config = self.net.config
+        if config.patch_size_t is not None:
             raise ValueError(f"{name}: CogVideoX 1.5 joins latent frames in patches, which is not supported; use 1.0")
-        self.vae.to(self.net.dtype)  # unlike SDXL's it runs in half precision, whatever its force_upcast says
+        if not config.use_rotary_positional_embeddings and self.text_length != config.max_text_seq_length:
+            raise ValueError(f"{name}: text_length must be {config.max_text_seq_length}, where its positions begin")
+        if self.vae.dtype != self.net.dtype:
+            self.vae.to(self.net.dtype)  # unlike SDXL's it runs in half precision, whatever its force_upcast says
         if isinstance(self.scheduler, CogVideoXDPMScheduler):
             self.scheduler.model_outputs = (None, None)  # the clean latent and time before, which its caller must keep
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -30,14 +31,15 @@ class FrameAutoencoder(ModelMixin, ConfigMixin):
         temporal_compression_ratio: int = FOLD,
     ) -> None:
         super().__init__()
-        self.picture = AutoencoderTiny.from_config(dict(picture))
+        self.frames = AutoencoderTiny.from_config(dict(picture))
 
     @classmethod
     def of(cls, picture: AutoencoderTiny, fold: int = FOLD) -> FrameAutoencoder:
         """The autoencoder of clips whose frames `picture` encodes."""
-        config = {key: value for key, value in picture.config.items() if not key.startswith("_")}
+        known = inspect.signature(AutoencoderTiny.__init__).parameters
+        config = {key: value for key, value in picture.config.items() if key in known}
         made = cls(config, config["encoder_block_out_channels"], config["scaling_factor"], fold)
-        made.picture.load_state_dict(picture.state_dict())
+        made.frames.load_state_dict(picture.state_dict())
         return made
 
     def encode(self, clips: Tensor, return_dict: bool = False) -> tuple[Tensor]:
@@ -46,7 +48,7 @@ class FrameAutoencoder(ModelMixin, ConfigMixin):
         if (clips.shape[2] - 1) % fold:
             raise ValueError(f"a clip must have 1 + {fold} n frames, got {clips.shape[2]}")
         frames = clips.transpose(1, 2)
-        latents = self.picture.encode(frames.flatten(0, 1)).latents.unflatten(0, frames.shape[:2])
+        latents = self.frames.encode(frames.flatten(0, 1)).latents.unflatten(0, frames.shape[:2])
         latents = torch.cat([latents[:, :1].expand(-1, fold - 1, -1, -1, -1), latents], 1)
         return (latents.unflatten(1, (-1, fold)).flatten(2, 3).transpose(1, 2),)
 
@@ -55,5 +57,5 @@ class FrameAutoencoder(ModelMixin, ConfigMixin):
         fold = self.config.temporal_compression_ratio
         parts = latents.transpose(1, 2).unflatten(2, (fold, -1))  # (B, 1 + n, k, C, h, w)
         frames = torch.cat([parts[:, 0].mean(1, keepdim=True), parts[:, 1:].flatten(1, 2)], 1)
-        clips = self.picture.decode(frames.flatten(0, 1)).sample.unflatten(0, frames.shape[:2]).transpose(1, 2)
+        clips = self.frames.decode(frames.flatten(0, 1)).sample.unflatten(0, frames.shape[:2]).transpose(1, 2)
         return DecoderOutput(sample=clips) if return_dict else (clips,)

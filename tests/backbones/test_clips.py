@@ -17,7 +17,7 @@ from stages.worlds.autoencoder import make_autoencoder
 from stages.worlds.judge import Judge
 from stages.worlds.shapes import Shapes
 from tests.backbones.conftest import PROMPTS
-from tests.backbones.families import SEEDS
+from tests.backbones.families import FAMILIES, SEEDS
 
 
 @pytest.mark.parametrize(("name", "latent", "clip"), [("cogvideox-2b", (3, 4, 2, 4), 9), ("wan", (2, 16, 2, 4), 5)])
@@ -62,6 +62,19 @@ def test_wan_shows_an_edit_one_role_at_a_time(made, query):
 def test_a_solver_whose_history_its_caller_keeps_is_known_to_have_one(made):
     with pytest.raises(ValueError, match="CogVideoXDPMScheduler keeps a history of steps"):
         Run(made("cogvideox-5b"), made("cogvideox-5b").encode(PROMPTS), steps=2, guidance=1.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "message"),
+    [
+        ("cogvideox-2b", {"frames": 10}, r"tiny: frames must be 1 \+ 4 n, got 10"),
+        ("wan", {"frames": 6}, r"tiny: frames must be 1 \+ 4 n, got 6"),
+        ("cogvideox-2b", {"text_length": 7}, "tiny: text_length must be 12, where its positions begin"),
+    ],
+)
+def test_a_size_that_the_family_cannot_have_is_refused(name, changed, message):
+    with pytest.raises(ValueError, match=message):
+        FAMILIES[name].make(**changed)
 
 
 # the autoencoder of frames
