@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     inputs = [Path("params", kind, f"{name}.yaml") for kind, name in files.items()]
     inputs += [Path(args.latents)] if args.latents else []
     with recording(out, "train", params=params, seed=args.seed, inputs=inputs) as record:
-        backbone = load_backbone(args.backbone)
+        backbone = getattr(method, "load_backbone", load_backbone)(args.backbone)
         if args.latents:
             backbone.pools |= read_tensors(Path(args.latents))
         record.ready()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.backbones.base import Backbone
+from stages.backbones.base import Backbone, load_settings
 from stages.concept import Concept
 from stages.interventions.weights import Weights
 
@@ -12,6 +12,14 @@ from stages.interventions.weights import Weights
 @dataclass
 class Oracle:
     """Same architecture, same training, same budget, but the concept was never rendered."""
+
+    @staticmethod
+    def load_backbone(name: str) -> Backbone:
+        """The backbone without its weights, which this method does not need, so that both can be trained at once."""
+        cls, settings = load_settings(name)
+        backbone = cls.__new__(cls)
+        Backbone.__init__(backbone, name, settings)
+        return backbone
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """All weights of network and text encoder after a training without the concept's label."""

@@ -76,6 +76,11 @@ def made_backbone(wildcards):
     return f"artifacts/backbones/{wildcards.backbone}/record-pretrain.json" if world_of(wildcards) else []
 
 
+def frozen_backbone(wildcards):
+    """The backbone that a method edits; the oracle learns beside it."""
+    return [] if wildcards.method == ORACLE else made_backbone(wildcards)
+
+
 def made_autoencoder(wildcards):
     """What turns the world's pictures into a backbone's latents or bits."""
     part = load_params("backbones", wildcards.backbone).get("autoencoder", "autoencoder")

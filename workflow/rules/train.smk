@@ -1,7 +1,7 @@
 rule train:
     """One method, fitted to make a backbone forget (or learn, or steer) a concept."""
     input:
-        made_backbone,
+        frozen_backbone,
         lessons=lessons,
     output:
         f"{RUN}/intervention.safetensors",
