@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
 
@@ -47,6 +47,23 @@ def read_metadata(folder: Path) -> list[dict[str, Any]]:
 def read_pictures(folder: Path) -> Tensor:
     """All pictures (N, 3, H, W) or clips (N, F, 3, H, W) of a folder in [0, 1], in the order of its metadata."""
     return torch.stack([_read(Path(folder), line) for line in read_metadata(folder)])
+
+
+def read_folder(folder: Path | str, size: tuple[int, int] | None = None) -> Tensor:
+    """Every PNG and JPEG of a folder by name (N, 3, H, W) in [0, 1], cropped to the middle and resized to `size`."""
+    paths = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
+    if not folder or not paths:
+        raise FileNotFoundError(f"{folder or 'images'}: no PNG or JPEG pictures to learn from")
+    pictures = []
+    for path in paths:
+        with Image.open(path) as image:
+            fitted = image.convert("RGB")
+            if size and (fitted.height, fitted.width) != tuple(size):
+                fitted = ImageOps.fit(fitted, (size[1], size[0]), Image.Resampling.LANCZOS)
+            pictures.append(torch.from_numpy(np.asarray(fitted).copy()).movedim(-1, 0).float() / 255)
+    if len({picture.shape for picture in pictures}) > 1:
+        raise ValueError(f"{folder}: pictures differ in size, and the backbone names none to fit them to")
+    return torch.stack(pictures)
 
 
 def _read(folder: Path, line: dict[str, Any]) -> Tensor:

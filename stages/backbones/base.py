@@ -191,6 +191,10 @@ class Backbone(ABC):
         """The loss of training from scratch on what `embed` made of captioned pictures; `draws` counts random times."""
         raise ValueError(f"{self.name} cannot be trained from scratch")
 
+    def picture_size(self) -> tuple[int, int] | None:
+        """Height and width of what is sampled, None where any will do."""
+        return self.settings.size
+
     def tap(self, site: Site) -> Tap:
         """Where `site` is in this network, or in its text encoders; KeyError says what there is."""
         return lookup(self.text_sites if site.stream == "encoder" else self.sites, site, self.name)

@@ -81,6 +81,10 @@ class Diffusion(Backbone):
             return parts["cond"]
         return parts["uncond"] + guidance * (parts["cond"] - parts["uncond"])
 
+    def guide(self, state: State, condition: Condition, guidance: float) -> Tensor:
+        """The prediction at so much guidance, in whichever way this family is guided."""
+        return self.guided(state, self.roles(condition, guidance), guidance)
+
     def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
         """The conditions of one guided call in this family's order of rows, extra roles of the edits last."""
         if guidance <= 1:

@@ -197,6 +197,11 @@ class Latent(Diffusion):
         config = self.vae.config
         return 2 ** (len(config.get("block_out_channels") or config.encoder_block_out_channels) - 1)
 
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width of what is sampled."""
+        height, width = self.latent_shape()[-2:]
+        return height * self.factor, width * self.factor
+
     def latent_shape(self) -> tuple[int, ...]:
         """(C, h, w) at the settings' size, or at the checkpoint's own."""
         height, width = self.settings.size or (self.net.config.sample_size * self.factor,) * 2

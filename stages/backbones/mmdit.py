@@ -119,6 +119,7 @@ class Flux(MMDiT):
     """
 
     PIPELINE, MODEL = FluxPipeline, FluxTransformer2DModel
+    TOKENIZER = "tokenizer_2"
     TEXTS = {"text_encoder": clip, "text_encoder_2": t5}
     WITHOUT = {"image_encoder": None, "feature_extractor": None}
     told: float | None = None
@@ -153,6 +154,13 @@ class Flux(MMDiT):
         """The velocity, under the guidance that methods train at (arXiv 2210.03142 on distilled guidance)."""
         with self._telling(self.settings.training_guidance):
             return super().predict(state, condition, role=role)
+
+    def guide(self, state: State, condition: Condition, guidance: float) -> Tensor:
+        """The velocity of a distilled network told this guidance, or by two passes."""
+        if not self.net.config.guidance_embeds:
+            return super().guide(state, condition, guidance)
+        with self._telling(guidance):
+            return super().guide(state, condition, 1.0)
 
     @contextmanager
     def _telling(self, guidance: float) -> Iterator[None]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
@@ -165,8 +166,10 @@ def identity(backbone: Backbone, parts: Sequence[str]) -> dict[str, str]:
 
     found = {}
     for part in parts:
-        rules = backbone.tokenizers()[part].backend_tokenizer.to_str()
-        found[part.replace("text_encoder", "tokenizer")] = hashlib.sha256(rules.encode()).hexdigest()[:16]
+        rules = json.loads(backbone.tokenizers()[part].backend_tokenizer.to_str())
+        kept = {name: rule for name, rule in rules.items() if name not in ("padding", "truncation")}  # change with use
+        digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
+        found[part.replace("text_encoder", "tokenizer")] = digest[:16]
         found[part] = fingerprint({part: backbone.text_parts()[part]})
     return found
 

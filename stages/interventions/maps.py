@@ -8,7 +8,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stages.interventions.statistics import source_posterior, squared_distance
+from stages.interventions.statistics import discriminant, source_posterior, source_region, squared_distance
 
 Form = Literal["shift", "attract", "project", "erase", "affine", "affine_shift", "affine_pooled", "network"]
 Gate = Literal["none", "nearest", "discriminant", "region"]
@@ -91,6 +91,16 @@ def gate_open(gate: Gate, pooled: Tensor, by: Tensors) -> Tensor:
     if gate == "region":
         return squared_distance(pooled, by["mean"], by["precision"]) <= by["limit"]
     return torch.ones(len(pooled), dtype=torch.bool, device=pooled.device)
+
+
+def gate_tensors(gate: Gate, source: Tensor, target: Tensor, threshold: float, quantile: float) -> dict[str, Tensor]:
+    """What a gate needs to know of both classes' pooled activations (n, D)."""
+    if gate == "nearest":
+        return {"source": source.mean(0), "target": target.mean(0)}
+    if gate == "discriminant":
+        weight, bias = discriminant(source, target)
+        return {"gate_weight": weight, "gate_bias": bias, "threshold": source.new_tensor(threshold)}
+    return source_region(source, quantile) if gate == "region" else {}
 
 
 class Transport(nn.Module):

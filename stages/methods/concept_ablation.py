@@ -16,6 +16,7 @@ from stages.fields import Count, Natural, NonNegative, Rate
 from stages.interventions.weights import Weights
 from stages.methods.base import Prompts, frozen, noised, preservation
 from stages.methods.selections import Train, choose
+from stages.objectives import negative_guidance
 from stages.optimize import Schedule, minimize
 
 
@@ -27,6 +28,8 @@ class ConceptAblation:
     whose prediction that is: of the network in training (the paper) or of the frozen one. `states`: anchor pictures
     noised at a random time (the paper), or steps of their trajectories. `prior` weighs the ordinary denoising loss on
     anchor pictures; `preserve` the distance to the frozen network on the retain prompts, which the paper does without.
+    `push` moves the target beyond the anchor's prediction, away from the concept's: where neutral prompts show the
+    concept now and then, they are the floor of an erasure that only equals them; the paper does without this too.
     `first_token` off cuts the gradient through the first token's keys and values, as the released code does.
     """
 
@@ -36,6 +39,7 @@ class ConceptAblation:
     states: Literal["noised", "trajectory"] = "noised"
     prior: NonNegative = 1.0
     preserve: NonNegative = 0.0
+    push: NonNegative = 0.0
     first_token: bool = True
     steps: Count = 100
     lr: Rate = 2e-6
@@ -90,6 +94,8 @@ class ConceptAblation:
         else:
             with weights.attach(backbone):
                 target = frozen(backbone, state, anchor)
+        if self.push:
+            target = negative_guidance(target, frozen(backbone, state, erased), self.push)
         return backbone.distance(self.student(backbone, weights, state, erased), target)
 
     def student(self, backbone: Backbone, weights: Weights, state: State, condition: Condition) -> Tensor:

@@ -29,8 +29,9 @@ class Minimalist:
     `target`: the neutral prompt or the empty one, from the same noise. `through`: the whole sampler (`run`), or single
     predictions along it (`state`) where gradients cannot pass the sampler. `replay`: the mask noise of the forward
     pass again in the backward pass, or `fresh` noise as in the released code. `seeds` counts the starting noises per
-    prompt (the code has 1), `sampler_steps` the steps of the unrolled sampler (0: the backbone's). With `sparsity` the
-    share of open masks is pulled towards `keep`. Scores are kept every `keep_every` steps to choose from later.
+    prompt (the code has 1), `sampler_steps` the steps of the unrolled sampler (0: the backbone's). `clear` is the share
+    of prompts and noises used: those whose target differs most from the concept's own picture (the paper asks CLIP).
+    With `sparsity` the share of open masks is pulled towards `keep`. Scores are kept every `keep_every` steps.
     """
 
     masks: tuple[Family, ...] = ("hidden", "norm")
@@ -50,6 +51,7 @@ class Minimalist:
     schedule: Schedule = "constant"
     seeds: Count = 16
     sampler_steps: Natural = 0
+    clear: Fraction = 1.0
     sparsity: NonNegative = 0.0
     keep: Fraction = 1.0
     keep_every: Natural = 0
@@ -82,17 +84,20 @@ class Minimalist:
 
     def over_runs(self, backbone: Backbone, concept: Concept, mask: Mask, seed: int) -> Loss:
         """The distance of final latents, through every step of the sampler."""
+        if not hasattr(backbone, "walk"):
+            raise ValueError(f"{backbone.name} has no sampler that gradients pass; choose through: state")
         pairs = [(prompt, "" if self.target == "empty" else neutral) for prompt, neutral in concept.pairs()]
-        wanted = [target for _, target in pairs] + (list(concept.retain) if self.beta else [])
-        runs = self.references(backbone, wanted, seed)
+        retain = list(concept.retain) if self.beta else []
+        runs = references(backbone, [*sum(pairs, ()), *retain], self.seeds, self.steps_of(backbone), seed)
+        samples = clearest(pairs, runs, self.clear)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
-            rows = [pairs[i] for i in integers(len(pairs), self.batch, generator)]
+            rows = [samples[i] for i in integers(len(samples), self.batch, generator)]
             if self.beta:
-                rows += [(concept.retain[i],) * 2 for i in integers(len(concept.retain), self.batch, generator)]
-            chosen = integers(self.seeds, len(rows), generator)
-            ends = torch.stack([runs[target][i] for (_, target), i in zip(rows, chosen, strict=True)])
-            condition = backbone.encode([prompt for prompt, _ in rows])
+                chosen = zip(*(integers(n, self.batch, generator) for n in (len(retain), self.seeds)), strict=True)
+                rows += [(retain[i], retain[i], noise) for i, noise in chosen]
+            ends = torch.stack([runs[target][noise] for _, target, noise in rows])
+            condition = backbone.encode([prompt for prompt, _, _ in rows])
             final = self.final(backbone, mask, condition, ends[:, 0], generator)
             return erase_and_preserve(final, ends[:, 1], self.batch, self.beta)
 
@@ -117,10 +122,6 @@ class Minimalist:
             mask.parameters(),
             lambda index, latent: under(again, index, latent),
         )
-
-    def references(self, backbone: Backbone, prompts: Sequence[str], seed: int) -> Mapping[str, Tensor]:
-        """The frozen network's runs by prompt: first and final latents (seeds, 2, ...) on the backbone's device."""
-        return references(backbone, prompts, self.seeds, self.steps_of(backbone), seed)
 
     def steps_of(self, backbone: Backbone) -> int:
         """Steps of the unrolled sampler."""
@@ -163,6 +164,16 @@ def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: in
             latents = [state.latent for state in walk]
         runs[prompt] = torch.stack([latents[0], latents[-1]], dim=1)
     return runs
+
+
+def clearest(pairs: Sequence[tuple[str, str]], runs: Mapping[str, Tensor], share: float) -> list[tuple[str, str, int]]:
+    """(prompt, target prompt, noise) of the share of all whose final latents differ most between the two prompts."""
+    found = []
+    for prompt, target in pairs:
+        gaps = (runs[prompt][:, 1] - runs[target][:, 1]).float().square().flatten(1).mean(1)
+        found += [(gap, (prompt, target, noise)) for noise, gap in enumerate(gaps.tolist())]
+    found.sort(key=lambda item: -item[0])
+    return [sample for _, sample in found[: max(1, int(share * len(found)))]]
 
 
 def open_shares(mask: Mask) -> Tensor:

@@ -14,7 +14,7 @@ from stages.concept import Concept
 from stages.fields import NonNegative, Rate
 from stages.interventions.weights import Weights
 from stages.methods.text_inputs import Tokens, paired_tokens, text_inputs
-from stages.objectives import edited_weight, projected_out
+from stages.objectives import edited_weight, negative_guidance, projected_out
 
 Rows = tuple[Tensor, Tensor]  # what a weight is given for a concept's tokens (n, d), and for those they are mapped to
 
@@ -26,8 +26,9 @@ class UCE:
     `tokens` says which tokens of the two prompts are paired: the last word (the released code), the first release's
     `range`, or all of them `aligned`. `technique`: the target is the neutral value (`replace`), or that value without
     its part along the concept's (`tensor`). `ridge` holds the weight where no token says otherwise; the paper's
-    equation has none and cannot be solved without. `bias` adds a layer's bias to the targets, as the released code for
-    Flux does.
+    equation has none and cannot be solved without. `push` moves the target beyond the neutral prompt, away from the
+    concept, which the paper does without: where neutral prompts show the concept now and then, they are the floor of
+    an erasure that only equals them. `bias` adds a layer's bias to the targets, as the released code for Flux does.
     """
 
     tokens: Tokens = "last"
@@ -35,12 +36,13 @@ class UCE:
     erase: Rate = 1.0
     preserve: NonNegative = 1.0
     ridge: Rate = 0.5
+    push: NonNegative = 0.0
     bias: bool = False
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """Solves for every weight that reads text."""
         names = backbone.readers()
-        edits, kept = gather_rows(backbone, names, concept, self.tokens)
+        edits, kept = gather_rows(backbone, names, concept, self.tokens, self.push)
         values = {name: self.solve(backbone, name, edits[name], kept[name]) for name in names}
         return Weights({name: value.float() for name, value in values.items()})
 
@@ -68,9 +70,12 @@ class UCE:
 
 
 def gather_rows(
-    backbone: Backbone, names: Sequence[str], concept: Concept, tokens: Tokens
+    backbone: Backbone, names: Sequence[str], concept: Concept, tokens: Tokens, push: float = 0.0
 ) -> tuple[dict[str, list[Rows]], dict[str, list[Tensor]]]:
-    """For every weight: the paired rows of each concept prompt, and the rows of each retain prompt."""
+    """For every weight: the paired rows of each concept prompt, and the rows of each retain prompt.
+
+    `push` moves the second rows g of a pair to g - push (c - g).
+    """
     erased, neutral = zip(*concept.pairs(), strict=True)
     read = {side: text_inputs(backbone, names, side) for side in (erased, neutral, concept.retain)}
     ids = {side: backbone.tokenize(side) for side in read}
@@ -80,14 +85,16 @@ def gather_rows(
     for name in names:
         ours, theirs, others = (read[side][name] for side in (erased, neutral, concept.retain))
         if ours.ndim == 2:  # pooled text has no tokens
-            edits[name] = [(a[None], b[None]) for a, b in zip(ours, theirs, strict=True)]
+            edits[name] = [(a[None], negative_guidance(b, a, push)[None]) for a, b in zip(ours, theirs, strict=True)]
             kept[name] = [row[None] for row in others]
             continue
         pairs = [
             paired_tokens(a, b, max(len(a), len(b)) if masked else ours.shape[1], tokens)
             for a, b in zip(ids[erased], ids[neutral], strict=True)
         ]
-        edits[name] = [(ours[i][a], theirs[i][b]) for i, (a, b) in enumerate(pairs)]
+        edits[name] = [
+            (ours[i][a], negative_guidance(theirs[i][b], ours[i][a], push)) for i, (a, b) in enumerate(pairs)
+        ]
         kept[name] = []
         for row, own in zip(others, ids[concept.retain], strict=True):
             last = max(len(own) - 2, 0)

@@ -9,7 +9,7 @@ from stages.interventions import load, save
 from stages.methods import load_method
 from stages.params import names
 
-SMALL = {"steps": 2, "batch": 2}  # so that a fit takes a moment
+SMALL = {"steps": 2, "batch": 2, "samples": 4}  # so that a fit takes a moment
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
 
 

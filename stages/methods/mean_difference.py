@@ -1,0 +1,31 @@
+"""Mean-difference steering (arXiv 2308.10248, 2312.06681): one vector per layer and step, added everywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from stages.backbones.base import Backbone
+from stages.concept import Concept
+from stages.fields import Count
+from stages.interventions.steering import Mode, Steering
+from stages.methods.prototype_steering import PrototypeSteering
+from stages.methods.setups import ALL
+from stages.methods.steering import Location
+
+
+@dataclass
+class MeanDifference:
+    """Adds strength (mu_without - mu_with) to every token at a location, at all steps and layers; trains nothing."""
+
+    strength: float = 1.0
+    location: Location = "ca_block"
+    layers: tuple[int, ...] = (ALL,)
+    mode: Mode = "CONDITIONAL"
+    samples: Count = 96
+
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
+        """Prototype steering with one strength for all."""
+        scale = {"layers": list(self.layers), "strength_cond": self.strength, "strength_uncond": self.strength}
+        setup = {"scales": {"all": scale}}
+        options = {"location": self.location, "mode": self.mode, "samples": self.samples}
+        return PrototypeSteering(setup=setup, **options).fit(backbone, concept, seed=seed)

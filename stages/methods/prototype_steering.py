@@ -1,0 +1,108 @@
+"""Prototype steering: activations moved from the mean of one class towards the mean of another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from torch import Tensor
+
+from stages.backbones.base import Backbone
+from stages.concept import Concept
+from stages.fields import Count, Fraction
+from stages.interventions.maps import Gate, gate_tensors
+from stages.interventions.statistics import Distance, prototype_direction
+from stages.interventions.steering import Mode, Steering, role_strengths
+from stages.methods.setups import ALL, Setup, parse_setup, read_setups
+from stages.methods.steering import Classes, Location, activations, sites_at
+from stages.prompts import read_prompts, select
+from stages.recorder import Pool
+from stages.sites import Site
+
+FORMS = {"additive": "shift", "attract": "attract", "project": "project"}
+EVERYWHERE = {"scales": {"all": {"layers": [ALL], "strength_cond": 1.0, "strength_uncond": 1.0}}}
+
+
+@dataclass
+class PrototypeSteering:
+    """Adds the difference of two classes' mean activations, by scale (or step) and layer; trains nothing.
+
+    `variant` is the class steered to: 1 the neutral prompts, 0 the concept; with `classes`, two sets of labels of the
+    concept's dataset, the one of that position. `setup` says where and how strongly, as an object or the path of a JSON
+    file; `VISUAL` reads its scales, `TEXT` its text layers, `BOTH` both. MAHALANOBIS turns the difference by the shared
+    precision and keeps its length. `gate` steers only samples that look like the class steered from.
+    """
+
+    steering: Literal["TEXT", "VISUAL", "BOTH"] = "VISUAL"
+    location: Location = "ffn"
+    distance: Distance = "EUCLIDEAN"
+    mode: Mode = "BOTH"
+    variant: Literal[0, 1] = 1
+    classes: tuple[dict[str, str], dict[str, str]] | None = None
+    setup: str | dict[str, Any] = field(default_factory=lambda: dict(EVERYWHERE))
+    form: Literal["additive", "attract", "project"] = "additive"
+    renorm: bool = False
+    gate: Gate = "none"
+    threshold: Fraction = 0.25
+    quantile: Fraction = 0.98
+    samples: Count = 96
+
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
+        """Samples both classes from the same noise; prototypes come from the half of guidance that they steer."""
+        setup = self._setup()
+        sites = sites_at(backbone, self.location) if self.steering != "TEXT" else []
+        text = list(backbone.text_sites) if self.steering != "VISUAL" else []
+        setup.check(backbone.settings.steps, len(sites) or 10**6, len(text) or 10**6)
+        return self.steer(backbone, setup, *self.prototypes(backbone, concept, [*sites, *text], seed))
+
+    def prototypes(self, backbone: Backbone, concept: Concept, sites: list[Site], seed: int) -> tuple[Pool, Pool]:
+        """Pooled activations of the class steered from and of the class steered to; one serves many setups."""
+        classes = self._classes(concept)
+        return tuple(activations(backbone, prompts, sites, seed) for prompts in (classes.source, classes.target))
+
+    def steer(self, backbone: Backbone, setup: Setup, source: Pool, target: Pool) -> Steering:
+        """The steering of one setup."""
+        maps: dict[tuple[Site, int], Mapping[str, Tensor]] = {}
+        strengths: dict[tuple[Site, int], dict[str, float]] = {}
+        for key, both in self._strengths(backbone, setup).items():
+            role = "uncond" if self.mode == "UNCONDITIONAL" and key[0].stream != "encoder" else "cond"
+            if any(both.values()):
+                maps[key] = self._map(source.get(*key, role), target.get(*key, role))
+                strengths[key] = both
+        form = FORMS[self.form]
+        return Steering(form, maps, strengths, renorm=self.renorm, gate=self.gate)
+
+    def _strengths(self, backbone: Backbone, setup: Setup) -> dict[tuple[Site, int], dict[str, float]]:
+        found = {}
+        if self.steering != "TEXT":
+            for layer, site in enumerate(sites_at(backbone, self.location)):
+                for step in range(backbone.settings.steps):
+                    scale = setup.scale(step)
+                    if scale is not None and (layer in scale.layers or ALL in scale.layers):
+                        found[site, step] = role_strengths(self.mode, *scale.at(layer))
+        if self.steering != "VISUAL":
+            for layer, site in enumerate(backbone.text_sites):
+                if layer in setup.layers_text or ALL in setup.layers_text:
+                    found[site, 0] = {"cond": setup.strength_text, "uncond": 0.0}
+        return found
+
+    def _map(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
+        by = {"direction": prototype_direction(source, target, self.distance), "target": target.mean(0)}
+        return by | gate_tensors(self.gate, source, target, self.threshold, self.quantile)
+
+    def _setup(self) -> Setup:
+        if isinstance(self.setup, dict):
+            return parse_setup(self.setup)
+        setups = read_setups(self.setup)
+        if len(setups) != 1:
+            raise ValueError(f"{self.setup}: a run has one setup, got {len(setups)}; a grid search runs them all")
+        return setups[0]
+
+    def _classes(self, concept: Concept) -> Classes:
+        if self.classes is None:
+            return Classes.of(concept, self.samples, self.variant)
+        table = read_prompts(concept.dataset)
+        rows = [select(table, labels, "concept")["prompt"].tolist() for labels in self.classes]
+        prompts = [tuple(row[i % len(row)] for i in range(self.samples)) for row in rows]
+        return Classes(prompts[1 - self.variant], prompts[self.variant])

@@ -1,0 +1,168 @@
+"""Setups of prototype steering: which scales and layers, how strongly; from the documented JSON, or made as a grid."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ALL = -1  # every layer
+EVERY = "all"  # every scale, or every step of the sampler
+SCALE_KEYS = ("layers", "strength_cond", "strength_uncond")
+SETUP_KEYS = ("scales", "layers_text", "strength_text")
+Strength = float | Mapping[int, float]  # one for all layers, or one per layer
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One scale's layers, (-1,) for all, and the strengths on both halves of guidance."""
+
+    layers: tuple[int, ...]
+    strength_cond: Strength = 0.0
+    strength_uncond: Strength = 0.0
+
+    def at(self, layer: int) -> tuple[float, float]:
+        """Conditional and unconditional strength of one layer."""
+        return _of(self.strength_cond, layer), _of(self.strength_uncond, layer)
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What is steered: by scale (a missing one is off), and in the text encoder."""
+
+    scales: Mapping[int | str, Scale] = field(default_factory=dict)
+    layers_text: tuple[int, ...] = ()
+    strength_text: float = 0.0
+
+    def scale(self, step: int) -> Scale | None:
+        """The setup of one scale, if there is one."""
+        return self.scales.get(step, self.scales.get(EVERY))
+
+    def check(self, scales: int, layers: int, text_layers: int) -> None:
+        """ValueError names the field that a network of this size does not have."""
+        for step, scale in self.scales.items():
+            if step != EVERY and not 0 <= step < scales:
+                raise ValueError(f"scales: {step} must be 0 to {scales - 1}")
+            _inside(f"scales.{step}.layers", scale.layers, layers)
+        _inside("layers_text", self.layers_text, text_layers)
+
+    def content(self) -> dict[str, Any]:
+        """The setup as the documents write it."""
+        scales = {str(n): {key: _plain(getattr(one, key)) for key in SCALE_KEYS} for n, one in self.scales.items()}
+        return {"scales": scales, "layers_text": list(self.layers_text), "strength_text": self.strength_text}
+
+
+def read_setups(path: Path | str) -> list[Setup]:
+    """One object or a list of them, with or without a trailing comma; ValueError names the file and the field."""
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: the experiment's setup")
+    text = re.sub(r",(?=\s*([}\]]|$))", "", path.read_text(encoding="utf-8").strip())
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{path}: not a JSON file: {error}") from None
+    rows = content if isinstance(content, list) else [content]
+    try:
+        return [parse_setup(row) for row in rows]
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
+def parse_setup(content: Any) -> Setup:
+    """A setup from the documented mapping; ValueError names the field that is wrong."""
+    if not isinstance(content, Mapping):
+        raise ValueError(f"setup: expected an object with {', '.join(SETUP_KEYS)}, got {content!r}")
+    _known("setup", content, SETUP_KEYS)
+    scales = content.get("scales", {})
+    if not isinstance(scales, Mapping):
+        raise ValueError(f"scales: expected an object from scale to setup, got {scales!r}")
+    layers_text = _layers("layers_text", content.get("layers_text", []))
+    strength = _number("strength_text", content.get("strength_text", 0.0))
+    return Setup({_step(key): _scale(f"scales.{key}", value) for key, value in scales.items()}, layers_text, strength)
+
+
+def grid(
+    scales: Iterable[Sequence[int | str]],
+    layers: Iterable[Sequence[int]],
+    strengths_cond: Iterable[float],
+    strengths_uncond: Iterable[float] = (0.0,),
+) -> Iterator[Setup]:
+    """The product of scale subsets, layer subsets and strengths, in that order, equal setups once."""
+    seen = set()
+    for steps, blocks, cond, uncond in itertools.product(scales, layers, strengths_cond, strengths_uncond):
+        key = (tuple(steps), tuple(blocks), cond, uncond) if cond or uncond else ()
+        if key not in seen:
+            seen.add(key)
+            yield Setup({step: Scale(tuple(blocks), cond, uncond) for step in steps} if key else {})
+
+
+def _scale(name: str, content: Any) -> Scale:
+    if not isinstance(content, Mapping):
+        raise ValueError(f"{name}: expected an object with {', '.join(SCALE_KEYS)}, got {content!r}")
+    _known(name, content, SCALE_KEYS)
+    layers = _layers(f"{name}.layers", content.get("layers", []))
+    cond, uncond = (_strength(f"{name}.{key}", content.get(key, 0.0), layers) for key in SCALE_KEYS[1:])
+    return Scale(layers, cond, uncond)
+
+
+def _step(key: Any) -> int | str:
+    if key == EVERY:
+        return EVERY
+    if not str(key).isdigit():
+        raise ValueError(f"scales: {key!r} must be a scale's number, or {EVERY!r}")
+    return int(key)
+
+
+def _layers(name: str, value: Any) -> tuple[int, ...]:
+    if value == 0 and not isinstance(value, bool):
+        return ()  # off, as the documents write it
+    if not isinstance(value, list | tuple) or any(type(layer) is not int for layer in value):
+        raise ValueError(f"{name}: expected a list of layer numbers, got {value!r}")
+    if ALL in value and len(value) > 1:
+        raise ValueError(f"{name}: -1 means all layers and stands alone, got {list(value)}")
+    if any(layer < ALL for layer in value):
+        raise ValueError(f"{name}: layers are counted from 0, got {list(value)}")
+    return tuple(value)
+
+
+def _strength(name: str, value: Any, layers: tuple[int, ...]) -> Strength:
+    if isinstance(value, list | tuple):
+        if len(value) != len(layers):
+            raise ValueError(f"{name}: {len(value)} strengths for {len(layers)} layers")
+        return {layer: _number(name, one) for layer, one in zip(layers, value, strict=True)}
+    if isinstance(value, Mapping):
+        return {int(layer): _number(f"{name}.{layer}", one) for layer, one in value.items()}
+    return _number(name, value)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise ValueError(f"{name}: expected a number, got {value!r}")
+    return float(value)
+
+
+def _known(name: str, content: Mapping[str, Any], keys: Sequence[str]) -> None:
+    for key in content:
+        if key not in keys:
+            raise ValueError(f"{name}: unknown field {key!r}; have: {', '.join(keys)}")
+
+
+def _inside(name: str, layers: Iterable[int], count: int) -> None:
+    for layer in layers:
+        if layer >= count:
+            raise ValueError(f"{name}: layer {layer} must be 0 to {count - 1}, or -1 for all")
+
+
+def _of(strength: Strength, layer: int) -> float:
+    return float(strength.get(layer, 0.0)) if isinstance(strength, Mapping) else strength
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(key): one for key, one in value.items()}
+    return list(value) if isinstance(value, tuple) else value
