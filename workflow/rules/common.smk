@@ -35,9 +35,17 @@ def refuse(error):
 try:
     studies.check_schema(config, "pipeline", "params/pipeline.yaml")
     STUDY = studies.load_study(config["study"])
-    CLASSES = {name: load_params("methods", name).get("class") for name in names("methods")}
 except ValueError as error:
     refuse(error)
+
+
+def class_of(method):
+    """The class that a method's file names; None for a file in disorder, which stops only the studies that ask for it."""
+    with suppress(ValueError):
+        return load_params("methods", method).get("class")
+
+
+CLASSES = {name: class_of(name) for name in names("methods")}
 
 
 RUN = "artifacts/{backbone}/{concept}/{method}/{seed}"
