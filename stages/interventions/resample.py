@@ -132,7 +132,7 @@ class Resample(Intervention):
 
 
 def reworded(prompt: str, words: Mapping[str, str]) -> str:
-    """The prompt with each phrase replaced, whole words and longest first; white space closes up where one is dropped."""
+    """The prompt with each phrase replaced, whole words and longest first; white space closes up behind it."""
     for phrase in sorted(words, key=lambda phrase: (-len(phrase), phrase)):
         prompt = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", words[phrase], prompt)
     return " ".join(prompt.split())

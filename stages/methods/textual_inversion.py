@@ -21,8 +21,8 @@ class TextualInversion:
     """Trains the vectors of one alias on pictures captioned with it; prompts may then use the alias like any word.
 
     `input` replaces token embeddings, as in the paper; `output` the encoded tokens, around which everything is still
-    the initialiser's. `vectors` writes the initialiser so many times, each with a vector of its own; `shared` trains one
-    for all. `control` gives zeros or random vectors of the initial length instead of learned ones.
+    the initialiser's. `vectors` writes the initialiser so many times, each with a vector of its own; `shared` trains
+    one for all. `control` gives zeros or random vectors of the initial length instead of learned ones.
     """
 
     images: str = ""
