@@ -39,13 +39,15 @@ except ValueError as error:
     refuse(error)
 
 
-def class_of(method):
-    """The class that a method's file names; None for a file in disorder, which stops only the studies that ask for it."""
-    with suppress(ValueError):
-        return load_params("methods", method).get("class")
+def method_file(name):
+    """What a method's file says; nothing for a file in disorder, which stops only the studies that ask for it."""
+    try:
+        return load_params("methods", name)
+    except ValueError:
+        return {}
 
 
-CLASSES = {name: class_of(name) for name in names("methods")}
+METHODS = {name: method_file(name) for name in names("methods")}
 
 
 RUN = "artifacts/{backbone}/{concept}/{method}/{seed}"
@@ -57,8 +59,8 @@ ORACLE = "oracle"  # learns from the world itself, not from the backbone's traje
 WORLD = "stages.worlds.shapes.Shapes"
 
 
-UNTRAINED = [name for name in CLASSES if load_params("methods", name).get("trained") is False]
-BINARIZED = [name for name, path in CLASSES.items() if path == "stages.methods.binarized.Binarized"]
+UNTRAINED = [name for name, content in METHODS.items() if content.get("trained") is False]
+BINARIZED = [name for name, content in METHODS.items() if content.get("class") == "stages.methods.binarized.Binarized"]
 
 
 def one_of(names):
@@ -69,7 +71,7 @@ def one_of(names):
 wildcard_constraints:
     backbone=one_of(names("backbones")),
     concept=one_of(names("concepts")),
-    method=one_of(name for name in CLASSES if name not in UNTRAINED),
+    method=one_of(name for name in METHODS if name not in UNTRAINED),
     world="[a-z0-9_-]+",
     seed="[0-9]+",
 

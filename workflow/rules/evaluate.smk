@@ -12,7 +12,7 @@ rule evaluate:
     benchmark:
         f"benchmarks/evaluate/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.tsv"
     wildcard_constraints:
-        method=one_of(CLASSES),
+        method=one_of(METHODS),
     threads: 1
     resources:
         gpu=1,

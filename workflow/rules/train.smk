@@ -12,7 +12,7 @@ rule train:
     benchmark:
         "benchmarks/train/{backbone}-{concept}-{method}-{seed}.tsv"
     wildcard_constraints:
-        method=one_of(name for name in CLASSES if name not in (*UNTRAINED, *BINARIZED)),
+        method=one_of(name for name in METHODS if name not in (*UNTRAINED, *BINARIZED)),
     threads: 1
     resources:
         gpu=1,
