@@ -86,22 +86,24 @@ class Resample(Intervention):
             if not rows:
                 return pictures
             target = backbone.encode([wanted[i] for i in rows])
-            edited = self._edit(backbone, pictures[rows], condition.rows(rows), target, [seeds[i] for i in rows], steps)
+            latent, owners = backbone.embed(pictures[rows]), [seeds[i] for i in rows]
+            edited = backbone.decode(self.edited(backbone, latent, condition.rows(rows), target, owners, steps))
             return pictures.index_copy(0, torch.tensor(rows, device=pictures.device), edited.to(pictures))
 
         return sample
 
-    def _edit(
+    def edited(
         self,
         backbone: Backbone,
-        pictures: Tensor,
+        latent: Tensor,
         source: Condition,
         target: Condition,
         seeds: Sequence[int],
         steps: int,
     ) -> Tensor:
+        """Final latents of the source condition, moved to the target condition; one generator per row."""
         scheduler = copy.deepcopy(backbone.scheduler)
-        times, latent = backbone.timesteps(scheduler, steps), backbone.embed(pictures)
+        times = backbone.timesteps(scheduler, steps)
         owners = [torch.Generator().manual_seed(int(seed) + 1) for seed in seeds]
 
         def velocity(z: Tensor, condition: Condition, guidance: float, step: int) -> Tensor:
@@ -118,7 +120,7 @@ class Resample(Intervention):
         def noise() -> Tensor:
             return torch.cat([torch.randn((1, *latent.shape[1:]), generator=g) for g in owners]).to(latent)
 
-        return backbone.decode(flow_edit(latent, pair, single, scheduler.sigmas.to(latent), noise, self.course))
+        return flow_edit(latent, pair, single, scheduler.sigmas.to(latent), noise, self.course)
 
     def spec(self) -> dict[str, Any]:
         """Words, course and guidance."""

@@ -15,7 +15,8 @@ from stages.fields import Count, Fraction, Natural, NonNegative, Rate
 from stages.interventions.binarize import kept_shares
 from stages.interventions.mask import Mask, replayable
 from stages.interventions.mask_places import Family, find_places, sizes
-from stages.methods.base import Prompts, frozen, preservation
+from stages.interventions.resample import Resample
+from stages.methods.base import Prompts, frozen, load_method, preservation
 from stages.objectives import erase_and_preserve, keep_gap, open_probability
 from stages.optimize import Loss, Schedule, minimize
 from stages.record import Record
@@ -26,7 +27,8 @@ from stages.stepwise import Run, unroll
 class Minimalist:
     """Trains masks on the frozen network so that its final latents for the concept become those of the target.
 
-    `target`: the neutral prompt or the empty one, from the same noise. `through`: the whole sampler (`run`), or single
+    `target`: the neutral prompt or the empty one, from the same noise, or the concept's own picture edited by FlowEdit
+    (flows only; params/methods/flowedit.yaml says how). `through`: the whole sampler (`run`), or single
     predictions along it (`state`) where gradients cannot pass the sampler. `replay`: the mask noise of the forward
     pass again in the backward pass, or `fresh` noise as in the released code. `seeds` counts the starting noises per
     prompt (the code has 1), `sampler_steps` the steps of the unrolled sampler (0: the backbone's). `clear` is the share
@@ -39,7 +41,7 @@ class Minimalist:
     mode: Literal["hard_concrete", "sigmoid"] = "hard_concrete"
     start: float = 3.0
     noise: Rate = 0.5
-    target: Literal["neutral", "empty"] = "neutral"
+    target: Literal["neutral", "empty", "flowedit"] = "neutral"
     through: Literal["run", "state"] = "run"
     replay: Literal["replayed", "fresh"] = "replayed"
     beta: NonNegative = 0.1
@@ -89,6 +91,13 @@ class Minimalist:
         pairs = [(prompt, "" if self.target == "empty" else neutral) for prompt, neutral in concept.pairs()]
         retain = list(concept.retain) if self.beta else []
         runs = references(backbone, [*sum(pairs, ()), *retain], self.seeds, self.steps_of(backbone), seed)
+        if self.target == "flowedit":
+            edits = load_method("flowedit", backbone.name).fit(backbone, concept, seed=seed)
+            runs |= {
+                f"{prompt} > {neutral}": edited(backbone, edits, prompt, neutral, runs[prompt])
+                for prompt, neutral in pairs
+            }
+            pairs = [(prompt, f"{prompt} > {neutral}") for prompt, neutral in pairs]
         samples = clearest(pairs, runs, self.clear)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
@@ -164,6 +173,14 @@ def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: in
             latents = [state.latent for state in walk]
         runs[prompt] = torch.stack([latents[0], latents[-1]], dim=1)
     return runs
+
+
+@torch.no_grad()
+def edited(backbone: Backbone, edits: Resample, prompt: str, neutral: str, runs: Tensor) -> Tensor:
+    """The prompt's runs (seeds, 2, ...) with their final latents edited towards the neutral prompt."""
+    source, target = (backbone.encode([text]).repeat(len(runs)) for text in (prompt, neutral))
+    final = edits.edited(backbone, runs[:, 1], source, target, range(len(runs)), backbone.settings.steps)
+    return torch.stack([runs[:, 0], final], dim=1)
 
 
 def clearest(pairs: Sequence[tuple[str, str]], runs: Mapping[str, Tensor], share: float) -> list[tuple[str, str, int]]:

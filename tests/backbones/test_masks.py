@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from stages.concept import Concept
 from stages.interventions.binarize import binarized
 from stages.interventions.folding import folded
 from stages.interventions.mask import Mask, replayable
@@ -89,9 +90,15 @@ def test_a_family_whose_sampler_keeps_a_history_is_refused(made):
         Run(made("pixart"), made("pixart").encode(["a red circle"]), steps=2, guidance=1.0)
 
 
-def test_minimalist_fits_where_text_and_image_are_joint(made):
-    from stages.concept import Concept
-
+@pytest.mark.parametrize("target", ["neutral", "flowedit"])
+def test_minimalist_fits_where_text_and_image_are_joint(made, target):
     concept = Concept("red", ("a red circle",), ("a circle",), ("a blue circle",))
-    mask = Minimalist(steps=1, batch=1, seeds=1, sampler_steps=2, start=0.0).fit(made("flux-schnell"), concept, seed=0)
+    method = Minimalist(steps=1, batch=1, seeds=1, sampler_steps=2, start=0.0, target=target)
+    mask = method.fit(made("flux-schnell"), concept, seed=0)
     assert all((score != 0).any() for score in mask.scores)
+
+
+def test_only_flows_have_a_target_of_flowedit(made):
+    concept = Concept("red", ("a red circle",), ("a circle",), ("a blue circle",))
+    with pytest.raises(ValueError, match="velocity of a flow"):
+        Minimalist(steps=1, seeds=1, target="flowedit").fit(made("xl"), concept, seed=0)
