@@ -230,7 +230,13 @@ class InfinityBackbone(Backbone):
 
     def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
         """Pictures as states of all scales, and the margins of their own bits."""
-        seen = self_correct(self.embed(images), self.schedule, patchify=self.vae.config.patchify)
+        features, patchify = self.embed(images), self.vae.config.patchify
+        have, want = tuple(features.shape[-2:]), tuple(self.schedule.finer(patchify)[-1])
+        if have != want:
+            raise ValueError(
+                f"pictures of {tuple(images.shape[-2:])} pixels give features of {have}, {self.name} has {want}"
+            )
+        seen = self_correct(features, self.schedule, patchify=patchify)
         return self._state(seen.inputs, seen.labels), CERTAIN * (2 * seen.labels.float() - 1)
 
     def lesson(self, features: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1) -> Tensor:
