@@ -41,11 +41,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def judge(args: argparse.Namespace) -> Callable[[Path], Any]:
-    """The classifier of colour and shape."""
-    from stages.worlds.shapes import Shapes
+    """The classifier of colour and shape, of one colour more than generators see."""
+    from stages.worlds.shapes import UNSEEN, Shapes
     from stages.worlds.train_judge import train_judge
 
-    return train_judge(Shapes(), seed=args.seed)[0].save
+    world = Shapes()
+    return train_judge(dataclasses.replace(world, colours=(*world.colours, *UNSEEN)), seed=args.seed)[0].save
 
 
 def autoencoder(args: argparse.Namespace) -> Callable[[Path], Any]:

@@ -23,7 +23,7 @@ from stages.files import digest, write_json
 if TYPE_CHECKING:
     from stages.optimize import History
 
-PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "numpy", "scipy", "pandas")
+PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "numpy", "pandas")
 _current: ContextVar[Record | None] = ContextVar("record", default=None)
 
 

@@ -64,6 +64,7 @@ class CircuitBreaker:
     weight_decay: NonNegative = 0.0
     data: str = ""  # JSON or CSV of prompts; the concept's own when empty
     log_every: Count = 10
+    watched: Natural = 12  # batches that the cosines in the record are averaged over
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> LowRank:
         """Trains the LoRA on frozen trajectories; both references are the same network with it switched off."""
@@ -75,7 +76,7 @@ class CircuitBreaker:
             settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
             settings |= {"clip": self.clip, "weight_decay": self.weight_decay, "label": "circuit_breaker"}
             minimize(run.loss, run.lora.parameters(), **settings, seed=seed)
-            Record.note(cosines=run.watch())
+            Record.note(cosines=run.watch(self.watched))
         return run.lora.folded()
 
     def targets(self, depth: int) -> tuple[int, ...]:
@@ -117,7 +118,7 @@ class _Run:
         away, stay = coefficients(step + 1, method.alpha, HORIZONS[method.horizon](method.steps))
         value = away * self._breaking(generator) + self._staying(stay, generator)
         if (step + 1) % method.log_every == 0:
-            log.info("step %d: %s", step + 1, {k: _mean(v) for k, v in self.watch(draws=1).items()})
+            log.info("step %d: %s", step + 1, {k: _mean(v) for k, v in self.watch(1).items()})
         return value
 
     def _breaking(self, generator: torch.Generator) -> Tensor:
@@ -172,7 +173,7 @@ class _Run:
         return {site: {step: pool.get(site, step).mean(0) for step in pool.steps(site)} for site in self.sites}
 
     @torch.no_grad()
-    def watch(self, draws: int = 16, size: int = 8) -> dict[str, dict[str, dict[int, float]]]:
+    def watch(self, draws: int, size: int = 8) -> dict[str, dict[str, dict[int, float]]]:
         """The cosine of what must break and of what must stay, by layer and scale (or step), on states of their own."""
         found: dict[str, dict[str, dict[int, list[float]]]] = {}
         for name, prompts in (("breaker", self.breaker), ("retain", self.held_out)):

@@ -1,9 +1,10 @@
 """Intervals: Wilson for rates, bootstraps over prompts and seeds for means, a jackknife for the rest."""
 
 from collections.abc import Callable, Sequence
+from math import sqrt
+from statistics import NormalDist
 
 import torch
-from scipy.stats import binomtest, norm
 from torch import Tensor
 
 DRAWS = 10_000
@@ -11,8 +12,17 @@ DRAWS = 10_000
 
 def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Returns the score interval of a rate (Wilson 1927)."""
-    interval = binomtest(successes, n).proportion_ci(confidence_level=confidence, method="wilson")
-    return float(interval.low), float(interval.high)
+    if not 0 <= successes <= n or not n:
+        raise ValueError(f"successes must be 0 to n of n > 0, got {successes} of {n}")
+    z, rate = quantile(0.5 + confidence / 2), successes / n
+    centre, reach = rate + z * z / (2 * n), z * sqrt((rate * (1 - rate) + z * z / (4 * n)) / n)
+    low, high = ((centre + side * reach) / (1 + z * z / n) for side in (-1, 1))
+    return (low if successes else 0.0), (high if successes < n else 1.0)
+
+
+def quantile(share: float) -> float:
+    """Returns the point below which the standard normal distribution has `share` of its mass."""
+    return NormalDist().inv_cdf(share)
 
 
 def percentiles(values: Tensor, confidence: float = 0.95) -> tuple[float, float]:
@@ -94,5 +104,5 @@ def jackknife(
     left = [statistic(torch.cat([part for j, part in enumerate(order.chunk(parts)) if j != i])) for i in range(parts)]
     values = torch.tensor(left, dtype=torch.float64)
     error = float(((parts - 1) / parts * (values - values.mean()).square().sum()).sqrt())
-    point, reach = statistic(torch.arange(n)), float(norm.ppf(0.5 + confidence / 2)) * error
+    point, reach = statistic(torch.arange(n)), quantile(0.5 + confidence / 2) * error
     return point - reach, point + reach

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from stages.metrics.intervals import bootstrap, hierarchical_bootstrap, jackknife, paired_bootstrap, wilson
 
@@ -14,6 +15,19 @@ def test_wilson_is_mirrored_and_in_the_unit_interval(k, n):
     other = wilson(n - k, n)
     assert 0 <= low <= k / n <= high <= 1
     assert (low, high) == pytest.approx((1 - other[1], 1 - other[0]))
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 1), (1, 7), (96, 192), (191, 192), (384, 384)])
+@pytest.mark.parametrize("confidence", [0.5, 0.95, 0.999])
+def test_wilson_equals_scipy(k, n, confidence):
+    theirs = binomtest(k, n).proportion_ci(confidence_level=confidence, method="wilson")
+    assert wilson(k, n, confidence) == pytest.approx((theirs.low, theirs.high), abs=1e-12)
+
+
+@pytest.mark.parametrize(("k", "n"), [(0, 0), (3, 2), (-1, 2)])
+def test_a_rate_of_nothing_is_refused(k, n):
+    with pytest.raises(ValueError, match="successes must be 0 to n"):
+        wilson(k, n)
 
 
 def test_wilson_covers_as_often_as_it_says():

@@ -158,3 +158,11 @@ def test_binarized_masks_come_from_the_run_of_their_method(project: Project) -> 
     lines = [line for line in shown.splitlines() if "stages.binarize" in line]
     assert len(lines) == runs_of("esd_x")
     assert "--runs artifacts/sd-shapes/red/esd/0 " in "".join(lines)
+
+
+def test_a_broken_file_stops_only_the_studies_that_ask_for_it(project: Project) -> None:
+    (project.root / "params/methods/broken.yaml").write_text("class: [stages\n")
+    assert project.plan()[0]["all"] == 1
+    done = project.run("snakemake", "-n", "--config", "study=full")
+    assert done.returncode == 2
+    assert "error: params/methods/broken.yaml: not valid YAML" in done.stdout

@@ -1,0 +1,102 @@
+"""Circuit breakers leave the stationary start, turn the concept and keep the rest; their data sets read as documented."""
+
+import json
+
+import pytest
+import torch
+
+from stages.methods.breaker_data import BreakerData, read_breaker_data
+from stages.methods.circuit_breaker import CircuitBreaker, _Run
+from stages.optimize import generator
+from stages.record import recording
+from stages.rerouting import coefficients, token_cosine, token_distance
+
+
+def mean(cosines):
+    values = [value for scales in cosines.values() for value in scales.values()]
+    return sum(values) / len(values)
+
+
+def test_it_leaves_the_stationary_start_within_twenty_steps(backbone, concept, tmp_path):
+    method = CircuitBreaker(steps=20, batch=2, lr=3e-3, rank=4, norm="relative", watched=4, log_every=20)
+    with recording(tmp_path, "train", params={}) as record:
+        method.fit(backbone, concept, seed=0)
+    assert mean(record.notes["cosines"]["breaker"]) < 0.9
+    assert all(-1 <= value <= 1 for scales in record.notes["cosines"]["retain"].values() for value in scales.values())
+
+
+def test_a_start_at_zero_has_no_gradient(backbone, concept):
+    """Why B starts with a spread: at B = 0 the cosine is 1 and the distance 0, both flat."""
+    run = _Run(CircuitBreaker(steps=2, batch=2, rank=2, start=0.0), backbone, BreakerData.of(concept), seed=0)
+    with run.lora.injected(backbone):
+        run.loss(0, generator(0, 0)).backward()
+    assert max(float(value.grad.abs().max()) for value in run.lora.parameters()) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"reroute": "neutral"}, {"centre": True}, {"divergence": 1.0}, {"response_only": 0.5}, {"horizon": "T+1"}],
+    ids=lambda change: next(iter(change)),
+)
+def test_every_variant_trains(backbone, concept, change):
+    settings = {"steps": 2, "batch": 2, "rank": 2, "lr": 1e-2, "watched": 0}
+    plain = CircuitBreaker(**settings).fit(backbone, concept, seed=0)
+    other = CircuitBreaker(**settings, **change).fit(backbone, concept, seed=0)
+    pairs = zip(plain.tensors().values(), other.tensors().values(), strict=True)
+    assert all(torch.isfinite(b).all() for _, b in pairs)
+    assert any(not torch.equal(a, b) for a, b in zip(plain.up, other.up, strict=True))
+
+
+def test_layers_that_are_not_there_are_named(backbone, concept):
+    with pytest.raises(ValueError, match="target_layers: tiny has no block 9; it has 0 to 6"):
+        CircuitBreaker(target_layers=(9,)).fit(backbone, concept, seed=0)
+    with pytest.raises(ValueError, match="-1 means all and stands alone"):
+        CircuitBreaker(transform_layers=(-1, 2)).fit(backbone, concept, seed=0)
+
+
+def test_the_schedule_ends_half_way():
+    assert coefficients(150, 10.0, 300) == (5.0, 5.0)
+    assert coefficients(0, 10.0, 300) == (10.0, 0.0)
+
+
+def test_closed_forms_of_the_losses():
+    a, b = torch.tensor([[3.0, 4.0]]), torch.tensor([[4.0, 3.0]])
+    assert token_cosine(a, b).item() == pytest.approx(24 / 25)
+    assert token_distance(a, b).item() == pytest.approx(2**0.5)
+    assert token_distance(a, b, "relative").item() == pytest.approx(2**0.5 / 5)
+    assert token_distance(a, b, "root").item() == pytest.approx(1.0)
+
+
+def test_documented_json(tmp_path):
+    path = tmp_path / "prompts.json"
+    rows = [{"sanitized_prompt": f"safe {i}", "id": i} for i in range(20)]
+    content = {"gore_prompts": ["bad", {"prompt": "worse"}, {"original_prompt": "worst"}]}
+    path.write_text(json.dumps(content | {"gore_sanitized_prompts": {"prompts": rows}}))
+    data = read_breaker_data(path)
+    assert data.breaker == ("bad", "worse", "worst") and not data.twins
+    assert data.validation == ("safe 9", "safe 19") and len(data.retain) == 18
+    assert not set(data.validation) & set(data.retain)
+
+
+def test_documented_csv(tmp_path):
+    path = tmp_path / "prompts.csv"
+    path.write_text("prompt,normal prompt\na red one,a one\na red two,a two\n")
+    data = read_breaker_data(path)
+    assert data.breaker == ("a red one", "a red two") and data.twins == ("a one", "a two") == data.retain
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", "[1]", "expected '<category>_prompts'"),
+        ("a.json", "{", "not a JSON file"),
+        ("a.json", '{"x_prompts": [3]}', "x_prompts: expected texts or objects with one of"),
+        ("a.json", '{"x_prompts": "bad"}', "x_prompts: expected a list"),
+        ("a.json", '{"x_prompts": ["bad"]}', "need retain prompts"),
+        ("a.csv", "text,label\na,b\n", "expected columns 'prompt' and 'normal prompt', got label, text"),
+    ],
+)
+def test_wrong_data_is_named(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(ValueError, match=message):
+        read_breaker_data(tmp_path / name)

@@ -1,0 +1,208 @@
+"""Steering: identity at strength 0, the right rows, steps and tokens, and setups read as documented."""
+
+import dataclasses
+import json
+
+import pytest
+import torch
+
+from stages.interventions import Stack, load, save
+from stages.interventions.guidance import NegativePrompt
+from stages.interventions.maps import FORMS, Transport, renormed
+from stages.interventions.steering import Steering, role_strengths, stored_step
+from stages.methods.activation_transport import ActivationTransport
+from stages.methods.casteer import CASteer
+from stages.methods.conditioned_transport import ConditionedTransport
+from stages.methods.mean_difference import MeanDifference
+from stages.methods.prototype_steering import PrototypeSteering
+from stages.methods.setups import Scale, Setup, grid, parse_setup, read_setups
+from stages.methods.steering import Classes, activations, sites_at
+from stages.recorder import pooling, reading
+from stages.sites import Moment, Site
+
+CALL = {"seeds": [1, 2], "steps": 4, "guidance": 3.0}
+METHODS = {
+    "casteer": CASteer(samples=4),
+    "add": CASteer(samples=4, action="add", decay=True),
+    "prototype": PrototypeSteering(samples=4, distance="MAHALANOBIS", gate="nearest"),
+    "text": PrototypeSteering(samples=4, steering="TEXT", setup={"layers_text": [-1], "strength_text": 3.0}),
+    "mean": MeanDifference(samples=4),
+    "linear": ActivationTransport(samples=4, layers=("norm_cross",), support=None),
+    "gaussian": ActivationTransport(samples=4, layers=("cross_attn",), transport="gaussian", incremental="no"),
+    "network": ConditionedTransport(samples=4, steps=3, batch=4, hidden=8, gate="none"),
+}
+
+
+@pytest.fixture
+def condition(backbone):
+    return backbone.encode(["a red circle", "a blue square"])
+
+
+def sampled(backbone, prompts=("a red circle", "a blue square")):
+    return backbone.sample(backbone.encode(prompts), **CALL)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_it_changes_samples_detaches_and_survives_its_file(backbone, concept, tmp_path, name):
+    plain = sampled(backbone)
+    steering = METHODS[name].fit(backbone, concept, seed=0)
+    with steering.attach(backbone):
+        edited = sampled(backbone)
+    assert not torch.allclose(edited, plain, atol=1e-4)
+    assert torch.equal(sampled(backbone), plain)
+    save(steering, tmp_path)
+    with load(tmp_path).attach(backbone):
+        assert torch.equal(sampled(backbone), edited)
+    with steering.scaled(0).attach(backbone):
+        assert torch.equal(sampled(backbone), plain)
+    with Stack(steering, NegativePrompt("a red shape")).attach(backbone):
+        assert not torch.allclose(sampled(backbone), edited, atol=1e-5)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_strength_zero_of_every_form_is_the_identity(form):
+    draws = torch.Generator().manual_seed(0)
+    by = {"direction": torch.randn(6, generator=draws), "target": torch.randn(6, generator=draws)}
+    by |= {
+        "weight": torch.full((6,), 2.0),
+        "bias": torch.ones(6),
+        "support": torch.tensor([[-9.0], [9.0]]).repeat(1, 6),
+    }
+    by |= Transport(6, 4).restart(draws).state_dict()
+    h = torch.randn(2, 3, 6, generator=draws)
+    torch.testing.assert_close(FORMS[form](h, by, 0.0), h)
+
+
+def test_roles_steps_and_tokens_that_are_not_meant_stay_bitwise():
+    site, h = Site(0, "ff"), torch.randn(4, 5, 3, generator=torch.Generator().manual_seed(0))
+    by = {"direction": torch.ones(3)}
+    steering = Steering("shift", {(site, 1): by}, {(site, 1): role_strengths("CONDITIONAL", 2.0, 1.0)})
+    roles = {"uncond": slice(0, 2), "cond": slice(2, 4)}
+    out = steering.edit(h, Moment(1, site, roles))
+    assert torch.equal(out[:2], h[:2]) and torch.equal(out[2:], h[2:] + 2)
+    assert steering.edit(h, Moment(0, site, roles)) is h
+    several = steering.edit(h, Moment(0, site, roles, lengths=(1, 4)))  # all scales in one call
+    assert torch.equal(several[:, :1], h[:, :1]) and torch.equal(several[2:, 1:], h[2:, 1:] + 2)
+
+
+def test_the_erased_direction_is_gone_and_lengths_stay():
+    draws = torch.Generator().manual_seed(0)
+    h, v = torch.randn(2, 7, 5, generator=draws), torch.nn.functional.normalize(torch.randn(5, generator=draws), dim=0)
+    once, twice = (FORMS["erase"](h, {"direction": v}, beta) for beta in (1.0, 2.0))
+    assert (once @ v).max() < 1e-6
+    torch.testing.assert_close((twice @ v).abs(), (h @ v).abs(), rtol=1e-5, atol=1e-6)
+    against = (h @ v) < 0
+    assert torch.equal(once[against], h[against])
+    torch.testing.assert_close(renormed(once, h).norm(dim=-1), h.norm(dim=-1))
+
+
+def test_steps_that_were_not_learned_take_the_nearest_earlier_one():
+    assert [stored_step(step, [0, 2, 5]) for step in range(8)] == [0, 0, 2, 2, 2, 5, 5, 5]
+    assert stored_step(3, [7]) == 7
+
+
+def test_pooling_sorts_by_site_step_and_role(backbone, condition):
+    sites = sites_at(backbone, "ca")
+    with pooling(backbone, sites) as pool:
+        backbone.sample(condition, **CALL)
+    assert pool.steps(sites[0]) == [0, 1, 2, 3] == pool.steps(sites[0], "uncond")
+    assert pool.get(sites[0], 2).shape[0] == 2
+    with reading(backbone, sites) as found:
+        state = next(backbone.states(condition, 1, seed=0))
+        backbone.predict(state, condition)
+    assert set(found.states) == set(sites) and found.steps == [state.step]
+    assert found.lengths[sites[0]] == [found.states[sites[0]].shape[1]]
+    with pytest.raises(KeyError, match="no activations of 0.ff.out"):
+        pool.get(Site(0, "ff"), 0)
+
+
+def test_both_classes_are_sampled_from_the_same_noise(backbone, concept):
+    site = sites_at(backbone, "ca_block")
+    classes = Classes.of(concept, 3)
+    once, again = (activations(backbone, classes.source, site, seed=0).get(site[0], 0) for _ in range(2))
+    assert torch.equal(once, again) and classes.source[0] == "a red shape" and classes.target[0] == "a shape"
+    other = activations(backbone, classes.source, site, seed=1).get(site[0], 0)
+    assert not torch.allclose(once, other)
+
+
+def test_text_layers_do_work_on_real_tokens_only(backbone, concept):
+    steering = METHODS["text"].fit(backbone, concept, seed=0)
+    assert {site.stream for site, _ in steering.maps} == {"encoder"}
+    site = sorted(backbone.text_sites)[-1]
+    with pooling(backbone, [site]) as before:
+        plain = backbone.encode(["a red circle"]).tensors["embeds"]
+    with steering.attach(backbone), pooling(backbone, [site]) as after:
+        edited = backbone.encode(["a red circle"]).tensors["embeds"]
+    assert not torch.allclose(edited, plain, atol=1e-4)
+    assert not torch.allclose(before.get(site, 0), after.get(site, 0), atol=1e-4)
+    untouched = backbone.encode([""]).tensors["embeds"]
+    with steering.attach(backbone):
+        torch.testing.assert_close(backbone.encode([""]).tensors["embeds"], untouched)
+
+
+def test_classes_may_come_from_a_datasets_labels(backbone, concept):
+    concept = dataclasses.replace(concept, dataset="data/shapes_colors.csv")
+    method = PrototypeSteering(samples=3, classes=({"colour": "red"}, {"colour": "blue"}), variant=1)
+    classes = method._classes(concept)
+    assert all("red" in prompt for prompt in classes.source) and all("blue" in prompt for prompt in classes.target)
+    swapped = dataclasses.replace(method, variant=0)._classes(concept)
+    assert (swapped.source, swapped.target) == (classes.target, classes.source)
+
+
+EXAMPLE = """{"scales": {"0": {"layers": [-1], "strength_cond": 3.0, "strength_uncond": 1.0},
+ "4": {"layers": [], "strength_cond": 0, "strength_uncond": 0}},
+ "layers_text": [21, 22, 23], "strength_text": 5.0},
+"""
+
+
+@pytest.mark.parametrize("text", [EXAMPLE, f"[{EXAMPLE}]", EXAMPLE.strip().rstrip(",")])
+def test_the_documented_setup_loads(tmp_path, text):
+    path = tmp_path / "setup.json"
+    path.write_text(text)
+    (setup,) = read_setups(path)
+    assert setup.scales[0] == Scale((-1,), 3.0, 1.0) and setup.scales[4].layers == ()
+    assert setup.scale(1) is None and (setup.layers_text, setup.strength_text) == ((21, 22, 23), 5.0)
+    assert parse_setup(json.loads(json.dumps(setup.content()))) == setup
+
+
+def test_strengths_may_differ_by_layer():
+    setup = parse_setup({"scales": {"1": {"layers": [0, 3], "strength_cond": [1, 2], "strength_uncond": {"3": 5}}}})
+    assert [setup.scale(1).at(layer) for layer in (0, 3)] == [(1.0, 0.0), (2.0, 5.0)]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([], "setup: expected an object"),
+        ({"scale": {}}, "setup: unknown field 'scale'"),
+        ({"scales": []}, "scales: expected an object"),
+        ({"scales": {"x": {}}}, "scales: 'x' must be a scale's number"),
+        ({"scales": {"0": 3}}, r"scales\.0: expected an object"),
+        ({"scales": {"0": {"layer": [1]}}}, r"scales\.0: unknown field 'layer'"),
+        ({"scales": {"0": {"layers": [-1, 2]}}}, r"scales\.0\.layers: -1 means all layers and stands alone"),
+        ({"scales": {"0": {"layers": [-2]}}}, r"scales\.0\.layers: layers are counted from 0"),
+        ({"scales": {"0": {"layers": "all"}}}, r"scales\.0\.layers: expected a list"),
+        ({"scales": {"0": {"layers": [1], "strength_cond": "3"}}}, r"scales\.0\.strength_cond: expected a number"),
+        ({"scales": {"0": {"layers": [1], "strength_cond": [1, 2]}}}, r"scales\.0\.strength_cond: 2 strengths for 1"),
+        ({"layers_text": 3}, "layers_text: expected a list"),
+        ({"strength_text": True}, "strength_text: expected a number"),
+    ],
+)
+def test_every_wrong_setup_names_its_field(content, message):
+    with pytest.raises(ValueError, match=message):
+        parse_setup(content)
+
+
+def test_a_setup_beyond_the_network_names_its_field(backbone, concept):
+    method = PrototypeSteering(samples=2, setup={"scales": {"9": {"layers": [0]}}})
+    with pytest.raises(ValueError, match="scales: 9 must be 0 to 3"):
+        method.fit(backbone, concept, seed=0)
+    with pytest.raises(ValueError, match=r"scales\.0\.layers: layer 12 must be 0 to 6"):
+        Setup({0: Scale((12,), 1.0)}).check(4, 7, 1)
+
+
+def test_a_grid_is_ordered_and_has_no_repetition():
+    found = list(grid([(0,), (1,)], [(0,), (-1,)], [0.0, 2.0], [0.0, 1.0]))
+    assert found[0] == Setup() and found.count(Setup()) == 1
+    assert len(found) == 1 + 2 * 2 * 3 and found == list(grid([(0,), (1,)], [(0,), (-1,)], [0.0, 2.0], [0.0, 1.0]))
+    assert found[1].scales == {0: Scale((0,), 0.0, 1.0)}
