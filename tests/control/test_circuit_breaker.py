@@ -1,4 +1,4 @@
-"""Circuit breakers leave the stationary start, turn the concept and keep the rest; their data sets read as documented."""
+"""Circuit breakers leave the stationary start, turn the concept and keep the rest; data sets read as documented."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Learned words: untouched they change nothing, only they train, they resume, and diffusers draws the same with them."""
+"""Learned words: untouched they change nothing, only they train and resume, and diffusers draws the same with them."""
 
 import pytest
 import torch
