@@ -13,7 +13,14 @@ from typing import Any
 import yaml
 
 KINDS = ("studies", "backbones", "methods", "concepts", "attacks", "metrics")
-RESERVED = ("class", "backbones", "trained")  # keys of a method's file that are not fields of its dataclass
+RESERVED = (
+    "class",
+    "backbones",
+    "trained",
+    "families",
+    "concepts",
+    "world",
+)  # of a method's file, no fields of its class
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 
 

@@ -64,8 +64,11 @@ def load_study(name: str, root: Path | str = "params") -> Study:
     for (concept,) in study.unique("concept"):
         check_fields(checked("concepts", concept, root), CONCEPT, f"params/concepts/{concept}.yaml")
     for backbone, method in study.unique("backbone", "method"):
-        path = checked("methods", method, root)["class"]
-        check_fields(method_params(method, backbone, root), path, f"params/methods/{method}.yaml")
+        own, family = checked("methods", method, root), load_params("backbones", backbone, root)["family"]
+        if family not in own.get("families", [family]):
+            have = ", ".join(own["families"])
+            raise ValueError(f"{method} works on {have}; {backbone} is of the family {family}")
+        check_fields(method_params(method, backbone, root), own["class"], f"params/methods/{method}.yaml")
     for metric in study.metrics:
         content = checked("metrics", metric, root)
         check_fields(content, content["class"], f"params/metrics/{metric}.yaml")
@@ -76,10 +79,25 @@ def expand(content: Mapping[str, Any], root: Path | str = "params") -> tuple[Run
     """The runs of a study's file in its order: each cell's lists times its seeds, the study's where it has none."""
     runs: dict[Run, None] = {}
     for cell in content["cells"]:
-        methods = names("methods", root) if cell["methods"] == "all" else cell["methods"]
-        grid = product(cell["backbones"], cell["concepts"], methods, cell.get("seeds", content["seeds"]))
-        runs |= dict.fromkeys(Run(*values) for values in grid)
+        for backbone, concept in product(cell["backbones"], cell["concepts"]):
+            every = cell["methods"] == "all"
+            methods = fitting(backbone, concept, root) if every else cell["methods"]
+            grid = product(methods, cell.get("seeds", content["seeds"]))
+            runs |= dict.fromkeys(Run(backbone, concept, *values) for values in grid)
     return tuple(runs)
+
+
+def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[str]:
+    """The methods that make sense on a backbone for a concept, by what their files say of families and concepts."""
+    about = checked("backbones", backbone, root)
+    found = []
+    for name in names("methods", root):
+        own = load_params("methods", name, root)
+        family = about["family"] in own.get("families", [about["family"]])
+        meant = concept in own.get("concepts", [concept]) and (own.get("world", True) or not about.get("world"))
+        if family and meant:
+            found.append(name)
+    return found
 
 
 def checked(kind: str, name: str, root: Path | str = "params") -> dict[str, Any]:

@@ -31,7 +31,22 @@ def test_every_study_of_the_project_is_sound(name: str) -> None:
 def test_the_full_study_finds_every_method_by_its_file(params: Path) -> None:
     shutil.copy(params / "methods/esd.yaml", params / "methods/fresh.yaml")
     study = studies.load_study("full", params)
-    assert {run.method for run in study.runs} == set(names("methods", params)) > {"fresh"}
+    assert {run.method for run in study.runs} > {"fresh", "esd"}
+
+
+def test_all_methods_are_those_that_make_sense_there(params: Path) -> None:
+    on = {name: set(studies.fitting(name, "red", params)) for name in ("sd-shapes", "sd14", "flux-shapes")}
+    assert "flowedit" in on["flux-shapes"] - on["sd-shapes"]
+    assert "esd_x_paper" in on["sd14"] - on["sd-shapes"]
+    assert "textual_inversion" not in on["sd-shapes"] | on["sd14"]
+    assert all("esd" in found for found in on.values())
+
+
+def test_a_method_named_for_a_family_it_cannot_work_on_is_refused(params: Path) -> None:
+    demo = params / "studies/demo.yaml"
+    demo.write_text(demo.read_text().replace("methods: [oracle]", "methods: [flowedit]"))
+    with pytest.raises(ValueError, match="flowedit works on mmdit, wan; sd-shapes is of the family unet"):
+        studies.load_study("demo", params)
 
 
 @pytest.mark.parametrize(
