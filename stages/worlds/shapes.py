@@ -67,7 +67,7 @@ class Shapes:
         return rasterise(self._scene(colour, shape, generator)[0], self.shapes, self.size)
 
     def clips(self, n: int, seed: int, frames: int = 9, exclude: str | None = None) -> Batch:
-        """Returns `n` captioned clips (N, F, 3, H, W) of a shape that moves left, right, up or down."""
+        """Returns `n` captioned clips (N, F, 3, H, W) of a shape that moves left, right, up or down in the dark."""
         generator = torch.Generator().manual_seed(seed)
         colour, shape = self._pick(n, generator, exclude)
         direction = torch.randint(len(DIRECTIONS), (n,), generator=generator)
@@ -101,14 +101,16 @@ class Shapes:
     def _names(self, colour: Tensor, shape: Tensor) -> tuple[list[str], list[str]]:
         return [self.colours[i] for i in colour.tolist()], [self.shapes[i] for i in shape.tolist()]
 
-    def _scene(self, colour: Tensor, shape: Tensor, generator: torch.Generator) -> tuple[Scene, Tensor]:
-        """Returns a scene and whether its background is light, (N,)."""
+    def _scene(
+        self, colour: Tensor, shape: Tensor, generator: torch.Generator, lit: float = 0.5
+    ) -> tuple[Scene, Tensor]:
+        """Returns a scene and whether its background is light, (N,), which a share `lit` of them is."""
         n, unit = len(colour), self.size / 32
 
         def uniform(*shape: int) -> Tensor:
             return 2 * torch.rand(*shape, generator=generator) - 1
 
-        light = torch.rand(n, generator=generator) < 0.5
+        light = torch.rand(n, generator=generator) < lit
         ink = torch.tensor([PALETTE[name] for name in self.colours])[colour] + 0.04 * uniform(n, 3)
         paper = torch.where(light, 0.55, 0.12)[:, None] + 0.04 * uniform(n, 1) + 0.015 * uniform(n, 3)
         low, high = self.radius
@@ -119,8 +121,11 @@ class Shapes:
     def _film(
         self, colour: Tensor, shape: Tensor, direction: Tensor, generator: torch.Generator, frames: int
     ) -> tuple[Tensor, Tensor]:
-        """Returns clips of a smaller shape on a straight line at constant speed, and if their background is light."""
-        scene, light = self._scene(colour, shape, generator)
+        """Returns clips of a smaller shape on a straight line at constant speed, and that no background is light.
+
+        With either background, light or dark, motion has no mean to start learning from, and small models never do.
+        """
+        scene, light = self._scene(colour, shape, generator, lit=0.0)
         heading = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])[direction]  # rows count downwards
         path = torch.linspace(-0.5, 0.5, frames)[:, None] * self.travel * self.size / 32 * heading[:, None]  # (N, F, 2)
         still = {name: getattr(scene, name).repeat_interleave(frames, 0) for name in ("shape", "ink", "paper", "angle")}

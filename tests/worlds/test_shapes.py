@@ -117,7 +117,9 @@ def test_a_clip_moves_the_way_its_caption_says():
     step = torch.stack([x[:, -1] - x[:, 0], y[:, -1] - y[:, 0]], 1)
     heading = torch.tensor([[-9.0, 0.0], [9.0, 0.0], [0.0, -9.0], [0.0, 9.0]])[batch.direction]
     assert torch.allclose(step, heading, atol=1.0)
+    assert batch.images[:, :, :, 0, 0].amax() < 0.25
     for caption, direction in zip(batch.captions, batch.direction.tolist(), strict=True):
+        assert "light" not in caption
         assert caption == "" or f"moving {('left', 'right', 'up', 'down')[direction]}" in caption
 
 
