@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from stages.variants import SUFFIX, split
+
 KINDS = ("studies", "backbones", "methods", "concepts", "attacks", "metrics")
 RESERVED = (
     "class",
@@ -30,9 +32,9 @@ def names(kind: str, root: Path | str = "params") -> list[str]:
 
 
 def load_params(kind: str, name: str, root: Path | str = "params") -> dict[str, Any]:
-    """The content of params/<kind>/<name>.yaml; ValueError says what was wrong and what there is."""
+    """The content of params/<kind>/<name>.yaml, of a variant its method's file; ValueError says what was wrong."""
     singular = {"studies": "study"}.get(kind, kind.rstrip("s"))
-    check_name(name, singular)
+    name = split(check_name(name, singular))[0]
     path = Path(root) / kind / f"{name}.yaml"
     if not path.is_file():
         raise ValueError(f"no {singular} {name!r}{suggestion(name, names(kind, root))}")
@@ -47,7 +49,8 @@ def load_params(kind: str, name: str, root: Path | str = "params") -> dict[str, 
 
 def check_name(name: str, what: str) -> str:
     """`name` itself when it is safe as a path component; ValueError otherwise."""
-    if not isinstance(name, str) or not NAME.fullmatch(name):
+    pattern = NAME.pattern + (SUFFIX.pattern if what == "method" else "")
+    if not isinstance(name, str) or not re.fullmatch(pattern, name):
         raise ValueError(f"{what} name {name!r} must be lower-case letters, digits, '-', '_' and '.'")
     return name
 
@@ -60,13 +63,13 @@ def suggestion(name: str, have: Iterable[str]) -> str:
 
 
 def method_params(name: str, backbone: str, root: Path | str = "params") -> dict[str, Any]:
-    """A method's fields for one backbone: the file's own, then its overrides for that backbone."""
+    """A method's fields for one backbone: the file's own, its overrides for that backbone, those of the variant."""
     content = load_params("methods", name, root)
     overrides = content.get("backbones") or {}
     if not isinstance(overrides, Mapping):
         raise ValueError(f"params/methods/{name}.yaml: backbones must map a backbone's name to fields")
     fields = {key: value for key, value in content.items() if key not in RESERVED or key == "class"}
-    return fields | (overrides.get(backbone) or {})
+    return fields | (overrides.get(backbone) or {}) | split(name)[1]
 
 
 def resolve_class(path: str, where: str) -> type:

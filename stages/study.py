@@ -23,6 +23,7 @@ import yaml
 
 from stages import fields
 from stages.params import check_name, load_params, method_params, names, suggestion
+from stages.variants import sweep
 
 SCHEMAS = Path(__file__).parents[1] / "workflow" / "schemas"
 SETTINGS, CONCEPT = "stages.backbones.settings.Settings", "stages.concept.Concept"
@@ -68,7 +69,8 @@ def load_study(name: str, root: Path | str = "params") -> Study:
         if family not in own.get("families", [family]):
             have = ", ".join(own["families"])
             raise ValueError(f"{method} works on {have}; {backbone} is of the family {family}")
-        check_fields(method_params(method, backbone, root), own["class"], f"params/methods/{method}.yaml")
+        where = method if "@" in method else f"params/methods/{method}.yaml"
+        check_fields(method_params(method, backbone, root), own["class"], where)
     for metric in study.metrics:
         content = checked("metrics", metric, root)
         check_fields(content, content["class"], f"params/metrics/{metric}.yaml")
@@ -76,12 +78,13 @@ def load_study(name: str, root: Path | str = "params") -> Study:
 
 
 def expand(content: Mapping[str, Any], root: Path | str = "params") -> tuple[Run, ...]:
-    """The runs of a study's file in its order: each cell's lists times its seeds, the study's where it has none."""
+    """The runs of a study's file in its order: each cell's lists and its sweep times its seeds, or the study's."""
     runs: dict[Run, None] = {}
     for cell in content["cells"]:
         for backbone, concept in product(cell["backbones"], cell["concepts"]):
             every = cell["methods"] == "all"
             methods = fitting(backbone, concept, root) if every else cell["methods"]
+            methods = [*methods, *(sweep(**cell["sweep"]) if "sweep" in cell else [])]
             grid = product(methods, cell.get("seeds", content["seeds"]))
             runs |= dict.fromkeys(Run(backbone, concept, *values) for values in grid)
     return tuple(runs)

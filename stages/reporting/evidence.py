@@ -15,6 +15,7 @@ from stages.reporting.grids import spread
 from stages.reporting.images import Sample, blurred, data_uri, read_samples
 from stages.reporting.tables import Number, Numbers
 from stages.reporting.wording import interval, written
+from stages.variants import split
 
 BUDGET = 2400  # images of evidence that a page carries, shared by all rows
 FEWEST, MOST = 6, 24  # of one row and prompt set
@@ -141,7 +142,7 @@ def flattened(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 def description(method: str, params: Path | str = "params") -> str:
     """What a method does: the opening comment of its YAML, then the docstrings of its module and class."""
     content = load_params("methods", method, params)
-    lines = (Path(params) / "methods" / f"{method}.yaml").read_text(encoding="utf-8").splitlines()
+    lines = (Path(params) / "methods" / f"{split(method)[0]}.yaml").read_text(encoding="utf-8").splitlines()
     comment = " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))
     module, _, name = str(content["class"]).rpartition(".")
     source = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")

@@ -10,7 +10,8 @@ import pytest
 
 from stages import study as studies
 from stages.concept import load_concept
-from stages.params import names
+from stages.params import method_params, names
+from stages.variants import split, sweep, variant
 
 ROOT = Path(__file__).parents[2]
 
@@ -47,6 +48,61 @@ def test_a_method_named_for_a_family_it_cannot_work_on_is_refused(params: Path) 
     demo.write_text(demo.read_text().replace("methods: [oracle]", "methods: [flowedit]"))
     with pytest.raises(ValueError, match="flowedit works on mmdit, wan; sd-shapes is of the family unet"):
         studies.load_study("demo", params)
+
+
+SWEEP = "    sweep: {method: minimalist, fields: {beta: [0.1, 0.3], steps: [20, 40]}}\n"
+
+
+def test_a_sweep_runs_every_combination_of_the_fields_values(params: Path) -> None:
+    demo = params / "studies/demo.yaml"
+    demo.write_text(demo.read_text().replace("    methods: [oracle]\n", "    methods: [none]\n" + SWEEP))
+    study = studies.load_study("demo", params)
+    swept = [run.method for run in study.runs if "@" in run.method]
+    assert swept == [f"minimalist@beta={beta},steps={steps}" for beta in (0.1, 0.3) for steps in (20, 40)]
+    given = method_params(swept[1], "sd-shapes", params)
+    assert given == method_params("minimalist", "sd-shapes", params) | {"beta": 0.1, "steps": 40}
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ("beta", "betta", "minimalist@betta=0.1,steps=20: unknown key 'betta'; did you mean beta?"),
+        ("0.3", "-1", "minimalist@beta=-1,steps=20: beta: Input should be greater than or equal to 0"),
+        ("minimalist", "minimal", "no method 'minimal'; did you mean minimalist?"),
+        ("fields", "field", "unknown key 'field' in cells[1].sweep; did you mean fields?"),
+        ("[20, 40]", "[]", "cells[1].sweep.fields.steps: [] should be non-empty"),
+        ("[20, 40]", "[{a: 1}]", "steps: a sweep takes numbers, words and lists of them, got {'a': 1}"),
+    ],
+)
+def test_what_is_wrong_with_a_sweep_is_named(params: Path, old: str, new: str, says: str) -> None:
+    demo, wrong = params / "studies/demo.yaml", SWEEP.replace(old, new)
+    demo.write_text(demo.read_text().replace("    methods: [oracle]\n", "    methods: [none]\n" + wrong))
+    with pytest.raises(ValueError) as caught:
+        studies.load_study("demo", params)
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "value", [0, -1, 0.5, 1e-5, 1e20, True, "CONDITIONAL", "ca_block", [0], [-1], [0, 1, 2], ["norm", "ff"], [1e-5]]
+)
+def test_a_variants_name_is_a_folder_and_says_its_fields(value: object) -> None:
+    name = variant("esd", {"one": value, "two": 2})
+    assert split(name) == ("esd", {"one": value, "two": 2})
+    assert studies.check_name(name, "method") == name
+    with pytest.raises(ValueError, match="concept name"):
+        studies.check_name(name, "concept")
+
+
+@pytest.mark.parametrize("value", ["", "1", "true", "a b", "../up", "a,b", None, [], {}, float("nan")])
+def test_a_value_that_no_name_can_hold_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="one: a sweep takes numbers, words and lists of them"):
+        list(sweep("esd", {"one": [value]}))
+
+
+@pytest.mark.parametrize("name", ["esd@", "esd@lr", "esd@lr=", "esd@lr=1,", "esd@lr=1/2", "esd@lr=1@lr=2", "@lr=1"])
+def test_a_variants_name_in_disorder_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="method name"):
+        studies.check_name(name, "method")
 
 
 @pytest.mark.parametrize(

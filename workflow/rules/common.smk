@@ -1,6 +1,7 @@
 """The study, checked before anything runs, and what the rules share."""
 
 import fcntl
+import re
 import shlex
 import shutil
 import sys
@@ -47,7 +48,7 @@ def method_file(name):
         return {}
 
 
-METHODS = {name: method_file(name) for name in names("methods")}
+METHODS = {name: method_file(name) for name in [*names("methods"), *(run.method for run in STUDY.runs)]}
 
 
 RUN = "artifacts/{backbone}/{concept}/{method}/{seed}"
@@ -65,7 +66,7 @@ BINARIZED = [name for name, content in METHODS.items() if content.get("class") =
 
 def one_of(names):
     """A pattern that matches these names and nothing else."""
-    return "|".join(names) or "(?!)"
+    return "|".join(map(re.escape, names)) or "(?!)"
 
 
 wildcard_constraints:
