@@ -5,6 +5,7 @@ from torch import nn
 
 from Infinity import bitwise_loss, margins
 from Infinity.attention import attend, attend_groups, block_causal_groups
+from Infinity.layers import FEW_PRODUCTS, empty_linear
 from Infinity.schedules import Schedule, schedule
 
 
@@ -114,3 +115,23 @@ def test_blocks_kept_in_bf16_run_inside_autocast(model, inputs, text, grids):
 def test_inputs_that_do_not_fit_the_schedule_are_refused(model, inputs, text, grids):
     with pytest.raises(ValueError, match="do not fit a schedule"):
         model(inputs[:, :-1], text, grids)
+
+
+@pytest.mark.parametrize("biased", [True, False])
+def test_the_large_product_and_its_gradients_are_those_of_a_plain_linear(biased):
+    generator = torch.Generator().manual_seed(0)
+    layer = empty_linear(96, 64, bias=biased)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+    x = torch.randn(3, 80, 96, generator=generator, requires_grad=True)
+    weights = torch.randn(3, 80, 64, generator=generator)
+    wanted = [x, *layer.parameters()]
+    ours, theirs = layer(x), torch.nn.functional.linear(x, layer.weight, layer.bias)
+    assert x.numel() * 64 >= FEW_PRODUCTS and torch.allclose(ours, theirs, atol=1e-4)
+    for one, other in zip(
+        torch.autograd.grad((ours * weights).sum(), wanted),
+        torch.autograd.grad((theirs * weights).sum(), wanted),
+        strict=True,
+    ):
+        assert one.shape == other.shape and torch.allclose(one, other, atol=2e-4)
