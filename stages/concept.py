@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from stages.params import construct, load_params
 
@@ -14,7 +14,8 @@ class Concept:
     """What is erased, steered or learned, from params/concepts/<name>.yaml.
 
     `prompts[i]` shows the concept and `neutral[i]` is the same prompt without it; `retain` is unrelated.
-    `dataset` and `target` say which held-out prompts measure it and which label counts as seeing it.
+    `dataset` and `target` say which held-out prompts measure it and which label counts as seeing it; `aim`, whether
+    that is to become rare (`erase`) or common (`learn`).
     """
 
     name: str
@@ -24,6 +25,7 @@ class Concept:
     dataset: str = ""
     target: dict[str, Any] = field(default_factory=dict)
     sensitive: bool = False
+    aim: Literal["erase", "learn"] = "erase"
 
     def __post_init__(self) -> None:
         for name in ("prompts", "neutral", "retain"):

@@ -52,12 +52,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def write_tables(study: Collected, frame: pd.DataFrame, numbers: Numbers, out: Path) -> None:
-    """results.csv, tradeoff.csv (for `dvc plots`), summary.json (for `dvc metrics`) and a Markdown table per cell."""
+    """results.csv, tradeoff.csv (for `dvc plots`), summary.json (for `dvc metrics`) and the tables for readers."""
     from stages.reporting.markdown import markdown
+    from stages.reporting.overview import matrix
     from stages.reporting.summary import flat, tradeoff
 
     for name, table in {"results.csv": frame, "tradeoff.csv": tradeoff(study, numbers)}.items():
         write_text(out / name, table.to_csv(index=False, float_format=DIGITS, lineterminator="\n"))
+    write_text(out / f"{study.name}.md", matrix(study, numbers))
     for cell in study.cells():
         write_text(out / f"{study.name}-{cell}.md", markdown(study, numbers, cell))
     write_json(out / "summary.json", flat(study, numbers))

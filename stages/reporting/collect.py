@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,11 @@ REFERENCES = (UNEDITED, ORACLE)
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One table of the study: a backbone and the concept it is made to forget."""
+    """One table of the study: a backbone and the concept it is made to forget, or to learn."""
 
     backbone: str
     concept: str
+    aim: str = field(default="erase", compare=False)  # as in the concept's file
 
     def __str__(self) -> str:
         return f"{self.backbone}-{self.concept}"
@@ -79,14 +80,16 @@ def collect(name: str, artifacts: Path | str, params: Path | str = "params") -> 
         raise ValueError(
             f"study {name}: none of its {len(found)} runs is measured under {artifacts}, such as {missing[0]}"
         )
-    backbones, concepts = ({getattr(run, part) for run in there} for part in ("backbone", "concept"))
+    backbones, concepts = (sorted({getattr(run, part) for run in there}) for part in ("backbone", "concept"))
+    about = {concept: load_params("concepts", concept, params) for concept in concepts}
+    cells = {run: Cell(run.backbone, run.concept, about[run.concept].get("aim", "erase")) for run in there}
     return Collected(
         name=name,
         description=str(load_params("studies", name, params).get("description", "")).strip(),
-        results=tuple(_read(run, folder, name, study.metrics) for run, folder in there.items()),
+        results=tuple(_read(run, cells[run], folder, name, study.metrics) for run, folder in there.items()),
         missing=missing,
         families={backbone: load_params("backbones", backbone, params)["family"] for backbone in backbones},
-        sensitive={concept: bool(load_params("concepts", concept, params).get("sensitive")) for concept in concepts},
+        sensitive={concept: bool(content.get("sensitive")) for concept, content in about.items()},
     )
 
 
@@ -98,7 +101,7 @@ def _folder(artifacts: Path | str, run: Run) -> Path:
     return Path(artifacts) / _path(run)
 
 
-def _read(run: Run, folder: Path, study: str, metrics: Sequence[str]) -> Result:
+def _read(run: Run, cell: Cell, folder: Path, study: str, metrics: Sequence[str]) -> Result:
     samples, measured = folder / "samples" / study, folder / "metrics" / study
     files = [read_json(measured / f"{name}.json") for name in metrics]
     outcomes: dict[str, dict[str, Sequence[float | None]]] = {}
@@ -108,7 +111,7 @@ def _read(run: Run, folder: Path, study: str, metrics: Sequence[str]) -> Result:
     rows = tuple(row for content in files for row in content["rows"])
     records = [path for place in (folder, samples, measured) for path in sorted(place.glob("record-*.json"))]
     return Result(
-        cell=Cell(run.backbone, run.concept),
+        cell=cell,
         method=run.method,
         seed=run.seed,
         folder=folder,

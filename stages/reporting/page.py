@@ -13,6 +13,7 @@ from markupsafe import Markup, escape
 from stages.reporting import wording
 from stages.reporting.collect import REFERENCES, Collected
 from stages.reporting.evidence import description
+from stages.reporting.overview import overview
 from stages.reporting.sections import Section, section
 from stages.reporting.tables import Numbers
 
@@ -35,7 +36,10 @@ def render(study: Collected, numbers: Numbers, *, params: Path | str = "params",
     return template.render(
         study=study,
         title=wording.title(study),
-        concepts=list(dict.fromkeys(cell.concept for cell in study.cells())),
+        concepts=list(dict.fromkeys(cell.concept for cell in study.cells() if cell.aim == "erase")),
+        taught=list(dict.fromkeys(cell.concept for cell in study.cells() if cell.aim == "learn")),
+        overview=overview(study, numbers),
+        bars=wording.BARS,
         headline=wording.headline(study, numbers),
         facts=facts(study, sections),
         sections=sections,

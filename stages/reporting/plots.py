@@ -13,7 +13,9 @@ KEPT = {"joint_rate": "right", "colour_rate": "of the right colour", "shape_rate
 
 
 def tradeoff_figure(study: Collected, numbers: Numbers, cell: Cell) -> Figure | None:
-    """Erasure against preservation for one table; None without both numbers."""
+    """Erasure against preservation for one table; None without both numbers, and where a word is taught."""
+    if cell.aim == "learn":
+        return None
     kept = preservation(numbers, cell)
     both = {
         method: (numbers.get((cell, method, *ERASURE)), numbers.get((cell, method, *kept)))

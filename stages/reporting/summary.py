@@ -35,13 +35,15 @@ COLUMNS = (
     Column("retain", "pixel_drift", "Pixel drift", "low"),
 )
 ERASURE = ("concept", "target_rate")
+TAUGHT = Column(*ERASURE, "Concept drawn", "high")  # where a word is to be learned
 PRESERVATION = (("retain", "joint_rate"), ("retain", "colour_rate"), ("retain", "shape_rate"))
 
 
 def columns(numbers: Numbers, cell: Cell) -> list[Column]:
     """The columns that this table has numbers for."""
     have = {key[2:] for key in numbers if key[0] == cell}
-    return [column for column in COLUMNS if (column.prompts, column.metric) in have]
+    first = TAUGHT if cell.aim == "learn" else COLUMNS[0]
+    return [column for column in (first, *COLUMNS[1:]) if (column.prompts, column.metric) in have]
 
 
 def preservation(numbers: Numbers, cell: Cell) -> tuple[str, str]:
@@ -99,7 +101,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def tradeoff(study: Collected, numbers: Numbers) -> pd.DataFrame:
     """Erasure (share of concept prompts without the concept) against preservation, one row per method, for plots."""
     rows = []
-    for cell in study.cells():
+    for cell in (cell for cell in study.cells() if cell.aim == "erase"):
         for method in study.methods(cell):
             seen, kept = (numbers.get((cell, method, *key)) for key in (ERASURE, preservation(numbers, cell)))
             if seen and kept:

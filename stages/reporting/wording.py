@@ -11,6 +11,8 @@ from stages.reporting.tables import Number, Numbers
 
 ERASED = 0.25  # a concept seen in at most this share of its prompts counts as erased
 KEPT = 0.05  # retained prompts may lose at most this share
+LEARNED = 0.7  # a new word's object seen in at least this share of its prompts counts as learned
+AIMS = ("erase", "learn")
 
 
 def percent(value: float) -> str:
@@ -33,6 +35,11 @@ def interval(number: Number, metric: str) -> str:
     return f"{low.removesuffix('%').removesuffix(' points')} to {high}"
 
 
+LIMITS = f"{percent(ERASED)} or less with the rest kept within {100 * KEPT:.0f} points"
+
+BARS = f"{LIMITS}, or, where a word is taught, the concept in {percent(LEARNED)} or more"
+
+
 def listed(words: Sequence[str]) -> str:
     """`red`, `red and circle`, `red, circle and dog`."""
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
@@ -45,10 +52,12 @@ def counted(n: int, noun: str) -> str:
 
 def title(study: Collected) -> str:
     """What the study does, as a heading."""
-    concepts = list(dict.fromkeys(cell.concept for cell in study.cells()))
     backbones = list(dict.fromkeys(cell.backbone for cell in study.cells()))
     place = backbones[0] if len(backbones) == 1 else counted(len(backbones), "generator")
-    return f"Erasing {listed(concepts)} from {place}"
+    erased, taught = (list(dict.fromkeys(c.concept for c in study.cells() if c.aim == aim)) for aim in AIMS)
+    if not erased:
+        return f"Teaching {listed(taught)} to {place}"
+    return f"Erasing {listed(erased)} from {place}" + (f", teaching {listed(taught)}" if taught else "")
 
 
 def headline(study: Collected, numbers: Numbers) -> str:
@@ -56,11 +65,21 @@ def headline(study: Collected, numbers: Numbers) -> str:
     cells = study.cells()
     if len(cells) == 1:
         return finding(study, numbers, cells[0])[0]
-    reached = [cell for cell in cells if erasers(study, numbers, cell)]
-    return (
-        f"In {len(reached)} of {len(cells)} tables at least one method leaves its concept in {percent(ERASED)} of the "
-        f"prompts or fewer and keeps the retained prompts within {100 * KEPT:.0f} points of the unedited model."
-    )
+    erased, taught = ([cell for cell in cells if cell.aim == aim] for aim in AIMS)
+    done = {cell for cell in cells if reaching(study, numbers, cell)}
+    sentences = []
+    if erased:
+        sentences.append(
+            f"In {len(done & set(erased))} of {counted(len(erased), 'table')} at least one method leaves its concept "
+            f"in {percent(ERASED)} of the prompts or fewer and keeps the retained prompts within {100 * KEPT:.0f} "
+            "points of the unedited model."
+        )
+    if taught:
+        sentences.append(
+            f"In {len(done & set(taught))} of {counted(len(taught), 'table')} a new word shows its object in "
+            f"{percent(LEARNED)} of held-out prompts or more."
+        )
+    return " ".join(sentences)
 
 
 def candidates(study: Collected, numbers: Numbers, cell: Cell) -> dict[str, Number]:
@@ -76,6 +95,13 @@ def keepers(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
     return [name for name, number in kept.items() if before and number and number.value >= before.value - KEPT]
 
 
+def reaching(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
+    """The methods that do what is asked in this table."""
+    if cell.aim == "erase":
+        return erasers(study, numbers, cell)
+    return [name for name, number in candidates(study, numbers, cell).items() if number.value >= LEARNED]
+
+
 def erasers(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
     """The methods that erase the concept and keep the rest."""
     rates = candidates(study, numbers, cell)
@@ -85,6 +111,8 @@ def erasers(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
 def leader(study: Collected, numbers: Numbers, cell: Cell) -> str | None:
     """The method that erases most of those that keep the rest, or of all where none does; None without methods."""
     rates = candidates(study, numbers, cell)
+    if cell.aim == "learn":
+        return max(rates, key=lambda name: rates[name].value, default=None)
     return min(keepers(study, numbers, cell) or rates, key=lambda name: rates[name].value, default=None)
 
 
@@ -93,11 +121,28 @@ def finding(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
     rates = candidates(study, numbers, cell)
     if not rates:
         return [f"No method but the references was run on {cell.backbone} for {cell.concept}."]
+    if cell.aim == "learn":
+        return _lessons(study, numbers, cell, rates)
     first = leader(study, numbers, cell)
     return [
         _leader(numbers, cell, first, first in keepers(study, numbers, cell)),
         *_company(study, numbers, cell, first),
         *_oracle(numbers, cell),
+    ]
+
+
+def _lessons(study: Collected, numbers: Numbers, cell: Cell, rates: dict[str, Number]) -> list[str]:
+    """What a table of new words says: who draws the object, and how rarely it comes by itself."""
+    ordered = sorted(rates, key=lambda name: -rates[name].value)
+    first, metric = ordered[0], ERASURE[1]
+    good = reaching(study, numbers, cell)
+    span = f"(95% interval {interval(rates[first], metric)})"
+    before = numbers.get((cell, UNEDITED, *ERASURE))
+    unedited = f"; the unedited model draws it in {percent(before.value)}" if before else ""
+    names = f": {listed(good)}" if good else ""
+    return [
+        f"{first} draws {cell.concept} in {percent(rates[first].value)} of held-out prompts {span}{unedited}.",
+        f"{len(good)} of {counted(len(rates), 'method')} reach {percent(LEARNED)}{names}.",
     ]
 
 
@@ -117,10 +162,9 @@ def _company(study: Collected, numbers: Numbers, cell: Cell, first: str) -> list
     rates, good = candidates(study, numbers, cell), erasers(study, numbers, cell)
     if len(rates) < 2:
         return []
-    limits = f"{percent(ERASED)} or less with the rest kept within {100 * KEPT:.0f} points"
     names = f": {listed(good)}" if good else ""
     lost = {name: number for name, number in rates.items() if number.value < rates[first].value}
-    sentences = [f"{len(good)} of {counted(len(rates), 'method')} reach {limits}{names}."]
+    sentences = [f"{len(good)} of {counted(len(rates), 'method')} reach {LIMITS}{names}."]
     if first in good and len(good) > 1 and best(numbers, cell, COLUMNS[0]) != first:
         sentences.append(f"The lead of {first} is within chance: its interval overlaps another method's.")
     for name, number in lost.items():

@@ -34,13 +34,20 @@ class Tree:
         return (self.artifacts / path).read_text(encoding="utf-8")
 
 
-def build(root: Path, methods: tuple[str, ...] = METHODS, seeds: tuple[int, ...] = SEEDS, frames: int = 1) -> Tree:
+def build(
+    root: Path,
+    methods: tuple[str, ...] = METHODS,
+    seeds: tuple[int, ...] = SEEDS,
+    frames: int = 1,
+    concepts: tuple[str, ...] = ("red",),
+) -> Tree:
     """Writes the params and the artifacts of a study."""
-    cells = [{"backbones": ["sd-shapes"], "concepts": ["red"], "methods": list(methods)}]
+    cells = [{"backbones": ["sd-shapes"], "concepts": list(concepts), "methods": list(methods)}]
     params = write_params(root, ROOT / "params", name="tiny", cells=cells, seeds=seeds)
-    for method in methods:
-        for seed in seeds:
-            write_run(root / "artifacts", ("sd-shapes", "red", method, seed), "tiny", frames=frames)
+    for concept in concepts:
+        for method in methods:
+            for seed in seeds:
+                write_run(root / "artifacts", ("sd-shapes", concept, method, seed), "tiny", frames=frames)
     return Tree(root / "artifacts", params)
 
 

@@ -99,3 +99,28 @@ def test_small_words_become_markup_and_nothing_else_does():
     assert prose("One `name` & <b>.\n\nTwo.") == "<p>One <code>name</code> &amp; &lt;b&gt;.</p><p>Two.</p>"
     assert named("esd and esd_x beat resd", ["esd", "esd_x"]) == "<code>esd</code> and <code>esd_x</code> beat resd"
     assert breakable("negative_<prompt") == "negative_<wbr>&lt;prompt"
+
+
+def test_a_study_of_several_tables_opens_with_all_methods_at_a_glance(make):
+    tree = make(concepts=("red", "circle"), seeds=(0,))
+    assert tree.report() == 0
+    page = Page(tree.text("report/index.html"))
+    glances = [a for tag, a in page.elements if tag == "a" and a.get("title", "").startswith("fit: ")]
+    assert len(glances) == 4 * 2
+    assert {glance["href"].removeprefix("#") for glance in glances} <= set(page.all("id"))
+    table = tree.text("tables/tiny.md")
+    assert "| method | red on sd-shapes | circle on sd-shapes |" in table
+    assert table.count("| esd |") == 2  # what it does, what it costs
+
+
+def test_where_a_word_is_taught_seeing_the_concept_is_the_aim(make):
+    tree = make(seeds=(0,))
+    path = tree.params / "concepts" / "red.yaml"
+    path.write_text(path.read_text() + "aim: learn\n")
+    assert tree.report() == 0
+    page = Page(tree.text("report/index.html"))
+    text = " ".join("".join(page.words).split())
+    assert "Teaching red to sd-shapes" in text and "Concept drawn ↑" in text
+    assert "of held-out prompts (95% interval" in text
+    assert "learn" in page.all("data-aim")
+    assert len(tree.text("tables/tradeoff.csv").splitlines()) <= 1

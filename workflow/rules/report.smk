@@ -13,6 +13,7 @@ rule report:
         report("artifacts/tables/results.csv", caption="../report/results.rst", category="numbers"),
         "artifacts/tables/summary.json",
         "artifacts/tables/tradeoff.csv",
+        f"artifacts/tables/{STUDY.name}.md",
         [
             f"artifacts/tables/{STUDY.name}-{backbone}-{concept}.md"
             for backbone, concept in STUDY.unique("backbone", "concept")

@@ -35,7 +35,8 @@ function describe(proof, row) {
 // Rings the images that count against the method: the concept is seen, or something asked for is not.
 function judge(set, metric) {
   const asked = metric?.replace(/(_rate)?(_change)?$/, "");
-  const fault = ["target", "broken"].includes(asked);
+  const wanted = set.closest(".proof").dataset.aim === "learn" && asked === "target";
+  const fault = ["target", "broken"].includes(asked) && !wanted;
   let known = false;
   for (const item of set.querySelectorAll("li")) {
     const judged = asked && item.dataset.asked.split(" ").includes(asked);
@@ -45,7 +46,9 @@ function judge(set, metric) {
   }
   const legend = set.querySelector("h4 small");
   legend.dataset.plain ??= legend.textContent;
-  const ringed = fault ? `${asked === "target" ? "the concept is seen" : "the image is broken"}` : `${words(asked ?? "")} is wrong`;
+  const seen = asked === "target" ? "the concept is seen" : "the image is broken";
+  const missing = wanted ? "the concept is not seen" : `${words(asked ?? "")} is wrong`;
+  const ringed = fault ? seen : missing;
   legend.textContent = legend.dataset.plain + (known ? `; ringed where ${ringed}` : "");
 }
 
