@@ -30,7 +30,8 @@ class PrototypeSteering:
 
     `variant` is the class steered to: 1 the neutral prompts, 0 the concept; with `classes`, two sets of labels of the
     concept's dataset, the one of that position. `setup` says where and how strongly, as an object or the path of a JSON
-    file; `VISUAL` reads its scales, `TEXT` its text layers, `BOTH` both. MAHALANOBIS turns the difference by the shared
+    file; `VISUAL` reads its scales, `TEXT` its text layers, `BOTH` both. A grid search narrows it to some `scales` and
+    `layers` (all when empty) and multiplies it by `strength`. MAHALANOBIS turns the difference by the shared
     precision and keeps its length. `gate` steers only samples that look like the class steered from.
     """
 
@@ -41,6 +42,9 @@ class PrototypeSteering:
     variant: Literal[0, 1] = 1
     classes: tuple[dict[str, str], dict[str, str]] | None = None
     setup: str | dict[str, Any] = field(default_factory=lambda: dict(EVERYWHERE))
+    scales: tuple[int, ...] = ()
+    layers: tuple[int, ...] = ()
+    strength: float = 1.0
     form: Literal["additive", "attract", "project"] = "additive"
     renorm: bool = False
     gate: Gate = "none"
@@ -71,7 +75,7 @@ class PrototypeSteering:
                 maps[key] = self._map(source.get(*key, role), target.get(*key, role))
                 strengths[key] = both
         form = FORMS[self.form]
-        return Steering(form, maps, strengths, renorm=self.renorm, gate=self.gate)
+        return Steering(form, maps, strengths, renorm=self.renorm, gate=self.gate).scaled(self.strength)
 
     def _strengths(self, backbone: Backbone, setup: Setup) -> dict[tuple[Site, int], dict[str, float]]:
         found = {}
@@ -92,12 +96,10 @@ class PrototypeSteering:
         return by | gate_tensors(self.gate, source, target, self.threshold, self.quantile)
 
     def _setup(self) -> Setup:
-        if isinstance(self.setup, dict):
-            return parse_setup(self.setup)
-        setups = read_setups(self.setup)
+        setups = [parse_setup(self.setup)] if isinstance(self.setup, dict) else read_setups(self.setup)
         if len(setups) != 1:
             raise ValueError(f"{self.setup}: a run has one setup, got {len(setups)}; a grid search runs them all")
-        return setups[0]
+        return setups[0].narrowed(self.scales, self.layers)
 
     def _classes(self, concept: Concept) -> Classes:
         if self.classes is None:

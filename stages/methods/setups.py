@@ -6,7 +6,7 @@ import itertools
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ class Scale:
         """Conditional and unconditional strength of one layer."""
         return _of(self.strength_cond, layer), _of(self.strength_uncond, layer)
 
+    def narrowed(self, layers: Sequence[int]) -> Scale:
+        """The same in these of its layers only."""
+        return replace(self, layers=tuple(layer for layer in layers if layer in self.layers or ALL in self.layers))
+
 
 @dataclass(frozen=True)
 class Setup:
@@ -41,6 +45,12 @@ class Setup:
     def scale(self, step: int) -> Scale | None:
         """The setup of one scale, if there is one."""
         return self.scales.get(step, self.scales.get(EVERY))
+
+    def narrowed(self, scales: Sequence[int], layers: Sequence[int]) -> Setup:
+        """The same at these of its scales and in these of their layers only; an empty sequence leaves all."""
+        chosen = {step: self.scale(step) for step in scales} if scales else self.scales
+        found = {step: scale.narrowed(layers) if layers else scale for step, scale in chosen.items() if scale}
+        return replace(self, scales=found)
 
     def check(self, scales: int, layers: int, text_layers: int) -> None:
         """ValueError names the field that a network of this size does not have."""

@@ -201,6 +201,25 @@ def test_a_setup_beyond_the_network_names_its_field(backbone, concept):
         Setup({0: Scale((12,), 1.0)}).check(4, 7, 1)
 
 
+def test_a_setup_narrows_to_some_scales_and_layers():
+    setup = parse_setup({"scales": {"all": {"layers": [-1], "strength_cond": 2.0}}, "layers_text": [1]})
+    assert setup.narrowed((), ()) == setup
+    assert setup.narrowed((1, 3), (0, 2)).scales == {step: Scale((0, 2), 2.0) for step in (1, 3)}
+    few = parse_setup({"scales": {"0": {"layers": [1, 2], "strength_cond": [3, 4]}}})
+    assert few.narrowed((0, 1), (2, 5)).scales == {0: Scale((2,), {1: 3.0, 2: 4.0})}
+
+
+def test_a_narrowed_and_scaled_steering_acts_there_and_so_strongly(backbone, concept):
+    wide = PrototypeSteering(samples=2).fit(backbone, concept, seed=0)
+    some = PrototypeSteering(samples=2, scales=(1,), layers=(0, 2), strength=3.0).fit(backbone, concept, seed=0)
+    sites = sites_at(backbone, "ffn")
+    assert set(some.maps) == {(sites[0], 1), (sites[2], 1)} < set(wide.maps)
+    assert all(torch.equal(some.maps[key]["direction"], wide.maps[key]["direction"]) for key in some.maps)
+    assert all(both == {"cond": 3.0, "uncond": 3.0} for both in some.strengths.values())
+    with pytest.raises(ValueError, match="scales: 9 must be 0 to 3"):
+        PrototypeSteering(samples=2, scales=(9,)).fit(backbone, concept, seed=0)
+
+
 def test_a_grid_is_ordered_and_has_no_repetition():
     found = list(grid([(0,), (1,)], [(0,), (-1,)], [0.0, 2.0], [0.0, 1.0]))
     assert found[0] == Setup() and found.count(Setup()) == 1
