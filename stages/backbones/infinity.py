@@ -62,6 +62,7 @@ class InfinityBackbone(Backbone):
         "out": ("proj",),
     }
     ENDS = ("lvl_embed.", "head_nm.", "head.")
+    POOLING = "text_proj_for_sos.ca"  # a cross-attention outside the blocks, whose one query reads the whole prompt
 
     net: Infinity
 
@@ -109,6 +110,16 @@ class InfinityBackbone(Backbone):
     def modules(self) -> Mapping[str, nn.Module]:
         """The transformer, the text encoder and the tokenizer of pictures."""
         return {"net": self.net, "text_encoder": self.text_encoder, "vae": self.vae}
+
+    def weights(self, *kinds: str, projections: Sequence[str] | None = None) -> list[str]:
+        """As everywhere; cross-attention begins with the pooling that gives the first token and the modulation."""
+        names = super().weights(*kinds, projections=projections)
+        if self.select(*kinds)[0].kind != "cross_attn":
+            return names
+        leaves = None if projections is None else {leaf for p in projections for leaf in self.PROJECTIONS[p]}
+        pooling = [name for name, _ in self.net.get_submodule(self.POOLING).named_parameters()]
+        kept = [name for name in pooling if leaves is None or name.split(".")[0] in leaves]
+        return [*(f"{self.POOLING}.{name}" for name in kept), *names]
 
     # prompts
 

@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
+from torch.nn.functional import cosine_similarity
 
 from stages.edits import Predictions, edit_guidance
 from stages.interventions.base import Intervention
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
 
 
 class NegativePrompt(Intervention):
-    """Guides away from a prompt in place of the empty one, mixed in by `strength` in [0, 1]."""
+    """Guides away from a prompt in place of the empty one, mixed in by `strength`.
 
-    def __init__(self, prompt: str, strength: float = 1.0) -> None:
+    `agreeing` multiplies the strength by the cosine of cond - uncond and negative - uncond, by 0 where it is negative.
+    """
+
+    def __init__(self, prompt: str, strength: float = 1.0, agreeing: bool = False) -> None:
         super().__init__()
-        self.prompt, self.strength = prompt, strength
+        self.prompt, self.strength, self.agreeing = prompt, strength, agreeing
 
     def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
         """Asks the sampler for the negative prompt's prediction too, and puts it in the place of `uncond`."""
@@ -31,14 +35,24 @@ class NegativePrompt(Intervention):
         if "negative" not in predictions or self.strength == 0:
             return predictions
         uncond, negative = predictions["uncond"], predictions["negative"]
-        mixed = negative if self.strength == 1 else uncond + self.strength * (negative - uncond)
+        if self.agreeing:
+            share = agreement(predictions["cond"] - uncond, negative - uncond)
+            mixed = uncond + self.strength * share * (negative - uncond)
+        else:
+            mixed = negative if self.strength == 1 else uncond + self.strength * (negative - uncond)
         return {**predictions, "uncond": mixed}
 
     def spec(self) -> dict[str, Any]:
-        """Prompt and strength."""
-        return {"prompt": self.prompt, "strength": self.strength}
+        """Prompt and numbers."""
+        return {"prompt": self.prompt, "strength": self.strength, "agreeing": self.agreeing}
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> NegativePrompt:
-        """From prompt and strength."""
+        """From what `spec` says."""
         return cls(**spec)
+
+
+def agreement(first: Tensor, second: Tensor) -> Tensor:
+    """The cosine of each row (B, ...) of one tensor with that of another, not below 0, to multiply rows by."""
+    share = cosine_similarity(first.flatten(1), second.flatten(1), dim=1).clamp_min(0)
+    return share.view(-1, *[1] * (first.ndim - 1))

@@ -6,16 +6,23 @@ from dataclasses import dataclass
 
 from stages.backbones.base import Backbone
 from stages.concept import Concept
-from stages.fields import Fraction
+from stages.fields import NonNegative
 from stages.interventions.guidance import NegativePrompt as Negative
 
 
 @dataclass
 class NegativePrompt:
-    """The sampler's unconditional prediction is replaced by that of the concept, mixed in by `strength`."""
+    """The sampler's unconditional prediction is replaced by that of the concept, mixed in by `strength`.
 
-    strength: Fraction = 1.0
+    Guidance g adds what both prompts say g times and takes it away g - 1 times, so that at strength 1 a concept that
+    the prompt names stays; the unconditional prediction is reached at g / (g - 1), beyond it the concept is avoided.
+    `agreeing` weighs it, picture by picture, with how alike the prompt's and the concept's directions are, which the
+    usual form does without: a network that sees what it drew so far is else pushed off any colour that is not red.
+    """
+
+    strength: NonNegative = 1.0
+    agreeing: bool = False
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Negative:
         """Guides away from the concept's first prompt."""
-        return Negative(concept.prompts[0], self.strength)
+        return Negative(concept.prompts[0], self.strength, self.agreeing)

@@ -82,6 +82,15 @@ def test_sites_name_the_tensors_that_they_promise(backbone, query):
     assert heads.when == "input" and backbone.net.get_submodule(heads.module) is backbone.net.blocks[1].sa.proj
 
 
+def test_the_pooling_of_the_prompt_is_a_cross_attention_too(backbone):
+    names = backbone.weights("cross_attn", projections=("key",))
+    assert names[0] == "text_proj_for_sos.ca.mat_kv.weight" and len(names) == 1 + len(backbone.net.blocks)
+    assert names == backbone.readers()
+    pooling = {f"text_proj_for_sos.ca.{n}" for n in ("mat_q", "mat_kv.weight", "v_bias", "proj.weight", "proj.bias")}
+    assert {n for n in backbone.weights("cross_attn", "attn") if n.startswith("text_proj")} == pooling
+    assert not pooling & {*backbone.weights("attn"), *backbone.weights("ff")}
+
+
 def test_gradients_reach_the_edit_the_weights_and_nothing_else(backbone, query):
     names = backbone.weights("cross_attn", projections=("key", "value"))
     assert {n.split(".ca.")[1] for n in names} == {"mat_kv.weight", "v_bias"}
@@ -164,6 +173,21 @@ def test_a_negative_prompt_takes_the_place_of_the_null_text(backbone, query):
     with NegativePrompt("a green cross").attach(backbone):
         assert not torch.equal(backbone.sample(query[1], **CALL), plain)
     assert torch.equal(backbone.sample(query[1], **CALL), plain)
+
+
+def test_an_agreeing_negative_prompt_acts_as_far_as_the_prompt_points_its_way(backbone):
+    cond, other = torch.randn(2, 1, 5, 16, generator=torch.Generator().manual_seed(0))
+    zero = torch.zeros_like(cond)
+    negative = NegativePrompt("a green cross", 2.0, agreeing=True)
+
+    def uncond(concept):
+        parts = {"uncond": zero, "cond": cond, "negative": concept}
+        return negative._edit(parts, backbone.moment(None))["uncond"]
+
+    torch.testing.assert_close(uncond(3 * cond), 6 * cond)
+    assert torch.equal(uncond(-cond), zero)
+    share = (cond * other).sum() / (cond.norm() * other.norm())
+    torch.testing.assert_close(uncond(other), 2 * share.clamp_min(0) * other)
 
 
 # teacher forcing and sampling
