@@ -44,7 +44,17 @@ def load_params(kind: str, name: str, root: Path | str = "params") -> dict[str, 
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a mapping of keys, got {type(content).__name__}")
-    return content
+    return content if "like" not in content else _completed(content, kind, root, path)
+
+
+def _completed(content: dict[str, Any], kind: str, root: Path | str, path: Path) -> dict[str, Any]:
+    """The file named by `like`, changed by this one's own keys; maps are joined key by key."""
+    own = {key: value for key, value in content.items() if key != "like"}
+    if content["like"] == path.stem:
+        raise ValueError(f"{path}: like: a file cannot be like itself")
+    other = load_params(kind, content["like"], root)
+    both = {key for key in own if isinstance(own[key], dict) and isinstance(other.get(key), dict)}
+    return other | own | {key: other[key] | own[key] for key in both}
 
 
 def check_name(name: str, what: str) -> str:

@@ -31,6 +31,7 @@ class Recipe:
     draws: Count = 1  # of each training time, of which the noisiest counts: form is decided at high noise
     clip: Rate = 1.0
     seed: int = 0
+    exclude: str | None = None  # what is never rendered nor named, such as `yellow cross`
 
 
 def pretrain(
@@ -47,7 +48,9 @@ def pretrain(
 
 def render(settings: Settings, recipe: Recipe, seed: int, exclude: str | None = None) -> Batch:
     """What the world shows it: pictures, or clips of as many frames as the settings ask for."""
-    world, seed = Shapes(), recipe.seed + seed
+    if exclude and recipe.exclude:
+        raise ValueError(f"a backbone trained without {recipe.exclude!r} cannot be trained without {exclude!r}, too")
+    world, seed, exclude = Shapes(), recipe.seed + seed, exclude or recipe.exclude
     if settings.frames:
         return world.clips(recipe.images, seed, settings.frames, exclude)
     return world.sample(recipe.images, seed, exclude)

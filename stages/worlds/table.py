@@ -11,6 +11,7 @@ from stages.worlds.words import SYNONYMS
 
 Row = dict[str, str | int]
 SEED_STEP = 100  # between the first seeds of two prompts
+NEW_WORD, LEARNED = "<new>", TEMPLATES[1]  # an alias, and the template in which its pictures are captioned
 
 
 def picture_rows(world: Shapes) -> list[Row]:
@@ -31,6 +32,15 @@ def clip_rows(world: Shapes) -> list[Row]:
         row = {key: f"{text} moving {way}" if _is_prompt(key) else text for key, text in still.items()}
         rows.append({**row, "direction": way, "without_direction": still["prompt"]})
     return _number(rows)
+
+
+def new_word_rows(world: Shapes) -> list[Row]:
+    """Returns the rows of `new_word.csv`: a word for a yellow cross in templates it is not learned in, and the rest."""
+    templates = [template for template in _templates() if template != LEARNED]
+    rows = [_row("full", template, "yellow", "cross") for template in templates]
+    rows = [{**row, "prompt": row["prompt"].replace("yellow cross", NEW_WORD)} for row in rows]
+    others = [pair for pair in product(world.colours, world.shapes) if pair != ("yellow", "cross")]
+    return _number(rows + [_row("full", t, c, s) for (c, s), t in product(others, templates)])
 
 
 def to_csv(rows: list[Row]) -> str:

@@ -57,3 +57,15 @@ def test_the_worlds_classes_cover_its_captions():
         assert found in allowed, caption
         if found == UNCONDITIONAL:
             assert not any(word in caption for word in (*world.colours, *world.shapes))
+
+
+def test_a_combination_withheld_from_a_backbone_is_neither_drawn_nor_named_and_all_else_is():
+    settings, plain = load_settings("sd-withheld")[1], load_settings("sd-shapes")[1]
+    assert settings.build == plain.build
+    recipe = construct(Recipe, settings.pretrain | {"images": 400}, "sd-withheld")
+    data, world = render(settings, recipe, 0), Shapes()
+    pairs = set(zip(data.colour.tolist(), data.shape.tolist(), strict=True))
+    assert len(pairs) == 15 and (world.colours.index("yellow"), world.shapes.index("cross")) not in pairs
+    assert not any("yellow cross" in caption for caption in data.captions)
+    with pytest.raises(ValueError, match="cannot be trained without 'red', too"):
+        render(settings, recipe, 0, "red")

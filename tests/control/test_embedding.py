@@ -13,7 +13,7 @@ from stages.record import recording
 from tests.core.conftest import BUILD
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
-PICTURES = "data/purple_circles"
+PICTURES = "data/yellow_crosses"
 
 
 def method(**settings):

@@ -59,6 +59,24 @@ def test_a_wrong_name_answers_with_the_nearest(root):
             check_name(name, "method")
 
 
+def test_a_file_may_be_like_another_but_for_its_own_keys(root):
+    folder = root / "backbones"
+    folder.mkdir()
+    (folder / "plain.yaml").write_text("family: unet\npath: here\npretrain: {steps: 10, lr: 1.0}\n")
+    (folder / "other.yaml").write_text("like: plain\npath: there\npretrain: {steps: 20}\n")
+    assert load_params("backbones", "other", root) == {
+        "family": "unet",
+        "path": "there",
+        "pretrain": {"steps": 20, "lr": 1.0},
+    }
+    (folder / "other.yaml").write_text("like: other\n")
+    with pytest.raises(ValueError, match="a file cannot be like itself"):
+        load_params("backbones", "other", root)
+    (folder / "other.yaml").write_text("like: plane\n")
+    with pytest.raises(ValueError, match=r"no backbone 'plane'; did you mean plain\?"):
+        load_params("backbones", "other", root)
+
+
 def test_numbers_written_as_text_are_read_and_floats_are_not_counts():
     assert construct(Thing, {"rate": "1e-3"}, "t").rate == pytest.approx(1e-3)
     with pytest.raises(ValueError, match="t: steps"):

@@ -2,17 +2,22 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from stages.pictures import read_folder
 from stages.prompts import labels, read_prompts, select
 from stages.worlds.shapes import Shapes
-from stages.worlds.table import clip_rows, picture_rows, to_csv
+from stages.worlds.table import LEARNED, NEW_WORD, clip_rows, new_word_rows, picture_rows, to_csv
 
 DATA = Path(__file__).parents[2] / "data"
 HEADER = "id,set,prompt,colour,without_colour,seed\n"
 GOOD = HEADER + "0,full,a red dot,red,a dot,0\n"
 
 
-@pytest.mark.parametrize(("name", "rows"), [("shapes_colors", picture_rows), ("shapes_motion", clip_rows)])
+WRITERS = {"shapes_colors": picture_rows, "shapes_motion": clip_rows, "new_word": new_word_rows}
+
+
+@pytest.mark.parametrize(("name", "rows"), WRITERS.items())
 def test_the_datasets_of_the_world_are_those_that_its_code_writes(name, rows):
     assert (DATA / f"{name}.csv").read_text() == to_csv(rows(Shapes()))
 
@@ -28,6 +33,21 @@ def test_a_concept_of_the_shapes_has_its_prompts_twins_and_others(target):
     assert not any(words <= set(prompt.split()) for prompt in retain["prompt"])
     assert (neutral[list(target)] == "").all(axis=None)
     assert not set(concept["id"]) & set(retain["id"])
+
+
+def test_a_new_word_is_measured_in_other_prompts_than_it_is_learned_in():
+    table, target = read_prompts(DATA / "new_word.csv"), {"colour": "yellow", "shape": "cross"}
+    learned, retain = select(table, target, "concept"), select(table, target, "retain")
+    assert len(learned) == 6 and all(NEW_WORD in prompt.split() for prompt in learned["prompt"])
+    assert LEARNED.format(f"a {NEW_WORD}") not in set(learned["prompt"])
+    assert not any("yellow cross" in prompt or NEW_WORD in prompt for prompt in retain["prompt"])
+    assert len(set(zip(retain["colour"], retain["shape"], strict=True))) == 15
+
+
+def test_the_pictures_of_the_new_word_are_the_worlds():
+    world, rows = Shapes(colours=("yellow",), shapes=("cross",)), torch.zeros(8, dtype=torch.long)
+    drawn = (255 * world.render(rows, rows, torch.Generator().manual_seed(9))).round()
+    assert torch.equal((255 * read_folder(DATA / "yellow_crosses")).round(), drawn)
 
 
 @pytest.mark.parametrize("name", ["dog", "cat"])
