@@ -68,13 +68,20 @@ def write_tables(study: Collected, frame: pd.DataFrame, numbers: Numbers, out: P
 def draw_figures(study: Collected, numbers: Numbers, *, show_sensitive: bool) -> dict[str, bytes]:
     """Each figure and grid as PNG under its file name, such as demo-sd-shapes-red-tradeoff.png."""
     from stages.reporting import figures, grids, plots
+    from stages.reporting.sweeps import sweeps
+    from stages.reporting.wording import contestants
 
     drawn = {}
     for cell in study.cells():
-        charts = {"tradeoff": plots.tradeoff_figure(study, numbers, cell), "loss": plots.curves_figure(study, cell)}
+        named = contestants(study, numbers, cell)
+        charts = {
+            "tradeoff": plots.tradeoff_figure(study, numbers, cell),
+            "loss": plots.curves_figure(study, numbers, cell),
+        }
+        charts |= {f"sweep-{s.method}": plots.sweep_figure(numbers, cell, s) for s in sweeps(study, numbers, cell)}
         drawn |= {f"{study.name}-{cell}-{kind}.png": figures.png(chart) for kind, chart in charts.items() if chart}
         for prompts in grids.SETS:
-            if found := grids.grid(study, cell, prompts):
+            if found := grids.grid(study, cell, prompts, methods=named):
                 sheet = io.BytesIO()
                 hide = study.sensitive[cell.concept] and not show_sensitive
                 grids.draw(found, hide=hide).save(sheet, "PNG", optimize=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -81,7 +82,7 @@ def evidence(study: Collected, numbers: Numbers, cell: Cell, method: str, *, hid
 
 def anchor(cell: Cell, method: str) -> str:
     """The page address of a row's evidence."""
-    return f"run-{cell.backbone}-{cell.concept}-{method}".replace(".", "_")
+    return re.sub(r"[^\w-]", "_", f"run-{cell.backbone}-{cell.concept}-{method}")
 
 
 def tile(sample: Sample, judged: Mapping[str, bool], *, hide: bool) -> Tile:

@@ -142,35 +142,41 @@ def loss_curves(panels: Sequence[Panel], columns: int = 3) -> Figure:
     return figure
 
 
-def heat_map(
-    values: np.ndarray,
+def heat_maps(
+    panels: Mapping[str, np.ndarray],
     rows: Sequence[str],
     columns: Sequence[str],
     *,
-    label: str,
     row_label: str = "layer",
     column_label: str = "scale",
 ) -> Figure:
-    """A matrix of numbers, such as a rate for each layer (rows) and scale (columns), each cell with its value."""
-    values = np.asarray(values, dtype=float)
-    if values.shape != (len(rows), len(columns)):
-        raise ValueError(
-            f"values must be {len(rows)} x {len(columns)} as the labels are, got {' x '.join(map(str, values.shape))}"
-        )
+    """Matrices of rates side by side, such as one for each layer (rows) and scale (columns), written in percent."""
+    shape = (len(rows), len(columns))
+    for values in panels.values():
+        if values.shape != shape:
+            sizes = " x ".join(map(str, values.shape))
+            raise ValueError(f"values must be {shape[0]} x {shape[1]} as the labels are, got {sizes}")
+    size = (len(panels) * (1.5 + 0.5 * len(columns)), 1.3 + 0.42 * len(rows))
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(1.6 + 0.62 * len(columns), 1.2 + 0.42 * len(rows)), layout="constrained")
-        axes = figure.add_subplot()
-        image = axes.imshow(values, cmap="cividis", aspect="auto")
-        axes.set_xticks(range(len(columns)), columns)
-        axes.set_yticks(range(len(rows)), rows)
-        axes.set(xlabel=column_label, ylabel=row_label)
-        axes.spines[:].set_visible(False)
-        for (row, column), value in np.ndenumerate(values):
-            light = image.norm(value) < 0.5
-            axes.text(column, row, "–" if np.isnan(value) else f"{value:.2g}", ha="center", va="center", fontsize=8,
-                      color="#f5f2ea" if light else "#1a1713")  # fmt: skip
-        figure.colorbar(image, ax=axes, label=label, shrink=0.85)
+        figure = Figure(figsize=size, layout="constrained")
+        places = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+        for (title, values), axes in zip(panels.items(), places, strict=True):
+            _heat_map(axes, values)
+            axes.set_title(title)
+            axes.set_xticks(range(len(columns)), columns)
+            axes.set_xlabel(column_label)
+        places[0].set_yticks(range(len(rows)), rows)
+        places[0].set_ylabel(row_label)
     return figure
+
+
+def _heat_map(axes: Axes, values: np.ndarray) -> None:
+    image = axes.imshow(values, cmap="cividis", aspect="auto", vmin=0, vmax=1)
+    axes.spines[:].set_visible(False)
+    for (row, column), value in np.ndenumerate(values):
+        text = "–" if np.isnan(value) else f"{100 * value:.0f}"
+        dark = not np.isnan(value) and image.norm(value) < 0.5
+        axes.text(column, row, text, ha="center", va="center", fontsize=8, color="#f5f2ea" if dark else "#1a1713")
 
 
 def png(figure: Figure, dpi: int = 160) -> bytes:

@@ -31,12 +31,14 @@ class Grid:
     images: Mapping[str, tuple[Sample, ...]]
 
 
-def grid(study: Collected, cell: Cell, prompts: str, rows: int = ROWS) -> Grid | None:
+def grid(
+    study: Collected, cell: Cell, prompts: str, rows: int = ROWS, methods: Sequence[str] | None = None
+) -> Grid | None:
     """A few samples spread evenly over the prompts, none chosen by eye; None when nothing was sampled of this set."""
     seed = study.seeds(cell)[0]
     found = {
         result.method: read_samples(result.samples / prompts)
-        for method in study.methods(cell)
+        for method in (study.methods(cell) if methods is None else methods)
         for result in study.of(cell, method)
         if result.seed == seed and (result.samples / prompts).is_dir()
     }

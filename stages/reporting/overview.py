@@ -44,7 +44,7 @@ class Overview:
 def overview(study: Collected, numbers: Numbers) -> Overview:
     """The matrix of a study, its methods in the order of the first table that has them, the oracle last."""
     cells = study.cells()
-    found = dict.fromkeys(method for cell in cells for method in study.methods(cell))
+    found = dict.fromkeys(method for cell in cells for method in wording.contestants(study, numbers, cell))
     methods = sorted(found, key=lambda name: name == "oracle")
     drawn = styles(methods)
     reached = {cell: wording.reaching(study, numbers, cell) for cell in cells}

@@ -95,8 +95,8 @@ def named(text: str, names: Sequence[str]) -> Markup:
 
 
 def breakable(name: str) -> Markup:
-    """A name that may be broken after its underscores."""
-    return Markup(str(escape(name)).replace("_", "_<wbr>"))
+    """A name that may be broken after its underscores, and a variant's after each field."""
+    return Markup(re.sub("([_@,])", r"\1<wbr>", str(escape(name))))
 
 
 def _environment() -> Environment:

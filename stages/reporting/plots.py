@@ -5,9 +5,11 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from stages.reporting.collect import Cell, Collected
-from stages.reporting.figures import Panel, loss_curves, styles, tradeoff
+from stages.reporting.figures import Panel, heat_maps, loss_curves, styles, tradeoff
 from stages.reporting.summary import ERASURE, preservation
+from stages.reporting.sweeps import Sweep
 from stages.reporting.tables import Numbers
+from stages.reporting.wording import contestants
 
 KEPT = {"joint_rate": "right", "colour_rate": "of the right colour", "shape_rate": "of the right shape"}
 
@@ -19,16 +21,16 @@ def tradeoff_figure(study: Collected, numbers: Numbers, cell: Cell) -> Figure | 
     kept = preservation(numbers, cell)
     both = {
         method: (numbers.get((cell, method, *ERASURE)), numbers.get((cell, method, *kept)))
-        for method in study.methods(cell)
+        for method in contestants(study, numbers, cell)
     }
     points = {method: pair for method, pair in both.items() if all(pair)}
     return tradeoff(points, cell.concept, f"retained images {KEPT[kept[1]]}") if points else None
 
 
-def curves_figure(study: Collected, cell: Cell) -> Figure | None:
+def curves_figure(study: Collected, numbers: Numbers, cell: Cell) -> Figure | None:
     """The loss curves of one table's methods; None when nothing was trained."""
     drawn, panels = styles(study.methods(cell)), []
-    for method in study.methods(cell):
+    for method in contestants(study, numbers, cell):
         lines: dict[str, list] = {}
         for result in study.of(cell, method):
             for label, curve in result.records.get("train", {}).get("curves", {}).items():
@@ -37,3 +39,18 @@ def curves_figure(study: Collected, cell: Cell) -> Figure | None:
         named = {label: method if len(lines) == 1 else f"{method}: {label}" for label in lines}
         panels += [Panel(named[label], drawn[method], found) for label, found in lines.items()]
     return loss_curves(panels) if panels else None
+
+
+def sweep_figure(numbers: Numbers, cell: Cell, sweep: Sweep) -> Figure:
+    """How often the concept is seen and how much else is right, for each pair of values of the two swept fields."""
+    kept = preservation(numbers, cell)
+    titles = {f"{cell.concept} seen, %": ERASURE, f"retained {KEPT[kept[1]]}, %": kept}
+    panels = {title: sweep.rates(numbers, cell, what) for title, what in titles.items()}
+    down, across = ([plain_value(value) for value in values] for values in (sweep.rows, sweep.columns))
+    row, column = (name.replace("_", " ") for name in sweep.fields)
+    return heat_maps(panels, down, across, row_label=row, column_label=column)
+
+
+def plain_value(value: object) -> str:
+    """A field's value on an axis: `0, 1` for a list, nothing where there is none."""
+    return ", ".join(map(str, value)) if isinstance(value, tuple) else "" if value is None else str(value)

@@ -11,8 +11,9 @@ from stages.reporting.evidence import Evidence, Tile, evidence, judgements, tile
 from stages.reporting.figures import Style, styles, themed_svg
 from stages.reporting.grids import SETS, Grid, grid
 from stages.reporting.markdown import costs
-from stages.reporting.plots import curves_figure, tradeoff_figure
+from stages.reporting.plots import curves_figure, sweep_figure, tradeoff_figure
 from stages.reporting.summary import Column, best, columns, cost
+from stages.reporting.sweeps import Sweep, sweeps
 from stages.reporting.tables import Number, Numbers
 
 
@@ -71,6 +72,7 @@ class Section:
     sheets: tuple[Sheet, ...]
     tradeoff: str  # SVG elements, empty where there is nothing to draw
     curves: str
+    sweeps: tuple[tuple[str, str], ...]  # a swept method and its heat maps
     missing: tuple[str, ...]
 
     def strips(self) -> list[tuple[str, list[Tile]]]:
@@ -83,8 +85,9 @@ class Section:
 def section(study: Collected, numbers: Numbers, cell: Cell, *, show_sensitive: bool = False) -> Section:
     """Gathers one table of the study; images of a sensitive concept are blurred unless asked for."""
     hide = study.sensitive[cell.concept] and not show_sensitive
-    grids = [found for prompts in SETS if (found := grid(study, cell, prompts))]
-    chart, curves = tradeoff_figure(study, numbers, cell), curves_figure(study, cell)
+    named = wording.contestants(study, numbers, cell)
+    grids = [found for prompts in SETS if (found := grid(study, cell, prompts, methods=named))]
+    chart, curves = tradeoff_figure(study, numbers, cell), curves_figure(study, numbers, cell)
     return Section(
         cell=cell,
         family=study.families[cell.backbone],
@@ -96,8 +99,14 @@ def section(study: Collected, numbers: Numbers, cell: Cell, *, show_sensitive: b
         sheets=tuple(_sheet(study, found, hide) for found in grids),
         tradeoff=themed_svg(chart, f"{cell}-tradeoff", f"Erasure against preservation, {cell}") if chart else "",
         curves=themed_svg(curves, f"{cell}-loss", f"Loss curves of each method, {cell}") if curves else "",
+        sweeps=tuple(_sweep(numbers, cell, found) for found in sweeps(study, numbers, cell)),
         missing=tuple(name for name in study.missing if name.startswith(f"{cell.backbone}/{cell.concept}/")),
     )
+
+
+def _sweep(numbers: Numbers, cell: Cell, found: Sweep) -> tuple[str, str]:
+    name, about = f"{cell}-sweep-{found.method}", f"Rates over the settings of {found.method}, {cell}"
+    return found.method, themed_svg(sweep_figure(numbers, cell, found), name, about)
 
 
 def _rows(study: Collected, numbers: Numbers, cell: Cell, hide: bool) -> Iterator[Row]:

@@ -8,6 +8,7 @@ from math import isnan
 from stages.reporting.collect import ORACLE, REFERENCES, UNEDITED, Cell, Collected
 from stages.reporting.summary import COLUMNS, ERASURE, best, preservation
 from stages.reporting.tables import Number, Numbers
+from stages.variants import split
 
 ERASED = 0.25  # a concept seen in at most this share of its prompts counts as erased
 KEPT = 0.05  # retained prompts may lose at most this share
@@ -108,25 +109,47 @@ def erasers(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
     return [name for name in keepers(study, numbers, cell) if rates[name].value <= ERASED]
 
 
-def leader(study: Collected, numbers: Numbers, cell: Cell) -> str | None:
-    """The method that erases most of those that keep the rest, or of all where none does; None without methods."""
+def leader(study: Collected, numbers: Numbers, cell: Cell, among: Sequence[str] | None = None) -> str | None:
+    """The method (of those named) that erases most of those that keep the rest, or of all where none does.
+
+    None without methods; where a word is taught, the one that draws its object most often.
+    """
     rates = candidates(study, numbers, cell)
+    rates = {name: rate for name, rate in rates.items() if among is None or name in among}
     if cell.aim == "learn":
         return max(rates, key=lambda name: rates[name].value, default=None)
-    return min(keepers(study, numbers, cell) or rates, key=lambda name: rates[name].value, default=None)
+    keep = [name for name in keepers(study, numbers, cell) if name in rates]
+    return min(keep or rates, key=lambda name: rates[name].value, default=None)
+
+
+def families(study: Collected, cell: Cell) -> dict[str, list[str]]:
+    """The methods of a table that were swept, each with its variants."""
+    found: dict[str, list[str]] = {}
+    for name in study.methods(cell):
+        if "@" in name:
+            found.setdefault(split(name)[0], []).append(name)
+    return found
+
+
+def contestants(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
+    """The methods that sentences and pictures are about: all, but of each sweep only its best variant."""
+    best = [leader(study, numbers, cell, variants) for variants in families(study, cell).values()]
+    return [method for method in study.methods(cell) if "@" not in method or method in best]
 
 
 def finding(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
     """What one table says, a sentence each: the best trade, its company, the reference."""
-    rates = candidates(study, numbers, cell)
+    named = contestants(study, numbers, cell)
+    rates = {name: rate for name, rate in candidates(study, numbers, cell).items() if name in named}
     if not rates:
         return [f"No method but the references was run on {cell.backbone} for {cell.concept}."]
     if cell.aim == "learn":
-        return _lessons(study, numbers, cell, rates)
+        return [*_lessons(study, numbers, cell, rates), *_swept(study, numbers, cell)]
     first = leader(study, numbers, cell)
     return [
         _leader(numbers, cell, first, first in keepers(study, numbers, cell)),
-        *_company(study, numbers, cell, first),
+        *_company(study, numbers, cell, first, rates),
+        *_swept(study, numbers, cell),
         *_oracle(numbers, cell),
     ]
 
@@ -135,7 +158,7 @@ def _lessons(study: Collected, numbers: Numbers, cell: Cell, rates: dict[str, Nu
     """What a table of new words says: who draws the object, and how rarely it comes by itself."""
     ordered = sorted(rates, key=lambda name: -rates[name].value)
     first, metric = ordered[0], ERASURE[1]
-    good = reaching(study, numbers, cell)
+    good = [name for name in reaching(study, numbers, cell) if name in rates]
     span = f"(95% interval {interval(rates[first], metric)})"
     before = numbers.get((cell, UNEDITED, *ERASURE))
     unedited = f"; the unedited model draws it in {percent(before.value)}" if before else ""
@@ -158,8 +181,8 @@ def _leader(numbers: Numbers, cell: Cell, first: str, keeps: bool) -> str:
     return text if keeps else f"No method keeps the retained prompts within {100 * KEPT:.0f} points; {text}"
 
 
-def _company(study: Collected, numbers: Numbers, cell: Cell, first: str) -> list[str]:
-    rates, good = candidates(study, numbers, cell), erasers(study, numbers, cell)
+def _company(study: Collected, numbers: Numbers, cell: Cell, first: str, rates: dict[str, Number]) -> list[str]:
+    good = [name for name in erasers(study, numbers, cell) if name in rates]
     if len(rates) < 2:
         return []
     names = f": {listed(good)}" if good else ""
@@ -174,6 +197,16 @@ def _company(study: Collected, numbers: Numbers, cell: Cell, first: str) -> list
                 f"{name} erases more ({percent(number.value)} left) but keeps only {percent(kept.value)} right."
             )
     return sentences
+
+
+def _swept(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
+    """How many settings of a swept method do what is asked, and which does best."""
+    good = reaching(study, numbers, cell)
+    return [
+        f"{sum(name in good for name in variants)} of the {len(variants)} settings of {family} do what is asked; "
+        f"{leader(study, numbers, cell, variants)} does best."
+        for family, variants in families(study, cell).items()
+    ]
 
 
 def _oracle(numbers: Numbers, cell: Cell) -> list[str]:

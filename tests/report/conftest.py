@@ -8,6 +8,7 @@ import pytest
 
 from stages import report
 from stages.reporting.collect import Cell, Collected, collect
+from stages.variants import sweep
 from tests.report.synthetic import write_params, write_run
 
 ROOT = Path(__file__).parents[2]
@@ -40,9 +41,13 @@ def build(
     seeds: tuple[int, ...] = SEEDS,
     frames: int = 1,
     concepts: tuple[str, ...] = ("red",),
+    swept: dict | None = None,
 ) -> Tree:
     """Writes the params and the artifacts of a study."""
     cells = [{"backbones": ["sd-shapes"], "concepts": list(concepts), "methods": list(methods)}]
+    if swept:
+        cells[0]["sweep"] = swept
+        methods = (*methods, *sweep(**swept))
     params = write_params(root, ROOT / "params", name="tiny", cells=cells, seeds=seeds)
     for concept in concepts:
         for method in methods:

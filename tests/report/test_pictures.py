@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from stages.reporting.figures import Panel, Style, heat_map, loss_curves, png, styles, themed_svg, tradeoff
+from stages.reporting.figures import Panel, Style, heat_maps, loss_curves, png, styles, themed_svg, tradeoff
 from stages.reporting.grids import SIDE, draw, grid, spread
 from stages.reporting.images import Sample, blurred, data_uri, fitted, middle
 from stages.reporting.tables import Number
@@ -109,8 +109,13 @@ def test_loss_curves_have_a_panel_per_method():
     assert [axes.get_title("left") or axes.get_title() for axes in figure.axes if axes.get_visible()] == list("abcd")
 
 
-def test_a_heat_map_names_its_rows_and_columns_and_refuses_the_wrong_number():
-    figure = heat_map(np.array([[0.1, np.nan, 0.3]]), ["layer 4"], ["1", "2", "4"], label="red seen")
-    assert [text.get_text() for text in figure.axes[0].texts] == ["0.1", "–", "0.3"]
+def test_heat_maps_name_their_rows_and_columns_and_refuse_the_wrong_number():
+    panels = {"red seen": np.array([[0.1, np.nan, 0.3]]), "kept": np.array([[1.0, 0.5, 0.25]])}
+    figure = heat_maps(panels, ["4"], ["1", "2", "4"])
+    assert [[text.get_text() for text in axes.texts] for axes in figure.axes] == [
+        ["10", "–", "30"],
+        ["100", "50", "25"],
+    ]
+    assert [label.get_text() for label in figure.axes[1].get_xticklabels()] == ["1", "2", "4"]
     with pytest.raises(ValueError, match="1 x 2 as the labels are, got 1 x 3"):
-        heat_map(np.zeros((1, 3)), ["4"], ["1", "2"], label="red seen")
+        heat_maps(panels, ["4"], ["1", "2"])
