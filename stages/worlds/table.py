@@ -43,6 +43,14 @@ def new_word_rows(world: Shapes) -> list[Row]:
     return _number(rows + [_row("full", t, c, s) for (c, s), t in product(others, templates)])
 
 
+def turned_rows(world: Shapes) -> list[Row]:
+    """Returns the rows of `red_to_blue.csv`: prompts for red, labelled as the blue they are to show, and the rest."""
+    templates = [template for template in _templates() if template != LEARNED]
+    red = [_row("full", t, "red", s) | {"colour": "blue"} for s, t in product(world.shapes, templates)]
+    rest = product([colour for colour in world.colours if colour not in ("red", "blue")], world.shapes)
+    return _number(red + [_row("full", t, c, s) for (c, s), t in product(rest, templates)])
+
+
 def to_csv(rows: list[Row]) -> str:
     """Returns the rows as the text of a CSV file."""
     text = io.StringIO()

@@ -7,14 +7,19 @@ import torch
 from stages.pictures import read_folder
 from stages.prompts import labels, read_prompts, select
 from stages.worlds.shapes import Shapes
-from stages.worlds.table import LEARNED, NEW_WORD, clip_rows, new_word_rows, picture_rows, to_csv
+from stages.worlds.table import LEARNED, NEW_WORD, clip_rows, new_word_rows, picture_rows, to_csv, turned_rows
 
 DATA = Path(__file__).parents[2] / "data"
 HEADER = "id,set,prompt,colour,without_colour,seed\n"
 GOOD = HEADER + "0,full,a red dot,red,a dot,0\n"
 
 
-WRITERS = {"shapes_colors": picture_rows, "shapes_motion": clip_rows, "new_word": new_word_rows}
+WRITERS = {
+    "shapes_colors": picture_rows,
+    "shapes_motion": clip_rows,
+    "new_word": new_word_rows,
+    "red_to_blue": turned_rows,
+}
 
 
 @pytest.mark.parametrize(("name", "rows"), WRITERS.items())
@@ -42,6 +47,13 @@ def test_a_new_word_is_measured_in_other_prompts_than_it_is_learned_in():
     assert LEARNED.format(f"a {NEW_WORD}") not in set(learned["prompt"])
     assert not any("yellow cross" in prompt or NEW_WORD in prompt for prompt in retain["prompt"])
     assert len(set(zip(retain["colour"], retain["shape"], strict=True))) == 15
+
+
+def test_prompts_for_red_are_to_show_blue():
+    rows = read_prompts(DATA / "red_to_blue.csv")
+    turned, retain = select(rows, {"colour": "blue"}, "concept"), select(rows, {"colour": "blue"}, "retain")
+    assert len(turned) == 24 and all("red" in prompt.split() for prompt in turned["prompt"])
+    assert set(retain["colour"]) == {"green", "yellow"} and set(turned["shape"]) == set(retain["shape"])
 
 
 def test_the_pictures_of_the_new_word_are_the_worlds():
