@@ -28,10 +28,12 @@ class Receler:
     of them was given (`intended`, the paper). The `released` code never writes the vectors into the prompt. `localise`
     weighs what the adapters add outside the concept's mask, which is cross-attention of `side` x `side` tokens (all
     sites when None) from `threshold` on. `preserve` weighs the distance to the frozen network on the retain prompts,
-    which the paper does without.
+    which the paper does without. Adapters stand where `kinds` says: after each attention that reads text, or after
+    self-attention where none does; `block`, where text also comes in by other ways.
     """
 
     rank: Count = 128
+    kinds: tuple[str, ...] = ("cross_attn", "attn")
     scale: NonNegative = 1.0
     localise: NonNegative = 0.1
     mask: How = "auto"
@@ -53,7 +55,7 @@ class Receler:
     warmup: Natural = 0
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Adapter:
-        """Trains fresh adapters at every attention that reads text, or self-attention where none does."""
+        """Trains fresh adapters at every site of the first of `kinds` that the network has."""
         prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
         positions = concept_tokens(backbone, *zip(*concept.pairs(), strict=True), self.words)
         if self.states == "frozen":
@@ -61,7 +63,7 @@ class Receler:
         if self.preserve:
             backbone.gather(concept.retain, seed)
             retain = Prompts.of(backbone, concept.retain)
-        adapter = Adapter.fresh(backbone, backbone.select("cross_attn", "attn", stream="image"), self.rank, seed)
+        adapter = Adapter.fresh(backbone, backbone.select(*self.kinds, stream="image"), self.rank, seed)
         enemy = self.enemy(prompts.condition, seed)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:

@@ -31,10 +31,13 @@ class T2VUnlearning:
     trajectories. `space`: errors of predictions, or of the final latents that they imply (`clean`, the released code).
     `pairs` is a CSV of prompts with the concept and without, used in place of the concept's own, the first `limit` of
     them; `templates` such as `a video of {}` are put around every prompt and trained on too. `words` name the concept's
-    tokens for the mask; without, they are what a prompt's neutral twin does not have.
+    tokens for the mask; without, they are what a prompt's neutral twin does not have. Adapters stand where `kinds`
+    says: after each attention that reads text, or after self-attention where none does; `block`, where text also comes
+    in by other ways.
     """
 
     rank: Count = 128
+    kinds: tuple[str, ...] = ("cross_attn", "attn")
     scale: NonNegative = 7.0
     localise: NonNegative = 1.0
     preserve: NonNegative = 0.0
@@ -54,7 +57,7 @@ class T2VUnlearning:
     warmup: Natural = 0
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Adapter:
-        """Trains fresh adapters at every attention that reads text, or self-attention where none does."""
+        """Trains fresh adapters at every site of the first of `kinds` that the network has."""
         shown, neutral = zip(*self.prompts(concept), strict=True)
         positions = concept_tokens(backbone, shown, neutral, self.words)
         backbone.gather(shown, seed)
@@ -62,7 +65,7 @@ class T2VUnlearning:
         if self.preserve:
             backbone.gather(concept.retain, seed)
             retain = Prompts.of(backbone, concept.retain)
-        adapter = Adapter.fresh(backbone, backbone.select("cross_attn", "attn", stream="image"), self.rank, seed)
+        adapter = Adapter.fresh(backbone, backbone.select(*self.kinds, stream="image"), self.rank, seed)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             rows = prompts.indices(self.batch, generator)
