@@ -109,10 +109,31 @@ def lessons(wildcards):
     return f"artifacts/{wildcards.backbone}/{wildcards.concept}/latents.safetensors"
 
 
+def pictures(wildcards):
+    """The pictures that a new word is learned from."""
+    folder = method_params(wildcards.method, wildcards.backbone).get("images")
+    return sorted(map(str, Path(folder).iterdir())) if folder and Path(folder).is_dir() else []
+
+
 def trained_masks(wildcards):
     """The run whose masks a binarized method takes."""
     of = method_params(wildcards.method, wildcards.backbone).get("of", "minimalist")
     return f"{RUN}/intervention.safetensors".format(**dict(wildcards.items()) | {"method": of})
+
+
+def trained_run(wildcards):
+    """The saved intervention of a run; nothing for a method that is fitted where it is sampled."""
+    return [] if wildcards.method in UNTRAINED else f"{RUN}/intervention.safetensors".format(**dict(wildcards.items()))
+
+
+def attacks_on(wildcards):
+    """What looks for the concept in a run."""
+    run = studies.Run(wildcards.backbone, wildcards.concept, wildcards.method, int(wildcards.seed))
+    return STUDY.attacks[run]
+
+
+def attacked_samples(wildcards):
+    return [f"{SAMPLES}/{attack}/metadata.jsonl".format(**dict(wildcards.items())) for attack in attacks_on(wildcards)]
 
 
 def baseline_samples(wildcards):
@@ -138,6 +159,12 @@ def concept_params(wildcards):
 def train_params(wildcards):
     """A method's fields on this backbone and a digest of its code."""
     content = method_params(wildcards.method, wildcards.backbone)
+    return studies.frozen(content | {"code": code(content["class"])})
+
+
+def attack_params(wildcards):
+    """An attack's fields and a digest of its code."""
+    content = load_params("attacks", wildcards.attack)
     return studies.frozen(content | {"code": code(content["class"])})
 
 

@@ -3,6 +3,7 @@ rule evaluate:
     input:
         made_judge,
         expand(f"{SAMPLES}/{{file}}", file=SAMPLE_FILES, allow_missing=True),
+        attacked=attacked_samples,
         baseline=baseline_samples,
         prompts=rules.prepare.output,
     output:
@@ -21,10 +22,12 @@ rule evaluate:
     params:
         study=STUDY.name,
         out=subpath(output[0], parent=True),
+        attacks=lambda wildcards: " ".join(attacks_on(wildcards)) and f"--attacks {' '.join(attacks_on(wildcards))}",
         metrics=metric_params,
         concept=concept_params,
     message:
         "measure {wildcards.method} on {wildcards.backbone} for {wildcards.concept}, seed {wildcards.seed}"
     shell:
         "python -m stages.evaluate --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
-        " --seed {wildcards.seed} --study {params.study} --threads {threads} --out {params.out} 2>&1 | tee {log} >&2"
+        " --seed {wildcards.seed} --study {params.study} {params.attacks} --threads {threads} --out {params.out}"
+        " 2>&1 | tee {log} >&2"

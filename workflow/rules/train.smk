@@ -2,6 +2,7 @@ rule train:
     """One method, fitted to make a backbone forget (or learn, or steer) a concept."""
     input:
         frozen_backbone,
+        pictures,
         lessons=lessons,
     output:
         f"{RUN}/intervention.safetensors",
