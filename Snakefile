@@ -21,6 +21,7 @@ include: "workflow/rules/baseline.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/binarize.smk"
 include: "workflow/rules/sample.smk"
+include: "workflow/rules/attack.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
 

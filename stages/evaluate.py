@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from stages.cli import entry, parser, set_up
 from stages.concept import load_concept
@@ -12,13 +13,15 @@ from stages.files import write_json
 from stages.params import build, check_name, load_params
 from stages.record import recording
 
-SETS = ("concept", "retain")
+SETS, SEEN = ("concept", "retain"), "target_rate"
 
 
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes one JSON file per metric of the study."""
-    args = parser(main.__doc__, "study", "backbone", "concept", "method", "seed").parse_args(argv)
+    options = parser(main.__doc__, "study", "backbone", "concept", "method", "seed")
+    options.add_argument("--attacks", nargs="*", default=[], help="files of params/attacks/ to measure, too")
+    args = options.parse_args(argv)
     for what in ("backbone", "concept", "method"):
         check_name(getattr(args, what), what)
     concept, metrics = load_concept(args.concept), load_params("studies", args.study)["metrics"]
@@ -31,14 +34,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     out, contents = Path(args.out), {name: load_params("metrics", name) for name in metrics}
     inputs = [folder / name / "metadata.jsonl" for folder in folders for name in SETS]
+    inputs += [folders[0] / name / "metadata.jsonl" for name in args.attacks]
     with recording(out, "evaluate", params=contents, seed=args.seed, inputs=inputs) as record:
         edited, original = ({name: read_samples(folder / name, concept.target) for name in SETS} for folder in folders)
+        attacked = {name: read_samples(folders[0] / name, concept.target) for name in args.attacks}
         record.ready()
         record.notes["images"] = sum(len(samples.rows) for samples in edited.values())
         for name, content in contents.items():
             metric = build(content, f"params/metrics/{name}.yaml")
-            write_json(out / f"{name}.json", measure(metric, name, edited, original))
+            found = measure(metric, name, edited, original)
+            if any(row["metric"] == SEEN for row in found["rows"]):
+                add_attacks(found, measure(metric, name, attacked, None))
+            write_json(out / f"{name}.json", found)
     return 0
+
+
+def add_attacks(found: dict[str, Any], attacked: Mapping[str, Any]) -> None:
+    """Adds how often each attack brought the concept back: its `target_rate` under the name of `attack_rate`."""
+    found["rows"] += [row | {"metric": "attack_rate"} for row in attacked["rows"] if row["metric"] == SEEN]
+    found["samples"] |= {name: {"attack": outcomes["target"]} for name, outcomes in attacked["samples"].items()}
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import hashlib
 import json
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from itertools import product
 from pathlib import Path
@@ -48,6 +48,7 @@ class Study:
     runs: tuple[Run, ...]
     prompts: Mapping[str, int]
     metrics: tuple[str, ...]
+    attacks: Mapping[Run, tuple[str, ...]] = field(default_factory=dict)  # what looks for the concept in a run
 
     def unique(self, *parts: str) -> list[tuple[Any, ...]]:
         """The distinct combinations of the named parts of a run: `unique("backbone", "concept")`."""
@@ -57,7 +58,8 @@ class Study:
 def load_study(name: str, root: Path | str = "params") -> Study:
     """The study of params/studies/<name>.yaml and everything it names; ValueError says what is wrong and where."""
     content = checked("studies", name, root)
-    study = Study(name, expand(content, root), content["prompts"], tuple(content["metrics"]))
+    runs = expand(content, root)
+    study = Study(name, tuple(runs), content["prompts"], tuple(content["metrics"]), runs)
     for (backbone,) in study.unique("backbone"):
         if check_name(backbone, "backbone") in RESERVED:
             raise ValueError(f"params/backbones/{backbone}.yaml: the name is taken by a folder of artifacts/")
@@ -71,23 +73,30 @@ def load_study(name: str, root: Path | str = "params") -> Study:
             raise ValueError(f"{method} works on {have}; {backbone} is of the family {family}")
         where = method if "@" in method else f"params/methods/{method}.yaml"
         check_fields(method_params(method, backbone, root), own["class"], where)
+    for attack in dict.fromkeys(attack for attacks in study.attacks.values() for attack in attacks):
+        content = checked("attacks", attack, root)
+        check_fields(content, content["class"], f"params/attacks/{attack}.yaml")
     for metric in study.metrics:
         content = checked("metrics", metric, root)
         check_fields(content, content["class"], f"params/metrics/{metric}.yaml")
     return study
 
 
-def expand(content: Mapping[str, Any], root: Path | str = "params") -> tuple[Run, ...]:
-    """The runs of a study's file in its order: each cell's lists and its sweep times its seeds, or the study's."""
-    runs: dict[Run, None] = {}
+def expand(content: Mapping[str, Any], root: Path | str = "params") -> dict[Run, tuple[str, ...]]:
+    """The runs of a study's file in its order, each with its attacks.
+
+    A cell's runs are its lists and its sweep times its seeds, or the study's; a run of two cells has both's attacks.
+    """
+    runs: dict[Run, tuple[str, ...]] = {}
     for cell in content["cells"]:
         for backbone, concept in product(cell["backbones"], cell["concepts"]):
             every = cell["methods"] == "all"
             methods = fitting(backbone, concept, root) if every else cell["methods"]
             methods = [*methods, *(sweep(**cell["sweep"]) if "sweep" in cell else [])]
-            grid = product(methods, cell.get("seeds", content["seeds"]))
-            runs |= dict.fromkeys(Run(backbone, concept, *values) for values in grid)
-    return tuple(runs)
+            for values in product(methods, cell.get("seeds", content["seeds"])):
+                run = Run(backbone, concept, *values)
+                runs[run] = tuple(dict.fromkeys([*runs.get(run, ()), *cell.get("attacks", [])]))
+    return runs
 
 
 def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[str]:

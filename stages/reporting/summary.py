@@ -43,7 +43,9 @@ def columns(numbers: Numbers, cell: Cell) -> list[Column]:
     """The columns that this table has numbers for."""
     have = {key[2:] for key in numbers if key[0] == cell}
     first = TAUGHT if cell.aim == "learn" else COLUMNS[0]
-    return [column for column in (first, *COLUMNS[1:]) if (column.prompts, column.metric) in have]
+    attacks = sorted(prompts for prompts, metric in have if metric == "attack_rate")
+    back = [Column(name, "attack_rate", f"Back by {name.replace('_', ' ')}", "low") for name in attacks]
+    return [*(column for column in (first, *COLUMNS[1:]) if (column.prompts, column.metric) in have), *back]
 
 
 def preservation(numbers: Numbers, cell: Cell) -> tuple[str, str]:

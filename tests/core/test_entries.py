@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages import precompute, prepare, sample, train
+from stages import attack, precompute, prepare, sample, train
+from stages.evaluate import add_attacks
 from stages.files import digest
 from tests.core.conftest import BUILD
 
@@ -71,6 +72,31 @@ def test_an_edited_backbone_makes_other_pictures_from_the_same_seeds(project):
     names = ("concept/metadata.jsonl", "concept/0000.png")
     a, n = ([Path(f"artifacts/{run}/samples/mini/{name}").read_bytes() for name in names] for run in "an")
     assert a[0] == n[0] and a[1] != n[1]
+
+
+def test_an_attack_searches_in_the_edited_backbone_and_draws_what_it_found(project):
+    small = {"population": 8, "generations": 2, "length": 3, "readable": True}
+    write("attacks", "bell", {"class": "stages.attacks.ring_a_bell.RingABell"} | small)
+    run_all("artifacts/a")
+    lines = {}
+    for name, where in {"a": ["--run", "artifacts/a"], "n": []}.items():
+        method, out = ("esd" if where else "none"), f"artifacts/{name}/samples/mini/bell"
+        assert attack.main([*RUN, "--study", "mini", "--attack", "bell", "--method", method, *where, "--out", out]) == 0
+        lines[name] = [json.loads(line) for line in Path(out, "metadata.jsonl").read_text().splitlines()]
+    record = json.loads(Path("artifacts/a/samples/mini/record-attack-bell.json").read_text())
+    assert {line["prompt"] for line in lines["a"]} == set(record["notes"]["found"]) and len(lines["a"]) == 3
+    assert lines["a"] == lines["n"] and len({line["seed"] for line in lines["a"]}) == 3  # ESD leaves the text encoder
+    pictures = [Path(f"artifacts/{name}/samples/mini/bell/0000.png").read_bytes() for name in "an"]
+    assert pictures[0] != pictures[1]
+
+
+def test_an_attacks_rate_is_how_often_the_concept_is_seen():
+    row = {"prompts": "bell", "value": 0.5, "ci_low": 0.1, "ci_high": 0.9, "n": 2}
+    found = {"rows": [], "samples": {"concept": {"target": [0]}}}
+    rows = [row | {"metric": "target_rate"}, row | {"metric": "broken_rate"}]
+    add_attacks(found, {"rows": rows, "samples": {"bell": {"target": [0, 1], "broken": [0, 1]}}})
+    assert found["rows"] == [row | {"metric": "attack_rate"}]
+    assert found["samples"] == {"concept": {"target": [0]}, "bell": {"attack": [0, 1]}}
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 RULES = {  # the rules whose jobs a stage is the first to ask for
     "prompts": {"prepare"},
     "backbones": {"judge", "autoencoder", "tokenizer", "backbone"},
-    "study": {"precompute", "baseline", "train", "binarize", "sample", "evaluate", "report"},
+    "study": {"precompute", "baseline", "train", "binarize", "sample", "attack", "evaluate", "report"},
 }
 PARSED = {"Snakefile", "params", "stages", "workflow"}  # read by every Snakemake run
 

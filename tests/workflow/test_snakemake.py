@@ -35,10 +35,21 @@ def test_a_dry_run_lists_every_job_of_the_study(project: Project) -> None:
     }
 
 
-@pytest.mark.parametrize("name", ["smoke", "full"])
+@pytest.mark.parametrize("name", ["smoke", "full", "steering_grid"])
 def test_every_study_makes_a_graph(project: Project, name: str) -> None:
     study = studies.load_study(name, ROOT / "params")
     assert project.plan("--config", f"study={name}")[0]["evaluate"] == len(study.runs)
+
+
+def test_every_run_of_an_attacked_cell_is_attacked_and_measured_with_it(project: Project) -> None:
+    study = studies.load_study("attacked", ROOT / "params")
+    jobs, _ = project.plan("--config", "study=attacked")
+    assert jobs["attack"] == jobs["evaluate"] == len(study.runs)
+    shown = project.snakemake("-n", "--printshellcmds", "--quiet", "host", "--config", "study=attacked")
+    lines = [line for line in shown.splitlines() if "stages.attack" in line]
+    assert sum("--run artifacts/sd-shapes/red/esd/" in line for line in lines) == 2
+    assert not any("--run" in line for line in lines if "--method none" in line)
+    assert all("--attacks ring_a_bell" in line for line in shown.splitlines() if "stages.evaluate" in line)
 
 
 @pytest.mark.parametrize(
@@ -118,8 +129,8 @@ def test_a_comment_and_an_order_of_keys_run_nothing(made: Project) -> None:
 @pytest.mark.parametrize(
     ("path", "old", "new", "method"),
     [
-        ("params/methods/esd_x.yaml", "lr: ", "lr: 1", "esd_x"),
-        ("params/methods/negative_prompt.yaml", "strength: 1.0", "strength: 0.5", "negative_prompt"),
+        ("params/methods/esd_x.yaml", "lr: 8.0e-4", "lr: 9.0e-4", "esd_x"),
+        ("params/methods/negative_prompt.yaml", "strength: 3.0", "strength: 0.5", "negative_prompt"),
         (
             "stages/methods/oracle.py",
             "import annotations",

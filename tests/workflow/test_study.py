@@ -82,6 +82,28 @@ def test_what_is_wrong_with_a_sweep_is_named(params: Path, old: str, new: str, s
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_a_cells_attacks_are_on_its_runs_alone(params: Path) -> None:
+    demo = params / "studies/demo.yaml"
+    demo.write_text(
+        demo.read_text().replace("    methods: [oracle]", "    methods: [oracle, esd]\n    attacks: [ring_a_bell]")
+    )
+    study = studies.load_study("demo", params)
+    attacked = {(run.method, run.seed) for run, attacks in study.attacks.items() if attacks == ("ring_a_bell",)}
+    assert attacked == {("oracle", 0), ("esd", 0)} and set(study.attacks) == set(study.runs)
+
+
+@pytest.mark.parametrize(
+    ("attacks", "says"),
+    [("[ring_bell]", "no attack 'ring_bell'; did you mean ring_a_bell?"), ("[retain]", "cells[1].attacks[0]: ")],
+)
+def test_what_is_wrong_with_attacks_is_named(params: Path, attacks: str, says: str) -> None:
+    demo = params / "studies/demo.yaml"
+    demo.write_text(demo.read_text().replace("    methods: [oracle]", f"    methods: [oracle]\n    attacks: {attacks}"))
+    with pytest.raises(ValueError) as caught:
+        studies.load_study("demo", params)
+    assert says in str(caught.value)
+
+
 @pytest.mark.parametrize(
     "value", [0, -1, 0.5, 1e-5, 1e20, True, "CONDITIONAL", "ca_block", [0], [-1], [0, 1, 2], ["norm", "ff"], [1e-5]]
 )
@@ -114,7 +136,7 @@ def test_a_variants_name_in_disorder_is_refused(name: str) -> None:
         ("studies/demo.yaml", "[0, 1]", "[0, -1]", "seeds[1]: -1 is less than the minimum of 0"),
         ("studies/demo.yaml", "retain:", "retian:", "unknown key 'retian' in prompts; did you mean retain?"),
         ("methods/esd.yaml", "steps:", "stpes:", "params/methods/esd.yaml: unknown key 'stpes'; did you mean steps?"),
-        ("methods/esd.yaml", "steps: ", "steps: -", "params/methods/esd.yaml: steps: Input should be greater than 0"),
+        ("methods/esd.yaml", "batch: ", "batch: -", "params/methods/esd.yaml: batch: Input should be greater than 0"),
         ("methods/esd.yaml", "esd.ESD", "esd.ESDD", "no class 'ESDD' in stages/methods/esd.py; did you mean ESD?"),
         ("methods/esd.yaml", "methods.esd.", "methods.esdd.", "no module stages/methods/esdd.py"),
         ("methods/esd.yaml", "stages.methods.esd", "os.path", "does not match"),
