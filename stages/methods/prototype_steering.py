@@ -31,8 +31,9 @@ class PrototypeSteering:
     `variant` is the class steered to: 1 the neutral prompts, 0 the concept; with `classes`, two sets of labels of the
     concept's dataset, the one of that position. `setup` says where and how strongly, as an object or the path of a JSON
     file; `VISUAL` reads its scales, `TEXT` its text layers, `BOTH` both. A grid search narrows it to some `scales` and
-    `layers` (all when empty) and multiplies it by `strength`. MAHALANOBIS turns the difference by the shared
-    precision and keeps its length. `gate` steers only samples that look like the class steered from.
+    `layers` (of text where that alone is steered; all when empty) and multiplies it by `strength`. MAHALANOBIS turns
+    the difference by the shared precision and keeps its length. `gate` steers only samples that look like the class
+    steered from.
     """
 
     steering: Literal["TEXT", "VISUAL", "BOTH"] = "VISUAL"
@@ -99,6 +100,8 @@ class PrototypeSteering:
         setups = [parse_setup(self.setup)] if isinstance(self.setup, dict) else read_setups(self.setup)
         if len(setups) != 1:
             raise ValueError(f"{self.setup}: a run has one setup, got {len(setups)}; a grid search runs them all")
+        if self.steering == "TEXT":
+            return setups[0].narrowed_text(self.layers)
         return setups[0].narrowed(self.scales, self.layers)
 
     def _classes(self, concept: Concept) -> Classes:

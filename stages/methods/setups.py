@@ -52,6 +52,11 @@ class Setup:
         found = {step: scale.narrowed(layers) if layers else scale for step, scale in chosen.items() if scale}
         return replace(self, scales=found)
 
+    def narrowed_text(self, layers: Sequence[int]) -> Setup:
+        """The same in these of its text layers only; an empty sequence leaves all."""
+        kept = tuple(layer for layer in layers if layer in self.layers_text or ALL in self.layers_text)
+        return replace(self, layers_text=kept) if layers else self
+
     def check(self, scales: int, layers: int, text_layers: int) -> None:
         """ValueError names the field that a network of this size does not have."""
         for step, scale in self.scales.items():

@@ -206,6 +206,7 @@ def test_a_setup_narrows_to_some_scales_and_layers():
     assert setup.narrowed((), ()) == setup
     assert setup.narrowed((1, 3), (0, 2)).scales == {step: Scale((0, 2), 2.0) for step in (1, 3)}
     few = parse_setup({"scales": {"0": {"layers": [1, 2], "strength_cond": [3, 4]}}})
+    assert setup.narrowed_text((0, 1)).layers_text == (1,) and setup.narrowed_text(()) == setup
     assert few.narrowed((0, 1), (2, 5)).scales == {0: Scale((2,), {1: 3.0, 2: 4.0})}
 
 
