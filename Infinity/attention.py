@@ -98,24 +98,20 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, places: Places, cache: LayerCache | None = None) -> Tensor:
         """Attend from `x` (B, L, C) to itself by `places.groups`, or with `cache` to all that came before as well."""
-        q, k, v = self.mat_qkv(x).chunk(3, dim=-1)
-        q, v = self._heads(q + self.q_bias), self._heads(v + self.v_bias)
-        scale = self.scale_mul_1H11.float().clamp(max=MAX_LOG_SCALE).exp().view(self.heads, 1)
-        q = self._turn(q, scale, places.turns).to(v.dtype)
-        k = self._turn(self._heads(k), None, places.turns).to(v.dtype)
-        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qk, v = (self.mat_qkv(x) + bias).unflatten(-1, (3 * self.heads, -1)).split([2 * self.heads, self.heads], dim=2)
+        q, k = self._turn(qk, places.turns).to(v.dtype).transpose(1, 2).chunk(2, dim=1)
+        v = v.transpose(1, 2)
         if cache is not None:
             k, v = cache.append(k, v)
-        return self.proj(_merge(attend_groups(q, k, v, places.groups)))
+        return self.proj(attend_groups(q, k, v, places.groups))
 
-    def _heads(self, x: Tensor) -> Tensor:
-        return x.unflatten(-1, (self.heads, -1))
-
-    @staticmethod
-    def _turn(x: Tensor, scale: Tensor | None, turns: Tensor) -> Tensor:
-        """Normalise `x` (B, L, H, c), scale it and rotate it, in float32."""
-        x = F.normalize(x.float(), dim=-1, eps=1e-12)
-        return rotate(x if scale is None else x * scale, turns)
+    def _turn(self, qk: Tensor, turns: Tensor) -> Tensor:
+        """Normalise queries and keys (B, L, 2 H, c), scale the queries and rotate both, in float32."""
+        qk = qk.float()
+        scale = self.scale_mul_1H11.float().clamp(max=MAX_LOG_SCALE).exp().view(-1, 1)
+        length = torch.linalg.vector_norm(qk, dim=-1, keepdim=True).clamp_min(1e-12)
+        return rotate(qk * (torch.cat([scale, torch.ones_like(scale)]) / length), turns)
 
 
 class CrossAttention(nn.Module):
@@ -171,13 +167,14 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, scale
 
 
 def attend_groups(q: Tensor, k: Tensor, v: Tensor, groups: tuple[Group, ...]) -> Tensor:
-    """Attend group by group to the prefix each may see; without groups, to everything."""
+    """Attend group by group to the prefix each may see, without groups to everything; heads merged, (B, L, H c)."""
     if not groups:
-        return attend(q, k, v)
+        return _merge(attend(q, k, v))
     parts = [
-        attend(q[:, :, one.start : one.end], k[:, :, : one.end], v[:, :, : one.end], mask=one.mask) for one in groups
+        _merge(attend(q[:, :, one.start : one.end], k[:, :, : one.end], v[:, :, : one.end], mask=one.mask))
+        for one in groups
     ]
-    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
+    return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 EPS = 1e-6
+GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
 FEW_PRODUCTS = 2**20  # below, calling oneDNN costs more than it saves, measured
 
 
@@ -23,17 +26,22 @@ class Linear(nn.Linear):
         """Map (..., inputs) to (..., outputs)."""
         if not _suits_onednn(x, self.weight):
             return F.linear(x, self.weight, self.bias)
-        return Product.apply(x, self.weight, self.bias)
+        return (Product.apply if torch.is_grad_enabled() else multiply)(x, self.weight, self.bias)
+
+
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x weight^T + bias by oneDNN, without gradients."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
 
 
 class Product(torch.autograd.Function):
-    """x weight^T + bias by oneDNN, for `x` (..., inputs) and `weight` (outputs, inputs), and its gradients likewise."""
+    """`multiply` for `x` (..., inputs) and `weight` (outputs, inputs), its gradients multiplied likewise."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """The product, (..., outputs)."""
         ctx.save_for_backward(x, weight)
-        return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+        return multiply(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
@@ -93,7 +101,54 @@ class LayerNorm(nn.Module):
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """LN(x) (1 + scale) + shift in float32, for `x` (B, L, C) and `scale`, `shift` (B, 1, C)."""
-    return torch.addcmul(shift, F.layer_norm(x.float(), x.shape[-1:], eps=EPS), 1 + scale)
+    return Modulation.apply(x.float(), scale, shift)
+
+
+class Modulation(torch.autograd.Function):
+    """`modulate`, which keeps `x` and its statistics for the backward pass, and not LN(x) beside it."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        """Normalise and modulate."""
+        y, mean, inverse = torch.native_layer_norm(x, x.shape[-1:], None, None, EPS)
+        ctx.save_for_backward(x, mean, inverse, scale)
+        return torch.addcmul(shift, y, 1 + scale)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of `x`, `scale` and `shift`."""
+        x, mean, inverse, scale = ctx.saved_tensors
+        inner, shape = gradient * (1 + scale), x.shape[-1:]
+        wanted = [True, False, False]
+        of_x = torch.ops.aten.native_layer_norm_backward(inner, x, shape, mean, inverse, None, None, wanted)[0]
+        of_scale = ((x - mean) * inverse * gradient).sum_to_size(scale.shape)
+        return of_x, of_scale, gradient.sum_to_size(scale.shape)
+
+
+class TanhGELU(nn.Module):
+    """GELU by its tanh formula."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Apply elementwise."""
+        return Gelu.apply(x) if x.device.type == "cpu" else F.gelu(x, approximate="tanh")
+
+
+class Gelu(torch.autograd.Function):
+    """x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), in less time than torch's kernel takes over the same tanh."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        """Compute in float32, return in the dtype of `x`."""
+        ctx.save_for_backward(x)
+        wide = x.float()
+        y = wide.square()
+        return torch.addcmul(wide, y, wide, value=0.044715, out=y).mul_(GELU_SLOPE).sigmoid_().mul_(wide).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Torch's own derivative."""
+        return torch.ops.aten.gelu_backward(gradient, *ctx.saved_tensors, approximate="tanh")
 
 
 class FeedForward(nn.Module):
@@ -102,7 +157,7 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
         self.fc1 = empty_linear(width, hidden)
-        self.act = nn.GELU(approximate="tanh")
+        self.act = TanhGELU()
         self.fc2 = empty_linear(hidden, width)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,11 @@ class Release:
 def load_release(release: Release, *, device: str = "cpu", ema: bool = False) -> tuple[Infinity, Tokenizer]:
     """The transformer and the tokenizer of `release`, checked against each other."""
     release.check()
-    tokenizer = load_tokenizer(release.vae_path, vae_type=release.vae_type, device=device)
-    model = load_transformer(release.model_path, model_type=release.model_type, device=device, ema=ema)
+    fitting = {name: one for name, one in PUBLISHED.items() if one.model_type == release.model_type}
+    with _naming({one.tokenizers[0] for one in PUBLISHED.values() if one.vae_type == release.vae_type}):
+        tokenizer = load_tokenizer(release.vae_path, vae_type=release.vae_type, device=device)
+    with _naming({name for name, one in fitting.items() if one.pn == release.pn} or fitting):
+        model = load_transformer(release.model_path, model_type=release.model_type, device=device, ema=ema)
     check_pair(model.config, tokenizer.config)
     if model.config.text_channels != release.text_channels:
         raise CheckpointError(
@@ -89,6 +93,16 @@ def load_release(release: Release, *, device: str = "cpu", ema: bool = False) ->
             f"but text_channels is {release.text_channels} ({release.text_encoder_ckpt})"
         )
     return model, tokenizer
+
+
+@contextmanager
+def _naming(files: Collection[str]) -> Iterator[None]:
+    """Add to an error which published file belongs there."""
+    try:
+        yield
+    except CheckpointError as error:
+        hint = f"; the published file is {' or '.join(sorted(files))}" if files else ""
+        raise CheckpointError(f"{error}{hint}") from error
 
 
 def load_transformer(

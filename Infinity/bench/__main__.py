@@ -1,7 +1,7 @@
 """Measure sampling, decoding and a training step at a published size: `python -m Infinity.bench`.
 
 Every figure is a ratio within one run. The floor is the matrix work over the rate at which this machine multiplies by
-the model's own weights at full length.
+the model's own weights, as they are stored, at full length: the better of torch's linear and oneDNN.
 """
 
 from __future__ import annotations
@@ -9,10 +9,12 @@ from __future__ import annotations
 import argparse
 import copy
 import json
+import logging
 import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -28,6 +30,16 @@ from ..transformer import Infinity, margins
 from . import measure
 from .plain import plain_logits, plain_sample
 
+log = logging.getLogger(__name__)
+
+WANTED = {
+    "sampling over floor": "at most 1.25",
+    "plain sampling over ours": "more than 1",
+    "bf16: float32 over bf16": "at least 1.8",
+    "plain decoding over ours": "at least 1.3, here or in bf16",
+    "plain step over ours": "at least 1",
+    "plain training peak over ours": "more than 1",
+}
 GUIDANCE, TEMPERATURE, TOP_P, SEED = 3.0, 0.5, 0.97, 1
 
 
@@ -35,7 +47,7 @@ class Bench:
     """The networks, a prompt and a clock."""
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.repeats = options.repeats
+        self.repeats = 1 if options.quick else options.repeats
         self.clock = time.process_time if options.cpu_time else time.perf_counter
         self.grids = schedule("0.06M").prefix(options.scales)
         self.model = Infinity(InfinityConfig.named(options.size, 16)).eval()
@@ -64,13 +76,15 @@ class Bench:
     def sampling(self) -> dict[str, float]:
         """Sampling against the floor and against the plain version; in bf16 where the processor has it."""
         rows = 2 * self.grids.tokens
-        runs = {"ours": self.sample, "plain": self.plain, "matrices": measure.pass_over_weights(self.model, rows)}
+        runs = {"ours": self.sample, "plain": self.plain}
+        ways = {f"floor {name}": way for name, way in measure.multipliers().items()}
+        runs |= {name: measure.pass_over_weights(self.model, rows, way) for name, way in ways.items()}
         fast = measure.has_fast_bf16()
         if fast:
             half = copy.deepcopy(self.model).cast_blocks(torch.bfloat16)
             runs["bf16"] = lambda: self._bf16(half)
         seconds = measure.best_of(runs, self.repeats, self.clock)
-        rate = measure.weight_work(self.model, rows) / seconds["matrices"]
+        rate = measure.weight_work(self.model, rows) / min(seconds[name] for name in ways)
         floor = measure.sampling_work(self.model, self.grids, 2, self.text.lengths[0]) / rate
         found = {
             "matrix rate, GFLOP/s": rate / 1e9,
@@ -89,25 +103,42 @@ class Bench:
             return self.sample(model)
 
     def decoding(self) -> dict[str, float]:
-        """The tokenizer's decoder, plain and sped up."""
+        """The tokenizer's decoder, plain and sped up; in bf16 where the processor has it."""
         plain = Tokenizer(TokenizerConfig.released(16)).eval()
         fast = copy.deepcopy(plain).speed_up()
         codes = torch.randn(1, 16, *self.grids.grids[-1], generator=torch.Generator().manual_seed(0)) / 4
+        runs = {"plain": lambda: plain.decode(codes), "fast": lambda: fast.decode(codes)}
+        if measure.has_fast_bf16():
+            runs["bf16"] = lambda: _in_bf16(fast, codes)
         with torch.no_grad():
-            runs = {"plain": lambda: plain.decode(codes), "fast": lambda: fast.decode(codes)}
             seconds = measure.best_of(runs, self.repeats, self.clock)
-            difference = (plain.decode(codes) - fast.decode(codes)).abs().max()
-        return {
-            "decoding, s": seconds["fast"],
-            "plain decoding over ours": seconds["plain"] / seconds["fast"],
-            "largest difference in decoding": float(difference),
-        }
+            found = {"decoding, s": seconds["fast"], "plain decoding over ours": seconds["plain"] / seconds["fast"]}
+            found["largest difference in decoding"] = _apart(plain.decode(codes), fast.decode(codes))
+            if "bf16" in runs:
+                found["plain decoding over bf16"] = seconds["plain"] / seconds["bf16"]
+                found["largest difference in bf16"] = _apart(plain.decode(codes), _in_bf16(fast, codes))
+        return found
 
     def training(self) -> dict[str, float]:
         """Forward and backward at batch 1, plain and ours."""
         runs = {kind: lambda kind=kind: self.step(kind) for kind in ("ours", "plain")}
         seconds = measure.best_of(runs, self.repeats, self.clock)
         return {"training step, s": seconds["ours"], "plain step over ours": seconds["plain"] / seconds["ours"]}
+
+    def memory(self, argv: list[str]) -> dict[str, float]:
+        """Peak of two training steps, each version in a process of its own."""
+        self.model.zero_grad()
+        ours, plain = (_peak(kind, argv) for kind in ("ours", "plain"))
+        return {"training peak, MiB": ours, "plain training peak over ours": plain / ours}
+
+
+def _in_bf16(tokenizer: Tokenizer, codes: torch.Tensor) -> torch.Tensor:
+    with torch.autocast("cpu", torch.bfloat16):
+        return tokenizer.decode(codes)
+
+
+def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
+    return float((one - other).abs().max())
 
 
 def _agreement(one: tuple[torch.Tensor, ...] | list[torch.Tensor], other: object) -> float:
@@ -133,21 +164,27 @@ def main(argv: list[str] | None = None, write: Callable[[str], object] = print) 
     parser.add_argument(
         "--cpu-time", action="store_true", help="count processor seconds: for a busy machine, one thread"
     )
+    parser.add_argument("--quick", action="store_true", help="one turn each, under a minute")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     parser.add_argument("--peak-of", choices=("ours", "plain"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     bench = Bench(options)
     if options.peak_of:
-        bench.step(options.peak_of)
-        bench.step(options.peak_of)
+        for _ in range(1 if options.quick else 2):
+            bench.step(options.peak_of)
         write(str(measure.peak_mebibytes()))
         return 0
-    figures = {**bench.sampling(), **bench.decoding(), **bench.training()}
-    peaks = {kind: _peak(kind, argv) for kind in ("ours", "plain")}
-    figures |= {"training peak, MiB": peaks["ours"], "plain training peak over ours": peaks["plain"] / peaks["ours"]}
-    for name, value in figures.items():
-        write(f"{name:<34} {value:.4g}")
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    write(f"{measure.processor()}, {options.threads} threads, {options.size}, {date.today()}")
+    figures: dict[str, float] = {}
+    parts = (bench.sampling, bench.decoding, bench.training, lambda: bench.memory(argv))
+    for part, name in zip(parts, ("sampling", "decoding", "training", "memory"), strict=True):
+        log.info("measuring %s ...", name)
+        found = part()
+        figures |= found
+        for key, value in found.items():
+            write(f"{key:<34} {value:<8.4g} {WANTED.get(key, '')}".rstrip())
     if options.out:
         options.out.write_text(json.dumps(figures, indent=2) + "\n")
     return 0

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import platform
 import resource
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
+from torch import Tensor
 
+from ..layers import multiply
 from ..schedules import Schedule
 from ..transformer import Infinity
 
@@ -28,8 +32,16 @@ def best_of(runs: dict[str, Callable[[], object]], repeats: int, clock: Clock = 
     return best
 
 
-@torch.no_grad()
-def pass_over_weights(model: Infinity, rows: int) -> Callable[[], None]:
+Multiply = Callable[[Tensor, Tensor], Tensor]
+
+
+def multipliers() -> dict[str, Multiply]:
+    """The ways this machine has of multiplying a weight as it is stored."""
+    ways: dict[str, Multiply] = {"torch": torch.nn.functional.linear}
+    return ways | {"oneDNN": multiply} if torch.backends.mkldnn.is_available() else ways
+
+
+def pass_over_weights(model: Infinity, rows: int, way: Multiply) -> Callable[[], None]:
     """One product with every matrix of the blocks, `rows` rows each: the real sizes, the weights from memory."""
     weights = [p for name, p in model.blocks.named_parameters() if p.ndim == 2 and "ca.mat_kv" not in name]
     generator = torch.Generator().manual_seed(0)
@@ -38,7 +50,7 @@ def pass_over_weights(model: Infinity, rows: int) -> Callable[[], None]:
     @torch.no_grad()
     def run() -> None:
         for weight in weights:
-            torch.nn.functional.linear(inputs[weight.shape[1]], weight)
+            way(inputs[weight.shape[1]], weight)
 
     return run
 
@@ -61,9 +73,19 @@ def sampling_work(model: Infinity, grids: Schedule, rows: int, text_tokens: int)
 
 
 def peak_mebibytes() -> float:
-    """Most memory this process has held."""
+    """Most memory this process has held; Linux counts the parent's into `ru_maxrss`, so its own mark is read there."""
+    status = Path("/proc/self/status")
+    if status.is_file():
+        mark = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(mark.split()[1]) / 2**10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / 2**20 if sys.platform == "darwin" else peak / 2**10
+
+
+def processor() -> str:
+    """The processor's name and the widest vectors torch uses on it."""
+    name = torch.cpu.get_capabilities().get("cpu_name") if hasattr(torch.cpu, "get_capabilities") else None
+    return f"{name or platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 
 
 def has_fast_bf16() -> bool:

@@ -1,18 +1,20 @@
 """The plain version that the benchmark compares with, on the same weights.
 
 One dense mask when training; when sampling, concatenated caches, the text's keys and values anew at each scale, and
-both halves of guidance at every scale.
+both halves of guidance at every scale; torch's own linear, norm and GELU.
 """
 
 from __future__ import annotations
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention import CrossAttention, SelfAttention, attend
+from ..attention import MAX_LOG_SCALE, CrossAttention, SelfAttention, attend
 from ..choice import choose_bits, seeded_noise
-from ..layers import modulate
+from ..layers import EPS
 from ..quantizer import codes_of, codes_to_tokens, resize, tokens_to_bits
+from ..rope import rotate
 from ..schedules import Schedule
 from ..text import Text
 from ..transformer import Block, Condition, Infinity, margins
@@ -63,27 +65,39 @@ def _block(
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     parts = (block.ada_gss + condition.modulation).unbind(2)
     gamma1, gamma2, scale1, scale2, shift1, shift2 = parts
-    out, past = _self_attention(block.sa, modulate(x, scale1, shift1), turns, mask, past)
+    out, past = _self_attention(block.sa, _modulate(x, scale1, shift1), turns, mask, past)
     x = x + out * gamma1
     x = x + _cross_attention(block.ca, block.ca_norm(x), condition)
-    return x + block.ffn(modulate(x, scale2, shift2)) * gamma2, past
+    hidden = F.gelu(_linear(block.ffn.fc1, _modulate(x, scale2, shift2)), approximate="tanh")
+    return x + _linear(block.ffn.fc2, hidden) * gamma2, past
 
 
 def _self_attention(
     layer: SelfAttention, x: Tensor, turns: Tensor, mask: Tensor | None, past: tuple[Tensor, Tensor] | None
 ) -> tuple[Tensor, tuple[Tensor, Tensor]]:
     bias = torch.cat([layer.q_bias, torch.zeros_like(layer.q_bias), layer.v_bias])
-    qkv = nn.functional.linear(x, layer.mat_qkv.weight, bias).unflatten(-1, (3, layer.heads, -1))
+    qkv = F.linear(x, layer.mat_qkv.weight, bias).unflatten(-1, (3, layer.heads, -1))
     q, k, v = qkv.unbind(2)
-    q = layer._turn(q, layer.scale_mul_1H11.clamp(max=4.605170185988092).exp().view(-1, 1), turns).transpose(1, 2)
-    k, v = layer._turn(k, None, turns).transpose(1, 2), v.transpose(1, 2)
+    scale = layer.scale_mul_1H11.clamp(max=MAX_LOG_SCALE).exp().view(-1, 1)
+    q = rotate(F.normalize(q, dim=-1, eps=1e-12) * scale, turns).transpose(1, 2)
+    k, v = rotate(F.normalize(k, dim=-1, eps=1e-12), turns).transpose(1, 2), v.transpose(1, 2)
     if past is not None:
         k, v = torch.cat([past[0], k], dim=2), torch.cat([past[1], v], dim=2)
-    return layer.proj(attend(q, k, v, mask=mask).transpose(1, 2).flatten(2)), (k, v)
+    return _linear(layer.proj, attend(q, k, v, mask=mask).transpose(1, 2).flatten(2)), (k, v)
 
 
 def _cross_attention(layer: CrossAttention, x: Tensor, condition: Condition) -> Tensor:
-    k, v = layer.read(condition.text.features)
-    q = layer.mat_q(x).unflatten(-1, (layer.heads, -1)).transpose(1, 2)
+    k, v = F.linear(condition.text.features, layer.mat_kv.weight).chunk(2, dim=-1)
+    q, k, v = (
+        one.unflatten(-1, (layer.heads, -1)).transpose(1, 2) for one in (_linear(layer.mat_q, x), k, v + layer.v_bias)
+    )
     out = attend(q, k, v, mask=condition.text.mask, scale=q.shape[-1] ** -0.5)
-    return layer.proj(out.transpose(1, 2).flatten(2))
+    return _linear(layer.proj, out.transpose(1, 2).flatten(2))
+
+
+def _modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    return F.layer_norm(x, x.shape[-1:], eps=EPS) * (1 + scale) + shift
+
+
+def _linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    return F.linear(x, layer.weight, layer.bias)

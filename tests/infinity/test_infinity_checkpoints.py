@@ -177,7 +177,9 @@ def test_a_release_loads_checks_its_type_and_draws(model, config, published, tmp
     text = Text.of([torch.randn(3, 24, generator=torch.Generator().manual_seed(0))])
     images = pipeline.draw(text, schedule("0.06M", 2.0).prefix(4), seeds=[1])
     assert images.shape == (1, 3, 96, 48) and images.min() >= 0 and images.max() <= 1
-    with pytest.raises(CheckpointError, match="is not an infinity_2b: it has depth 4"):
+    with pytest.raises(
+        CheckpointError, match=r"is not an infinity_2b: it has depth 4.*; the published file is infinity_2b_reg\.pth"
+    ):
         load_release(replace(release, model_type="infinity_2b"))
     with pytest.raises(CheckpointError, match="text_channels is 2048"):
         load_release(replace(release, text_channels=2048))

@@ -5,7 +5,7 @@ from torch import nn
 
 from Infinity import bitwise_loss, margins
 from Infinity.attention import attend, attend_groups, block_causal_groups
-from Infinity.layers import FEW_PRODUCTS, empty_linear
+from Infinity.layers import FEW_PRODUCTS, TanhGELU, empty_linear, modulate
 from Infinity.schedules import Schedule, schedule
 
 
@@ -20,7 +20,8 @@ def test_grouped_attention_equals_a_dense_block_causal_mask(small):
     q, k, v = torch.randn(3, 2, 2, grids.tokens, 8, generator=torch.Generator().manual_seed(0))
     groups = block_causal_groups(grids, q.device, small=small)
     ours = attend_groups(q, k, v, groups)
-    assert torch.allclose(ours, attend(q, k, v, mask=dense_mask(grids)), atol=1e-6)
+    dense = attend(q, k, v, mask=dense_mask(grids)).transpose(1, 2).flatten(2)
+    assert torch.allclose(ours, dense, atol=1e-6)
     assert groups[-1].mask is None or small >= grids.tokens
 
 
@@ -135,3 +136,18 @@ def test_the_large_product_and_its_gradients_are_those_of_a_plain_linear(biased)
         strict=True,
     ):
         assert one.shape == other.shape and torch.allclose(one, other, atol=2e-4)
+
+
+def test_modulation_and_gelu_have_the_values_and_gradients_of_their_formulas():
+    generator = torch.Generator().manual_seed(0)
+    x, scale, shift = (torch.randn(2, n, 8, generator=generator, requires_grad=True) for n in (5, 1, 1))
+    weights = torch.randn(2, 5, 8, generator=generator)
+    norm, gelu = torch.nn.functional.layer_norm, torch.nn.functional.gelu
+    pairs = (
+        (modulate(x, scale, shift), norm(x, (8,), eps=1e-6) * (1 + scale) + shift, [x, scale, shift]),
+        (TanhGELU()(x), gelu(x, approximate="tanh"), [x]),
+    )
+    for ours, theirs, wanted in pairs:
+        assert torch.allclose(ours, theirs, atol=1e-6)
+        gradients = (torch.autograd.grad((one * weights).sum(), wanted) for one in (ours, theirs))
+        assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
