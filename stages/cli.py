@@ -63,5 +63,6 @@ def set_up(threads: int) -> None:
         raise ValueError(f"--threads must be 1 or more, got {threads}")
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.utils.deterministic.fill_uninitialized_memory = False  # up to a tenth of a training step, for no result
     for name in ("httpx", "filelock", "fsspec"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -41,12 +41,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def judge(args: argparse.Namespace) -> Callable[[Path], Any]:
-    """The classifier of colour and shape, of one colour more than generators see."""
-    from stages.worlds.shapes import UNSEEN, Shapes
+    """The classifier of colour and shape."""
+    from stages.worlds.shapes import Shapes
     from stages.worlds.train_judge import train_judge
 
-    world = Shapes()
-    return train_judge(dataclasses.replace(world, colours=(*world.colours, *UNSEEN)), seed=args.seed)[0].save
+    return train_judge(Shapes(), seed=args.seed)[0].save
 
 
 def autoencoder(args: argparse.Namespace) -> Callable[[Path], Any]:

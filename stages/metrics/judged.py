@@ -28,7 +28,7 @@ def frames(images: Tensor) -> Tensor:
 def real_features(judge: str, samples: Samples, n: int, seed: int) -> Tensor:
     """Returns the features (M, D) of at least `n` real renders (or frames) of what the samples were asked for.
 
-    Each row is rendered as often as the others; a label that it leaves open is drawn evenly from what the world shows.
+    Each row is rendered as often as the others; a label that it leaves open is drawn evenly.
     """
     asked = tuple(tuple(str(row.get(label, "")) for label in LABELS) for row in samples.rows)
     clip = samples.images.shape[1] if samples.images.ndim == 5 else None
@@ -40,20 +40,18 @@ def _real_features(
     judge: Judge, asked: tuple[tuple[str, ...], ...], size: int, clip: int | None, n: int, seed: int
 ) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
-    shown, world = Shapes(), Shapes(size=size, colours=judge.colours, shapes=judge.shapes)
+    world = Shapes(size=size, colours=judge.colours, shapes=judge.shapes)
     rows = asked * -(-n // (len(asked) * (clip or 1)))
-    options = ((world.colours, shown.colours), (world.shapes, shown.shapes), (DIRECTIONS, DIRECTIONS))
+    options = (world.colours, world.shapes, DIRECTIONS)
     colour, shape, direction = (
-        _indices(column, *names, generator) for column, names in zip(zip(*rows, strict=True), options, strict=True)
+        _indices(column, names, generator) for column, names in zip(zip(*rows, strict=True), options, strict=True)
     )
     if clip is None:
         return judge.features(world.render(colour, shape, generator))
     return judge.features(frames(world.film(colour, shape, direction, generator, clip)))
 
 
-def _indices(
-    values: tuple[str, ...], names: tuple[str, ...], shown: tuple[str, ...], generator: torch.Generator
-) -> Tensor:
-    drawn = torch.randint(len(shown), (len(values),), generator=generator).tolist()
-    asked = [value if value in names else shown[i] for value, i in zip(values, drawn, strict=True)]
-    return torch.tensor([names.index(value) for value in asked])
+def _indices(values: tuple[str, ...], names: tuple[str, ...], generator: torch.Generator) -> Tensor:
+    drawn = torch.randint(len(names), (len(values),), generator=generator)
+    known = torch.tensor([names.index(value) if value in names else -1 for value in values])
+    return torch.where(known < 0, drawn, known)

@@ -17,7 +17,6 @@ PALETTE = {
     "orange": (0.96, 0.52, 0.08),
     "cyan": (0.15, 0.80, 0.85),
 }
-UNSEEN = ("purple",)  # told apart by the judge, shown to no generator: what a new word can be made to mean
 
 
 @dataclass(frozen=True)
