@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+DEMO = Path(__file__).parent / "demo.yaml"
 PARTS = ("Snakefile", "profiles", "workflow", "params", "data", "stages", "dvc.yaml")
 
 
@@ -26,6 +27,7 @@ class Project:
                 shutil.copytree(source, copy, ignore=shutil.ignore_patterns("__pycache__"))
             else:
                 shutil.copy(source, copy)
+        shutil.copy(DEMO, root / "params/studies/demo.yaml")
 
     def run(self, *words: str) -> subprocess.CompletedProcess[str]:
         """The finished command, both streams in `stdout`."""

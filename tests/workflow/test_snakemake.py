@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 from stages import study as studies
-from tests.workflow.conftest import ROOT, Project
+from tests.workflow.conftest import DEMO, ROOT, Project
 
-STUDY = studies.load_study("demo", ROOT / "params")
+DEMO_CELLS = yaml.safe_load(DEMO.read_text())
+STUDY = studies.Study("demo", studies.expand(DEMO_CELLS, ROOT / "params"), DEMO_CELLS["prompts"], ("rates",))
 UNTRAINED = ("none", "negative_prompt")
 
 

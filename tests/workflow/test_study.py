@@ -14,11 +14,13 @@ from stages.params import method_params, names
 from stages.variants import split, sweep, variant
 
 ROOT = Path(__file__).parents[2]
+DEMO = Path(__file__).parent / "demo.yaml"
 
 
 @pytest.fixture
 def params(tmp_path: Path) -> Path:
     shutil.copytree(ROOT / "params", tmp_path / "params")
+    shutil.copy(DEMO, tmp_path / "params/studies/demo.yaml")
     return tmp_path / "params"
 
 
