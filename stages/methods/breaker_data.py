@@ -10,20 +10,26 @@ from pathlib import Path
 from typing import Any
 
 from stages.concept import Concept
+from stages.prompts import read_prompts, select
 
 PROMPT_KEYS = ("sanitized_prompt", "prompt", "original_prompt")
 UNSAFE, SAFE = ("prompt", "unsafe", "unsafe_prompt"), ("normal prompt", "normal_prompt", "safe", "safe_prompt")
 HELD_OUT = 10  # one in so many safe prompts is for validation
+WATCHED = 4  # prompts of a dataset, of each kind
 
 
 @dataclass(frozen=True)
 class BreakerData:
-    """`breaker[i]` has the harmless twin `twins[i]` where `twins` is not empty."""
+    """`breaker[i]` has the harmless twin `twins[i]` where `twins` is not empty.
+
+    `validation` (harmless) and `unseen` (of the concept) are watched and never trained on.
+    """
 
     breaker: tuple[str, ...]
     retain: tuple[str, ...]
     validation: tuple[str, ...]
     twins: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("breaker", "retain"):
@@ -32,11 +38,25 @@ class BreakerData:
 
     @classmethod
     def of(cls, concept: Concept) -> BreakerData:
-        """The concept's prompts to break, its neutral twins and retain prompts to keep."""
+        """The concept's prompts to break, its neutral twins and retain prompts to keep; others of its dataset to watch.
+
+        Without a dataset, one in ten of the harmless prompts is held out.
+        """
         pairs = concept.pairs()
-        twins = tuple(neutral for _, neutral in pairs)
+        breaker, twins = (tuple(part) for part in zip(*pairs, strict=True))
         kept = tuple(dict.fromkeys([*concept.retain, *twins]))
-        return cls(tuple(prompt for prompt, _ in pairs), kept, kept[::HELD_OUT], twins)
+        if concept.dataset and concept.target:
+            used = {*breaker, *kept}
+            return cls(breaker, kept, _others(concept, "retain", used), twins, _others(concept, "concept", used))
+        rest = tuple(text for i, text in enumerate(kept) if i % HELD_OUT)
+        return cls(breaker, rest or kept, kept[::HELD_OUT], twins)
+
+
+def _others(concept: Concept, which: str, used: set[str]) -> tuple[str, ...]:
+    """A few prompts of the concept's dataset that training does not use, at even distances."""
+    rows = select(read_prompts(concept.dataset), concept.target, which)["prompt"]
+    free = [prompt for prompt in dict.fromkeys(rows) if prompt not in used]
+    return tuple(free[i * len(free) // WATCHED] for i in range(min(WATCHED, len(free))))
 
 
 def read_breaker_data(path: Path | str) -> BreakerData:

@@ -103,10 +103,11 @@ class _Run:
             raise ValueError(f"target_layers: {backbone.name} has no block {missing[0]}; it has 0 to {max(blocks)}")
         layers = linear_layers(backbone, method.transforms(len(blocks)))
         self.sites = [blocks[block] for block in targets]
-        backbone.gather([*data.breaker, *data.retain, *data.validation], seed)
+        backbone.gather([*data.breaker, *data.retain, *data.validation, *data.unseen], seed)
         self.breaker, self.retain = (Prompts.of(backbone, prompts) for prompts in (data.breaker, data.retain))
         self.twins = Prompts.of(backbone, data.twins) if data.twins else None
         self.held_out = Prompts.of(backbone, data.validation or data.retain)
+        self.unseen = Prompts.of(backbone, data.unseen or data.breaker)
         self.empty = backbone.encode([""])
         self.centres = self._centres(data.retain) if method.centre else {}
         options = {"scaling": method.lora_alpha / method.rank, "spread": method.start}
@@ -174,9 +175,9 @@ class _Run:
 
     @torch.no_grad()
     def watch(self, draws: int, size: int = 8) -> dict[str, dict[str, dict[int, float]]]:
-        """The cosine of what must break and of what must stay, by layer and scale (or step), on states of their own."""
+        """The cosine of what must break and of what must stay, by layer and scale (or step), on held-out prompts."""
         found: dict[str, dict[str, dict[int, list[float]]]] = {}
-        for name, prompts in (("breaker", self.breaker), ("retain", self.held_out)):
+        for name, prompts in (("breaker", self.unseen), ("retain", self.held_out)):
             values = found.setdefault(name, {str(site): {} for site in self.sites})
             for draw in range(draws):
                 owner = generator(self.seed + 1, draw)

@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from stages.concept import load_concept
 from stages.methods.breaker_data import BreakerData, read_breaker_data
 from stages.methods.circuit_breaker import CircuitBreaker, _Run
 from stages.optimize import generator
@@ -100,3 +101,13 @@ def test_wrong_data_is_named(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
     with pytest.raises(ValueError, match=message):
         read_breaker_data(tmp_path / name)
+
+
+def test_what_is_watched_is_never_trained_on():
+    for name in ("red", "circle", "red_clip"):
+        concept = load_concept(name)
+        data = BreakerData.of(concept)
+        trained, held = {*data.breaker, *data.retain}, {*data.validation, *data.unseen}
+        assert data.validation and data.unseen and not trained & held
+        (word,) = concept.target.values()
+        assert all(word in prompt for prompt in data.unseen) and not any(word in prompt for prompt in data.validation)
