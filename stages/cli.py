@@ -62,7 +62,7 @@ def set_up(threads: int) -> None:
     if threads < 1:
         raise ValueError(f"--threads must be 1 or more, got {threads}")
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler, for a second
     torch.utils.deterministic.fill_uninitialized_memory = False  # up to a tenth of a training step, for no result
     for name in ("httpx", "filelock", "fsspec"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -36,9 +36,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     inputs = [folder / name / "metadata.jsonl" for folder in folders for name in SETS]
     inputs += [folders[0] / name / "metadata.jsonl" for name in args.attacks]
     with recording(out, "evaluate", params=contents, seed=args.seed, inputs=inputs) as record:
+        record.ready()
         edited, original = ({name: read_samples(folder / name, concept.target) for name in SETS} for folder in folders)
         attacked = {name: read_samples(folders[0] / name, concept.target) for name in args.attacks}
-        record.ready()
         record.notes["images"] = sum(len(samples.rows) for samples in edited.values())
         for name, content in contents.items():
             metric = build(content, f"params/metrics/{name}.yaml")
