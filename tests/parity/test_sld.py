@@ -120,6 +120,6 @@ def test_whole_runs(name, parts):
     wanted = data[f"e2e.{name}.latents"]
     assert [int(s.time[0]) for s in states[:-1]] == data[f"e2e.{name}.timesteps"].tolist()
     latents = torch.stack([state.latent for state in states[1:]])[-len(wanted) :]
-    size = float(wanted.abs().max())  # guidance takes differences of predictions 5000 times: an error is one of the whole
+    size = float(wanted.abs().max())  # guidance multiplies differences by 5000
     torch.testing.assert_close(latents, wanted, rtol=1e-4, atol=1e-5 * size)
     torch.testing.assert_close(image.movedim(1, -1), data[f"e2e.{name}.image"], rtol=1e-4, atol=1e-4)
