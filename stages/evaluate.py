@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         for name, content in contents.items():
             metric = build(content, f"params/metrics/{name}.yaml")
             found = measure(metric, name, edited, original)
-            if any(row["metric"] == SEEN for row in found["rows"]):
+            if attacked and any(row["metric"] == SEEN for row in found["rows"]):
                 add_attacks(found, measure(metric, name, attacked, None))
             write_json(out / f"{name}.json", found)
     return 0

@@ -22,7 +22,7 @@ rule evaluate:
     params:
         study=STUDY.name,
         out=subpath(output[0], parent=True),
-        attacks=lambda wildcards: " ".join(attacks_on(wildcards)) and f"--attacks {' '.join(attacks_on(wildcards))}",
+        attacks=lambda wildcards: " ".join(["--attacks", *attacks_on(wildcards)]),
         metrics=metric_params,
         concept=concept_params,
     message:
