@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import functools
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+
+from stages import warm
 
 Main = Callable[[Sequence[str] | None], int]
 WRONG_INPUT = (ValueError, KeyError, FileNotFoundError, FloatingPointError)
@@ -55,12 +56,17 @@ HELP = {
 
 
 def set_up(threads: int) -> None:
-    """Fixes what numbers depend on: threads, deterministic kernels, and no chatter from the model libraries."""
-    os.environ |= {"DIFFUSERS_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error"}  # read when they are imported
-    import torch
+    """Fixes what numbers depend on: threads, deterministic kernels, and no chatter from the model libraries.
 
+    From here on a job needs torch: where a warm process has it, that one runs the whole command, and this one ends.
+    """
     if threads < 1:
         raise ValueError(f"--threads must be 1 or more, got {threads}")
+    if (code := warm.handed_over()) is not None:
+        raise SystemExit(code)
+    warm.environment(threads)
+    import torch
+
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler, for a second
     torch.utils.deterministic.fill_uninitialized_memory = False  # up to a tenth of a training step, for no result

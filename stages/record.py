@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "numpy", "pandas")
 _current: ContextVar[Record | None] = ContextVar("record", default=None)
+begun: float | None = None  # when the command was started, if that is not when this process was (see stages.warm)
 
 
 class Record:
@@ -66,7 +67,7 @@ def recording(
     folder: Path, stage: str, *, params: Mapping[str, Any], seed: int | None = None, inputs: Iterable[Path] = ()
 ) -> Iterator[Record]:
     """Makes a record current for the block and writes record-<stage>.json at its end."""
-    imports, cpu = time.time() - psutil.Process().create_time(), time.process_time()
+    imports, cpu = time.time() - (begun or psutil.Process().create_time()), time.process_time()
     digests = {str(path): digest(path) for path in inputs if Path(path).exists()}
     record = Record(folder, stage, key=_key(stage, params, seed, digests))
     record.folder.mkdir(parents=True, exist_ok=True)

@@ -1,10 +1,13 @@
 """The study, checked before anything runs, and what the rules share."""
 
 import fcntl
+import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
+import tempfile
 from contextlib import suppress
 from functools import cache
 from pathlib import Path
@@ -20,7 +23,7 @@ shell.prefix(
     + ("" if sys.stderr.isatty() else "export TQDM_MININTERVAL=10; ")
 )
 
-from stages import params, study as studies
+from stages import params, study as studies, warm
 from stages.params import names
 
 load_params, method_params = cache(params.load_params), cache(params.method_params)  # thousands of jobs, few files
@@ -185,6 +188,23 @@ def sign_of_life():
 
 ALIVE = sign_of_life() if workflow.is_main_process else None
 
+
+def warm_process():
+    """What imports the libraries once for all jobs of a run on this machine; it ends with the pipe that is returned.
+
+    A GPU's jobs are long enough to import by themselves; so does every job if PALIMPSEST_WARM is set, to nothing.
+    """
+    if warm.SERVER in os.environ or workflow.non_local_exec or sys.platform != "linux" or shutil.which("nvidia-smi"):
+        return None
+    Path("logs").mkdir(exist_ok=True)
+    os.environ[warm.SERVER] = str(Path(tempfile.mkdtemp(prefix="palimpsest-")) / "warm")
+    command = (sys.executable, "-m", "stages.warm", os.environ[warm.SERVER])
+    with open("logs/warm.log", "w") as log:
+        return subprocess.Popen(command, cwd=workflow.basedir, stdin=subprocess.PIPE, stderr=log).stdin
+
+
+HELD = []  # open for as long as this run
+
 # Without a cap Snakemake would start all GPU jobs at once; a profile or `--resources gpu=N` overrides it.
 if shutil.which("nvidia-smi"):
     workflow.global_resources.setdefault("gpu", Resource("gpu", 1))
@@ -197,3 +217,4 @@ onstart:
         raise WorkflowError(
             "artifacts/ was made elsewhere; stamp it first: make restore (snakemake --touch --forceall --cores 1)"
         )
+    HELD.append(warm_process())

@@ -1,0 +1,138 @@
+"""The process that imports once for all jobs: the same streams, codes and ends as a job by itself."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ENTRY = """
+import colorsys  # something that the warm process lacks
+import os, sys, time
+from stages import warm
+
+def main(argv=None):
+    if (code := warm.handed_over()) is not None:
+        raise SystemExit(code)
+    print(os.getpid(), os.getcwd(), os.environ["COLOUR"], *sys.argv[1:], flush=True)
+    print("aside", file=sys.stderr)
+    if "fail" in sys.argv:
+        raise RuntimeError("broken")
+    if "sleep" in sys.argv:
+        time.sleep(60)
+    return 7
+
+if __name__ == "__main__":
+    sys.exit(main())
+"""
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the warm process needs Linux")
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A package `stages` with one more entry."""
+    shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "stages/chore.py").write_text(ENTRY)
+    return tmp_path
+
+
+@pytest.fixture
+def server(project: Path) -> Iterator[subprocess.Popen[str]]:
+    """A warm process that listens on `socket`."""
+    command = (sys.executable, "-m", "stages.warm", str(project / "run/socket"))
+    (project / "run").mkdir()
+    process = subprocess.Popen(command, cwd=project, stdin=subprocess.PIPE, text=True)
+    wait(lambda: (project / "run/socket").exists())
+    yield process
+    process.stdin.close()
+    assert process.wait(10) == 0
+    assert not (project / "run").exists()
+
+
+def client(project: Path, *words: str, socket: str = "run/socket") -> subprocess.Popen[str]:
+    env = {**os.environ, "PALIMPSEST_WARM": str(project / socket), "COLOUR": "red", "PYTHONPATH": str(project)}
+    command = (sys.executable, "-m", "stages.chore", *words)
+    (project / "elsewhere").mkdir(exist_ok=True)
+    return subprocess.Popen(
+        command, cwd=project / "elsewhere", env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+
+
+def wait(happens: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not happens():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def parent_of(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def gone(pid: int) -> bool:
+    return not Path(f"/proc/{pid}").exists()
+
+
+def test_a_job_keeps_its_streams_folder_environment_arguments_and_code(project, server):
+    asked = client(project, "two", "words")
+    out, err = asked.communicate(timeout=20)
+    pid, *rest = out.split()
+    assert rest == [str(project / "elsewhere"), "red", "two", "words"]
+    assert err == "aside\n"
+    assert asked.returncode == 7
+    assert int(pid) != asked.pid  # it ran in a fork of the server
+    assert gone(int(pid))
+
+
+def test_an_error_shows_its_traceback_and_ends_with_one(project, server):
+    asked = client(project, "fail")
+    _, err = asked.communicate(timeout=20)
+    assert "RuntimeError: broken" in err
+    assert asked.returncode == 1
+
+
+def test_jobs_run_at_the_same_time_and_die_with_who_asked(project, server):
+    asked = [client(project, "sleep", str(i)) for i in range(2)]
+    pids = [int(process.stdout.readline().split()[0]) for process in asked]
+    assert [parent_of(pid) for pid in pids] == [server.pid] * 2
+    asked[0].send_signal(signal.SIGKILL)
+    wait(lambda: gone(pids[0]))
+    assert not gone(pids[1])
+    os.kill(pids[1], signal.SIGKILL)
+    assert asked[1].wait(20) == 128 + signal.SIGKILL
+
+
+def test_what_one_job_imports_the_next_finds_imported(project, server):
+    assert "_sqlite3" not in Path(f"/proc/{server.pid}/maps").read_text()
+    chore = project / "stages/chore.py"
+    chore.write_text(chore.read_text().replace("import colorsys", "import sqlite3"))
+    client(project).communicate(timeout=20)
+    wait(lambda: "_sqlite3" in Path(f"/proc/{server.pid}/maps").read_text())
+
+
+def test_jobs_end_with_a_server_that_is_killed(project):
+    (project / "run").mkdir()
+    command = (sys.executable, "-m", "stages.warm", str(project / "run/socket"))
+    server = subprocess.Popen(command, cwd=project, stdin=subprocess.PIPE, text=True)
+    wait(lambda: (project / "run/socket").exists())
+    asked = client(project, "sleep")
+    pid = int(asked.stdout.readline().split()[0])
+    server.kill()
+    server.wait()
+    _, err = asked.communicate(timeout=20)
+    assert "the warm process has ended" in err
+    wait(lambda: gone(pid))
+
+
+@pytest.mark.parametrize("socket", ["run/socket", ""])
+def test_without_a_server_a_job_runs_by_itself(project, socket):
+    asked = client(project, socket=socket)
+    out, _ = asked.communicate(timeout=20)
+    assert int(out.split()[0]) == asked.pid
+    assert asked.returncode == 7
