@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import importlib
 import re
 from collections.abc import Iterable, Mapping
@@ -15,14 +16,8 @@ import yaml
 from stages.variants import SUFFIX, split
 
 KINDS = ("studies", "backbones", "methods", "concepts", "attacks", "metrics")
-RESERVED = (
-    "class",
-    "backbones",
-    "trained",
-    "families",
-    "concepts",
-    "world",
-)  # of a method's file, no fields of its class
+# Keys of a method's file that are no fields of its class.
+RESERVED = ("class", "backbones", "trained", "families", "concepts", "world")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 
 
@@ -32,7 +27,22 @@ def names(kind: str, root: Path | str = "params") -> list[str]:
 
 
 def load_params(kind: str, name: str, root: Path | str = "params") -> dict[str, Any]:
-    """The content of params/<kind>/<name>.yaml, of a variant its method's file; ValueError says what was wrong."""
+    """The content of params/<kind>/<name>.yaml, of a variant its method's file; ValueError says what was wrong.
+
+    A file may be `like` another one, which it changes by its own keys; maps are joined key by key.
+    """
+    chain: list[tuple[Path, dict[str, Any]]] = []
+    next_one: str | None = name
+    while next_one is not None:
+        path, content = _read(kind, next_one, root)
+        if any(path == known for known, _ in chain):
+            raise ValueError(f"{chain[-1][0]}: like: {next_one} is itself like this one")
+        next_one = content.pop("like", None)
+        chain.append((path, content))
+    return functools.reduce(_joined, (content for _, content in reversed(chain)))
+
+
+def _read(kind: str, name: str, root: Path | str) -> tuple[Path, dict[str, Any]]:
     singular = {"studies": "study"}.get(kind, kind.rstrip("s"))
     name = split(check_name(name, singular))[0]
     path = Path(root) / kind / f"{name}.yaml"
@@ -44,15 +54,10 @@ def load_params(kind: str, name: str, root: Path | str = "params") -> dict[str, 
         raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a mapping of keys, got {type(content).__name__}")
-    return content if "like" not in content else _completed(content, kind, root, path)
+    return path, content
 
 
-def _completed(content: dict[str, Any], kind: str, root: Path | str, path: Path) -> dict[str, Any]:
-    """The file named by `like`, changed by this one's own keys; maps are joined key by key."""
-    own = {key: value for key, value in content.items() if key != "like"}
-    if content["like"] == path.stem:
-        raise ValueError(f"{path}: like: a file cannot be like itself")
-    other = load_params(kind, content["like"], root)
+def _joined(other: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
     both = {key for key in own if isinstance(own[key], dict) and isinstance(other.get(key), dict)}
     return other | own | {key: other[key] | own[key] for key in both}
 

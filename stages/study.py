@@ -22,6 +22,7 @@ import pydantic
 import yaml
 
 from stages import fields
+from stages.params import RESERVED as NO_FIELDS
 from stages.params import check_name, load_params, method_params, names, suggestion
 from stages.variants import sweep
 
@@ -68,11 +69,13 @@ def load_study(name: str, root: Path | str = "params") -> Study:
         check_fields(checked("concepts", concept, root), CONCEPT, f"params/concepts/{concept}.yaml")
     for backbone, method in study.unique("backbone", "method"):
         own, family = checked("methods", method, root), load_params("backbones", backbone, root)["family"]
-        if family not in own.get("families", [family]):
+        if not works_on(own, family):
             have = ", ".join(own["families"])
             raise ValueError(f"{method} works on {have}; {backbone} is of the family {family}")
         where = method if "@" in method else f"params/methods/{method}.yaml"
-        check_fields(method_params(method, backbone, root), own["class"], where)
+        plain = {key: value for key, value in own.items() if key not in NO_FIELDS}
+        for fields_of in (plain, method_params(method, backbone, root)):  # what an override hides is checked, too
+            check_fields(fields_of, own["class"], where)
     for attack in dict.fromkeys(attack for attacks in study.attacks.values() for attack in attacks):
         content = checked("attacks", attack, root)
         check_fields(content, content["class"], f"params/attacks/{attack}.yaml")
@@ -105,11 +108,15 @@ def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[st
     found = []
     for name in names("methods", root):
         own = load_params("methods", name, root)
-        family = about["family"] in own.get("families", [about["family"]])
         meant = concept in own.get("concepts", [concept]) and (own.get("world", True) or not about.get("world"))
-        if family and meant:
+        if meant and works_on(own, about["family"]):
             found.append(name)
     return found
+
+
+def works_on(method: Mapping[str, Any], family: str) -> bool:
+    """Whether a method's file admits backbones of that family."""
+    return family in method.get("families", [family])
 
 
 def checked(kind: str, name: str, root: Path | str = "params") -> dict[str, Any]:

@@ -69,9 +69,12 @@ def test_a_file_may_be_like_another_but_for_its_own_keys(root):
         "path": "there",
         "pretrain": {"steps": 20, "lr": 1.0},
     }
-    (folder / "other.yaml").write_text("like: other\n")
-    with pytest.raises(ValueError, match="a file cannot be like itself"):
-        load_params("backbones", "other", root)
+    (folder / "third.yaml").write_text("like: other\npath: elsewhere\n")
+    assert load_params("backbones", "third", root)["pretrain"] == {"steps": 20, "lr": 1.0}
+    for circle in ("other", "third"):
+        (folder / "other.yaml").write_text(f"like: {circle}\n")
+        with pytest.raises(ValueError, match=f"{circle} is itself like this one"):
+            load_params("backbones", "third", root)
     (folder / "other.yaml").write_text("like: plane\n")
     with pytest.raises(ValueError, match=r"no backbone 'plane'; did you mean plain\?"):
         load_params("backbones", "other", root)
