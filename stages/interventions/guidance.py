@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 class NegativePrompt(Intervention):
     """Guides away from a prompt in place of the empty one, mixed in by `strength`.
 
-    `agreeing` multiplies the strength by the cosine of cond - uncond and negative - uncond, by 0 where it is negative.
+    `agreement` multiplies the strength by that power of the cosine of cond - uncond and negative - uncond, by 0 where
+    the cosine is negative; at 0 the strength stays as it is.
     """
 
-    def __init__(self, prompt: str, strength: float = 1.0, agreeing: bool = False) -> None:
+    def __init__(self, prompt: str, strength: float = 1.0, agreement: float = 0.0) -> None:
         super().__init__()
-        self.prompt, self.strength, self.agreeing = prompt, strength, agreeing
+        self.prompt, self.strength, self.agreement = prompt, strength, agreement
 
     def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
         """Asks the sampler for the negative prompt's prediction too, and puts it in the place of `uncond`."""
@@ -35,8 +36,8 @@ class NegativePrompt(Intervention):
         if "negative" not in predictions or self.strength == 0:
             return predictions
         uncond, negative = predictions["uncond"], predictions["negative"]
-        if self.agreeing:
-            share = agreement(predictions["cond"] - uncond, negative - uncond)
+        if self.agreement:
+            share = likeness(predictions["cond"] - uncond, negative - uncond) ** self.agreement
             mixed = uncond + self.strength * share * (negative - uncond)
         else:
             mixed = negative if self.strength == 1 else uncond + self.strength * (negative - uncond)
@@ -44,7 +45,7 @@ class NegativePrompt(Intervention):
 
     def spec(self) -> dict[str, Any]:
         """Prompt and numbers."""
-        return {"prompt": self.prompt, "strength": self.strength, "agreeing": self.agreeing}
+        return {"prompt": self.prompt, "strength": self.strength, "agreement": self.agreement}
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> NegativePrompt:
@@ -52,7 +53,7 @@ class NegativePrompt(Intervention):
         return cls(**spec)
 
 
-def agreement(first: Tensor, second: Tensor) -> Tensor:
+def likeness(first: Tensor, second: Tensor) -> Tensor:
     """The cosine of each row (B, ...) of one tensor with that of another, not below 0, to multiply rows by."""
     share = cosine_similarity(first.flatten(1), second.flatten(1), dim=1).clamp_min(0)
     return share.view(-1, *[1] * (first.ndim - 1))

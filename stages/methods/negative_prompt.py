@@ -16,13 +16,14 @@ class NegativePrompt:
 
     Guidance g adds what both prompts say g times and takes it away g - 1 times, so that at strength 1 a concept that
     the prompt names stays; the unconditional prediction is reached at g / (g - 1), beyond it the concept is avoided.
-    `agreeing` weighs it, picture by picture, with how alike the prompt's and the concept's directions are, which the
-    usual form does without: a network that sees what it drew so far is else pushed off any colour that is not red.
+    `agreement` weighs it, picture by picture, with a power of how alike the prompt's and the concept's directions are,
+    which the usual form does without (0): a network that sees what it drew so far is else pushed off any colour that is
+    not red.
     """
 
     strength: NonNegative = 1.0
-    agreeing: bool = False
+    agreement: NonNegative = 0.0
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Negative:
         """Guides away from the concept's first prompt."""
-        return Negative(concept.prompts[0], self.strength, self.agreeing)
+        return Negative(concept.prompts[0], self.strength, self.agreement)

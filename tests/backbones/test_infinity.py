@@ -175,10 +175,11 @@ def test_a_negative_prompt_takes_the_place_of_the_null_text(backbone, query):
     assert torch.equal(backbone.sample(query[1], **CALL), plain)
 
 
-def test_an_agreeing_negative_prompt_acts_as_far_as_the_prompt_points_its_way(backbone):
+@pytest.mark.parametrize("power", [1.0, 3.0])
+def test_an_agreeing_negative_prompt_acts_as_far_as_the_prompt_points_its_way(backbone, power):
     cond, other = torch.randn(2, 1, 5, 16, generator=torch.Generator().manual_seed(0))
     zero = torch.zeros_like(cond)
-    negative = NegativePrompt("a green cross", 2.0, agreeing=True)
+    negative = NegativePrompt("a green cross", 2.0, agreement=power)
 
     def uncond(concept):
         parts = {"uncond": zero, "cond": cond, "negative": concept}
@@ -187,7 +188,7 @@ def test_an_agreeing_negative_prompt_acts_as_far_as_the_prompt_points_its_way(ba
     torch.testing.assert_close(uncond(3 * cond), 6 * cond)
     assert torch.equal(uncond(-cond), zero)
     share = (cond * other).sum() / (cond.norm() * other.norm())
-    torch.testing.assert_close(uncond(other), 2 * share.clamp_min(0) * other)
+    torch.testing.assert_close(uncond(other), 2 * share.clamp_min(0) ** power * other)
 
 
 # teacher forcing and sampling
