@@ -16,10 +16,15 @@ WRONG_INPUT = (ValueError, KeyError, FileNotFoundError, FloatingPointError)
 
 
 def entry(main: Main) -> Main:
-    """Turns the errors of wrong input into one line on stderr and exit code 2; anything else is a bug and shows."""
+    """Turns the errors of wrong input into one line on stderr and exit code 2; anything else is a bug and shows.
+
+    A command whose study has a warm process is run by that one.
+    """
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
+        if argv is None and (code := warm.handed_over()) is not None:
+            return code
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
         warnings.filterwarnings("ignore", category=FutureWarning)
         try:
@@ -56,14 +61,9 @@ HELP = {
 
 
 def set_up(threads: int) -> None:
-    """Fixes what numbers depend on: threads, deterministic kernels, and no chatter from the model libraries.
-
-    From here on a job needs torch: where a warm process has it, that one runs the whole command, and this one ends.
-    """
+    """Fixes what numbers depend on: threads, deterministic kernels, and no chatter from the model libraries."""
     if threads < 1:
         raise ValueError(f"--threads must be 1 or more, got {threads}")
-    if (code := warm.handed_over()) is not None:
-        raise SystemExit(code)
     warm.environment(threads)
     import torch
 

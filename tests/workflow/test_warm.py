@@ -15,11 +15,10 @@ ROOT = Path(__file__).parents[2]
 ENTRY = """
 import colorsys  # something that the warm process lacks
 import os, sys, time
-from stages import warm
+from stages.cli import entry
 
+@entry
 def main(argv=None):
-    if (code := warm.handed_over()) is not None:
-        raise SystemExit(code)
     print(os.getpid(), os.getcwd(), os.environ["COLOUR"], *sys.argv[1:], flush=True)
     print("aside", file=sys.stderr)
     if "fail" in sys.argv:
