@@ -147,10 +147,11 @@ def replaced(h: Tensor, vectors: Tensor, spans: Sequence[tuple[int, int, int]]) 
 
 
 def embedding_tap(backbone: Backbone, part: str) -> Tap:
-    """Where a text encoder's token embeddings come out."""
+    """Where a text encoder's token embeddings come out: of T5's two homes of that table, the stack's own is called."""
     encoder = backbone.text_parts()[part]
-    table = encoder.get_input_embeddings()
-    return Tap(next(f"{part}.{name}" for name, module in encoder.named_modules() if module is table))
+    table = encoder.get_input_embeddings().weight
+    homes = [name for name, module in encoder.named_modules() if getattr(module, "weight", None) is table]
+    return Tap(f"{part}.{homes[-1]}")
 
 
 def encoder_length(backbone: Backbone, part: str, tokens: int) -> int:

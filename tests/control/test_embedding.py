@@ -10,6 +10,7 @@ from stages.interventions import Stack, load, save
 from stages.methods.textual_inversion import TextualInversion
 from stages.optimize import generator
 from stages.record import recording
+from tests.backbones.tiny_infinity import make
 from tests.core.conftest import BUILD
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
@@ -46,6 +47,17 @@ def test_it_changes_its_own_word_only_and_survives_its_file(backbone, concept, t
     with load(tmp_path).attach(backbone):
         assert torch.equal(backbone.sample(backbone.encode(prompts), seeds=[1, 1], steps=3, guidance=3.0), edited)
     assert not backbone.words and not backbone.condition_edits and not backbone.text_swaps
+
+
+def test_input_mode_reaches_a_t5_whose_table_has_two_homes():
+    tiny = make(size=(8, 8))
+    plain = tiny.encode(["a photo of a blue circle"]).tensors["embeds"]
+    embedding = method().start(tiny, ["text_encoder"])
+    with torch.no_grad(), embedding.attach(tiny):
+        assert torch.equal(tiny.encode(["a photo of a <new>"]).tensors["embeds"], plain)
+        embedding.vectors[0].add_(1)
+        assert not torch.allclose(tiny.encode(["a photo of a <new>"]).tensors["embeds"], plain)
+    learned(tiny, None)
 
 
 def test_output_mode_replaces_the_rows_of_the_span_and_input_mode_reaches_others(backbone, concept):
