@@ -33,7 +33,7 @@ class PrototypeSteering:
     file; `VISUAL` reads its scales, `TEXT` its text layers, `BOTH` both. A grid search narrows it to some `scales` and
     `layers` (of text where that alone is steered; all when empty) and multiplies it by `strength`. MAHALANOBIS turns
     the difference by the shared precision and keeps its length. `gate` steers only samples that look like the class
-    steered from.
+    steered from, rather than like the one steered to or, `against` retain, like the prompts that must not change.
     """
 
     steering: Literal["TEXT", "VISUAL", "BOTH"] = "VISUAL"
@@ -49,6 +49,7 @@ class PrototypeSteering:
     form: Literal["additive", "attract", "project"] = "additive"
     renorm: bool = False
     gate: Gate = "none"
+    against: Literal["target", "retain"] = "target"
     threshold: Fraction = 0.25
     quantile: Fraction = 0.98
     samples: Count = 96
@@ -61,19 +62,26 @@ class PrototypeSteering:
         setup.check(backbone.settings.steps, len(sites) or 10**6, len(text) or 10**6)
         return self.steer(backbone, setup, *self.prototypes(backbone, concept, [*sites, *text], seed))
 
-    def prototypes(self, backbone: Backbone, concept: Concept, sites: list[Site], seed: int) -> tuple[Pool, Pool]:
-        """Pooled activations of the class steered from and of the class steered to; one serves many setups."""
-        classes = self._classes(concept)
-        return tuple(activations(backbone, prompts, sites, seed) for prompts in (classes.source, classes.target))
+    def prototypes(self, backbone: Backbone, concept: Concept, sites: list[Site], seed: int) -> tuple[Pool, Pool, Pool]:
+        """Pooled activations of the class steered from, of the class steered to, and of what the gate keeps out.
 
-    def steer(self, backbone: Backbone, setup: Setup, source: Pool, target: Pool) -> Steering:
+        One serves many setups.
+        """
+        classes = self._classes(concept)
+        source, target = (activations(backbone, prompts, sites, seed) for prompts in (classes.source, classes.target))
+        if self.gate == "none" or self.against == "target":
+            return source, target, target
+        prompts = [concept.retain[i % len(concept.retain)] for i in range(self.samples)]
+        return source, target, activations(backbone, prompts, sites, seed)
+
+    def steer(self, backbone: Backbone, setup: Setup, source: Pool, target: Pool, others: Pool) -> Steering:
         """The steering of one setup."""
         maps: dict[tuple[Site, int], Mapping[str, Tensor]] = {}
         strengths: dict[tuple[Site, int], dict[str, float]] = {}
         for key, both in self._strengths(backbone, setup).items():
             role = "uncond" if self.mode == "UNCONDITIONAL" and key[0].stream != "encoder" else "cond"
             if any(both.values()):
-                maps[key] = self._map(source.get(*key, role), target.get(*key, role))
+                maps[key] = self._map(*(pool.get(*key, role) for pool in (source, target, others)))
                 strengths[key] = both
         form = FORMS[self.form]
         return Steering(form, maps, strengths, renorm=self.renorm, gate=self.gate).scaled(self.strength)
@@ -92,9 +100,9 @@ class PrototypeSteering:
                     found[site, 0] = {"cond": setup.strength_text, "uncond": 0.0}
         return found
 
-    def _map(self, source: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def _map(self, source: Tensor, target: Tensor, others: Tensor) -> dict[str, Tensor]:
         by = {"direction": prototype_direction(source, target, self.distance), "target": target.mean(0)}
-        return by | gate_tensors(self.gate, source, target, self.threshold, self.quantile)
+        return by | gate_tensors(self.gate, source, others, self.threshold, self.quantile)
 
     def _setup(self) -> Setup:
         setups = [parse_setup(self.setup)] if isinstance(self.setup, dict) else read_setups(self.setup)

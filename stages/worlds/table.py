@@ -43,12 +43,16 @@ def new_word_rows(world: Shapes) -> list[Row]:
     return _number(rows + [_row("full", t, c, s) for (c, s), t in product(others, templates)])
 
 
-def turned_rows(world: Shapes) -> list[Row]:
-    """Returns the rows of `red_to_blue.csv`: prompts for red, labelled as the blue they are to show, and the rest."""
+def turned_rows(world: Shapes, label: str, start: str, goal: str) -> list[Row]:
+    """Returns the rows of `red_to_blue.csv` and its like: prompts for `start` labelled as the `goal` they are to show.
+
+    The rest show neither of the two.
+    """
     templates = [template for template in _templates() if template != LEARNED]
-    red = [_row("full", t, "red", s) | {"colour": "blue"} for s, t in product(world.shapes, templates)]
-    rest = product([colour for colour in world.colours if colour not in ("red", "blue")], world.shapes)
-    return _number(red + [_row("full", t, c, s) for (c, s), t in product(rest, templates)])
+    pairs = [dict(zip(("colour", "shape"), pair, strict=True)) for pair in product(world.colours, world.shapes)]
+    turned = [_row("full", t, **pair) | {label: goal} for pair, t in product(pairs, templates) if pair[label] == start]
+    rest = [pair for pair in pairs if pair[label] not in (start, goal)]
+    return _number(turned + [_row("full", t, **pair) for pair, t in product(rest, templates)])
 
 
 def to_csv(rows: list[Row]) -> str:

@@ -149,6 +149,19 @@ def test_classes_may_come_from_a_datasets_labels(backbone, concept):
     assert (swapped.source, swapped.target) == (classes.target, classes.source)
 
 
+def test_a_gate_may_keep_out_the_prompts_that_must_not_change(backbone, concept):
+    site = sites_at(backbone, "ca")[0]
+    options = {"samples": 3, "location": "ca", "form": "attract", "gate": "nearest"}
+    target, retain = (
+        PrototypeSteering(**options, against=against).fit(backbone, concept, seed=0).maps[site, 0]
+        for against in ("target", "retain")
+    )
+    kept = activations(backbone, [concept.retain[i % len(concept.retain)] for i in range(3)], [site], seed=0)
+    torch.testing.assert_close(retain["other"], kept.get(site, 0).mean(0))
+    assert torch.equal(target["other"], target["target"])
+    assert all(torch.equal(target[name], retain[name]) for name in ("direction", "target", "source"))
+
+
 EXAMPLE = """{"scales": {"0": {"layers": [-1], "strength_cond": 3.0, "strength_uncond": 1.0},
  "4": {"layers": [], "strength_cond": 0, "strength_uncond": 0}},
  "layers_text": [21, 22, 23], "strength_text": 5.0},

@@ -72,7 +72,7 @@ def gates():
     return {
         "gda": ("discriminant", {"gate_weight": weight, "gate_bias": bias, "threshold": threshold}),
         "ood": ("region", source_region(source, FOUND.config["ood_quantile"])),
-        "nearest": ("nearest", {"source": source.mean(0), "target": target.mean(0)}),
+        "nearest": ("nearest", {"source": source.mean(0), "other": target.mean(0)}),
     }
 
 

@@ -1,4 +1,5 @@
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,8 @@ WRITERS = {
     "shapes_colors": picture_rows,
     "shapes_motion": clip_rows,
     "new_word": new_word_rows,
-    "red_to_blue": turned_rows,
+    "red_to_blue": partial(turned_rows, label="colour", start="red", goal="blue"),
+    "circle_to_square": partial(turned_rows, label="shape", start="circle", goal="square"),
 }
 
 
@@ -54,6 +56,13 @@ def test_prompts_for_red_are_to_show_blue():
     turned, retain = select(rows, {"colour": "blue"}, "concept"), select(rows, {"colour": "blue"}, "retain")
     assert len(turned) == 24 and all("red" in prompt.split() for prompt in turned["prompt"])
     assert set(retain["colour"]) == {"green", "yellow"} and set(turned["shape"]) == set(retain["shape"])
+
+
+def test_prompts_for_a_circle_are_to_show_a_square():
+    rows = read_prompts(DATA / "circle_to_square.csv")
+    turned, retain = select(rows, {"shape": "square"}, "concept"), select(rows, {"shape": "square"}, "retain")
+    assert len(turned) == 24 and all("circle" in prompt.split() for prompt in turned["prompt"])
+    assert set(retain["shape"]) == {"triangle", "cross"} and set(turned["colour"]) == set(retain["colour"])
 
 
 def test_the_pictures_of_the_new_word_are_the_worlds():
