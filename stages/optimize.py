@@ -81,17 +81,12 @@ def minimize(
     adam = OPTIMIZERS[optimizer](parameters, **settings)
     scheduler = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate(step, steps, warmup, schedule))
     history = History(average=[p.detach().clone() for p in parameters] if ema else None)
-    path = Record.checkpoint(label)
-    first = _resume(path, parameters, adam, scheduler, history, companions) if path else 0
-    started, saved = time.perf_counter(), time.perf_counter()
+    progress, path = Progress(parameters, adam, scheduler, history, companions), Record.checkpoint(label)
+    first = progress.resume(path) if path else 0
+    started = saved = time.perf_counter()
     before = history.seconds
     for step in tqdm(range(first, steps), label, initial=first, total=steps, mininterval=2, leave=False):
-        total = 0.0
-        for part in range(accumulate):
-            draw = (step * accumulate + part) * count() + rank()
-            value = loss(step, generator(seed, draw)) / accumulate
-            value.backward()
-            total += float(value.detach())
+        total = _backward(loss, step, seed, accumulate)
         if not math.isfinite(total):
             raise FloatingPointError(f"{label}: the loss is {total} at step {step}; lower the learning rate")
         average_gradients(parameters)
@@ -107,12 +102,23 @@ def minimize(
         history.losses.append(total)
         history.seconds = before + time.perf_counter() - started
         if path and rank() == 0 and time.perf_counter() - saved > checkpoint_every and step + 1 < steps:
-            _save(path, parameters, adam, scheduler, history, companions)
+            progress.save(path)
             saved = time.perf_counter()
     if path:
         path.unlink(missing_ok=True)
     Record.losses(label, history)
     return history
+
+
+def _backward(loss: Loss, step: int, seed: int, accumulate: int) -> float:
+    """Adds up the gradients of this process's parts of a step; the mean of their losses."""
+    total = 0.0
+    for part in range(accumulate):
+        draw = (step * accumulate + part) * count() + rank()
+        value = loss(step, generator(seed, draw)) / accumulate
+        value.backward()
+        total += float(value.detach())
+    return total
 
 
 def generator(seed: int, step: int) -> torch.Generator:
@@ -142,55 +148,53 @@ def _average(average: list[Tensor], parameters: list[nn.Parameter], decay: float
     torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
 
 
-def _save(
-    path: Path,
-    parameters: list[nn.Parameter],
-    adam: Any,
-    scheduler: Any,
-    history: History,
-    companions: Sequence[Companion],
-) -> None:
-    content = {
-        "parameters": [p.detach() for p in parameters],
-        "optimizer": adam.state_dict(),
-        "scheduler": scheduler.last_epoch,
-        "losses": history.losses,
-        "seconds": history.seconds,
-        "average": history.average,
-        "kept": history.kept,
-        "companions": [companion.state_dict() for companion in companions],
-    }
-    with replacing(path) as temporary:
-        torch.save(content, temporary)
+@dataclass
+class Progress:
+    """What a training changes, as a file that it can go on from."""
 
+    parameters: list[nn.Parameter]
+    optimizer: torch.optim.Optimizer
+    scheduler: torch.optim.lr_scheduler.LambdaLR
+    history: History
+    companions: Sequence[Companion]
 
-def _resume(
-    path: Path,
-    parameters: list[nn.Parameter],
-    adam: Any,
-    scheduler: Any,
-    history: History,
-    companions: Sequence[Companion],
-) -> int:
-    if not path.is_file():
-        return 0
-    try:
-        content = torch.load(path, weights_only=True)
-    except Exception as error:
-        log.warning("%s cannot be read (%s): starting afresh", path, error)
-        return 0
-    shapes = [tuple(value.shape) for value in content["parameters"]]
-    if shapes != [tuple(p.shape) for p in parameters]:
-        log.warning("%s is of another model: starting afresh", path)
-        return 0
-    assign(parameters, content["parameters"])
-    adam.load_state_dict(content["optimizer"])
-    scheduler.last_epoch = content["scheduler"]
-    for group, base in zip(adam.param_groups, scheduler.base_lrs, strict=True):
-        group["lr"] = base * scheduler.lr_lambdas[0](scheduler.last_epoch)
-    history.losses, history.seconds, history.average = content["losses"], content["seconds"], content["average"]
-    history.kept = content.get("kept", {})
-    for companion, state in zip(companions, content.get("companions", ()), strict=True):
-        companion.load_state_dict(state)
-    log.info("resuming %s at step %d", path.stem, len(history.losses))
-    return len(history.losses)
+    def save(self, path: Path) -> None:
+        """Writes the file whole."""
+        content = {
+            "parameters": [p.detach() for p in self.parameters],
+            "optimizer": self.optimizer.state_dict(),
+            "scheduler": self.scheduler.last_epoch,
+            "losses": self.history.losses,
+            "seconds": self.history.seconds,
+            "average": self.history.average,
+            "kept": self.history.kept,
+            "companions": [companion.state_dict() for companion in self.companions],
+        }
+        with replacing(path) as temporary:
+            torch.save(content, temporary)
+
+    def resume(self, path: Path) -> int:
+        """Takes up what the file holds; the step to go on with, 0 without a file that can be read and fits."""
+        if not path.is_file():
+            return 0
+        try:
+            content = torch.load(path, weights_only=True)
+        except Exception as error:
+            log.warning("%s cannot be read (%s): starting afresh", path, error)
+            return 0
+        shapes = [tuple(value.shape) for value in content["parameters"]]
+        if shapes != [tuple(p.shape) for p in self.parameters]:
+            log.warning("%s is of another model: starting afresh", path)
+            return 0
+        assign(self.parameters, content["parameters"])
+        self.optimizer.load_state_dict(content["optimizer"])
+        self.scheduler.last_epoch = content["scheduler"]
+        for group, base in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
+            group["lr"] = base * self.scheduler.lr_lambdas[0](self.scheduler.last_epoch)
+        history = self.history
+        history.losses, history.seconds, history.average = content["losses"], content["seconds"], content["average"]
+        history.kept = content.get("kept", {})
+        for companion, state in zip(self.companions, content.get("companions", ()), strict=True):
+            companion.load_state_dict(state)
+        log.info("resuming %s at step %d", path.stem, len(history.losses))
+        return len(history.losses)
