@@ -87,17 +87,21 @@ def main() -> int:
 
 
 def serve(listener: socket.socket) -> None:
-    """Takes requests, tells the ends of jobs, and kills the job whose client has gone."""
+    """Takes requests, tells the ends of jobs, and kills the job whose client has gone.
+
+    Once a library that was imported runs a thread, no more are taken: a fork would copy locks that nobody opens.
+    """
     poll, jobs, asked = select.poll(), {}, {}
     poll.register(sys.stdin.fileno(), select.POLLIN)
     poll.register(listener, select.POLLIN)
-    while True:
+    while jobs or listener.fileno() >= 0:
         for descriptor, _ in poll.poll():
             if descriptor == sys.stdin.fileno():
                 return
-            if descriptor == listener.fileno():
-                if threads() > 1:  # a fork would copy locks that no thread is left to open
-                    return
+            if descriptor == listener.fileno() and threads() > 1:
+                poll.unregister(listener)
+                listener.close()
+            elif descriptor == listener.fileno():
                 job = start(listener, [job.line for job in jobs.values()])
                 jobs[job.watch], asked[job.line.fileno()] = job, job
                 poll.register(job.watch, select.POLLIN)

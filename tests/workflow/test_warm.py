@@ -25,6 +25,8 @@ def main(argv=None):
         raise RuntimeError("broken")
     if "sleep" in sys.argv:
         time.sleep(60)
+    if "nap" in sys.argv:
+        time.sleep(4)
     return 7
 
 if __name__ == "__main__":
@@ -44,14 +46,19 @@ def project(tmp_path: Path) -> Path:
 @pytest.fixture
 def server(project: Path) -> Iterator[subprocess.Popen[str]]:
     """A warm process that listens on `socket`."""
-    command = (sys.executable, "-m", "stages.warm", str(project / "run/socket"))
-    (project / "run").mkdir()
-    process = subprocess.Popen(command, cwd=project, stdin=subprocess.PIPE, text=True)
-    wait(lambda: (project / "run/socket").exists())
+    process = started(project)
     yield process
     process.stdin.close()
     assert process.wait(10) == 0
     assert not (project / "run").exists()
+
+
+def started(project: Path) -> subprocess.Popen[str]:
+    (project / "run").mkdir()
+    command = (sys.executable, "-m", "stages.warm", str(project / "run/socket"))
+    process = subprocess.Popen(command, cwd=project, stdin=subprocess.PIPE, text=True)
+    wait(lambda: (project / "run/socket").exists())
+    return process
 
 
 def client(project: Path, *words: str, socket: str = "run/socket") -> subprocess.Popen[str]:
@@ -115,11 +122,26 @@ def test_what_one_job_imports_the_next_finds_imported(project, server):
     wait(lambda: "_sqlite3" in Path(f"/proc/{server.pid}/maps").read_text())
 
 
+def test_after_an_import_that_starts_a_thread_jobs_run_by_themselves_and_those_under_way_end_well(project):
+    (project / "stages/busy.py").write_text(
+        "import threading, time\nthreading.Thread(target=time.sleep, args=(60,), daemon=True).start()\n"
+    )
+    chore = project / "stages/chore.py"
+    server = started(project)
+    long = client(project, "nap")
+    assert parent_of(int(long.stdout.readline().split()[0])) == server.pid
+    chore.write_text(chore.read_text().replace("import colorsys", "import stages.busy"))
+    client(project).communicate(timeout=20)
+    wait(lambda: len(list(Path(f"/proc/{server.pid}/task").iterdir())) > 1)
+    alone = client(project)
+    out, _ = alone.communicate(timeout=20)
+    assert int(out.split()[0]) == alone.pid
+    assert long.wait(20) == 7
+    assert server.wait(20) == 0
+
+
 def test_jobs_end_with_a_server_that_is_killed(project):
-    (project / "run").mkdir()
-    command = (sys.executable, "-m", "stages.warm", str(project / "run/socket"))
-    server = subprocess.Popen(command, cwd=project, stdin=subprocess.PIPE, text=True)
-    wait(lambda: (project / "run/socket").exists())
+    server = started(project)
     asked = client(project, "sleep")
     pid = int(asked.stdout.readline().split()[0])
     server.kill()
