@@ -27,7 +27,8 @@ class ConceptAblation:
     `target`: the prediction for the anchor, without gradient (`model`), or the noise itself (`noise`). `anchor` says
     whose prediction that is: of the network in training (the paper) or of the frozen one. `states`: anchor pictures
     noised at a random time (the paper), or steps of their trajectories. `prior` weighs the ordinary denoising loss on
-    anchor pictures; `preserve` the distance to the frozen network on the retain prompts, which the paper does without.
+    anchor pictures; `preserve` the distance to the frozen network on the retain prompts, which the paper does without;
+    the empty prompt, from which guidance starts, counts as `empty` of them.
     `push` moves the target beyond the anchor's prediction, away from the concept's: where neutral prompts show the
     concept now and then, they are the floor of an erasure that only equals them; the paper does without this too.
     `first_token` off cuts the gradient through the first token's keys and values, as the released code does.
@@ -39,6 +40,7 @@ class ConceptAblation:
     states: Literal["noised", "trajectory"] = "noised"
     prior: NonNegative = 1.0
     preserve: NonNegative = 0.0
+    empty: Natural = 0
     push: NonNegative = 0.0
     first_token: bool = True
     steps: Count = 100
@@ -58,8 +60,9 @@ class ConceptAblation:
         concepts, anchors = (Prompts.of(backbone, side) for side in zip(*pairs, strict=True))
         weights = Weights.copy(backbone, choose(backbone, self.train))
         if self.preserve:
-            backbone.gather(concept.retain, seed)
-            retain = Prompts.of(backbone, concept.retain)
+            kept = [*concept.retain, *[""] * self.empty]
+            backbone.gather(kept, seed)
+            retain = Prompts.of(backbone, kept)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             rows = concepts.indices(self.batch, generator)

@@ -27,7 +27,8 @@ class ESD:
     once; the released code). `origin`: the target starts from the unconditional prediction (the paper) or from that of
     the `source` prompt (the released code, whose scale is therefore larger by 1); the source is the concept's own
     prompt, or `erase_from`, in which alone the concept is then erased. `preserve` weighs the distance to the frozen
-    network on the retain prompts, which the paper does without.
+    network on the retain prompts, which the paper does without; the empty prompt, from which guidance starts, counts as
+    `empty` of them.
     """
 
     train: Train = "x"
@@ -41,6 +42,7 @@ class ESD:
     lr: Rate = 1e-5
     batch: Count = 1
     preserve: NonNegative = 0.0
+    empty: Natural = 0
     schedule: Schedule = "constant"
     warmup: Natural = 0
 
@@ -55,8 +57,9 @@ class ESD:
         if self.states == "frozen":
             backbone.gather(source, seed)
         if self.preserve:
-            backbone.gather(concept.retain, seed)
-            retain = Prompts.of(backbone, concept.retain)
+            kept = [*concept.retain, *[""] * self.empty]
+            backbone.gather(kept, seed)
+            retain = Prompts.of(backbone, kept)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             rows = prompts.indices(self.batch, generator)

@@ -51,6 +51,26 @@ def test_uce_maps_the_concept_to_its_neutral_twin_as_the_ridge_vanishes(backbone
     assert errors(backbone, held, edits, kept)[1] < 1e-3
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        ESD(train="full", states="frozen", steps=40, lr=1e-3, preserve=20.0),
+        ConceptAblation("full-weight", states="trajectory", prior=0.0, steps=40, lr=1e-3, preserve=20.0),
+    ],
+)
+def test_the_empty_prompt_moves_less_where_it_is_preserved(backbone, concept, method):
+    moved = []
+    for empty in (0, 20):
+        weights = dataclasses.replace(method, empty=empty, batch=4).fit(backbone, concept, seed=0)
+        backbone.gather([""], 0)
+        condition = backbone.encode([""]).repeat(8)
+        state = backbone.draw(condition, generator(0, 0))
+        before = frozen(backbone, state, condition)
+        with weights.attach(backbone):
+            moved.append(float((frozen(backbone, state, condition) - before).square().mean()))
+    assert 0 < moved[1] < 0.8 * moved[0]
+
+
 def test_rece_leaves_less_to_revive_with_every_round(backbone, wide):
     names = backbone.readers()
     edits, _ = gather_rows(backbone, names, wide, "range")
