@@ -7,12 +7,13 @@ import resource
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from ..layers import multiply
+from ..layers import multiply, pack
 from ..schedules import Schedule
 from ..transformer import Infinity
 
@@ -32,25 +33,33 @@ def best_of(runs: dict[str, Callable[[], object]], repeats: int, clock: Clock = 
     return best
 
 
-Multiply = Callable[[Tensor, Tensor], Tensor]
+@dataclass(frozen=True)
+class Multiplier:
+    """A way of multiplying by a weight: what is done to the weight once, and the product."""
+
+    multiply: Callable[[Tensor, Tensor], Tensor]
+    prepare: Callable[[Tensor], Tensor] = torch.Tensor.detach
 
 
-def multipliers() -> dict[str, Multiply]:
-    """The ways this machine has of multiplying a weight as it is stored."""
-    ways: dict[str, Multiply] = {"torch": torch.nn.functional.linear}
-    return ways | {"oneDNN": multiply} if torch.backends.mkldnn.is_available() else ways
+def multipliers() -> dict[str, Multiplier]:
+    """The ways this machine has."""
+    ways = {"torch": Multiplier(torch.nn.functional.linear)}
+    if torch.backends.mkldnn.is_available():
+        ways |= {"oneDNN": Multiplier(multiply), "packed": Multiplier(multiply, pack)}
+    return ways
 
 
-def pass_over_weights(model: Infinity, rows: int, way: Multiply) -> Callable[[], None]:
+def pass_over_weights(model: Infinity, rows: int, way: Multiplier) -> Callable[[], None]:
     """One product with every matrix of the blocks, `rows` rows each: the real sizes, the weights from memory."""
     weights = [p for name, p in model.blocks.named_parameters() if p.ndim == 2 and "ca.mat_kv" not in name]
     generator = torch.Generator().manual_seed(0)
     inputs = {width: torch.randn(rows, width, generator=generator) for width in {w.shape[1] for w in weights}}
+    pairs = [(inputs[weight.shape[1]].to(weight.dtype), way.prepare(weight)) for weight in weights]
 
     @torch.no_grad()
     def run() -> None:
-        for weight in weights:
-            way(inputs[weight.shape[1]], weight)
+        for x, weight in pairs:
+            way.multiply(x, weight)
 
     return run
 

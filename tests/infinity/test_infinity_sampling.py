@@ -1,7 +1,9 @@
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
+from torch import nn
 
-from Infinity import Sampling, Text, margins, sample, sample_scales, teacher_inputs
+from Infinity import Sampling, Text, margins, packed_weights, sample, sample_scales, teacher_inputs
 from Infinity.choice import choose_bits, seeded_noise
 from Infinity.quantizer import sum_codes
 
@@ -128,6 +130,22 @@ def test_hooks_on_any_part_act_at_each_scale_and_leave_no_trace(model, text, gri
     assert shapes == [(6, tokens, 32) for tokens in grids.lengths]
     assert not equal(edited.bits, plain.bits)
     assert equal(sample(model, text, grids, GUIDED, seeds=SEEDS).bits, plain.bits)
+
+
+def test_packed_weights_draw_the_same_picture_hooked_or_not_and_with_an_adapter(model, text, grids):
+    linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    plain = sample(model, text, grids, GUIDED, seeds=SEEDS)
+    calls = []
+    for name in linears:
+        model.get_submodule(name).register_forward_hook(lambda *_, name=name: calls.append(name))
+    with packed_weights(model):
+        assert equal(sample(model, text, grids, GUIDED, seeds=SEEDS).bits, plain.bits)
+    assert set(calls) == set(linears)
+    tuned = get_peft_model(model, LoraConfig(r=2, target_modules=linears, init_lora_weights=False))
+    adapted = sample(model, text, grids, GUIDED, seeds=SEEDS)
+    with packed_weights(tuned):
+        assert equal(sample(model, text, grids, GUIDED, seeds=SEEDS).bits, adapted.bits)
+    assert not equal(adapted.bits, plain.bits)
 
 
 def test_text_keys_are_computed_once_per_block(model, text, grids):

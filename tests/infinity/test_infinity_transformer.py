@@ -3,8 +3,8 @@ import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from Infinity import bitwise_loss, margins
-from Infinity.attention import attend, attend_groups, block_causal_groups
+from Infinity import attention, bitwise_loss, margins, packed_weights
+from Infinity.attention import attend, attend_groups, attend_to_past, block_causal_groups
 from Infinity.layers import FEW_PRODUCTS, TanhGELU, empty_linear, modulate
 from Infinity.schedules import Schedule, schedule
 
@@ -23,6 +23,24 @@ def test_grouped_attention_equals_a_dense_block_causal_mask(small):
     dense = attend(q, k, v, mask=dense_mask(grids)).transpose(1, 2).flatten(2)
     assert torch.allclose(ours, dense, atol=1e-6)
     assert groups[-1].mask is None or small >= grids.tokens
+
+
+@pytest.mark.parametrize("limit", [2**22, 2**15])
+@pytest.mark.parametrize(
+    ("dtype", "scale", "error"), [("float32", 20, 1e-5), ("bfloat16", 20, 0.02), ("bfloat16", 4, 0.02)]
+)
+def test_attention_to_the_past_equals_the_plain_one(monkeypatch, limit, dtype, scale, error):
+    monkeypatch.setattr(attention, "MANY_LOGITS", limit)
+    generator = torch.Generator().manual_seed(0)
+    q, k = (nn.functional.normalize(torch.randn(2, 3, n, 16, generator=generator), dim=-1) for n in (120, 300))
+    v = torch.randn(2, 3, 300, 16, generator=generator)
+    q, k, v = (one.to(getattr(torch, dtype)) for one in (q * scale, k, v))
+    past = k[:, :, :200], v[:, :, :200]  # as a cache gives them
+    with torch.no_grad():
+        ours = attend_to_past(q.transpose(1, 2).contiguous().transpose(1, 2), *past, scale)
+    exact = attend(q.double(), *(one.double() for one in past)).transpose(1, 2).flatten(2)
+    assert q.shape[2] * 200 >= attention.FEW_LOGITS and ours.dtype == v.dtype
+    assert torch.allclose(ours.double(), exact, atol=error)
 
 
 def test_no_logit_depends_on_a_finer_scale(model, inputs, text, grids):
@@ -136,6 +154,39 @@ def test_the_large_product_and_its_gradients_are_those_of_a_plain_linear(biased)
         strict=True,
     ):
         assert one.shape == other.shape and torch.allclose(one, other, atol=2e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_packed_weights_give_the_same_bits_and_are_gone_afterwards(dtype):
+    generator = torch.Generator().manual_seed(0)
+    layer, x = empty_linear(96, 64).to(dtype), torch.randn(3, 80, 96, generator=generator).to(dtype)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
+        plain = layer(x)
+        with packed_weights(layer):
+            assert layer.packed is not None and torch.equal(layer(x), plain)
+            with packed_weights(layer):  # an inner context leaves the outer one's copies
+                pass
+            assert layer.packed is not None and torch.equal(layer(x), plain)
+        assert layer.packed is None and set(layer.state_dict()) == {"weight", "bias"}
+
+
+def test_gradients_edits_and_replaced_weights_go_past_the_packed_copies():
+    layer, x = empty_linear(96, 64), torch.ones(3, 80, 96)
+    with torch.no_grad():
+        layer.weight.fill_(1.0), layer.bias.zero_()
+    with packed_weights(layer):
+        layer(x).sum().backward()
+        assert torch.equal(layer.weight.grad, torch.full_like(layer.weight, 240.0))
+        with torch.no_grad():
+            layer.weight.fill_(2.0)
+            assert torch.equal(layer(x), torch.full((3, 80, 64), 192.0))
+            layer.weight = nn.Parameter(torch.full((64, 96), 3.0))
+            assert torch.equal(layer(x), torch.full((3, 80, 64), 288.0))
+    with pytest.raises(RuntimeError, match="inside"), packed_weights(layer):
+        raise RuntimeError("inside")
+    assert layer.packed is None
 
 
 def test_modulation_and_gelu_have_the_values_and_gradients_of_their_formulas():
