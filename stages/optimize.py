@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stages.files import replacing
-from stages.processes import average_gradients, count, rank
+from stages.processes import agreed, average, average_gradients, count, rank
 from stages.record import Record
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,8 @@ def minimize(
     Parameters must be float32. While a Record with a folder is current, progress is checkpointed there every
     `checkpoint_every` seconds under `label` and taken up again, together with the `companions` that `loss` changes on
     the way (an adversary and its optimizer). Several processes draw each their own part of the batch
-    and average their gradients. Raises FloatingPointError when the loss is not finite.
+    and average losses and gradients; what `loss` changes must be equal on all, as the first one's checkpoint, the only
+    one written, serves all. Raises FloatingPointError when the loss is not finite.
     """
     parameters = list(parameters)
     for parameter in parameters:
@@ -82,11 +83,11 @@ def minimize(
     scheduler = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate(step, steps, warmup, schedule))
     history = History(average=[p.detach().clone() for p in parameters] if ema else None)
     progress, path = Progress(parameters, adam, scheduler, history, companions), Record.checkpoint(label)
-    first = progress.resume(path) if path else 0
+    first = progress.resume(path)
     started = saved = time.perf_counter()
     before = history.seconds
     for step in tqdm(range(first, steps), label, initial=first, total=steps, mininterval=2, leave=False):
-        total = _backward(loss, step, seed, accumulate)
+        total = average(_backward(loss, step, seed, accumulate))
         if not math.isfinite(total):
             raise FloatingPointError(f"{label}: the loss is {total} at step {step}; lower the learning rate")
         average_gradients(parameters)
@@ -173,18 +174,10 @@ class Progress:
         with replacing(path) as temporary:
             torch.save(content, temporary)
 
-    def resume(self, path: Path) -> int:
-        """Takes up what the file holds; the step to go on with, 0 without a file that can be read and fits."""
-        if not path.is_file():
-            return 0
-        try:
-            content = torch.load(path, weights_only=True)
-        except Exception as error:
-            log.warning("%s cannot be read (%s): starting afresh", path, error)
-            return 0
-        shapes = [tuple(value.shape) for value in content["parameters"]]
-        if shapes != [tuple(p.shape) for p in self.parameters]:
-            log.warning("%s is of another model: starting afresh", path)
+    def resume(self, path: Path | None) -> int:
+        """Takes up what the first process's file holds; the step to go on with, 0 without one that fits."""
+        content = agreed(self._read(path) if path and path.is_file() and rank() == 0 else None)
+        if content is None:
             return 0
         assign(self.parameters, content["parameters"])
         self.optimizer.load_state_dict(content["optimizer"])
@@ -192,9 +185,25 @@ class Progress:
         for group, base in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
             group["lr"] = base * self.scheduler.lr_lambdas[0](self.scheduler.last_epoch)
         history = self.history
-        history.losses, history.seconds, history.average = content["losses"], content["seconds"], content["average"]
-        history.kept = content.get("kept", {})
+        history.losses, history.seconds = content["losses"], content["seconds"]
+        history.average = content["average"] and self._beside(content["average"])
+        history.kept = {step: self._beside(values) for step, values in content.get("kept", {}).items()}
         for companion, state in zip(self.companions, content.get("companions", ()), strict=True):
             companion.load_state_dict(state)
-        log.info("resuming %s at step %d", path.stem, len(history.losses))
+        log.info("resuming at step %d", len(history.losses))
         return len(history.losses)
+
+    def _read(self, path: Path) -> dict[str, Any] | None:
+        """The file's content on the CPU; None, and a warning, if it cannot be read or does not fit."""
+        try:
+            content = torch.load(path, weights_only=True, map_location="cpu")
+        except Exception as error:
+            log.warning("%s cannot be read (%s): starting afresh", path, error)
+            return None
+        if [tuple(value.shape) for value in content["parameters"]] != [tuple(p.shape) for p in self.parameters]:
+            log.warning("%s is of another model: starting afresh", path)
+            return None
+        return content
+
+    def _beside(self, values: Sequence[Tensor]) -> list[Tensor]:
+        return [value.to(p.device) for value, p in zip(values, self.parameters, strict=True)]

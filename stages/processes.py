@@ -1,12 +1,23 @@
-"""Several processes, one per device, through Accelerate: `accelerate launch -m stages.train ...`."""
+"""Several processes, one per device, through Accelerate: `accelerate launch -m stages.train ...`.
+
+Each draws its own part of a batch; all that changes (weights, adversaries, optimizers) is equal on all of them, so that
+the first alone writes. Alone, a process never gets as far as a collective and imports nothing.
+"""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
 
 import torch
-from torch import nn
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from accelerate import Accelerator
+
+Value = TypeVar("Value")
 
 
 def count() -> int:
@@ -20,18 +31,46 @@ def rank() -> int:
 
 
 def claim_device() -> None:
-    """Makes `cuda` mean this process's own GPU."""
+    """Makes `cuda` mean this process's own GPU; to be called before anything is put there."""
     if count() > 1 and torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
 
 
-def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+def average_gradients(parameters: Iterable[Tensor]) -> None:
     """Replaces each gradient by its mean over all processes; leaves a single process bit for bit alone."""
     if count() == 1:
         return
-    from accelerate import Accelerator
-
-    accelerator = Accelerator(cpu=not torch.cuda.is_available())
     for parameter in parameters:
         if parameter.grad is not None:
-            parameter.grad = accelerator.reduce(parameter.grad, reduction="mean")
+            parameter.grad = _accelerator().reduce(parameter.grad, reduction="mean")
+
+
+def average(value: float) -> float:
+    """The mean of a number over all processes."""
+    if count() == 1:
+        return value
+    own = torch.tensor(value, dtype=torch.float64, device=_accelerator().device)
+    return float(_accelerator().reduce(own, reduction="mean"))
+
+
+def agreed(value: Value) -> Value:
+    """The first process's value, on all of them; its tensors should be on the CPU."""
+    if count() == 1:
+        return value
+    from accelerate.utils import broadcast_object_list
+
+    _accelerator()
+    return broadcast_object_list([value])[0]
+
+
+def wait() -> None:
+    """Returns once every process has come here."""
+    if count() > 1:
+        _accelerator().wait_for_everyone()
+
+
+@cache
+def _accelerator() -> Accelerator:
+    from accelerate import Accelerator
+
+    return Accelerator(cpu=not torch.cuda.is_available())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 from stages.cli import entry, parser, set_up
@@ -14,7 +15,7 @@ from stages.record import recording
 
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
-    """Fits the method and saves its intervention."""
+    """Fits the method and saves its intervention; of several processes, the first one does."""
     args = parser(main.__doc__, "backbone", "concept", "method", "seed")
     args.add_argument("--latents", default=None, help="the trajectories that stages.precompute wrote")
     args = args.parse_args(argv)
@@ -25,20 +26,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stages.interventions import save
     from stages.interventions.base import read_tensors
     from stages.methods import load_method
+    from stages.processes import claim_device, rank, wait
 
+    claim_device()
     method = load_method(args.method, args.backbone)
     out = Path(args.out)
     files = {"backbones": args.backbone, "concepts": args.concept}
     inputs = [Path("params", kind, f"{name}.yaml") for kind, name in files.items()]
     inputs += [Path(args.latents)] if args.latents else []
-    with recording(out, "train", params=params, seed=args.seed, inputs=inputs) as record:
+    writes = recording(out, "train", params=params, seed=args.seed, inputs=inputs) if rank() == 0 else nullcontext()
+    with writes as record:
         backbone = getattr(method, "load_backbone", load_backbone)(args.backbone)
         if args.latents:
             backbone.pools |= read_tensors(Path(args.latents))
-        record.ready()
+        if record:
+            record.ready()
         intervention = method.fit(backbone, concept, seed=args.seed)
-        record.notes["parameters"] = sum(value.numel() for value in intervention.tensors().values())
-        save(intervention, out)
+        if record:
+            record.notes["parameters"] = sum(value.numel() for value in intervention.tensors().values())
+            save(intervention, out)
+    wait()
     return 0
 
 

@@ -18,6 +18,7 @@ from stages.methods.base import Prompts, States, frozen, preservation, reached
 from stages.methods.selections import Train, choose
 from stages.objectives import gumbel_softmax, negative_guidance
 from stages.optimize import Schedule, minimize
+from stages.processes import agreed, average_gradients
 
 
 @dataclass
@@ -72,7 +73,7 @@ class EAP:
             return reached(backbone, weights, start, generator, self.states, self.guidance)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
-            (which,) = prompts.indices(1, generator)
+            (which,) = agreed(prompts.indices(1, generator))  # all processes search for the same prompt
             mixture, condition = mixtures[which], prompts.condition.rows([which] * self.batch)
             for _ in range(self.search):
                 mixed = mixture.draw(generator).repeat(self.batch)
@@ -160,6 +161,7 @@ class Mixture:
     def step(self, harm: Tensor) -> None:
         """One step of the logits towards more harm."""
         (self.logits.grad,) = torch.autograd.grad(-harm, [self.logits])
+        average_gradients([self.logits])
         self.adam.step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -17,6 +17,7 @@ from stages.localise import How, concept_tokens, locate
 from stages.methods.base import Prompts, States, frozen, preservation, reached
 from stages.objectives import negative_guidance, outside
 from stages.optimize import Schedule, minimize
+from stages.processes import average_gradients
 from stages.sites import Site
 
 
@@ -155,6 +156,7 @@ class Enemy:
     def step(self, recovery: Tensor, keep_graph: bool) -> None:
         """One step of the vectors towards a smaller distance from the frozen prediction."""
         (self.vectors.grad,) = torch.autograd.grad(recovery, [self.vectors], retain_graph=keep_graph)
+        average_gradients([self.vectors])
         self.adam.step()
 
     def state_dict(self) -> dict[str, Any]:

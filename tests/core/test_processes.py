@@ -1,23 +1,111 @@
-"""Gradients averaged over processes: two of them equal one that sees both their draws; one alone is left alone."""
+"""Several processes are one: gradients and adversaries are equal on all, the first alone writes, one is left alone."""
 
+import json
 import os
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 
+from stages import train
 from stages.optimize import generator, minimize
-from stages.processes import average_gradients
+from stages.processes import average_gradients, claim_device
+from tests.core.conftest import BUILD
 
+ROOT = Path(__file__).parents[2]
 WORK = """
 import torch
 from stages.optimize import minimize
 weight = torch.nn.Parameter(torch.zeros(3))
-minimize(lambda step, g: (weight - torch.randn(3, generator=g)).square().sum(), [weight], steps=4, lr=0.1, seed=7)
-print(weight.tolist())
+history = minimize(
+    lambda step, g: (weight - torch.randn(3, generator=g)).square().sum(), [weight], steps=4, lr=0.1, seed=7
+)
+print([weight.tolist(), history.losses])
 """
+RESUMED = """
+import contextlib, torch
+from stages.methods.receler import Enemy
+from stages.optimize import minimize
+from stages.processes import rank
+from stages.record import recording
+
+def run(stop, folder):
+    weight, enemy = torch.nn.Parameter(torch.zeros(3)), Enemy(1, torch.zeros(1, 1, 3), 0.1, 0.0, 5)
+
+    def loss(step, generator):
+        if step == stop:
+            raise KeyboardInterrupt
+        draw = torch.randn(3, generator=generator)
+        enemy.step((enemy.vectors - draw).square().sum(), keep_graph=False)
+        return (weight - draw - enemy.vectors[0].detach()).square().sum()
+
+    with recording(folder, "train", params={}) if rank() == 0 else contextlib.nullcontext():
+        settings = {"steps": 6, "lr": 0.1, "seed": 7, "ema": 0.9, "companions": [enemy], "checkpoint_every": 0}
+        minimize(loss, [weight], **settings)
+    return [weight.tolist(), enemy.vectors.tolist()]
+
+unbroken = run(None, "unbroken")
+with contextlib.suppress(KeyboardInterrupt):
+    run(4, "broken")
+print([unbroken, run(None, "broken")])
+"""
+SEARCHED = """
+import torch
+from stages.backbones import load_backbone
+from stages.concept import Concept
+from stages.methods import eap
+
+found, minimize = [], eap.minimize
+eap.minimize = lambda *args, companions, **named: found.extend(companions) or minimize(*args, **named)
+concept = Concept("red", ("a red shape", "a red circle"), ("a shape", "a circle"), ("a blue circle", "a square"))
+weights = eap.EAP(steps=3, lr=0.01, batch=1, search_lr=0.1).fit(load_backbone("tiny"), concept, seed=0)
+print([float(sum(v.double().sum() for v in weights.tensors().values())), [m.logits.tolist() for m in found]])
+"""
+TRAINED = """
+import json
+from stages import train
+from stages.interventions import save
+asked, recording = [], train.recording
+train.recording = lambda *args, **named: asked.append(1) or recording(*args, **named)
+names = ["--backbone", "tiny", "--concept", "red", "--method", "esd", "--seed", "1", "--out", "artifacts/out"]
+print([train.main(names), len(asked)])
+"""
+
+
+@pytest.fixture
+def project(backbone, tmp_path, monkeypatch):
+    """A project folder with a tiny backbone, a concept and a method."""
+    monkeypatch.chdir(tmp_path)
+    backbone.save(Path("artifacts/backbones/tiny"))
+    settings = {"path": "artifacts/backbones/tiny", "family": "unet", "steps": 3, "pool": 2, "batch": 4, "build": BUILD}
+    red = {"prompts": ["a red shape"], "neutral": ["a shape"], "retain": ["a blue circle"], "target": {"colour": "red"}}
+    contents = {
+        "backbones/tiny": {"class": "stages.backbones.unet.UNet"} | settings,
+        "concepts/red": {"dataset": str(ROOT / "data/shapes_colors.csv")} | red,
+        "methods/esd": {"class": "stages.methods.esd.ESD", "steps": 2, "batch": 2, "lr": 0.01},
+    }
+    for name, content in contents.items():
+        path = Path(f"params/{name}.yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content))
+    return tmp_path
+
+
+def launched(work):
+    """What two processes print last, each as a value."""
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = str(found.getsockname()[1])
+    own = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
+    shared = os.environ | own | {"PYTHONPATH": str(ROOT)}
+    command = [sys.executable, "-W", "ignore", "-c", work]
+    ranks = [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
+    started = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for env in ranks]
+    return [json.loads(process.communicate(timeout=240)[0].strip().splitlines()[-1]) for process in started]
 
 
 def test_a_single_process_keeps_its_gradients_bit_for_bit():
@@ -27,16 +115,31 @@ def test_a_single_process_keeps_its_gradients_bit_for_bit():
     assert parameter.grad is gradient
 
 
+def test_a_process_claims_the_gpu_of_its_number(monkeypatch):
+    claimed = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", claimed.append)
+    claim_device()
+    assert claimed == []
+    for name, value in {"WORLD_SIZE": "4", "RANK": "3", "LOCAL_RANK": "1"}.items():
+        monkeypatch.setenv(name, value)
+    claim_device()
+    assert claimed == [1]
+
+
+def test_training_claims_its_device_before_anything_is_loaded(project, monkeypatch, capsys):
+    def claim():
+        raise ValueError("claimed")
+
+    monkeypatch.setattr("stages.processes.claim_device", claim)
+    monkeypatch.setattr("stages.backbones.load_backbone", None)
+    names = ["--backbone", "tiny", "--concept", "red", "--method", "esd", "--seed", "1", "--out", "out"]
+    assert train.main(names) == 2 and "claimed" in capsys.readouterr().err
+
+
 @pytest.mark.slow
 def test_two_processes_equal_one_with_both_draws():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = str(found.getsockname()[1])
-    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-W", "ignore", "-c", WORK]
-    ranks = [shared | {"RANK": rank, "LOCAL_RANK": rank} for rank in ("0", "1")]
-    started = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) for env in ranks]
-    results = [process.communicate(timeout=240)[0].strip().splitlines()[-1] for process in started]
+    results = launched(WORK)
     assert results[0] == results[1]
 
     weight = torch.nn.Parameter(torch.zeros(3))
@@ -45,5 +148,29 @@ def test_two_processes_equal_one_with_both_draws():
         draws = [torch.randn(3, generator=generator(7, 2 * step + rank)) for rank in (0, 1)]
         return sum((weight - draw).square().sum() for draw in draws) / 2
 
-    minimize(both, [weight], steps=4, lr=0.1, seed=7)
-    torch.testing.assert_close(torch.tensor(eval(results[0])), weight.detach(), rtol=1e-6, atol=1e-7)
+    history = minimize(both, [weight], steps=4, lr=0.1, seed=7)
+    torch.testing.assert_close(torch.tensor(results[0][0]), weight.detach(), rtol=1e-6, atol=1e-7)
+    assert results[0][1] == pytest.approx(history.losses)
+
+
+@pytest.mark.slow
+def test_a_resumed_run_of_two_processes_equals_an_unbroken_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    first, second = launched(RESUMED)
+    unbroken, resumed = first
+    assert first == second  # the adversary too, though each process moves it by draws of its own
+    assert resumed == unbroken
+
+
+@pytest.mark.slow
+def test_what_a_method_searches_for_is_equal_in_all_processes(project):
+    first, second = launched(SEARCHED)
+    assert first == second
+    assert all(max(logits[0]) != min(logits[0]) for logits in first[1][:1])
+
+
+@pytest.mark.slow
+def test_the_first_of_two_processes_alone_writes(project):
+    assert launched(TRAINED) == [[0, 1], [0, 0]]
+    names = {path.name for path in Path("artifacts/out").iterdir()}
+    assert {"intervention.safetensors", "record-train.json"} <= names
