@@ -16,6 +16,7 @@ from stages.reporting.images import Sample, blurred, fitted, middle, read_sample
 SETS = ("concept", "retain")  # the prompt sets shown side by side
 ROWS = 6
 SIDE, GAP, LEFT, TOP = 96, 6, 190, 34  # pixels: an image, between images, the prompts' column, the methods' line
+LINE = 14  # pixels of one line of a method's name
 INK, MUTED, PAPER = "#231f1a", "#6e675d", "#ffffff"
 FONT = Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"
 
@@ -63,17 +64,18 @@ def spread(samples: Sequence[Sample], n: int) -> list[Sample]:
 
 def draw(grid: Grid, *, hide: bool) -> Image.Image:
     """The grid as one image: methods on top, prompts at the left, clips by their middle frame, blurred if `hide`."""
-    methods = list(grid.images)
-    sheet = Image.new("RGB", (LEFT + len(methods) * (SIDE + GAP), TOP + len(grid.rows) * (SIDE + GAP)), PAPER)
-    pen, font, small = ImageDraw.Draw(sheet), ImageFont.truetype(FONT, 13), ImageFont.truetype(FONT, 11)
-    for column, method in enumerate(methods):
+    font, small = ImageFont.truetype(FONT, 13), ImageFont.truetype(FONT, 11)
+    names = {method: _wrapped({UNEDITED: "unedited"}.get(method, method), small, SIDE) for method in grid.images}
+    top = max([TOP, *(LINE * (name.count("\n") + 1) + GAP for name in names.values())])
+    sheet = Image.new("RGB", (LEFT + len(names) * (SIDE + GAP), top + len(grid.rows) * (SIDE + GAP)), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    for column, (method, name) in enumerate(names.items()):
         left = LEFT + column * (SIDE + GAP)
-        name = {UNEDITED: "unedited"}.get(method, method)
-        pen.multiline_text((left, TOP - 6), _wrapped(name, small, SIDE), INK, small, anchor="ld", spacing=1)
+        pen.multiline_text((left, top - 6), name, INK, small, anchor="ld", spacing=1)
         for row, sample in enumerate(grid.images[method]):
-            sheet.paste(_tile(sample, hide), (left, TOP + row * (SIDE + GAP)))
+            sheet.paste(_tile(sample, hide), (left, top + row * (SIDE + GAP)))
     for row, sample in enumerate(grid.rows):
-        center = TOP + row * (SIDE + GAP) + SIDE // 2
+        center = top + row * (SIDE + GAP) + SIDE // 2
         pen.multiline_text((GAP, center + 4), _wrapped(sample.prompt, font, LEFT - 3 * GAP), INK, font, anchor="ld")
         pen.text((GAP, center + 9), f"seed {sample.seed}", MUTED, small, anchor="la")
     return sheet
@@ -85,9 +87,9 @@ def _tile(sample: Sample, hide: bool) -> Image.Image:
 
 
 def _wrapped(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """Broken at spaces and after underscores."""
+    """Broken at spaces, after underscores, and before and between the fields of a variant."""
     lines = [""]
-    for piece in re.findall(r"[^\s_]*(?:_|\s+|$)", text):
+    for piece in re.findall(r"[^\s_@,]*(?:[_@,]\s*|\s+|$)", text):
         if lines[-1] and font.getlength(lines[-1] + piece.rstrip()) > width:
             lines.append("")
         lines[-1] += piece

@@ -11,6 +11,7 @@ from stages.reporting.sweeps import Sweep
 from stages.reporting.tables import Numbers
 from stages.reporting.wording import contestants
 
+REST = ("concept", "other_rate")  # what else the concept's prompts ask for
 KEPT = {"joint_rate": "right", "colour_rate": "of the right colour", "shape_rate": "of the right shape"}
 
 
@@ -44,7 +45,9 @@ def curves_figure(study: Collected, numbers: Numbers, cell: Cell) -> Figure | No
 def sweep_figure(numbers: Numbers, cell: Cell, sweep: Sweep) -> Figure:
     """How often the concept is seen and how much else is right, for each pair of values of the two swept fields."""
     kept = preservation(numbers, cell)
-    titles = {f"{cell.concept} seen, %": ERASURE, f"retained {KEPT[kept[1]]}, %": kept}
+    titles = {f"{cell.concept} seen, %": ERASURE, "rest of its prompts, %": REST, f"retained {KEPT[kept[1]]}, %": kept}
+    have = {key[2:] for key in numbers if key[0] == cell}
+    titles = {title: what for title, what in titles.items() if what in have}
     panels = {title: sweep.rates(numbers, cell, what) for title, what in titles.items()}
     down, across = ([plain_value(value) for value in values] for values in (sweep.rows, sweep.columns))
     row, column = (name.replace("_", " ") for name in sweep.fields)

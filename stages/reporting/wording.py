@@ -12,6 +12,7 @@ from stages.variants import split
 
 ERASED = 0.25  # a concept seen in at most this share of its prompts counts as erased
 KEPT = 0.05  # retained prompts may lose at most this share
+ASKED = 0.1  # and what else the concept's own prompts ask for, where the concept is drawn and not erased, this share
 LEARNED = 0.7  # a new word's object seen in at least this share of its prompts counts as learned
 AIMS = ("erase", "learn")
 
@@ -116,10 +117,17 @@ def leader(study: Collected, numbers: Numbers, cell: Cell, among: Sequence[str] 
     """
     rates = candidates(study, numbers, cell)
     rates = {name: rate for name, rate in rates.items() if among is None or name in among}
-    if cell.aim == "learn":
-        return max(rates, key=lambda name: rates[name].value, default=None)
     keep = [name for name in keepers(study, numbers, cell) if name in rates]
+    if cell.aim == "learn":
+        keep = [name for name in keep if _asked(numbers, cell, name)]
+        return max(keep or rates, key=lambda name: rates[name].value, default=None)
     return min(keep or rates, key=lambda name: rates[name].value, default=None)
+
+
+def _asked(numbers: Numbers, cell: Cell, method: str) -> bool:
+    """Whether the concept's prompts still show what else they ask for, as far as that is measured."""
+    after, before = (numbers.get((cell, name, "concept", "other_rate")) for name in (method, UNEDITED))
+    return not (after and before) or after.value >= before.value - ASKED
 
 
 def families(study: Collected, cell: Cell) -> dict[str, list[str]]:
