@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -67,11 +67,8 @@ class RECE:
         self, weights: Mapping[str, Tensor], original: Mapping[str, Tensor], edits: Mapping[str, list[Rows]]
     ) -> dict[str, list[Rows]]:
         """The edits with their concept's embeddings replaced by the ones that revive it through all weights at once."""
-        groups: dict[int, list[str]] = {}
-        for name in weights:
-            groups.setdefault(weights[name].shape[1], []).append(name)
         found = {}
-        for names in groups.values():
+        for names in alike(edits):
             old, new = ([side[name] for name in names] for side in (original, weights))
             rows = [(revived(new, old, key, self.strength, self.form), target) for key, target in edits[names[0]]]
             found |= dict.fromkeys(names, rows)
@@ -87,3 +84,20 @@ class RECE:
             return [(row, target[end]) for row in ours]
 
         return {name: rows(name) for name in names}
+
+
+def alike(edits: Mapping[str, Sequence[Rows]]) -> list[list[str]]:
+    """The weights in groups that are given the same numbers; widths may be equal by chance (tokens, pooled text)."""
+    groups: list[list[str]] = []
+    for name, rows in edits.items():
+        group = next((group for group in groups if _same(edits[group[0]], rows)), None)
+        if group is None:
+            groups.append([name])
+        else:
+            group.append(name)
+    return groups
+
+
+def _same(first: Sequence[Rows], second: Sequence[Rows]) -> bool:
+    pairs = [pair for rows in zip(first, second, strict=True) for pair in zip(*rows, strict=True)]
+    return all(torch.equal(a, b) for a, b in pairs)

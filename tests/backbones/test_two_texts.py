@@ -1,0 +1,26 @@
+"""Methods where a condition has more than one text: pooled embeddings beside tokens, flows with noise of their own."""
+
+from stages.concept import Concept
+from stages.methods.rece import RECE, alike
+from stages.methods.uce import gather_rows
+
+RED = Concept("red", ("a red circle",), ("a circle",), ("a blue circle",))
+
+
+def test_rece_searches_pooled_text_and_tokens_apart_though_they_are_as_wide(made):
+    backbone, method = made("sd3"), RECE(rounds=1, preserve=0.0)
+    names = backbone.readers()
+    widths = {backbone.parameter(name).shape[1] for name in names}
+    assert len(names) > 1 and len(widths) == 1
+    edits, _ = gather_rows(backbone, names, RED, "range")
+    original = {name: backbone.parameter(name).double() for name in names}
+    found = method.search({name: 0.5 * value for name, value in original.items()}, original, edits)
+    for name in names:
+        assert [rows.shape for rows, _ in found[name]] == [rows.shape for rows, _ in edits[name]]
+    assert alike(edits) == [[name] for name in names]
+
+
+def test_weights_that_read_the_same_are_searched_together(made):
+    names = made("unet").readers()
+    edits, _ = gather_rows(made("unet"), names, RED, "range")
+    assert len(names) > 1 and alike(edits) == [names]
