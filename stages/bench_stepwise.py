@@ -57,7 +57,7 @@ def gradients(backbone: Any, batch: int) -> dict[str, Callable[[int], Any]]:
     condition, start = backbone.encode([""] * batch), backbone.noise(range(batch))
 
     def gradient(steps: int, whole: bool) -> Any:
-        run = Run(backbone, condition, steps=steps, guidance=backbone.settings.guidance)
+        run = Run(backbone, condition, seeds=range(batch), steps=steps, guidance=backbone.settings.guidance)
 
         def step(index: int, latent: torch.Tensor) -> torch.Tensor:
             with mask.noisy(replayable(0)), mask.attach(backbone):

@@ -7,23 +7,29 @@ and asks it once for the gradients of its latent and of the parameters. Exact fo
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from stages.backbones.base import Backbone, Condition, State
-from stages.backbones.diffusion import Diffusion, input_scale, seeded
+from stages.backbones.diffusion import Diffusion, input_scale
 
 Step = Callable[[int, Tensor], Tensor]  # (index, latent) -> the latent after it
 HISTORY = ("ets", "model_outputs", "derivatives", "prev_derivative")  # what multi-step solvers keep
 
 
 class Run:
-    """A sampler's run as steps that can be taken again one at a time; honours whatever is attached."""
+    """A sampler's run as steps that can be taken again one at a time; honours whatever is attached.
 
-    def __init__(self, backbone: Backbone, condition: Condition, *, steps: int, guidance: float) -> None:
+    `seeds`, one per row, are those of the starting noise: the noise of a stochastic solver's steps follows from them,
+    as it does in `Backbone.sample`.
+    """
+
+    def __init__(
+        self, backbone: Backbone, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float
+    ) -> None:
         if not isinstance(backbone, Diffusion):
             raise ValueError(f"{backbone.name} has no sampler that gradients pass through")
         self.backbone, self.guidance = backbone, guidance
@@ -33,20 +39,31 @@ class Run:
             raise ValueError(f"{name} keeps a history of steps; choose a solver of single steps (DDIM, Euler)")
         self.times = backbone.timesteps(self.scheduler, steps)
         self.conditions = backbone.roles(condition, guidance)
+        _, self.owners = backbone.begin(seeds)
+        self.reached = [self._states()]  # of the generators before each step
 
     def __len__(self) -> int:
         return len(self.times)
 
     def __call__(self, index: int, latent: Tensor) -> Tensor:
-        """One step; a stochastic solver draws the same noise whenever it takes the step again."""
+        """One step; the first time they are taken in order. Again, a stochastic solver draws the same noise."""
+        if index >= len(self.reached):
+            raise ValueError(f"step {index} has to follow step {index - 1}: its noise comes after that one's")
+        for owner, reached in zip(self.owners, self.reached[index], strict=True):
+            owner.set_state(reached)
         scheduler, time = copy.copy(self.scheduler), self.times[index]
         if hasattr(scheduler, "set_begin_index"):
             scheduler.set_begin_index(index)
         times = time.to(latent.device).expand(len(latent))
         state = State(latent, times, index, input_scale(scheduler, time))
         prediction = self.backbone.guided(state, self.conditions, self.guidance)
-        owners = seeded(index * len(latent) + row for row in range(len(latent)))
-        return self.backbone.advance(scheduler, prediction, time, latent, owners)
+        after = self.backbone.advance(scheduler, prediction, time, latent, self.owners)
+        if len(self.reached) == index + 1:
+            self.reached.append(self._states())
+        return after
+
+    def _states(self) -> list[Tensor]:
+        return [owner.get_state() for owner in self.owners]
 
 
 def unroll(

@@ -21,6 +21,7 @@ class Diffusion(Backbone):
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
         self.pools: dict[str, Tensor] = {}  # prompt -> (trajectories, steps + 1, ...)
+        self.pool_seeds: dict[str, int] = {}  # prompt -> seed of its trajectories, where it is not 0
 
     # what a family provides
 
@@ -50,6 +51,11 @@ class Diffusion(Backbone):
         """Standard normal latents, one CPU generator per image, so that no image depends on its batch."""
         return self._noise(seeded(seeds), shape)
 
+    def begin(self, seeds: Sequence[int]) -> tuple[Tensor, list[torch.Generator]]:
+        """Starting noise, and the generators it came from, which go on to own the noise of the steps."""
+        owners = seeded(seeds)
+        return self._noise(owners), owners
+
     def _noise(self, owners: Sequence[torch.Generator], shape: tuple[int, ...] | None = None) -> Tensor:
         shape = shape or self.latent_shape()
         rows = [torch.randn((1, *shape), generator=owner) for owner in owners]
@@ -74,10 +80,10 @@ class Diffusion(Backbone):
             return self.combined({role: prediction[rows] for role, rows in roles.items()}, guidance)
 
     def combined(self, parts: Mapping[str, Tensor], guidance: float) -> Tensor:
-        """The predictions of all roles, through the guidance edits, as uncond + g (cond - uncond)."""
+        """The predictions of all roles, through the guidance edits, as uncond + g (cond - uncond); as cond to g = 1."""
         for fn, _ in self.guidance_edits:
             parts = fn(parts, self.moment(None))
-        if "uncond" not in parts:
+        if "uncond" not in parts or guidance <= 1:
             return parts["cond"]
         return parts["uncond"] + guidance * (parts["cond"] - parts["uncond"])
 
@@ -86,12 +92,15 @@ class Diffusion(Backbone):
         return self.guided(state, self.roles(condition, guidance), guidance)
 
     def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
-        """The conditions of one guided call in this family's order of rows, extra roles of the edits last."""
-        if guidance <= 1:
+        """The conditions of one guided call in this family's order of rows, extra roles of the edits last.
+
+        At guidance 1 or less, the condition alone, unless an edit asks for more.
+        """
+        extras = {role: prompt for _, extra in self.guidance_edits for role, prompt in extra.items()}
+        if guidance <= 1 and not extras:
             return {"cond": condition}
         size = len(condition)
         found = {"cond": condition, "uncond": self.unconditional(size)}
-        extras = {role: prompt for _, extra in self.guidance_edits for role, prompt in extra.items()}
         return {role: found[role] for role in self.ROLES} | {
             role: self.encode([prompt]).repeat(size) for role, prompt in extras.items()
         }
@@ -111,7 +120,7 @@ class Diffusion(Backbone):
     ) -> Iterator[State]:
         """Every state of a denoising run, from noise to the final latent (whose step is `steps`).
 
-        `generators`, one per row, own the noise that stochastic schedulers add on the way.
+        `generators`, one per row (see `begin`), own the noise that stochastic schedulers add on the way.
         """
         generators = generators or seeded(range(len(latent)))
         scheduler = copy.deepcopy(self.scheduler)
@@ -140,8 +149,8 @@ class Diffusion(Backbone):
 
     @torch.no_grad()
     def _sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
-        owners = seeded(seeds)
-        *_, last = self.walk(condition, self._noise(owners), steps=steps, guidance=guidance, generators=owners)
+        start, owners = self.begin(seeds)
+        *_, last = self.walk(condition, start, steps=steps, guidance=guidance, generators=owners)
         return self.decode(last.latent)
 
     # trajectories to train on
@@ -153,15 +162,15 @@ class Diffusion(Backbone):
         prompts = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.pools]
         self.encode([*prompts, ""])
         for prompt in prompts:
-            seeds = [seed * 1_000_003 + i for i in range(self.settings.pool)]
+            seeds = run_seeds(seed, self.settings.pool)
             chunks = [seeds[i : i + self.settings.batch] for i in range(0, len(seeds), self.settings.batch)]
             condition = self.encode([prompt])
             runs = []
             for chunk in chunks:
-                owners, rows = seeded(chunk), condition.repeat(len(chunk))
-                walk = self.walk(rows, self._noise(owners), steps=steps, guidance=guidance, generators=owners)
+                (start, owners), rows = self.begin(chunk), condition.repeat(len(chunk))
+                walk = self.walk(rows, start, steps=steps, guidance=guidance, generators=owners)
                 runs.append(torch.stack([state.latent for state in walk], dim=1))
-            self.pools[prompt] = torch.cat(runs)
+            self.pools[prompt], self.pool_seeds[prompt] = torch.cat(runs), seed
 
     def draw(self, condition: Condition, generator: torch.Generator) -> State:
         """One random state per row, all at the same step; KeyError when a prompt's trajectories are not gathered."""
@@ -183,6 +192,11 @@ class Diffusion(Backbone):
 def seeded(seeds: Iterable[int]) -> list[torch.Generator]:
     """One CPU generator per seed."""
     return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
+
+
+def run_seeds(seed: int, n: int) -> list[int]:
+    """The seeds of n runs that a method makes with its own seed."""
+    return [seed * 1_000_003 + i for i in range(n)]
 
 
 def input_scale(scheduler: object, time: Tensor) -> float:

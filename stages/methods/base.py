@@ -92,7 +92,8 @@ def partial(backbone: Backbone, condition: Condition, generator: torch.Generator
     steps = backbone.settings.steps
     stop = int(torch.randint(steps, (), generator=generator))
     seeds = torch.randint(2**31, (len(condition),), generator=generator).tolist()
-    walk = backbone.walk(condition, backbone.noise(seeds), steps=steps, guidance=guidance)
+    start, owners = backbone.begin(seeds)
+    walk = backbone.walk(condition, start, steps=steps, guidance=guidance, generators=owners)
     return next(islice(walk, stop, None))
 
 

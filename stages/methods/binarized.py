@@ -68,13 +68,15 @@ def measure(backbone: Backbone, concept: Concept, seeds: int, seed: int) -> Call
     """A function: mean squared distance of the attached backbone's final latents to the neutral prompt's."""
     settings, pairs = backbone.settings, concept.pairs()
     runs = references(backbone, [neutral for _, neutral in pairs], settings.pool, settings.steps, seed)
-    ends = torch.cat([runs[neutral][-seeds:] for _, neutral in pairs])
+    ends = torch.cat([runs[neutral].latents[-seeds:] for _, neutral in pairs])
+    numbers = [number for _, neutral in pairs for number in runs[neutral].seeds[-seeds:]]
     count = len(ends) // len(pairs)
     condition = backbone.encode([prompt for prompt, _ in pairs for _ in range(count)])
 
     @torch.no_grad()
     def distance(mask: Intervention) -> float:
-        latent, run = ends[:, 0], Run(backbone, condition, steps=settings.steps, guidance=settings.guidance)
+        call = {"steps": settings.steps, "guidance": settings.guidance}
+        latent, run = ends[:, 0], Run(backbone, condition, seeds=numbers, **call)
         with mask.attach(backbone):
             for index in range(len(run)):
                 latent = run(index, latent)

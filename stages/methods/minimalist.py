@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from stages.backbones.base import Backbone, Condition
+from stages.backbones.diffusion import run_seeds
 from stages.concept import Concept
 from stages.fields import Count, Fraction, Natural, NonNegative, Rate
 from stages.interventions.binarize import kept_shares
@@ -17,7 +18,7 @@ from stages.interventions.mask import Mask, replayable
 from stages.interventions.mask_places import Family, find_places, sizes
 from stages.interventions.resample import Resample
 from stages.methods.base import Prompts, frozen, load_method, preservation
-from stages.objectives import erase_and_preserve, keep_gap, open_probability
+from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, open_probability
 from stages.optimize import Loss, Schedule, minimize
 from stages.record import Record
 from stages.stepwise import Run, unroll
@@ -33,6 +34,8 @@ class Minimalist:
     pass again in the backward pass, or `fresh` noise as in the released code. `seeds` counts the starting noises per
     prompt (the code has 1), `sampler_steps` the steps of the unrolled sampler (0: the backbone's). `clear` is the share
     of prompts and noises used: those whose target differs most from the concept's own picture (the paper asks CLIP).
+    `push` moves the target of single predictions beyond it, away from the concept's, which the paper does without:
+    guidance makes much of the little that is left of the concept, and only whole runs see that in training.
     With `sparsity` the share of open masks is pulled towards `keep`. Scores are kept every `keep_every` steps.
     """
 
@@ -44,6 +47,7 @@ class Minimalist:
     target: Literal["neutral", "empty", "flowedit"] = "neutral"
     through: Literal["run", "state"] = "run"
     replay: Literal["replayed", "fresh"] = "replayed"
+    push: NonNegative = 0.0
     beta: NonNegative = 0.1
     steps: Count = 400
     lr: Rate = 0.5
@@ -88,6 +92,8 @@ class Minimalist:
         """The distance of final latents, through every step of the sampler."""
         if not hasattr(backbone, "walk"):
             raise ValueError(f"{backbone.name} has no sampler that gradients pass; choose through: state")
+        if self.push:
+            raise ValueError("push is for single predictions; choose through: state")
         pairs = [(prompt, "" if self.target == "empty" else neutral) for prompt, neutral in concept.pairs()]
         retain = list(concept.retain) if self.beta else []
         runs = references(backbone, [*sum(pairs, ()), *retain], self.seeds, self.steps_of(backbone), seed)
@@ -105,19 +111,27 @@ class Minimalist:
             if self.beta:
                 chosen = zip(*(integers(n, self.batch, generator) for n in (len(retain), self.seeds)), strict=True)
                 rows += [(retain[i], retain[i], noise) for i, noise in chosen]
-            ends = torch.stack([runs[target][noise] for _, target, noise in rows])
+            ends = torch.stack([runs[target].latents[noise] for _, target, noise in rows])
+            seeds = [runs[target].seeds[noise] for _, target, noise in rows]
             condition = backbone.encode([prompt for prompt, _, _ in rows])
-            final = self.final(backbone, mask, condition, ends[:, 0], generator)
+            final = self.final(backbone, mask, condition, ends[:, 0], seeds, generator)
             return erase_and_preserve(final, ends[:, 1], self.batch, self.beta)
 
         return loss
 
     def final(
-        self, backbone: Backbone, mask: Mask, condition: Condition, start: Tensor, generator: torch.Generator
+        self,
+        backbone: Backbone,
+        mask: Mask,
+        condition: Condition,
+        start: Tensor,
+        seeds: Sequence[int],
+        generator: torch.Generator,
     ) -> Tensor:
         """The masked network's final latents, with gradients to the scores."""
         first, second = integers(2**62, 2, generator)
-        run = Run(backbone, condition, steps=self.steps_of(backbone), guidance=backbone.settings.guidance)
+        call = {"steps": self.steps_of(backbone), "guidance": backbone.settings.guidance}
+        run = Run(backbone, condition, seeds=seeds, **call)
 
         def under(noise: int, index: int, latent: Tensor) -> Tensor:
             with mask.noisy(replayable(noise)), mask.attach(backbone):
@@ -149,6 +163,8 @@ class Minimalist:
             condition = shown.condition.rows(rows)
             state = backbone.draw(condition, generator)
             target = frozen(backbone, state, wanted.condition.rows(rows))
+            if self.push:
+                target = negative_guidance(target, frozen(backbone, state, condition), self.push)
             with mask.noisy(replayable(integers(2**62, 1, generator)[0])):
                 with mask.attach(backbone):
                     value = backbone.distance(backbone.predict(state, condition), target)
@@ -159,35 +175,47 @@ class Minimalist:
         return loss
 
 
-def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: int, seed: int) -> dict[str, Tensor]:
-    """First and final latents (seeds, 2, ...) of the network as it is now; from its gathered pools where they serve."""
+@dataclass(frozen=True)
+class Runs:
+    """First and final latents (n, 2, ...) of a prompt's runs, and the seeds of all their noise."""
+
+    latents: Tensor
+    seeds: Sequence[int]
+
+
+def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: int, seed: int) -> dict[str, Runs]:
+    """The runs of the network as it is now, `seeds` of them a prompt; from its gathered pools where they serve."""
     prompts, settings = list(dict.fromkeys(prompts)), backbone.settings
     if steps == settings.steps and seeds <= settings.pool:
         backbone.gather(prompts, seed)
-        return {prompt: backbone.pools[prompt][:seeds, [0, -1]].to(backbone.device) for prompt in prompts}
-    numbers, runs = [seed * 1_000_003 + i for i in range(seeds)], {}
+        pools = {prompt: backbone.pools[prompt][:seeds, [0, -1]].to(backbone.device) for prompt in prompts}
+        return {
+            prompt: Runs(pool, run_seeds(backbone.pool_seeds.get(prompt, 0), seeds)) for prompt, pool in pools.items()
+        }
+    numbers, runs = run_seeds(seed, seeds), {}
     for prompt in prompts:
-        condition = backbone.encode([prompt]).repeat(seeds)
+        condition, (start, owners) = backbone.encode([prompt]).repeat(seeds), backbone.begin(numbers)
         with torch.no_grad():
-            walk = backbone.walk(condition, backbone.noise(numbers), steps=steps, guidance=settings.guidance)
+            walk = backbone.walk(condition, start, steps=steps, guidance=settings.guidance, generators=owners)
             latents = [state.latent for state in walk]
-        runs[prompt] = torch.stack([latents[0], latents[-1]], dim=1)
+        runs[prompt] = Runs(torch.stack([latents[0], latents[-1]], dim=1), numbers)
     return runs
 
 
 @torch.no_grad()
-def edited(backbone: Backbone, edits: Resample, prompt: str, neutral: str, runs: Tensor) -> Tensor:
-    """The prompt's runs (seeds, 2, ...) with their final latents edited towards the neutral prompt."""
-    source, target = (backbone.encode([text]).repeat(len(runs)) for text in (prompt, neutral))
-    final = edits.edited(backbone, runs[:, 1], source, target, range(len(runs)), backbone.settings.steps)
-    return torch.stack([runs[:, 0], final], dim=1)
+def edited(backbone: Backbone, edits: Resample, prompt: str, neutral: str, runs: Runs) -> Runs:
+    """The prompt's runs with their final latents edited towards the neutral prompt."""
+    source, target = (backbone.encode([text]).repeat(len(runs.seeds)) for text in (prompt, neutral))
+    start, final = runs.latents.unbind(1)
+    final = edits.edited(backbone, final, source, target, runs.seeds, backbone.settings.steps)
+    return Runs(torch.stack([start, final], dim=1), runs.seeds)
 
 
-def clearest(pairs: Sequence[tuple[str, str]], runs: Mapping[str, Tensor], share: float) -> list[tuple[str, str, int]]:
+def clearest(pairs: Sequence[tuple[str, str]], runs: Mapping[str, Runs], share: float) -> list[tuple[str, str, int]]:
     """(prompt, target prompt, noise) of the share of all whose final latents differ most between the two prompts."""
     found = []
     for prompt, target in pairs:
-        gaps = (runs[prompt][:, 1] - runs[target][:, 1]).float().square().flatten(1).mean(1)
+        gaps = (runs[prompt].latents[:, 1] - runs[target].latents[:, 1]).float().square().flatten(1).mean(1)
         found += [(gap, (prompt, target, noise)) for noise, gap in enumerate(gaps.tolist())]
     found.sort(key=lambda item: -item[0])
     return [sample for _, sample in found[: max(1, int(share * len(found)))]]
