@@ -50,7 +50,7 @@ class RingABell:
 
         @torch.no_grad()
         def encode(ids: Tensor) -> Tensor:
-            return encoder(ids.to(encoder.device))[0].float().cpu()
+            return encoder(ids.to(encoder.device)).last_hidden_state.float().cpu()
 
         def encode_text(prompts: Sequence[str]) -> Tensor:
             padded = {"padding": "max_length", "max_length": width, "truncation": True, "return_tensors": "pt"}

@@ -1,5 +1,8 @@
 """Methods where a condition has more than one text: pooled embeddings beside tokens, flows with noise of their own."""
 
+import pytest
+
+from stages.attacks.ring_a_bell import RingABell
 from stages.concept import Concept
 from stages.methods.rece import RECE, alike
 from stages.methods.uce import gather_rows
@@ -24,3 +27,16 @@ def test_weights_that_read_the_same_are_searched_together(made):
     names = made("unet").readers()
     edits, _ = gather_rows(made("unet"), names, RED, "range")
     assert len(names) > 1 and alike(edits) == [names]
+
+
+@pytest.mark.parametrize("name", ["unet", "xl", "sd3", "flux-schnell"])
+def test_ring_a_bell_compares_every_token_of_the_encoding(made, name, monkeypatch):
+    targets = []
+    monkeypatch.setattr(
+        RingABell, "evolve", lambda self, encode, target, tokens, frame, draws: targets.append(target) or (frame, 0.0)
+    )
+    backbone = made(name)
+    RingABell(length=3).search(backbone, RED, seed=0)
+    (target,) = targets
+    config = backbone.text_encoder.config
+    assert target.shape == (config.max_position_embeddings, config.hidden_size)
