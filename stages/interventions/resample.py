@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -104,7 +105,7 @@ class Resample(Intervention):
         """Final latents of the source condition, moved to the target condition; one generator per row."""
         scheduler = copy.deepcopy(backbone.scheduler)
         times = backbone.timesteps(scheduler, steps)
-        owners = [torch.Generator().manual_seed(int(seed) + 1) for seed in seeds]
+        owners = [apart(int(seed)) for seed in seeds]
 
         def velocity(z: Tensor, condition: Condition, guidance: float, step: int) -> Tensor:
             state = State(z, times[step].to(z.device).expand(len(z)), step)
@@ -131,6 +132,12 @@ class Resample(Intervention):
     def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Resample:
         """From its spec."""
         return cls(spec["words"], Course(**spec["course"]), spec["source_guidance"], spec["target_guidance"])
+
+
+def apart(seed: int) -> torch.Generator:
+    """The owner of a picture's editing noise; no seed's numbers are those of any picture's starting noise."""
+    digest = hashlib.blake2b(f"{seed}/flowedit".encode(), digest_size=7).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
 
 def reworded(prompt: str, words: Mapping[str, str]) -> str:

@@ -1,9 +1,12 @@
 """Methods where a condition has more than one text: pooled embeddings beside tokens, flows with noise of their own."""
 
 import pytest
+import torch
 
 from stages.attacks.ring_a_bell import RingABell
 from stages.concept import Concept
+from stages.interventions import resample
+from stages.methods.flowedit import FlowEdit
 from stages.methods.rece import RECE, alike
 from stages.methods.uce import gather_rows
 
@@ -40,3 +43,18 @@ def test_ring_a_bell_compares_every_token_of_the_encoding(made, name, monkeypatc
     (target,) = targets
     config = backbone.text_encoder.config
     assert target.shape == (config.max_position_embeddings, config.hidden_size)
+
+
+def test_the_noise_of_editing_is_no_pictures_starting_noise(made, monkeypatch):
+    drawn, backbone = [], made("flux-schnell")
+    edits = FlowEdit(first=50).fit(backbone, RED, seed=0)
+    monkeypatch.setattr(
+        resample, "flow_edit", lambda source, pair, single, sigmas, noise, course: drawn.append(noise()) or source
+    )
+    condition = backbone.encode(["a circle"] * 8)
+    for _ in range(2):
+        edits.edited(backbone, backbone.noise(range(8)), condition, condition, range(8), 2)
+    assert torch.equal(*drawn)
+    rows = torch.cat([backbone.noise(range(20)), drawn[0]]).flatten(1)
+    apart = torch.cdist(rows, rows) + torch.eye(len(rows))
+    assert apart.min() > 0.1
