@@ -9,12 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
 
 from stages import train
 from stages.optimize import generator, minimize
 from stages.processes import average_gradients, claim_device
-from tests.core.conftest import BUILD
 
 ROOT = Path(__file__).parents[2]
 WORK = """
@@ -74,25 +72,6 @@ train.recording = lambda *args, **named: asked.append(1) or recording(*args, **n
 names = ["--backbone", "tiny", "--concept", "red", "--method", "esd", "--seed", "1", "--out", "artifacts/out"]
 print([train.main(names), len(asked)])
 """
-
-
-@pytest.fixture
-def project(backbone, tmp_path, monkeypatch):
-    """A project folder with a tiny backbone, a concept and a method."""
-    monkeypatch.chdir(tmp_path)
-    backbone.save(Path("artifacts/backbones/tiny"))
-    settings = {"path": "artifacts/backbones/tiny", "family": "unet", "steps": 3, "pool": 2, "batch": 4, "build": BUILD}
-    red = {"prompts": ["a red shape"], "neutral": ["a shape"], "retain": ["a blue circle"], "target": {"colour": "red"}}
-    contents = {
-        "backbones/tiny": {"class": "stages.backbones.unet.UNet"} | settings,
-        "concepts/red": {"dataset": str(ROOT / "data/shapes_colors.csv")} | red,
-        "methods/esd": {"class": "stages.methods.esd.ESD", "steps": 2, "batch": 2, "lr": 0.01},
-    }
-    for name, content in contents.items():
-        path = Path(f"params/{name}.yaml")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(yaml.safe_dump(content))
-    return tmp_path
 
 
 def launched(work):
