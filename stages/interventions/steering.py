@@ -81,12 +81,15 @@ class Steering(Intervention):
     def _steered(self, h: Tensor, key: Key, strength: float, mask: Tensor | None) -> Tensor:
         by = {name: value.to(h.device) for name, value in self.maps[key].items()}
         wide = (h.unsqueeze(1) if h.ndim == 2 else h).float()
+        pooled = token_mean(wide, mask=mask)
+        if mask is not None:
+            wide = torch.where(mask[:, :, None], wide, pooled[:, None])  # padding has no say in a form's token mean
         moved = FORMS[self.form](wide, by, strength)
         if self.renorm:
             moved = renormed(moved, wide)
-        keep = gate_open(self.gate, token_mean(wide, mask=mask), by)[:, None, None]
+        keep = gate_open(self.gate, pooled, by)[:, None, None]
         keep = keep if mask is None else keep & mask[:, :, None]
-        return torch.where(keep, moved, wide).to(h.dtype).view_as(h)
+        return torch.where(keep, moved.to(h.dtype), h.unsqueeze(1) if h.ndim == 2 else h).view_as(h)
 
     def tensors(self) -> dict[str, Tensor]:
         """Every map's tensors under `<site>/<step>/`."""

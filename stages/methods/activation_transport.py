@@ -22,6 +22,7 @@ from stages.interventions.statistics import (
 )
 from stages.interventions.steering import Mode, Steering, role_strengths
 from stages.methods.steering import Classes, activations
+from stages.sites import Site
 
 FITS = {"linear": linear_transport, "gaussian": gaussian_transport, "mean": mean_transport}
 Place = TypeVar("Place", bound=Hashable)
@@ -47,10 +48,7 @@ class ActivationTransport:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
         """Samples both classes and fits one map per neuron, site and step."""
-        kinds = {site.kind for site in backbone.sites}
-        if not kinds & set(self.layers):
-            raise ValueError(f"{backbone.name} has none of the layers {', '.join(self.layers)}; it has {sorted(kinds)}")
-        sites = [s for s in backbone.sites if s.kind in self.layers and s.part == "out" and s.stream == "image"]
+        sites = self.sites(backbone)
         classes = Classes.of(concept, self.samples)
 
         def collect(site: object, learned: Mapping[object, dict[int, Map]]) -> tuple[dict[int, Tensor], ...]:
@@ -69,6 +67,15 @@ class ActivationTransport:
         else:
             learned = in_turn(sites, collect, fit)
         return self.steering({(site, step): m for site, steps in learned.items() for step, m in steps.items()})
+
+    def sites(self, backbone: Backbone) -> list[Site]:
+        """The outputs of `layers` in order of execution, `text` standing for the text encoders' blocks."""
+        kinds = {site.kind for site in backbone.sites} | ({"text"} if backbone.text_sites else set())
+        if not kinds & set(self.layers):
+            raise ValueError(f"{backbone.name} has none of the layers {', '.join(self.layers)}; it has {sorted(kinds)}")
+        text = backbone.text_sites if "text" in self.layers else ()
+        image = (s for s in backbone.sites if s.kind in self.layers and s.part == "out" and s.stream == "image")
+        return [*text, *image]
 
     def map(self, source: Tensor, target: Tensor) -> Map:
         """Weight, bias and support of every neuron; Gaussian and mean maps leave almost constant neurons alone."""

@@ -25,7 +25,10 @@ class MeanDifference:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
         """Prototype steering with one strength for all."""
-        scale = {"layers": list(self.layers), "strength_cond": self.strength, "strength_uncond": self.strength}
-        setup = {"scales": {"all": scale}}
-        options = {"location": self.location, "mode": self.mode, "samples": self.samples}
-        return PrototypeSteering(setup=setup, **options).fit(backbone, concept, seed=seed)
+        layers, options = list(self.layers), {"mode": self.mode, "samples": self.samples}
+        if self.location == "text":
+            setup = {"layers_text": layers, "strength_text": self.strength}
+            return PrototypeSteering(steering="TEXT", setup=setup, **options).fit(backbone, concept, seed=seed)
+        scale = {"layers": layers, "strength_cond": self.strength, "strength_uncond": self.strength}
+        method = PrototypeSteering(location=self.location, setup={"scales": {"all": scale}}, **options)
+        return method.fit(backbone, concept, seed=seed)

@@ -10,12 +10,12 @@ from torch import Tensor
 
 from stages.backbones.base import Backbone
 from stages.concept import Concept
-from stages.fields import Count, Fraction
+from stages.fields import Count, Fraction, Natural
 from stages.interventions.maps import Gate, gate_tensors
 from stages.interventions.statistics import Distance, prototype_direction
 from stages.interventions.steering import Mode, Steering, role_strengths
 from stages.methods.setups import ALL, Setup, parse_setup, read_setups
-from stages.methods.steering import Classes, Location, activations, sites_at
+from stages.methods.steering import Classes, Visual, activations, sites_at
 from stages.prompts import read_prompts, select
 from stages.recorder import Pool
 from stages.sites import Site
@@ -30,19 +30,21 @@ class PrototypeSteering:
 
     `variant` is the class steered to: 1 the neutral prompts, 0 the concept; with `classes`, two sets of labels of the
     concept's dataset, the one of that position. `setup` says where and how strongly, as an object or the path of a JSON
-    file; `VISUAL` reads its scales, `TEXT` its text layers, `BOTH` both. A grid search narrows it to some `scales` and
+    file, of whose list `setup_index` picks one; `VISUAL` reads its scales, `TEXT` its text layers, `BOTH` both. A grid
+    search goes through the indices (`sweep` in a study's cell), or narrows one setup to some `scales` and
     `layers` (of text where that alone is steered; all when empty) and multiplies it by `strength`. MAHALANOBIS turns
     the difference by the shared precision and keeps its length. `gate` steers only samples that look like the class
     steered from, rather than like the one steered to or, `against` retain, like the prompts that must not change.
     """
 
     steering: Literal["TEXT", "VISUAL", "BOTH"] = "VISUAL"
-    location: Location = "ffn"
+    location: Visual = "ffn"
     distance: Distance = "EUCLIDEAN"
     mode: Mode = "BOTH"
     variant: Literal[0, 1] = 1
     classes: tuple[dict[str, str], dict[str, str]] | None = None
     setup: str | dict[str, Any] = field(default_factory=lambda: dict(EVERYWHERE))
+    setup_index: Natural | None = None
     scales: tuple[int, ...] = ()
     layers: tuple[int, ...] = ()
     strength: float = 1.0
@@ -105,12 +107,24 @@ class PrototypeSteering:
         return by | gate_tensors(self.gate, source, others, self.threshold, self.quantile)
 
     def _setup(self) -> Setup:
-        setups = [parse_setup(self.setup)] if isinstance(self.setup, dict) else read_setups(self.setup)
-        if len(setups) != 1:
-            raise ValueError(f"{self.setup}: a run has one setup, got {len(setups)}; a grid search runs them all")
+        setup = self._chosen()
         if self.steering == "TEXT":
-            return setups[0].narrowed_text(self.layers)
-        return setups[0].narrowed(self.scales, self.layers)
+            return setup.narrowed_text(self.layers)
+        return setup.narrowed(self.scales, self.layers)
+
+    def _chosen(self) -> Setup:
+        if isinstance(self.setup, dict):
+            setups, where = [parse_setup(self.setup)], "setup"
+        else:
+            setups, where = read_setups(self.setup), self.setup
+        if self.setup_index is None and len(setups) != 1:
+            raise ValueError(
+                f"{where}: a run has one setup, got {len(setups)}; choose one by setup_index, or sweep over it"
+            )
+        index = self.setup_index or 0
+        if index >= len(setups):
+            raise ValueError(f"setup_index: {where} has the setups 0 to {len(setups) - 1}, got {index}")
+        return setups[index]
 
     def _classes(self, concept: Concept) -> Classes:
         if self.classes is None:

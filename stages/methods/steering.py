@@ -14,12 +14,18 @@ from stages.interventions.base import Intervention
 from stages.recorder import Pool, pooling
 from stages.sites import Site
 
-Location = Literal["ffn", "ca", "ca_block"]
-KINDS: dict[Location, tuple[str, ...]] = {"ffn": ("ff",), "ca": ("cross_attn", "attn"), "ca_block": ("block",)}
+Visual = Literal["ffn", "ca", "ca_block"]
+Location = Literal["ffn", "ca", "ca_block", "text"]
+KINDS: dict[Visual, tuple[str, ...]] = {"ffn": ("ff",), "ca": ("cross_attn", "attn"), "ca_block": ("block",)}
 
 
 def sites_at(backbone: Backbone, location: Location) -> list[Site]:
-    """The image stream's sites of a location, by layer: feed-forward, cross-attention (or joint), or whole block."""
+    """A location's sites by layer: the image stream's feed-forward, cross-attention (or joint one) or whole block.
+
+    `text` is the text encoders' blocks, which run once, before the first step.
+    """
+    if location == "text":
+        return list(backbone.text_sites)
     return backbone.select(*KINDS[location], stream="image")
 
 
