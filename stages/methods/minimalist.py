@@ -29,7 +29,7 @@ class Minimalist:
     """Trains masks on the frozen network so that its final latents for the concept become those of the target.
 
     `target`: the neutral prompt or the empty one, from the same noise, or the concept's own picture edited by FlowEdit
-    (flows only; params/methods/flowedit.yaml says how). `through`: the whole sampler (`run`), or single
+    (flows only; the file `edit` of params/methods/ says how). `through`: the whole sampler (`run`), or single
     predictions along it (`state`) where gradients cannot pass the sampler. `replay`: the mask noise of the forward
     pass again in the backward pass, or `fresh` noise as in the released code. `seeds` counts the starting noises per
     prompt (the code has 1), `sampler_steps` the steps of the unrolled sampler (0: the backbone's). `clear` is the share
@@ -45,6 +45,7 @@ class Minimalist:
     start: float = 3.0
     noise: Rate = 0.5
     target: Literal["neutral", "empty", "flowedit"] = "neutral"
+    edit: str = "flowedit"
     through: Literal["run", "state"] = "run"
     replay: Literal["replayed", "fresh"] = "replayed"
     push: NonNegative = 0.0
@@ -98,7 +99,7 @@ class Minimalist:
         retain = list(concept.retain) if self.beta else []
         runs = references(backbone, [*sum(pairs, ()), *retain], self.seeds, self.steps_of(backbone), seed)
         if self.target == "flowedit":
-            edits = load_method("flowedit", backbone.name).fit(backbone, concept, seed=seed)
+            edits = load_method(self.edit, backbone.name).fit(backbone, concept, seed=seed)
             runs |= {
                 f"{prompt} > {neutral}": edited(backbone, edits, prompt, neutral, runs[prompt])
                 for prompt, neutral in pairs

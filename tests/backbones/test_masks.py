@@ -1,5 +1,7 @@
 """Masks on every family: found by the site table, exact when folded, and trained through every step of the sampler."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -8,6 +10,8 @@ from stages.interventions.binarize import binarized
 from stages.interventions.folding import folded
 from stages.interventions.mask import Mask, replayable
 from stages.interventions.mask_places import find_places, sizes
+from stages.methods import load_method
+from stages.methods.flowedit import FlowEdit
 from stages.methods.minimalist import Minimalist, references
 from stages.stepwise import Run, unroll
 
@@ -125,6 +129,17 @@ def test_minimalist_fits_where_text_and_image_are_joint(made, target):
     method = Minimalist(steps=1, batch=1, seeds=1, sampler_steps=2, start=0.0, target=target)
     mask = method.fit(made("flux-schnell"), concept, seed=0)
     assert all((score != 0).any() for score in mask.scores)
+
+
+def test_the_released_preset_aims_at_pictures_edited_with_the_released_settings(made, monkeypatch):
+    asked = []
+    monkeypatch.setattr("stages.methods.minimalist.load_method", lambda *names: asked.append(names) or FlowEdit())
+    method = load_method("minimalist_released", "flux-schnell")
+    concept = Concept("red", ("a red circle",), ("a circle",), ("a blue circle",))
+    replace(method, steps=1, accumulate=1, sampler_steps=2, start=0.0).fit(made("flux-schnell"), concept, seed=0)
+    assert asked == [("flowedit_paper", "tiny")]
+    edits = load_method("flowedit_paper", "flux-schnell")
+    assert (edits.first, edits.steps_of, edits.source_guidance, edits.target_guidance) == (24, 28, 1.5, 5.5)
 
 
 def test_only_flows_have_a_target_of_flowedit(made):
