@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -195,27 +196,26 @@ def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: float) -> Tensor:
     if torch.is_grad_enabled() or not has_onednn(q):
         return _merge(attend(q, k, v))
     if q.dtype == torch.bfloat16 and bound <= BF16_LOGIT and has_bf16():
-        one, step = _all_heads, MANY_LOGITS // (batch * heads * tokens)
+        write, step = _write_all_heads, MANY_LOGITS // (batch * heads * tokens)
     elif length * tokens >= FEW_LOGITS:
-        one, step = _head_by_head, MANY_LOGITS // tokens
+        write, step = _write_head_by_head, MANY_LOGITS // tokens
     else:
         return _merge(attend(q, k, v))
-    k, v, y = k.flatten(0, 1), v.flatten(0, 1), q.new_empty(batch, length, heads, width)
+    y = q.new_empty(batch, length, heads, width)
     for queries, out in zip(q.split(max(1, step), dim=2), y.split(max(1, step), dim=1), strict=True):
-        out.copy_(one(queries.flatten(0, 1), k, v).unflatten(0, (batch, heads)).transpose(1, 2))
+        write(queries, k, v, out)
     return y.flatten(2)
 
 
-def _all_heads(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    return torch.bmm(torch.bmm(q, k.transpose(1, 2)).softmax(-1), v)
+def _write_all_heads(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
+    weights = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)).softmax(-1)
+    out.copy_(torch.bmm(weights, v.flatten(0, 1)).unflatten(0, q.shape[:2]).transpose(1, 2))
 
 
-def _head_by_head(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    heads = (
-        multiply(multiply(queries.float(), keys.float()).softmax(-1).to(values.dtype), values.t())
-        for queries, keys, values in zip(q, k, v, strict=True)
-    )
-    return torch.stack(list(heads))
+def _write_head_by_head(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
+    for row, head in product(range(q.shape[0]), range(q.shape[1])):
+        weights = multiply(q[row, head].float(), k[row, head].float()).softmax(-1)
+        out[row, :, head] = multiply(weights.to(v.dtype), v[row, head].t())
 
 
 def _split(x: Tensor, heads: int) -> Tensor:

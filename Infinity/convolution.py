@@ -20,7 +20,10 @@ def empty_conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, padd
 
 
 class Swish(nn.Module):
-    """x sigmoid(x) in two roundings, as the reference computes it; `fast` takes the fused kernel, which differs."""
+    """x sigmoid(x) in two roundings, as the reference computes it; `fast` takes the fused kernel, which differs.
+
+    Without gradients, `fast` overwrites its input.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -29,7 +32,7 @@ class Swish(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Apply elementwise."""
         if self.fast:
-            return F.silu(x)
+            return F.silu(x, inplace=not torch.is_grad_enabled())
         return x * torch.sigmoid(x) if torch.is_grad_enabled() else torch.sigmoid(x).mul_(x)
 
 
@@ -57,7 +60,8 @@ class ResidualBlock(nn.Module):
         """Map (B, inputs, h, w) to (B, outputs, h, w)."""
         y = self.conv1(self.act(self.norm1(x)))
         y = self.conv2(self.act(self.norm2(y)))
-        return (x if self.nin_shortcut is None else self.nin_shortcut(x)) + y
+        shortcut = x if self.nin_shortcut is None else self.nin_shortcut(x)
+        return y.add_(shortcut) if self.act.fast and not torch.is_grad_enabled() else shortcut + y
 
 
 class Downsample(nn.Module):
