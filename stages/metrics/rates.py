@@ -1,7 +1,9 @@
 """How often a judge sees the concept, sees what was asked for, or sees nothing clear."""
 
-from collections.abc import Sequence
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,9 +12,14 @@ from stages.fields import Count
 from stages.metrics.base import Metric, Samples, Statistics, Value
 from stages.metrics.intervals import DRAWS, paired_bootstrap, wilson
 from stages.metrics.judged import JUDGE, LABELS, load_judge
-from stages.worlds.judge import Verdict
 
 GROUP = "prompt"  # the statistic that numbers each sample's prompt
+
+
+class Names(Protocol):
+    """What has been seen on samples, a name for each."""
+
+    def named(self, label: str) -> Sequence[str]: ...
 
 
 def rate(outcomes: Tensor) -> Value:
@@ -36,26 +43,19 @@ def number_prompts(prompts: Sequence[str]) -> Tensor:
 
 
 @dataclass(frozen=True)
-class Rates(Metric):
-    """Rates by the judge of the world of shapes, and their change against the unedited samples of the same seeds.
+class Outcomes(Metric):
+    """Rates of ones among each sample's outcomes, and their change against the unedited samples of the same seeds."""
 
-    target: the concept is seen; broken: no clear shape; colour, shape, direction: as asked for. Where every prompt asks
-    for the concept, `other` is all else that was asked for; elsewhere `joint` is all of it.
-    """
-
-    judge: str = JUDGE
     draws: Count = DRAWS
     seed: int = 0
 
-    def features(self, samples: Samples) -> Tensor:
-        """Returns the outcomes target, broken and those of `asked_for`, (N, K): 1, 0, or NaN where not asked for."""
-        verdict = load_judge(self.judge).look(samples.images)
-        right = [as_asked(verdict, samples, labels) for labels in asked_for(samples).values()]
-        return torch.stack([verdict.shows(samples.target).float(), verdict.broken().float(), *right], 1)
+    @abstractmethod
+    def names(self, samples: Samples) -> tuple[str, ...]:
+        """Returns what the columns of `features` are: 1, 0, or NaN where it was not asked for."""
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
-        names = ("target", "broken", *asked_for(samples))
-        return dict(zip(names, features.unbind(1), strict=True)) | {GROUP: number_prompts(samples.prompts)}
+        columns = zip(self.names(samples), features.unbind(1), strict=True)
+        return dict(columns) | {GROUP: number_prompts(samples.prompts)}
 
     def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
         found = self.outcomes(edited, original)
@@ -70,16 +70,36 @@ class Rates(Metric):
         return {name: values for name, values in edited.items() if name != GROUP}
 
 
-def asked_for(samples: Samples) -> dict[str, tuple[str, ...]]:
-    """Returns the labels that must be right for each outcome."""
-    labels = tuple(label for label in LABELS if any(row.get(label) for row in samples.rows))
+@dataclass(frozen=True)
+class Rates(Outcomes):
+    """Rates by the judge of the world of shapes.
+
+    target: the concept is seen; broken: no clear shape; colour, shape, direction: as asked for. Where every prompt asks
+    for the concept, `other` is all else that was asked for; elsewhere `joint` is all of it.
+    """
+
+    judge: str = JUDGE
+
+    def names(self, samples: Samples) -> tuple[str, ...]:
+        return ("target", "broken", *asked_for(samples))
+
+    def features(self, samples: Samples) -> Tensor:
+        """Returns the outcomes target, broken and those of `asked_for`, (N, K)."""
+        verdict = load_judge(self.judge).look(samples.images)
+        right = [as_asked(verdict, samples, labels) for labels in asked_for(samples).values()]
+        return torch.stack([verdict.shows(samples.target).float(), verdict.broken().float(), *right], 1)
+
+
+def asked_for(samples: Samples, known: Iterable[str] = LABELS) -> dict[str, tuple[str, ...]]:
+    """Returns the labels that must be right for each outcome, of those that are `known`."""
+    labels = tuple(label for label in known if any(row.get(label) for row in samples.rows))
     if all(row.get(label) == value for row in samples.rows for label, value in samples.target.items()):
         rest = tuple(label for label in labels if label not in samples.target)
         return {label: (label,) for label in rest} | ({"other": rest} if rest else {})
     return {label: (label,) for label in labels} | ({"joint": labels} if labels else {})
 
 
-def as_asked(verdict: Verdict, samples: Samples, labels: Sequence[str]) -> Tensor:
+def as_asked(verdict: Names, samples: Samples, labels: Sequence[str]) -> Tensor:
     """Returns whether all of these labels that a row asks for are right, (N,); NaN where it asks for none."""
     seen = {label: verdict.named(label) for label in labels}
     right = torch.full((len(samples.rows),), torch.nan)

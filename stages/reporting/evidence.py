@@ -76,8 +76,13 @@ def evidence(study: Collected, numbers: Numbers, cell: Cell, method: str, *, hid
         },
         sampled={prompts: sum(len(samples) for _, samples in found) for prompts, found in sampled.items()},
         records=tuple((result.seed, stage, record) for result in results for stage, record in result.records.items()),
-        params=tuple(flattened(results[0].records.get("train", {}).get("params") or {})),
+        params=tuple(flattened(fitted_with(results[0].records))),
     )
+
+
+def fitted_with(records: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
+    """The fields of a run's method: of its training, or of its sampling where that fitted it."""
+    return (records.get("train") or records.get("sample") or {}).get("params") or {}
 
 
 def anchor(cell: Cell, method: str) -> str:

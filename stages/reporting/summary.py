@@ -31,6 +31,8 @@ COLUMNS = (
     Column("retain", "colour_rate", "Retained colour", "high"),
     Column("retain", "shape_rate", "Retained shape", "high"),
     Column("retain", "direction_rate", "Retained motion", "high"),
+    Column("retain", "class_rate", "Retained things", "high"),
+    Column("retain", "clip_score", "CLIP score", "high"),
     Column("retain", "frechet_unedited", "Fréchet to unedited", "low"),
     Column("retain", "pixel_drift", "Pixel drift", "low"),
 )
@@ -110,7 +112,8 @@ def tradeoff(study: Collected, numbers: Numbers) -> pd.DataFrame:
                 erasure = {"erasure": 1 - seen.value, "erasure_low": 1 - seen.high, "erasure_high": 1 - seen.low}
                 keeps = {"preservation": kept.value, "preservation_low": kept.low, "preservation_high": kept.high}
                 rows.append({"backbone": cell.backbone, "concept": cell.concept, "method": method} | erasure | keeps)
-    return pd.DataFrame(rows)
+    spans = [f"{name}{end}" for name in ("erasure", "preservation") for end in ("", "_low", "_high")]
+    return pd.DataFrame(rows, columns=["backbone", "concept", "method", *spans])
 
 
 def flat(study: Collected, numbers: Numbers) -> dict[str, float]:

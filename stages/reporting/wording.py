@@ -149,6 +149,8 @@ def finding(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
     """What one table says, a sentence each: the best trade, its company, the reference."""
     named = contestants(study, numbers, cell)
     rates = {name: rate for name, rate in candidates(study, numbers, cell).items() if name in named}
+    if not rates and set(named) - set(REFERENCES):
+        return ["This study does not measure how often the concept is seen: its metrics need rates or clip_rates."]
     if not rates:
         return [f"No method but the references was run on {cell.backbone} for {cell.concept}."]
     if cell.aim == "learn":

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages.reporting import wording
+from stages.reporting import summary, wording
 from stages.reporting.collect import Cell, Collected, Result
 from stages.reporting.tables import Number
 
@@ -44,6 +44,13 @@ def test_a_study_in_which_nothing_is_kept_says_so():
         "No method keeps the retained prompts within 5 points; esd"
     )
     assert "No method but the references" in said(none=(0.98, 0.97))
+
+
+def test_a_study_that_measures_no_rate_says_what_is_missing():
+    study, _ = study_of(none=(0, 0), esd=(0, 0))
+    numbers = {(CELL, name, "concept", "clip_score"): Number(30, 29, 31, 100) for name in ("none", "esd")}
+    assert "its metrics need rates or clip_rates" in " ".join(wording.finding(study, numbers, CELL))
+    assert summary.tradeoff(study, numbers).columns[:4].tolist() == ["backbone", "concept", "method", "erasure"]
 
 
 def test_the_headline_counts_the_tables_of_a_larger_study():
