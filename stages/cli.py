@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from stages import warm
 
 Main = Callable[[Sequence[str] | None], int]
-WRONG_INPUT = (ValueError, KeyError, FileNotFoundError, FloatingPointError)
+WRONG_INPUT = (ValueError, KeyError, OSError, FloatingPointError)
 
 
 def entry(main: Main) -> Main:

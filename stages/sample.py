@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stages.cli import entry, parser, set_up
 from stages.concept import load_concept
 from stages.files import replacing
+from stages.params import method_params
 from stages.record import recording
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     method, out = load_method(args.method, args.backbone), Path(args.out)
     intervention = load(Path(args.run)) if args.run else None
     params = {"backbone": args.backbone, "concept": args.concept, "method": args.method}
+    params |= {} if args.run else method_params(args.method, args.backbone)
     inputs = [Path(args.prompts), *([Path(args.run) / "intervention.safetensors"] if args.run else [])]
     with recording(out, "sample", params=params, seed=args.seed, inputs=inputs) as record:
         backbone = load_backbone(args.backbone)

@@ -32,7 +32,7 @@ def sweep(method: str, fields: Mapping[str, Sequence[Any]]) -> Iterator[str]:
 
 
 def _written(field: str, value: Any) -> str:
-    if isinstance(value, list | tuple) and value:
+    if isinstance(value, list | tuple) and value and not any(isinstance(one, list | tuple) for one in value):
         parts = [_written(field, one) for one in value]
         return "+".join(parts) + ("+" if len(parts) == 1 else "")  # one value with a plus behind it is a list, too
     if isinstance(value, str) and WORD.fullmatch(value) and _read(value) == value:
