@@ -13,6 +13,7 @@ from stages.interventions.statistics import discriminant, source_posterior, sour
 Form = Literal["shift", "attract", "project", "erase", "affine", "affine_shift", "affine_pooled", "network"]
 Gate = Literal["none", "nearest", "discriminant", "region"]
 Tensors = Mapping[str, Tensor]
+ROUNDING = 1e-6  # a difference of prototypes that is this small a part of them is none
 
 
 def shift(h: Tensor, by: Tensors, strength: float) -> Tensor:
@@ -26,8 +27,13 @@ def attract(h: Tensor, by: Tensors, strength: float) -> Tensor:
 
 
 def project(h: Tensor, by: Tensors, strength: float) -> Tensor:
-    """h + s <mu_target - h, u> u with u along mu_target - mu_source: attraction along the line of both prototypes."""
-    unit = by["direction"] / by["direction"].norm()
+    """h + s <mu_target - h, u> u with u along mu_target - mu_source: attraction along the line of both prototypes.
+
+    Prototypes that are equal but for rounding have no such line, and h stays.
+    """
+    length = by["direction"].norm()
+    apart = length > ROUNDING * by["target"].norm()
+    unit = torch.where(apart, by["direction"] / length, torch.zeros_like(by["direction"]))
     return h + strength * ((by["target"] - h) @ unit).unsqueeze(-1) * unit
 
 

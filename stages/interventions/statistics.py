@@ -22,20 +22,24 @@ def pooled_covariance(*classes: Tensor) -> Tensor:
 def ridge_precision(covariance: Tensor, n: int) -> Tensor:
     """P = D ((n - 1) S + tr(S) I)^-1: a precision that exists for fewer samples than dimensions.
 
-    The empirical-Bayes ridge estimate that conditional activation transport uses, arXiv 2603.03163.
+    The empirical-Bayes ridge estimate that conditional activation transport uses, arXiv 2603.03163. Samples that do
+    not vary at all (Infinity's first scale has no noise) are measured by I.
     """
     size = len(covariance)
     eye = torch.eye(size, dtype=covariance.dtype, device=covariance.device)
+    if not covariance.any():
+        return eye
     return size * torch.linalg.inv((n - 1) * covariance + covariance.trace() * eye)
 
 
 def prototype_direction(source: Tensor, target: Tensor, distance: Distance = "EUCLIDEAN") -> Tensor:
     """The gradient of half the difference of squared distances to both prototypes, as long as mu_target - mu_source.
 
-    EUCLIDEAN is the difference itself, MAHALANOBIS P (mu_target - mu_source): the discriminant direction.
+    EUCLIDEAN is the difference itself, MAHALANOBIS P (mu_target - mu_source): the discriminant direction. Zeros where
+    the prototypes are equal, as those of the empty prompt are at the first step.
     """
     difference = target.mean(0) - source.mean(0)
-    if distance == "EUCLIDEAN":
+    if distance == "EUCLIDEAN" or not difference.any():
         return difference
     turned = ridge_precision(pooled_covariance(source, target), len(source) + len(target)) @ difference
     return turned * (difference.norm() / turned.norm())

@@ -9,6 +9,7 @@ import torch
 from stages.interventions import Stack, load, save
 from stages.interventions.guidance import NegativePrompt
 from stages.interventions.maps import FORMS, Transport, renormed
+from stages.interventions.statistics import prototype_direction
 from stages.interventions.steering import Steering, role_strengths, stored_step
 from stages.methods.activation_transport import ActivationTransport
 from stages.methods.casteer import CASteer
@@ -57,6 +58,24 @@ def test_it_changes_samples_detaches_and_survives_its_file(backbone, concept, tm
         assert torch.equal(sampled(backbone), plain)
     with Stack(steering, NegativePrompt("a red shape")).attach(backbone):
         assert not torch.allclose(sampled(backbone), edited, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{"distance": "MAHALANOBIS"}, {"form": "project"}], ids=str)
+def test_classes_that_do_not_differ_are_not_steered(backbone, concept, options):
+    method = PrototypeSteering(samples=4, mode="UNCONDITIONAL", **options)
+    first = {"scales": {"0": {"layers": [-1], "strength_uncond": 5.0}}}  # the empty prompt from the same noise
+    plain = sampled(backbone)
+    with dataclasses.replace(method, setup=first).fit(backbone, concept, seed=0).attach(backbone):
+        torch.testing.assert_close(sampled(backbone), plain)
+    with method.fit(backbone, concept, seed=0).attach(backbone):
+        edited = sampled(backbone)
+    assert edited.isfinite().all() and not torch.allclose(edited, plain, atol=1e-4)
+
+
+def test_samples_that_do_not_vary_are_measured_by_the_plain_difference():
+    source, target = torch.zeros(3, 4), torch.ones(3, 4)
+    torch.testing.assert_close(prototype_direction(source, target, "MAHALANOBIS"), torch.ones(4))
+    assert torch.equal(prototype_direction(source, source, "MAHALANOBIS"), torch.zeros(4))
 
 
 @pytest.mark.parametrize("form", FORMS)
