@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -84,10 +85,21 @@ def edit_activations(backbone: Backbone, edits: Mapping[Site | Tap, Edit]) -> It
 def edit_guidance(backbone: Backbone, fn: GuidanceEdit, extra: Mapping[str, str] | None = None) -> Iterator[None]:
     """Passes the predictions of all roles through `fn` before they are combined (SLD, negative prompts).
 
-    `extra` maps further roles to the prompts whose predictions `fn` wants beside `uncond` and `cond`.
+    `extra` maps further roles to the prompts whose predictions `fn` wants beside `uncond` and `cond`; ValueError for
+    one that another edit has, see `free_role`.
     """
+    for role in extra or {}:
+        if free_role(backbone, role) != role:
+            raise ValueError(f"another edit of guidance on {backbone.name} has the role {role!r}")
     with _appended(backbone.guidance_edits, (fn, dict(extra or {}))):
         yield
+
+
+def free_role(backbone: Backbone, name: str) -> str:
+    """The role of that name, or else the first of `name 2`, `name 3` ... that no edit of guidance asks for yet."""
+    taken = {"cond", "uncond"}.union(*(extra for _, extra in backbone.guidance_edits))
+    numbered = (f"{name} {number}" for number in count(2))
+    return next(role for role in chain([name], numbered) if role not in taken)
 
 
 @contextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from stages.edits import Predictions, edit_guidance
+from stages.edits import Predictions, edit_guidance, free_role
 from stages.interventions.base import Intervention
 from stages.sites import Moment
 
@@ -21,8 +22,11 @@ class NegativePrompt(Intervention):
     """Guides away from a prompt in place of the empty one, mixed in by `strength`.
 
     `agreement` multiplies the strength by that power of the cosine of cond - uncond and negative - uncond, by 0 where
-    the cosine is negative; at 0 the strength stays as it is.
+    the cosine is negative; at 0 the strength stays as it is. Several attached together add up: each moves `uncond` by
+    its own share of negative - empty.
     """
+
+    ROLE, EMPTY = "negative", "empty"  # EMPTY: the empty prompt's prediction, once `uncond` is another
 
     def __init__(self, prompt: str, strength: float = 1.0, agreement: float = 0.0) -> None:
         super().__init__()
@@ -30,18 +34,22 @@ class NegativePrompt(Intervention):
 
     def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
         """Asks the sampler for the negative prompt's prediction too, and puts it in the place of `uncond`."""
-        return edit_guidance(backbone, self._edit, {"negative": self.prompt})
+        role = free_role(backbone, self.ROLE)
+        return edit_guidance(backbone, partial(self._edit, role=role), {role: self.prompt})
 
-    def _edit(self, predictions: Predictions, at: Moment) -> Predictions:
-        if "negative" not in predictions or self.strength == 0:
+    def _edit(self, predictions: Predictions, at: Moment, role: str = ROLE) -> Predictions:
+        if role not in predictions or self.strength == 0:
             return predictions
-        uncond, negative = predictions["uncond"], predictions["negative"]
+        uncond, negative = predictions["uncond"], predictions[role]
+        empty = predictions.get(self.EMPTY, uncond)
         if self.agreement:
-            share = likeness(predictions["cond"] - uncond, negative - uncond) ** self.agreement
-            mixed = uncond + self.strength * share * (negative - uncond)
+            share = likeness(predictions["cond"] - empty, negative - empty) ** self.agreement
+            mixed = uncond + self.strength * share * (negative - empty)
+        elif self.strength == 1 and self.EMPTY not in predictions:
+            mixed = negative
         else:
-            mixed = negative if self.strength == 1 else uncond + self.strength * (negative - uncond)
-        return {**predictions, "uncond": mixed}
+            mixed = uncond + self.strength * (negative - empty)
+        return {**predictions, "uncond": mixed, self.EMPTY: empty}
 
     def spec(self) -> dict[str, Any]:
         """Prompt and numbers."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stages.edits import Predictions, edit_guidance
+from stages.edits import Predictions, edit_guidance, free_role
 from stages.interventions.base import Intervention
 from stages.sites import Moment
 
@@ -45,19 +45,20 @@ class SafetyGuidance(Intervention):
             yield
             return
         momentum: list[Tensor] = []
+        own = free_role(backbone, self.ROLE)
 
         def edit(predictions: Predictions, at: Moment) -> Predictions:
-            if self.ROLE not in predictions:
+            if own not in predictions:
                 return predictions
-            uncond, cond, concept = (predictions[role] for role in ("uncond", "cond", self.ROLE))
+            uncond, cond, concept = (predictions[role] for role in ("uncond", "cond", own))
             past = carried(momentum.pop() if momentum and at.step else None, cond)
             safe = safety_guidance(uncond, cond, concept, past, self.safety)
             beta = self.safety.momentum_beta
             momentum[:] = [beta * past + (1 - beta) * safe]
-            rest = {role: value for role, value in predictions.items() if role != self.ROLE}
+            rest = {role: value for role, value in predictions.items() if role != own}
             return rest if at.step < self.safety.warmup else rest | {"cond": cond - safe}
 
-        with edit_guidance(backbone, edit, {self.ROLE: self.prompt}):
+        with edit_guidance(backbone, edit, {own: self.prompt}):
             yield
 
     def spec(self) -> dict[str, Any]:

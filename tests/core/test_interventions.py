@@ -6,8 +6,10 @@ import pickle
 import pytest
 import torch
 
+from stages.edits import edit_guidance, free_role
 from stages.interventions import Identity, Stack, load, save
 from stages.interventions.guidance import NegativePrompt
+from stages.interventions.safety import Safety, SafetyGuidance
 from stages.interventions.weights import Weights
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
@@ -65,6 +67,49 @@ def test_negative_prompt_is_guidance_from_that_prompt(backbone, condition):
         edited = backbone.sample(condition, **CALL)
     backbone.unconditional = lambda size: backbone.encode(["a red shape"]).repeat(size)
     assert torch.allclose(backbone.sample(condition, **CALL), edited, atol=1e-5)
+
+
+@pytest.mark.parametrize("agreement", [0.0, 1.0])
+def test_negative_prompts_attached_together_each_ask_for_their_own(backbone, condition, agreement):
+    red, circle = (NegativePrompt(prompt, 1.0, agreement) for prompt in ("a red shape", "a circle"))
+    found = []
+    for order in ((red,), (circle,), (red, circle), (circle, red)):
+        with Stack(*order).attach(backbone):
+            found.append(backbone.sample(condition, **CALL))
+    assert torch.allclose(found[2], found[3], atol=1e-4)
+    assert not torch.allclose(found[2], found[0], atol=1e-3) and not torch.allclose(found[2], found[1], atol=1e-3)
+    with Stack(red, circle).attach(backbone):
+        prompts = {role: rows.prompts[0] for role, rows in backbone.roles(condition, 3.0).items()}
+    assert prompts["negative"] == "a red shape" and prompts["negative 2"] == "a circle"
+
+
+def test_negative_prompts_attached_together_add_their_shares():
+    uncond, cond, *negatives = torch.randn(4, 1, 3, generator=torch.Generator().manual_seed(0))
+    parts = {"uncond": uncond, "cond": cond, "negative": negatives[0], "negative 2": negatives[1]}
+    for role, strength in (("negative", 1.0), ("negative 2", 0.5)):
+        parts = NegativePrompt("", strength)._edit(parts, None, role)
+    wanted = negatives[0] + 0.5 * (negatives[1] - uncond)
+    torch.testing.assert_close(parts["uncond"], wanted)
+
+
+def test_safety_guidances_attached_together_each_ask_for_their_own(backbone, condition):
+    red, circle = (SafetyGuidance(prompt, Safety(warmup=0)) for prompt in ("a red shape", "a circle"))
+    found = []
+    for order in ((red,), (circle,), (red, circle)):
+        with Stack(*order).attach(backbone):
+            found.append(backbone.sample(condition, **CALL))
+    assert all(not torch.allclose(found[2], one, atol=1e-4) for one in found[:2])
+    with Stack(red, circle, NegativePrompt("a cross")).attach(backbone):
+        prompts = [rows.prompts[0] for rows in backbone.roles(condition, 3.0).values()]
+    assert prompts[2:] == ["a red shape", "a circle", "a cross"]
+
+
+def test_a_role_is_asked_for_once(backbone):
+    with edit_guidance(backbone, lambda parts, at: parts, {"negative": "a circle"}):
+        assert free_role(backbone, "negative") == "negative 2" and free_role(backbone, "cond") == "cond 2"
+        with pytest.raises(ValueError, match="another edit of guidance on tiny has the role 'negative'"):
+            edit_guidance(backbone, lambda parts, at: parts, {"negative": "a cross"}).__enter__()
+    assert free_role(backbone, "negative") == "negative"
 
 
 def test_gradients_reach_attached_weights_only(backbone, condition, weights):
