@@ -64,6 +64,15 @@ def load_network(cls: type, part: str, settings: Settings) -> Any:
     return model
 
 
+def load_alone(cls: type, path: str, **options: Any) -> Any:
+    """What stands outside a pipeline, from a folder or a repository by transformers; errors as of `load_pipeline`."""
+    try:
+        return cls.from_pretrained(path, **options)
+    except Exception as error:
+        settings = Settings(path=path, family=cls.__name__)
+        raise explain(error, settings, "config.json", ("transformers", cls.__name__)) from error
+
+
 def options(settings: Settings) -> dict[str, Any]:
     """How every part is loaded."""
     if settings.dtype not in DTYPES:
@@ -72,14 +81,19 @@ def options(settings: Settings) -> dict[str, Any]:
     return chosen | {"use_safetensors": True}
 
 
-def explain(error: Exception, settings: Settings) -> Exception:
-    """The loading error of diffusers or the hub as one line with the way out."""
+def explain(
+    error: Exception,
+    settings: Settings,
+    index: str = "model_index.json",
+    writer: tuple[str, str] = ("diffusers", "DiffusionPipeline"),
+) -> Exception:
+    """A loading error as one line with the way out; `index` is the file read first, `writer` what writes the folder."""
     path, page, causes = settings.path, f"https://huggingface.co/{settings.path}", list(chain(error))
     text = " ".join(str(error).split()) or type(error).__name__
     file = next(
         (found[1] for cause in causes if (found := re.search(r"/resolve/[^/]+/(\S+?)\.?(\s|$)", str(cause)))), ""
     )
-    file = file or "model_index.json"
+    file = file or index
     if Path(path).is_dir():
         return ValueError(f"{path}: cannot be loaded: {text}")
     if any(isinstance(cause, GatedRepoError) for cause in causes):
@@ -95,8 +109,8 @@ def explain(error: Exception, settings: Settings) -> Exception:
         copy = f"P.from_pretrained('{path}').save_pretrained('checkpoints/{Path(path).name}')"
         return ValueError(
             f"{path} has no safetensors, and pickles are refused ({text}); write it anew with: "
-            f'python -c "from diffusers import DiffusionPipeline as P; {copy}" '
-            f"and put that folder in the backbone's path (licence: {page})"
+            f'python -c "from {writer[0]} import {writer[1]} as P; {copy}" '
+            f"and put that folder in its place (licence: {page})"
         )
     return FileNotFoundError(
         f"{path}: {file} is not in the local cache and cannot be fetched now ({text}); "

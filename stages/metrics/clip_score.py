@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 
+from stages.backbones.checkpoints import load_alone
 from stages.fields import Count, Rate
 from stages.metrics.base import Metric, Samples, Statistics, Value
 from stages.metrics.intervals import DRAWS, bootstrap
@@ -54,8 +55,12 @@ class CLIPScore(Metric):
 
 @cache
 def load_clip(path: str) -> tuple[CLIPModel, PreTrainedTokenizerBase]:
-    """Returns a CLIP model in evaluation mode and its tokenizer, loaded once."""
-    return CLIPModel.from_pretrained(path).eval().requires_grad_(False), AutoTokenizer.from_pretrained(path)
+    """Returns a CLIP model in evaluation mode, on the GPU if there is one, and its tokenizer, loaded once.
+
+    Reads no pickles. Raises FileNotFoundError or ValueError in one line that names what is missing and how to get it.
+    """
+    model = load_alone(CLIPModel, path, use_safetensors=True).eval().requires_grad_(False)
+    return model.to("cuda" if torch.cuda.is_available() else "cpu"), load_alone(AutoTokenizer, path)
 
 
 def prepare(images: Tensor, size: int) -> Tensor:
@@ -73,15 +78,17 @@ def prepare(images: Tensor, size: int) -> Tensor:
 @torch.no_grad()
 def embed_images(model: CLIPModel, images: Tensor) -> Tensor:
     """Returns unit vectors of pictures in [0, 1], (N, D)."""
-    pixels = prepare(images, model.config.vision_config.image_size)
+    pixels = prepare(images, model.config.vision_config.image_size).to(model.device)
     pooled = model.vision_model(pixel_values=pixels).pooler_output
-    return functional.normalize(model.visual_projection(pooled), dim=-1)
+    return functional.normalize(model.visual_projection(pooled), dim=-1).cpu()
 
 
 @torch.no_grad()
 def embed_texts(model: CLIPModel, tokenizer: PreTrainedTokenizerBase, prompts: list[str]) -> Tensor:
     """Returns unit vectors of prompts, (N, D)."""
     length = model.config.text_config.max_position_embeddings
-    tokens = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt")
+    tokens = tokenizer(prompts, padding="max_length", max_length=length, truncation=True, return_tensors="pt").to(
+        model.device
+    )
     pooled = model.text_model(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).pooler_output
-    return functional.normalize(model.text_projection(pooled), dim=-1)
+    return functional.normalize(model.text_projection(pooled), dim=-1).cpu()
