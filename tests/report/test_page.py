@@ -117,6 +117,8 @@ def test_where_a_word_is_taught_seeing_the_concept_is_the_aim(make):
     tree = make(seeds=(0,))
     path = tree.params / "concepts" / "red.yaml"
     path.write_text(path.read_text() + "aim: learn\n")
+    study = tree.params / "studies" / "tiny.yaml"
+    study.write_text(study.read_text().replace("oracle", "uce"))
     assert tree.report() == 0
     page = Page(tree.text("report/index.html"))
     text = " ".join("".join(page.words).split())
