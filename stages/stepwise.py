@@ -32,7 +32,7 @@ class Run:
     ) -> None:
         if not isinstance(backbone, Diffusion):
             raise ValueError(f"{backbone.name} has no sampler that gradients pass through")
-        self.backbone, self.guidance = backbone, guidance
+        self.backbone, self.guidance = backbone, max(guidance, 1.0)
         self.scheduler = copy.deepcopy(backbone.scheduler)
         if any(hasattr(self.scheduler, name) for name in HISTORY):
             name = type(self.scheduler).__name__

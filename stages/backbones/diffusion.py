@@ -80,16 +80,16 @@ class Diffusion(Backbone):
             return self.combined({role: prediction[rows] for role, rows in roles.items()}, guidance)
 
     def combined(self, parts: Mapping[str, Tensor], guidance: float) -> Tensor:
-        """The predictions of all roles, through the guidance edits, as uncond + g (cond - uncond); as cond to g = 1."""
+        """The predictions of all roles, through the guidance edits, as uncond + g (cond - uncond)."""
         for fn, _ in self.guidance_edits:
             parts = fn(parts, self.moment(None))
-        if "uncond" not in parts or guidance <= 1:
+        if "uncond" not in parts:
             return parts["cond"]
         return parts["uncond"] + guidance * (parts["cond"] - parts["uncond"])
 
     def guide(self, state: State, condition: Condition, guidance: float) -> Tensor:
         """The prediction at so much guidance, in whichever way this family is guided."""
-        return self.guided(state, self.roles(condition, guidance), guidance)
+        return self.guided(state, self.roles(condition, guidance), max(guidance, 1.0))
 
     def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
         """The conditions of one guided call in this family's order of rows, extra roles of the edits last.
@@ -130,7 +130,7 @@ class Diffusion(Backbone):
         for step, time in enumerate(times):
             state = State(latent, time.to(self.device).expand(len(latent)), step, input_scale(scheduler, time))
             yield state
-            prediction = self.guided(state, conditions, guidance)
+            prediction = self.guided(state, conditions, max(guidance, 1.0))
             latent = self.advance(scheduler, prediction, time, latent, generators)
         yield State(latent, torch.zeros(len(latent), device=self.device), steps)
 

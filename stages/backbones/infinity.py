@@ -168,12 +168,15 @@ class InfinityBackbone(Backbone):
         return bitwise_loss(prediction, torch.sigmoid(target.float()), self.schedule, reweight=True)
 
     def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
-        """The conditions of one guided call, conditional rows first; `uncond` is as long as each row's own prompt."""
-        if guidance <= 1:
+        """The conditions of one guided call, conditional rows first; `uncond` is as long as each row's own prompt.
+
+        At guidance 1 or less, the condition alone, unless an edit asks for more.
+        """
+        extras = {role: prompt for _, extra in self.guidance_edits for role, prompt in extra.items()}
+        if guidance <= 1 and not extras:
             return {"cond": condition}
         size = len(condition)
         uncond = self.encode([""]).repeat(size).with_tensors(mask=condition.tensors["mask"])
-        extras = {role: prompt for _, extra in self.guidance_edits for role, prompt in extra.items()}
         return {"cond": condition, "uncond": uncond} | {
             role: self.encode([prompt]).repeat(size) for role, prompt in extras.items()
         }
@@ -212,7 +215,7 @@ class InfinityBackbone(Backbone):
 
         def guide(cond: Tensor, uncond: Tensor, step: ScaleStep) -> Tensor:
             parts = {"cond": cond, "uncond": uncond} | dict(step.extra)
-            return self._combine({role: parts[role] for role in conditions}, guidance)
+            return self._combine({role: parts[role] for role in conditions}, chosen.guidance)
 
         with self.at(0, {}):
             return sample(

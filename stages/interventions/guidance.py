@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from stages.edits import Predictions, edit_guidance, free_role
+from stages.edits import Predictions, edit_guidance, edit_samples, free_role
 from stages.interventions.base import Intervention
 from stages.sites import Moment
 
 if TYPE_CHECKING:
-    from stages.backbones.base import Backbone
+    from stages.backbones.base import Backbone, Condition, Sampler
 
 
 class NegativePrompt(Intervention):
@@ -32,10 +32,19 @@ class NegativePrompt(Intervention):
         super().__init__()
         self.prompt, self.strength, self.agreement = prompt, strength, agreement
 
-    def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
-        """Asks the sampler for the negative prompt's prediction too, and puts it in the place of `uncond`."""
+    @contextmanager
+    def attach(self, backbone: Backbone) -> Iterator[None]:
+        """Asks the sampler for the negative prompt's prediction too, and puts it in the place of `uncond`.
+
+        Sampling at guidance 1 or less, where `uncond` does not count, is a ValueError.
+        """
+        if self.strength == 0:
+            yield
+            return
         role = free_role(backbone, self.ROLE)
-        return edit_guidance(backbone, partial(self._edit, role=role), {role: self.prompt})
+        edit, guarded = partial(self._edit, role=role), partial(guided_only, backbone.name)
+        with edit_guidance(backbone, edit, {role: self.prompt}), edit_samples(backbone, guarded):
+            yield
 
     def _edit(self, predictions: Predictions, at: Moment, role: str = ROLE) -> Predictions:
         if role not in predictions or self.strength == 0:
@@ -59,6 +68,17 @@ class NegativePrompt(Intervention):
     def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> NegativePrompt:
         """From what `spec` says."""
         return cls(**spec)
+
+
+def guided_only(name: str, sampler: Sampler) -> Sampler:
+    """The sampler, refusing guidance 1 or less."""
+
+    def sample(condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
+        if guidance <= 1:
+            raise ValueError(f"a negative prompt changes nothing on {name} at guidance {guidance:g}: it takes above 1")
+        return sampler(condition, seeds=seeds, steps=steps, guidance=guidance)
+
+    return sample
 
 
 def likeness(first: Tensor, second: Tensor) -> Tensor:

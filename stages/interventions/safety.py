@@ -30,7 +30,10 @@ class Safety:
 
 
 class SafetyGuidance(Intervention):
-    """Asks for the concept's prediction beside the prompt's, and takes its share out of the guidance."""
+    """Asks for the concept's prediction beside the prompt's, and takes its share out of the guidance.
+
+    A sampler without guidance (at 1 or less) follows the prompt's prediction less that share.
+    """
 
     ROLE = "safety"
 

@@ -13,6 +13,7 @@ from stages.concept import Concept
 from stages.edits import edit_activations, edit_condition, edit_guidance, edit_samples, swap_parameters
 from stages.interventions import load, save
 from stages.interventions.guidance import NegativePrompt
+from stages.interventions.safety import Safety, SafetyGuidance
 from stages.params import load_params
 from stages.params import names as named
 from stages.recorder import pooling
@@ -173,6 +174,17 @@ def test_a_negative_prompt_takes_the_place_of_the_null_text(backbone, query):
     with NegativePrompt("a green cross").attach(backbone):
         assert not torch.equal(backbone.sample(query[1], **CALL), plain)
     assert torch.equal(backbone.sample(query[1], **CALL), plain)
+
+
+def test_without_guidance_safety_acts_and_a_negative_prompt_is_refused(backbone, query):
+    call = CALL | {"guidance": 1.0}
+    plain = backbone.sample(query[1], **call)
+    with SafetyGuidance("a red shape", Safety(warmup=0)).attach(backbone):
+        assert not torch.equal(backbone.sample(query[1], **call), plain)
+    with SafetyGuidance("a red shape", Safety(scale=0)).attach(backbone):
+        assert torch.equal(backbone.sample(query[1], **call), plain)
+    with NegativePrompt("a green cross").attach(backbone), pytest.raises(ValueError, match="it takes above 1"):
+        backbone.sample(query[1], **call)
 
 
 @pytest.mark.parametrize("power", [1.0, 3.0])

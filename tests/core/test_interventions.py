@@ -104,6 +104,30 @@ def test_safety_guidances_attached_together_each_ask_for_their_own(backbone, con
     assert prompts[2:] == ["a red shape", "a circle", "a cross"]
 
 
+@pytest.mark.parametrize("guidance", [0.0, 1.0])
+def test_without_guidance_a_negative_prompt_is_refused(backbone, condition, guidance):
+    call = CALL | {"guidance": guidance}
+    plain = backbone.sample(condition, **call)
+    with NegativePrompt("a red shape", 0.0).attach(backbone):
+        assert torch.equal(backbone.sample(condition, **call), plain)
+    refused = pytest.raises(ValueError, match=f"changes nothing on tiny at guidance {guidance:g}: it takes above 1")
+    with NegativePrompt("a red shape").attach(backbone), refused:
+        backbone.sample(condition, **call)
+    assert torch.equal(backbone.sample(condition, **call), plain)
+
+
+@pytest.mark.parametrize("guidance", [0.0, 1.0])
+def test_without_guidance_safety_still_takes_its_share(backbone, condition, guidance):
+    call = CALL | {"guidance": guidance}
+    plain = backbone.sample(condition, **call)
+    for safety, same in ((Safety(warmup=0, scale=0), True), (Safety(warmup=9), True), (Safety(warmup=0), False)):
+        with SafetyGuidance("a red shape", safety).attach(backbone):
+            edited = backbone.sample(condition, **call)
+        assert torch.allclose(edited, plain, atol=1e-5) == same
+    with SafetyGuidance("a red shape", Safety(scale=0)).attach(backbone):
+        assert torch.equal(backbone.sample(condition, **call), plain)
+
+
 def test_a_role_is_asked_for_once(backbone):
     with edit_guidance(backbone, lambda parts, at: parts, {"negative": "a circle"}):
         assert free_role(backbone, "negative") == "negative 2" and free_role(backbone, "cond") == "cond 2"
