@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import csv
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from stages.concept import Concept
-from stages.prompts import read_prompts, select
+from stages.prompts import read_pairs, read_prompts, select
 
+Row = TypeVar("Row")
 PROMPT_KEYS = ("sanitized_prompt", "prompt", "original_prompt")
-UNSAFE, SAFE = ("prompt", "unsafe", "unsafe_prompt"), ("normal prompt", "normal_prompt", "safe", "safe_prompt")
-HELD_OUT = 10  # one in so many safe prompts is for validation
+HELD_OUT = 10  # one in so many rows is held out
 WATCHED = 4  # prompts of a dataset, of each kind
 
 
@@ -40,22 +39,43 @@ class BreakerData:
     def of(cls, concept: Concept) -> BreakerData:
         """The concept's prompts to break, its neutral twins and retain prompts to keep; others of its dataset to watch.
 
-        Without a dataset, one in ten of the harmless prompts is held out.
+        Without a dataset, one in ten of the pairs and of the retain prompts is held out.
         """
         pairs = concept.pairs()
+        if not (concept.dataset and concept.target):
+            return cls.paired(pairs, concept.retain)
         breaker, twins = (tuple(part) for part in zip(*pairs, strict=True))
         kept = tuple(dict.fromkeys([*concept.retain, *twins]))
-        if concept.dataset and concept.target:
-            used = {*breaker, *kept}
-            return cls(breaker, kept, _others(concept, "retain", used), twins, _others(concept, "concept", used))
-        rest = tuple(text for i, text in enumerate(kept) if i % HELD_OUT)
-        return cls(breaker, rest or kept, kept[::HELD_OUT], twins)
+        used = {*breaker, *kept}
+        return cls(breaker, kept, _others(concept, "retain", used), twins, _others(concept, "concept", used))
+
+    @classmethod
+    def paired(cls, pairs: Sequence[tuple[str, str]], retain: Sequence[str] = ()) -> BreakerData:
+        """Prompts to break with their harmless twins, which stay as `retain` does; one in ten of both is held out."""
+        (pairs, held_pairs), (retain, held) = held_out(pairs), held_out(retain)
+        breaker, twins = (tuple(part) for part in zip(*pairs, strict=True))
+        kept = tuple(dict.fromkeys([*retain, *twins]))
+        used = {*breaker, *kept}
+        validation = _new([*held, *(twin for _, twin in held_pairs)], used)
+        return cls(breaker, kept, validation, twins, _new([prompt for prompt, _ in held_pairs], used))
+
+
+def held_out(rows: Sequence[Row]) -> tuple[tuple[Row, ...], tuple[Row, ...]]:
+    """The rows to train on, and every tenth (the last of fewer); a single row is trained on."""
+    last = min(HELD_OUT, len(rows)) - 1
+    if last < 1:
+        return tuple(rows), ()
+    return tuple(row for i, row in enumerate(rows) if i % HELD_OUT != last), tuple(rows[last::HELD_OUT])
+
+
+def _new(prompts: Iterable[str], used: set[str]) -> tuple[str, ...]:
+    return tuple(prompt for prompt in dict.fromkeys(prompts) if prompt not in used)
 
 
 def _others(concept: Concept, which: str, used: set[str]) -> tuple[str, ...]:
     """A few prompts of the concept's dataset that training does not use, at even distances."""
     rows = select(read_prompts(concept.dataset), concept.target, which)["prompt"]
-    free = [prompt for prompt in dict.fromkeys(rows) if prompt not in used]
+    free = _new(rows, used)
     return tuple(free[i * len(free) // WATCHED] for i in range(min(WATCHED, len(free))))
 
 
@@ -63,23 +83,12 @@ def read_breaker_data(path: Path | str) -> BreakerData:
     """Reads either documented shape; ValueError names the file and what was expected.
 
     JSON: `<category>_prompts` break and `<category>_sanitized_prompts` stay; each a list of texts or objects, or
-    {"prompts": [...]}. One in ten of the latter is held out. CSV: `prompt` breaks, `normal prompt` is its twin.
+    {"prompts": [...]}. CSV: `prompt` breaks, `normal prompt` is its twin. One in ten rows of either side is held out.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the prompts of the circuit breaker")
-    return _read_csv(path) if path.suffix == ".csv" else _read_json(path)
-
-
-def _read_csv(path: Path) -> BreakerData:
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    columns = set(rows[0]) if rows else set()
-    unsafe, safe = (next((name for name in names if name in columns), None) for names in (UNSAFE, SAFE))
-    if unsafe is None or safe is None:
-        raise ValueError(f"{path}: expected columns 'prompt' and 'normal prompt', got {', '.join(sorted(columns))}")
-    twins = tuple(row[safe] for row in rows)
-    return BreakerData(tuple(row[unsafe] for row in rows), tuple(dict.fromkeys(twins)), twins[::HELD_OUT], twins)
+    return BreakerData.paired(read_pairs(path)) if path.suffix == ".csv" else _read_json(path)
 
 
 def _read_json(path: Path) -> BreakerData:
@@ -91,9 +100,9 @@ def _read_json(path: Path) -> BreakerData:
         raise ValueError(f"{path}: expected '<category>_prompts' and '<category>_sanitized_prompts', got a list")
     safe = _collect(path, content, lambda key: key.endswith("_sanitized_prompts"))
     unsafe = _collect(path, content, lambda key: key.endswith("_prompts") and not key.endswith("_sanitized_prompts"))
-    validation = safe[HELD_OUT - 1 :: HELD_OUT]
-    kept = tuple(text for i, text in enumerate(safe) if i % HELD_OUT != HELD_OUT - 1)
-    return BreakerData(unsafe, kept, validation)
+    (kept, validation), (breaker, unseen) = held_out(safe), held_out(unsafe)
+    used = {*kept, *breaker}
+    return BreakerData(breaker, kept, _new(validation, used), unseen=_new(unseen, used))
 
 
 def _collect(path: Path, content: Mapping[str, Any], wanted: Any) -> tuple[str, ...]:

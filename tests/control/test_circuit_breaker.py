@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from stages.concept import load_concept
+from stages.concept import Concept, load_concept
 from stages.methods.breaker_data import BreakerData, read_breaker_data
 from stages.methods.circuit_breaker import CircuitBreaker, _Run
 from stages.optimize import generator
@@ -74,16 +74,28 @@ def test_documented_json(tmp_path):
     content = {"gore_prompts": ["bad", {"prompt": "worse"}, {"original_prompt": "worst"}]}
     path.write_text(json.dumps(content | {"gore_sanitized_prompts": {"prompts": rows}}))
     data = read_breaker_data(path)
-    assert data.breaker == ("bad", "worse", "worst") and not data.twins
+    assert data.breaker == ("bad", "worse") and data.unseen == ("worst",) and not data.twins
     assert data.validation == ("safe 9", "safe 19") and len(data.retain) == 18
     assert not set(data.validation) & set(data.retain)
 
 
 def test_documented_csv(tmp_path):
     path = tmp_path / "prompts.csv"
-    path.write_text("prompt,normal prompt\na red one,a one\na red two,a two\n")
+    path.write_text("prompt,normal prompt\n" + "".join(f"a red {i},a {i % 15}\n" for i in range(20)))
     data = read_breaker_data(path)
-    assert data.breaker == ("a red one", "a red two") and data.twins == ("a one", "a two") == data.retain
+    assert data.unseen == ("a red 9", "a red 19") and len(data.breaker) == len(data.twins) == 18
+    assert data.validation == ("a 9",)  # `a 4` is the twin of another row, too
+    assert set(data.retain) == {f"a {i}" for i in range(15)} - {"a 9"}
+    path.write_text("unsafe,safe\na red one,a one\n")
+    data = read_breaker_data(path)
+    assert (data.breaker, data.twins, data.unseen) == (("a red one",), ("a one",), ())
+
+
+def test_a_concept_without_a_dataset_holds_out_of_both_sides():
+    prompts, neutral = (tuple(f"{word} {i}" for i in range(12)) for word in ("red", "plain"))
+    data = BreakerData.of(Concept("red", prompts, neutral, tuple(f"blue {i}" for i in range(20))))
+    assert data.unseen == ("red 9",) and data.validation == ("blue 9", "blue 19", "plain 9")
+    assert not {*data.breaker, *data.retain, *data.twins} & {*data.validation, *data.unseen}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +106,9 @@ def test_documented_csv(tmp_path):
         ("a.json", '{"x_prompts": [3]}', "x_prompts: expected texts or objects with one of"),
         ("a.json", '{"x_prompts": "bad"}', "x_prompts: expected a list"),
         ("a.json", '{"x_prompts": ["bad"]}', "need retain prompts"),
-        ("a.csv", "text,label\na,b\n", "expected columns 'prompt' and 'normal prompt', got label, text"),
+        ("a.csv", "text,label\na,b\n", "no column 'prompt' or .*; have: text, label"),
+        ("a.csv", "prompt,normal prompt\na,b\nc\n", "row 2: expected 2 columns"),
+        ("a.csv", "prompt,normal prompt\na,\n", "row 1: a prompt is empty"),
     ],
 )
 def test_wrong_data_is_named(tmp_path, name, text, message):
