@@ -30,8 +30,8 @@ class Scale:
         return _of(self.strength_cond, layer), _of(self.strength_uncond, layer)
 
     def narrowed(self, layers: Sequence[int]) -> Scale:
-        """The same in these of its layers only."""
-        return replace(self, layers=tuple(layer for layer in layers if layer in self.layers or ALL in self.layers))
+        """The same in these of its layers only, -1 for all of them."""
+        return replace(self, layers=_narrowed(self.layers, layers))
 
 
 @dataclass(frozen=True)
@@ -47,15 +47,29 @@ class Setup:
         return self.scales.get(step, self.scales.get(EVERY))
 
     def narrowed(self, scales: Sequence[int], layers: Sequence[int]) -> Setup:
-        """The same at these of its scales and in these of their layers only; an empty sequence leaves all."""
-        chosen = {step: self.scale(step) for step in scales} if scales else self.scales
-        found = {step: scale.narrowed(layers) if layers else scale for step, scale in chosen.items() if scale}
-        return replace(self, scales=found)
+        """The same at these of its scales and in these of their layers only; an empty sequence leaves all, -1, too.
+
+        ValueError names what leaves nothing of a setup to steer.
+        """
+        chosen = dict.fromkeys(scales) if scales and ALL not in scales else self.scales
+        found = {step: scale for step in chosen if (scale := self.scale(step)) is not None}
+        if scales and not any(scale.layers for scale in found.values()):
+            raise ValueError(f"scales: the setup steers none of {list(scales)}, only {self._steered()}")
+        narrow = {step: scale.narrowed(layers) if layers else scale for step, scale in found.items()}
+        if layers and not any(scale.layers for scale in narrow.values()):
+            have = sorted({layer for scale in found.values() for layer in scale.layers})
+            raise ValueError(f"layers: the setup steers none of {list(layers)} there, only {have}")
+        return replace(self, scales=narrow)
 
     def narrowed_text(self, layers: Sequence[int]) -> Setup:
-        """The same in these of its text layers only; an empty sequence leaves all."""
-        kept = tuple(layer for layer in layers if layer in self.layers_text or ALL in self.layers_text)
-        return replace(self, layers_text=kept) if layers else self
+        """The same in these of its text layers only; an empty sequence leaves all, -1, too. Errors as of `narrowed`."""
+        kept = _narrowed(self.layers_text, layers) if layers else self.layers_text
+        if layers and not kept:
+            raise ValueError(f"layers: the setup steers none of {list(layers)} of text, only {list(self.layers_text)}")
+        return replace(self, layers_text=kept)
+
+    def _steered(self) -> list[int | str]:
+        return [step for step, scale in self.scales.items() if scale.layers]
 
     def check(self, scales: int, layers: int, text_layers: int) -> None:
         """ValueError names the field that a network of this size does not have."""
@@ -114,6 +128,12 @@ def grid(
         if key not in seen:
             seen.add(key)
             yield Setup({step: Scale(tuple(blocks), cond, uncond) for step in steps} if key else {})
+
+
+def _narrowed(own: Sequence[int], layers: Sequence[int]) -> tuple[int, ...]:
+    if ALL in layers:
+        return tuple(own)
+    return tuple(layer for layer in layers if layer in own or ALL in own)
 
 
 def _scale(name: str, content: Any) -> Scale:

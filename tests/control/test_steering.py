@@ -242,6 +242,30 @@ def test_a_setup_narrows_to_some_scales_and_layers():
     assert few.narrowed((0, 1), (2, 5)).scales == {0: Scale((2,), {1: 3.0, 2: 4.0})}
 
 
+def test_minus_one_narrows_to_all_there_is():
+    few = parse_setup({"scales": {"0": {"layers": [1, 2], "strength_cond": 3.0}}, "layers_text": [4, 5]})
+    assert few.narrowed((0,), (-1,)) == few == few.narrowed((-1,), ()) == few.narrowed_text((-1,))
+    every = parse_setup({"scales": {"all": {"layers": [-1], "strength_cond": 3.0}}, "layers_text": [-1]})
+    assert every.narrowed((), (-1,)) == every == every.narrowed_text((-1,))
+
+
+@pytest.mark.parametrize(
+    ("scales", "layers", "message"),
+    [
+        ((3,), (), r"scales: the setup steers none of \[3\], only \[0\]"),
+        ((4,), (), r"scales: the setup steers none of \[4\], only \[0\]"),
+        ((0,), (5, 7), r"layers: the setup steers none of \[5, 7\] there, only \[1, 2\]"),
+    ],
+)
+def test_what_leaves_nothing_to_steer_names_its_field(scales, layers, message):
+    off = {"layers": [], "strength_cond": 1.0}
+    few = parse_setup({"scales": {"0": {"layers": [1, 2], "strength_cond": 3.0}, "4": off}, "layers_text": [4]})
+    with pytest.raises(ValueError, match=message):
+        few.narrowed(scales, layers)
+    with pytest.raises(ValueError, match=r"layers: the setup steers none of \[3\] of text, only \[4\]"):
+        few.narrowed_text((3,))
+
+
 def test_a_narrowed_and_scaled_steering_acts_there_and_so_strongly(backbone, concept):
     wide = PrototypeSteering(samples=2).fit(backbone, concept, seed=0)
     some = PrototypeSteering(samples=2, scales=(1,), layers=(0, 2), strength=3.0).fit(backbone, concept, seed=0)
