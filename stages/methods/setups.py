@@ -1,11 +1,10 @@
-"""Setups of prototype steering: which scales and layers, how strongly; from the documented JSON, or made as a grid."""
+"""Setups of prototype steering: which scales and layers, how strongly; from the documented JSON."""
 
 from __future__ import annotations
 
-import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -79,11 +78,6 @@ class Setup:
             _inside(f"scales.{step}.layers", scale.layers, layers)
         _inside("layers_text", self.layers_text, text_layers)
 
-    def content(self) -> dict[str, Any]:
-        """The setup as the documents write it."""
-        scales = {str(n): {key: _plain(getattr(one, key)) for key in SCALE_KEYS} for n, one in self.scales.items()}
-        return {"scales": scales, "layers_text": list(self.layers_text), "strength_text": self.strength_text}
-
 
 def read_setups(path: Path | str) -> list[Setup]:
     """One object or a list of them, with or without a trailing comma; ValueError names the file and the field."""
@@ -96,6 +90,8 @@ def read_setups(path: Path | str) -> list[Setup]:
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from None
     rows = content if isinstance(content, list) else [content]
+    if not rows:
+        raise ValueError(f"{path}: no setup in it")
     try:
         return [parse_setup(row) for row in rows]
     except ValueError as error:
@@ -113,21 +109,6 @@ def parse_setup(content: Any) -> Setup:
     layers_text = _layers("layers_text", content.get("layers_text", []))
     strength = _number("strength_text", content.get("strength_text", 0.0))
     return Setup({_step(key): _scale(f"scales.{key}", value) for key, value in scales.items()}, layers_text, strength)
-
-
-def grid(
-    scales: Iterable[Sequence[int | str]],
-    layers: Iterable[Sequence[int]],
-    strengths_cond: Iterable[float],
-    strengths_uncond: Iterable[float] = (0.0,),
-) -> Iterator[Setup]:
-    """The product of scale subsets, layer subsets and strengths, in that order, equal setups once."""
-    seen = set()
-    for steps, blocks, cond, uncond in itertools.product(scales, layers, strengths_cond, strengths_uncond):
-        key = (tuple(steps), tuple(blocks), cond, uncond) if cond or uncond else ()
-        if key not in seen:
-            seen.add(key)
-            yield Setup({step: Scale(tuple(blocks), cond, uncond) for step in steps} if key else {})
 
 
 def _narrowed(own: Sequence[int], layers: Sequence[int]) -> tuple[int, ...]:
@@ -195,9 +176,3 @@ def _inside(name: str, layers: Iterable[int], count: int) -> None:
 
 def _of(strength: Strength, layer: int) -> float:
     return float(strength.get(layer, 0.0)) if isinstance(strength, Mapping) else strength
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(key): one for key, one in value.items()}
-    return list(value) if isinstance(value, tuple) else value

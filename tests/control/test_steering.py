@@ -16,7 +16,7 @@ from stages.methods.casteer import CASteer
 from stages.methods.conditioned_transport import ConditionedTransport
 from stages.methods.mean_difference import MeanDifference
 from stages.methods.prototype_steering import PrototypeSteering
-from stages.methods.setups import Scale, Setup, grid, parse_setup, read_setups
+from stages.methods.setups import Scale, Setup, parse_setup, read_setups
 from stages.methods.steering import Classes, activations, sites_at
 from stages.recorder import pooling, reading
 from stages.sites import Moment, Site
@@ -194,7 +194,23 @@ def test_the_documented_setup_loads(tmp_path, text):
     (setup,) = read_setups(path)
     assert setup.scales[0] == Scale((-1,), 3.0, 1.0) and setup.scales[4].layers == ()
     assert setup.scale(1) is None and (setup.layers_text, setup.strength_text) == ((21, 22, 23), 5.0)
-    assert parse_setup(json.loads(json.dumps(setup.content()))) == setup
+
+
+@pytest.mark.parametrize("trailing", ["", ","])
+def test_a_run_takes_one_setup_of_a_list(backbone, concept, tmp_path, trailing):
+    path = tmp_path / "setups.json"
+    rows = [{"scales": {str(step): {"layers": [0], "strength_cond": 1.0}}} for step in (1, 3)]
+    path.write_text(json.dumps(rows) + trailing)
+    method = PrototypeSteering(samples=2, setup=str(path))
+    chosen = [dataclasses.replace(method, setup_index=i).fit(backbone, concept, seed=0) for i in (0, 1)]
+    assert [{step for _, step in steering.maps} for steering in chosen] == [{1}, {3}]
+    with pytest.raises(ValueError, match="a run has one setup, got 2; choose one by setup_index, or sweep over it"):
+        method.fit(backbone, concept, seed=0)
+    with pytest.raises(ValueError, match="setup_index: .*setups.json has the setups 0 to 1, got 2"):
+        dataclasses.replace(method, setup_index=2).fit(backbone, concept, seed=0)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match=r"setups\.json: no setup in it"):
+        method.fit(backbone, concept, seed=0)
 
 
 def test_strengths_may_differ_by_layer():
@@ -275,10 +291,3 @@ def test_a_narrowed_and_scaled_steering_acts_there_and_so_strongly(backbone, con
     assert all(both == {"cond": 3.0, "uncond": 3.0} for both in some.strengths.values())
     with pytest.raises(ValueError, match="scales: 9 must be 0 to 3"):
         PrototypeSteering(samples=2, scales=(9,)).fit(backbone, concept, seed=0)
-
-
-def test_a_grid_is_ordered_and_has_no_repetition():
-    found = list(grid([(0,), (1,)], [(0,), (-1,)], [0.0, 2.0], [0.0, 1.0]))
-    assert found[0] == Setup() and found.count(Setup()) == 1
-    assert len(found) == 1 + 2 * 2 * 3 and found == list(grid([(0,), (1,)], [(0,), (-1,)], [0.0, 2.0], [0.0, 1.0]))
-    assert found[1].scales == {0: Scale((0,), 0.0, 1.0)}
