@@ -17,7 +17,7 @@ from stages.variants import SUFFIX, split
 
 KINDS = ("studies", "backbones", "methods", "concepts", "attacks", "metrics")
 # Keys of a method's file that are no fields of its class.
-RESERVED = ("class", "backbones", "trained", "families", "concepts", "world")
+RESERVED = ("class", "backbones", "trained", "families", "concepts", "aim", "world")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 
 

@@ -67,6 +67,10 @@ def load_study(name: str, root: Path | str = "params") -> Study:
         check_fields(checked("backbones", backbone, root), SETTINGS, f"params/backbones/{backbone}.yaml")
     for (concept,) in study.unique("concept"):
         check_fields(checked("concepts", concept, root), CONCEPT, f"params/concepts/{concept}.yaml")
+    for concept, method in study.unique("concept", "method"):
+        aim, own = load_params("concepts", concept, root).get("aim", "erase"), load_params("methods", method, root)
+        if own.get("aim", aim) != aim:
+            raise ValueError(f"{method} is for concepts to {own['aim']}; the aim of {concept} is to {aim}")
     for backbone, method in study.unique("backbone", "method"):
         own, family = checked("methods", method, root), load_params("backbones", backbone, root)["family"]
         if not works_on(own, family):
@@ -103,13 +107,13 @@ def expand(content: Mapping[str, Any], root: Path | str = "params") -> dict[Run,
 
 
 def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[str]:
-    """The methods that make sense on a backbone for a concept, by what their files say of families and concepts."""
-    about = checked("backbones", backbone, root)
+    """The methods that make sense on a backbone for a concept: their files name families, concepts and aims."""
+    about, aim = checked("backbones", backbone, root), checked("concepts", concept, root).get("aim", "erase")
     found = []
     for name in names("methods", root):
         own = load_params("methods", name, root)
         meant = concept in own.get("concepts", [concept]) and (own.get("world", True) or not about.get("world"))
-        if meant and works_on(own, about["family"]):
+        if meant and works_on(own, about["family"]) and own.get("aim", aim) == aim:
             found.append(name)
     return found
 

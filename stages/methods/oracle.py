@@ -21,13 +21,22 @@ class Oracle:
         Backbone.__init__(backbone, name, settings)
         return backbone
 
+    @staticmethod
+    def excluded(concept: Concept) -> str:
+        """What the world must not draw: the concept's labels, colour first (`red circle`)."""
+        if concept.aim != "erase":
+            raise ValueError(f"an oracle never saw what is to be erased, and {concept.name} is to be learned")
+        if not concept.target:
+            raise ValueError(f"an oracle needs a target of {concept.name}: the labels that the world leaves out")
+        return " ".join(concept.target[label] for label in sorted(concept.target))
+
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """All weights of network and text encoder after a training without the concept's label."""
         from stages.worlds.pretraining import pretrain
 
         if backbone.settings.world is None:
             raise ValueError(f"an oracle needs a world to train in, and {backbone.name} is a real checkpoint")
-        (excluded,) = concept.target.values()
+        excluded = self.excluded(concept)
         twin = pretrain(type(backbone), backbone.name, backbone.settings, seed=seed, exclude=excluded)
         values = {name: p.detach() for name, p in twin.net.named_parameters()}
         for part, text in twin.text_parts().items():

@@ -1,5 +1,6 @@
 """A study is checked before anything runs: names, keys and values, each wrong one named in one line."""
 
+import dataclasses
 import re
 import shutil
 import sys
@@ -10,6 +11,7 @@ import pytest
 
 from stages import study as studies
 from stages.concept import load_concept
+from stages.methods.oracle import Oracle
 from stages.params import method_params, names
 from stages.variants import split, sweep, variant
 
@@ -43,6 +45,31 @@ def test_all_methods_are_those_that_make_sense_there(params: Path) -> None:
     assert "esd_x_paper" in on["sd14"] - on["sd-shapes"]
     assert "textual_inversion" not in on["sd-shapes"] | on["sd14"]
     assert all("esd" in found for found in on.values())
+
+
+def test_the_oracle_is_for_what_is_erased(params: Path) -> None:
+    assert "oracle" in studies.fitting("infinity-shapes", "red", params)
+    assert "oracle" not in studies.fitting("infinity-shapes", "red_to_blue", params)
+    demo = params / "studies/demo.yaml"
+    demo.write_text(
+        demo.read_text().replace(
+            "concepts: [red]\n    methods: [oracle]", "concepts: [red_to_blue]\n    methods: [oracle]"
+        )
+    )
+    with pytest.raises(ValueError, match="oracle is for concepts to erase; the aim of red_to_blue is to learn"):
+        studies.load_study("demo", params)
+
+
+def test_the_oracles_world_leaves_out_every_label_of_the_concept() -> None:
+    red = load_concept("red", ROOT / "params")
+    both = dataclasses.replace(red, target={"shape": "cross", "colour": "yellow"})
+    assert (Oracle.excluded(red), Oracle.excluded(both)) == ("red", "yellow cross")
+    for wrong, says in (
+        (load_concept("red_to_blue", ROOT / "params"), "red_to_blue is to be learned"),
+        (dataclasses.replace(red, target={}), "an oracle needs a target of red"),
+    ):
+        with pytest.raises(ValueError, match=says):
+            Oracle.excluded(wrong)
 
 
 def test_a_method_named_for_a_family_it_cannot_work_on_is_refused(params: Path) -> None:
