@@ -1,0 +1,74 @@
+"""Which of two classes a linear classifier of frozen CLIP features sees: the documented measure of steering."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from stages.fields import Count
+from stages.metrics.base import Metric, Samples, Statistics, Value
+from stages.metrics.clip_score import embed_images, load_clip
+from stages.metrics.intervals import DRAWS
+from stages.metrics.rates import GROUP, change, number_prompts, rate
+
+
+@dataclass(frozen=True)
+class LinearRates(Metric):
+    """target: the classifier names the class that the concept's target asks for.
+
+    `weights` is the state of one linear layer, a row for each of `classes`, the values of `label`; its features are
+    the unit image vectors of `model`, of a clip the mean over frames.
+    """
+
+    weights: str = ""
+    label: str = "class"
+    classes: tuple[str, ...] = ()
+    model: str = "openai/clip-vit-base-patch32"
+    draws: Count = DRAWS
+    seed: int = 0
+
+    def features(self, samples: Samples) -> Tensor:
+        """Returns whether the target's class is the likeliest, (N, 1)."""
+        wanted = samples.target.get(self.label)
+        if wanted not in self.classes:
+            raise ValueError(f"classes: no {self.label} {wanted!r}, which the concept's target asks for")
+        weight, bias = read_linear(self.weights, len(self.classes))
+        model = load_clip(self.model)[0]
+        pictures = samples.images.reshape(-1, *samples.images.shape[-3:])
+        embedded = torch.cat([embed_images(model, part) for part in pictures.split(32)])
+        embedded = embedded.unflatten(0, (len(samples.rows), -1)).mean(1)
+        if embedded.shape[1] != weight.shape[1]:
+            raise ValueError(f"{self.weights}: takes {weight.shape[1]} features, {self.model} has {embedded.shape[1]}")
+        seen = (embedded @ weight.to(embedded).T + bias.to(embedded)).argmax(1)
+        return (seen == self.classes.index(wanted)).float()[:, None].cpu()
+
+    def statistics(self, features: Tensor, samples: Samples) -> Statistics:
+        return {"target": features[:, 0], GROUP: number_prompts(samples.prompts)}
+
+    def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
+        values = {"target_rate": rate(edited["target"])}
+        if original is not None:
+            settings = {"seed": self.seed, "draws": self.draws}
+            values["target_rate_change"] = change(edited["target"], original["target"], edited[GROUP], **settings)
+        return values
+
+    def outcomes(self, edited: Statistics, original: Statistics | None) -> dict[str, Tensor]:
+        return {"target": edited["target"]}
+
+
+def read_linear(path: str, classes: int) -> tuple[Tensor, Tensor]:
+    """Returns weight (K, D) and bias (K,) of a saved state without running what a pickle may hold."""
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"{path} is missing: the linear classifier's weights")
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path}: not a state of tensors: {' '.join(str(error).split())[:100]}") from None
+    tensors: Sequence[Tensor] = list(state.values()) if isinstance(state, Mapping) else []
+    shapes = sorted((tuple(value.shape) for value in tensors if isinstance(value, Tensor)), key=len)
+    if [len(shape) for shape in shapes] != [1, 2] or {shape[0] for shape in shapes} != {classes}:
+        raise ValueError(f"{path}: expected one linear layer to {classes} classes, got tensors of {shapes}")
+    bias, weight = sorted(tensors, key=lambda value: value.ndim)
+    return weight, bias
