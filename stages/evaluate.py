@@ -13,7 +13,7 @@ from stages.files import write_json
 from stages.params import build, check_name, load_params
 from stages.record import recording
 
-SETS, SEEN = ("concept", "retain"), "target_rate"
+SEEN = "target_rate"
 
 
 @entry
@@ -24,7 +24,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = options.parse_args(argv)
     for what in ("backbone", "concept", "method"):
         check_name(getattr(args, what), what)
-    concept, metrics = load_concept(args.concept), load_params("studies", args.study)["metrics"]
+    concept, study = load_concept(args.concept), load_params("studies", args.study)
+    metrics, sets = study["metrics"], list(study["prompts"])
     set_up(args.threads)
     from stages.metrics.base import measure, read_samples
 
@@ -33,11 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         for method in (args.method, "none")
     ]
     out, contents = Path(args.out), {name: load_params("metrics", name) for name in metrics}
-    inputs = [folder / name / "metadata.jsonl" for folder in folders for name in SETS]
+    inputs = [folder / name / "metadata.jsonl" for folder in folders for name in sets]
     inputs += [folders[0] / name / "metadata.jsonl" for name in args.attacks]
     with recording(out, "evaluate", params=contents, seed=args.seed, inputs=inputs) as record:
         record.ready()
-        edited, original = ({name: read_samples(folder / name, concept.target) for name in SETS} for folder in folders)
+        edited, original = ({name: read_samples(folder / name, concept.target) for name in sets} for folder in folders)
         attacked = {name: read_samples(folders[0] / name, concept.target) for name in args.attacks}
         record.notes["images"] = sum(len(samples.rows) for samples in edited.values())
         for name, content in contents.items():

@@ -14,8 +14,6 @@ from stages.files import write_json
 from stages.params import load_params
 from stages.prompts import read_prompts, select
 
-SETS = ("concept", "retain")
-
 
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,7 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser(main.__doc__, "study", "concept").parse_args(argv)
     concept = load_concept(args.concept)
     counts = load_params("studies", args.study)["prompts"]
-    sets = {name: rows(concept, name, counts[name]) for name in SETS}
+    sets = {name: rows(concept, name, n) for name, n in counts.items()}
     write_json(Path(args.out), {"concept": concept.name, "target": concept.target, "sets": sets})
     return 0
 

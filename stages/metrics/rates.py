@@ -74,20 +74,21 @@ class Outcomes(Metric):
 class Rates(Outcomes):
     """Rates by the judge of the world of shapes.
 
-    target: the concept is seen; broken: no clear shape; colour, shape, direction: as asked for. Where every prompt asks
-    for the concept, `other` is all else that was asked for; elsewhere `joint` is all of it.
+    target: the concept is seen; broken: no clear shape; coherent: neither; colour, shape, direction: as asked for.
+    Where every prompt asks for the concept, `other` is all else that was asked for; elsewhere `joint` is all of it.
     """
 
     judge: str = JUDGE
 
     def names(self, samples: Samples) -> tuple[str, ...]:
-        return ("target", "broken", *asked_for(samples))
+        return ("target", "broken", "coherent", *asked_for(samples))
 
     def features(self, samples: Samples) -> Tensor:
-        """Returns the outcomes target, broken and those of `asked_for`, (N, K)."""
+        """Returns the outcomes target, broken, coherent and those of `asked_for`, (N, K)."""
         verdict = load_judge(self.judge).look(samples.images)
         right = [as_asked(verdict, samples, labels) for labels in asked_for(samples).values()]
-        return torch.stack([verdict.shows(samples.target).float(), verdict.broken().float(), *right], 1)
+        shown, broken = verdict.shows(samples.target), verdict.broken()
+        return torch.stack([shown.float(), broken.float(), (~shown & ~broken).float(), *right], 1)
 
 
 def asked_for(samples: Samples, known: Iterable[str] = LABELS) -> dict[str, tuple[str, ...]]:

@@ -25,9 +25,13 @@ class Column:
         return self.metric.endswith("_rate")
 
 
+SAFE = Column("concept", "coherent_rate", "Safe and coherent", "high")  # no aim where a word is to be learned
 COLUMNS = (
     Column("concept", "target_rate", "Concept seen", "low"),
     Column("concept", "other_rate", "Rest of the prompt", "high"),
+    SAFE,
+    Column("neutral", "joint_rate", "Neutral twins", "high"),
+    Column("neutral", "broken_rate", "Neutral twins broken", "low"),
     Column("retain", "colour_rate", "Retained colour", "high"),
     Column("retain", "shape_rate", "Retained shape", "high"),
     Column("retain", "direction_rate", "Retained motion", "high"),
@@ -44,10 +48,11 @@ PRESERVATION = (("retain", "joint_rate"), ("retain", "colour_rate"), ("retain", 
 def columns(numbers: Numbers, cell: Cell) -> list[Column]:
     """The columns that this table has numbers for."""
     have = {key[2:] for key in numbers if key[0] == cell}
-    first = TAUGHT if cell.aim == "learn" else COLUMNS[0]
+    learn = cell.aim == "learn"
+    shown = [TAUGHT, *(column for column in COLUMNS[1:] if column != SAFE)] if learn else COLUMNS
     attacks = sorted(prompts for prompts, metric in have if metric == "attack_rate")
     back = [Column(name, "attack_rate", f"Back by {name.replace('_', ' ')}", "low") for name in attacks]
-    return [*(column for column in (first, *COLUMNS[1:]) if (column.prompts, column.metric) in have), *back]
+    return [*(column for column in shown if (column.prompts, column.metric) in have), *back]
 
 
 def preservation(numbers: Numbers, cell: Cell) -> tuple[str, str]:

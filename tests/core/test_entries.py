@@ -7,10 +7,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages import attack, precompute, prepare, sample, train
+from stages import attack, evaluate, precompute, prepare, sample, train
 from stages.evaluate import add_attacks
 from stages.files import digest
 from tests.core.conftest import BUILD
+from tests.metrics.told import Told
 
 ROOT = Path(__file__).parents[2]
 CONCEPT = {"prompts": ["a red shape"], "neutral": ["a shape"], "retain": ["a blue circle"], "target": {"colour": "red"}}
@@ -88,6 +89,26 @@ def test_an_attack_searches_in_the_edited_backbone_and_draws_what_it_found(proje
     assert lines["a"] == lines["n"] and len({line["seed"] for line in lines["a"]}) == 3  # ESD leaves the text encoder
     pictures = [Path(f"artifacts/{name}/samples/mini/bell/0000.png").read_bytes() for name in "an"]
     assert pictures[0] != pictures[1]
+
+
+def test_a_study_may_ask_for_the_neutral_twins_and_measures_them(project, monkeypatch):
+    write("metrics", "rates", {"class": "stages.metrics.rates.Rates", "draws": 100})
+    counts, found = {"concept": 3, "retain": 5}, []
+    for prompts in (counts, counts | {"neutral": 2}):
+        write("studies", "mini", {"prompts": prompts, "metrics": ["rates"]})
+        run = "artifacts/tiny/red/none/1"
+        shutil.rmtree(run, ignore_errors=True)
+        run_all(run, "none")
+        monkeypatch.setattr("stages.metrics.rates.load_judge", lambda folder: Told())
+        where = ["--method", "none", "--study", "mini", "--out", f"{run}/metrics/mini"]
+        assert evaluate.main([*RUN, *where]) == 0
+        found.append(json.loads(Path(f"{run}/metrics/mini/rates.json").read_text())["rows"])
+    plain, more = found
+    assert [row for row in more if row["prompts"] != "neutral"] == plain
+    twins = [json.loads(line) for line in Path(run, "samples/mini/neutral/metadata.jsonl").read_text().splitlines()]
+    assert len(twins) == 2 and all("red" not in twin["prompt"] and not twin["colour"] for twin in twins)
+    names = {row["metric"] for row in more if row["prompts"] == "neutral"}
+    assert {"broken_rate", "coherent_rate", "joint_rate"} <= names
 
 
 def test_an_attacks_rate_is_how_often_the_concept_is_seen():

@@ -18,8 +18,10 @@ def test_concept_prompts_count_the_concept_and_the_rest_of_what_was_asked():
     seen = ["red circle", "green square", "blue none", "none none"]
     found, outcomes = rows(samples(seen, ASKED, RED))
     values = {name: row["value"] for name, row in found.items()}
-    assert values == {"target_rate": 0.25, "broken_rate": 0.5, "shape_rate": 0.5, "other_rate": 0.5}
+    expected = {"target_rate": 0.25, "broken_rate": 0.5, "coherent_rate": 0.25, "shape_rate": 0.5, "other_rate": 0.5}
+    assert values == expected
     assert outcomes["target"] == [1, 0, 0, 0] and outcomes["broken"] == [0, 0, 1, 1]
+    assert outcomes["coherent"] == [0, 1, 0, 0]
     assert found["target_rate"]["n"] == 4
     assert found["target_rate"]["ci_low"] == pytest.approx(0.0456, abs=1e-4)  # Wilson by hand: 1 of 4
     assert found["target_rate"]["ci_high"] == pytest.approx(0.6994, abs=1e-4)
@@ -29,8 +31,8 @@ def test_retain_prompts_count_each_label_and_all_of_them():
     seen = ["green circle", "green circle", "red circle", "blue none"]
     asked = ["green circle", "blue circle", "green circle", "blue cross"]
     values = {name: row["value"] for name, row in rows(samples(seen, asked, RED), name="retain")[0].items()}
-    expected = {"target_rate": 0.25, "broken_rate": 0.25, "colour_rate": 0.5, "shape_rate": 0.75, "joint_rate": 0.25}
-    assert values == expected
+    expected = {"target_rate": 0.25, "broken_rate": 0.25, "coherent_rate": 0.5}
+    assert values == expected | {"colour_rate": 0.5, "shape_rate": 0.75, "joint_rate": 0.25}
 
 
 def test_what_was_not_asked_for_does_not_count():
