@@ -66,27 +66,39 @@ def load_study(name: str, root: Path | str = "params") -> Study:
             raise ValueError(f"params/backbones/{backbone}.yaml: the name is taken by a folder of artifacts/")
         check_fields(checked("backbones", backbone, root), SETTINGS, f"params/backbones/{backbone}.yaml")
     for (concept,) in study.unique("concept"):
-        check_fields(checked("concepts", concept, root), CONCEPT, f"params/concepts/{concept}.yaml")
+        _check_concept(concept, root)
     for concept, method in study.unique("concept", "method"):
         aim, own = load_params("concepts", concept, root).get("aim", "erase"), load_params("methods", method, root)
         if own.get("aim", aim) != aim:
             raise ValueError(f"{method} is for concepts to {own['aim']}; the aim of {concept} is to {aim}")
     for backbone, method in study.unique("backbone", "method"):
-        own, family = checked("methods", method, root), load_params("backbones", backbone, root)["family"]
-        if not works_on(own, family):
-            have = ", ".join(own["families"])
-            raise ValueError(f"{method} works on {have}; {backbone} is of the family {family}")
-        where = method if "@" in method else f"params/methods/{method}.yaml"
-        plain = {key: value for key, value in own.items() if key not in NO_FIELDS}
-        for fields_of in (plain, method_params(method, backbone, root)):  # what an override hides is checked, too
-            check_fields(fields_of, own["class"], where)
-    for attack in dict.fromkeys(attack for attacks in study.attacks.values() for attack in attacks):
-        content = checked("attacks", attack, root)
-        check_fields(content, content["class"], f"params/attacks/{attack}.yaml")
-    for metric in study.metrics:
-        content = checked("metrics", metric, root)
-        check_fields(content, content["class"], f"params/metrics/{metric}.yaml")
+        _check_method(method, backbone, root)
+    attacks = dict.fromkeys(attack for attacks in study.attacks.values() for attack in attacks)
+    for kind, name in [*(("attacks", attack) for attack in attacks), *(("metrics", metric) for metric in study.metrics)]:
+        content = checked(kind, name, root)
+        check_fields(content, content["class"], f"params/{kind}/{name}.yaml")
     return study
+
+
+def _check_concept(concept: str, root: Path | str) -> None:
+    where, content = f"params/concepts/{concept}.yaml", checked("concepts", concept, root)
+    check_fields(content, CONCEPT, where)
+    for key in ("dataset", "target"):
+        if key not in content:
+            raise ValueError(f"{where}: the key {key!r} is missing: a study measures the concept on its dataset")
+
+
+def _check_method(method: str, backbone: str, root: Path | str) -> None:
+    own, family = checked("methods", method, root), load_params("backbones", backbone, root)["family"]
+    if not works_on(own, family):
+        have = ", ".join(own["families"])
+        raise ValueError(f"{method} works on {have}; {backbone} is of the family {family}")
+    where = method if "@" in method else f"params/methods/{method}.yaml"
+    plain = {key: value for key, value in own.items() if key not in NO_FIELDS}
+    for fields_of in (plain, method_params(method, backbone, root)):  # what an override hides is checked, too
+        check_fields(fields_of, own["class"], where)
+    if "of" in own:
+        checked("methods", method_params(method, backbone, root)["of"], root)
 
 
 def expand(content: Mapping[str, Any], root: Path | str = "params") -> dict[Run, tuple[str, ...]]:

@@ -86,6 +86,29 @@ def test_a_bad_value_is_found_where_a_backbone_overrides_it(params: Path) -> Non
         studies.load_study("demo", params)
 
 
+def test_a_concept_without_a_dataset_or_a_target_cannot_be_measured(params: Path) -> None:
+    red = params / "concepts/red.yaml"
+    red.write_text(red.read_text().replace("dataset: data/shapes_colors.csv\n", ""))
+    with pytest.raises(ValueError, match="concepts/red.yaml: the key 'dataset' is missing"):
+        studies.load_study("demo", params)
+
+
+def test_masks_to_binarize_are_those_of_a_method_that_exists(params: Path) -> None:
+    demo, binary = params / "studies/demo.yaml", params / "methods/minimalist_binary.yaml"
+    demo.write_text(demo.read_text().replace("methods: [oracle]", "methods: [minimalist_binary]"))
+    studies.load_study("demo", params)
+    binary.write_text(binary.read_text().replace("of: minimalist", "of: minimalistt"))
+    with pytest.raises(ValueError, match="no method 'minimalistt'; did you mean minimalist"):
+        studies.load_study("demo", params)
+
+
+def test_a_backbone_of_another_world_is_refused(params: Path) -> None:
+    backbone = params / "backbones/sd-shapes.yaml"
+    backbone.write_text(backbone.read_text().replace("world: shapes", "world: shaped"))
+    with pytest.raises(ValueError, match="backbones/sd-shapes.yaml: world: 'shaped' is not one of"):
+        studies.load_study("demo", params)
+
+
 SWEEP = "    sweep: {method: minimalist, fields: {beta: [0.1, 0.3], steps: [20, 40]}}\n"
 
 
@@ -153,6 +176,8 @@ def test_a_variants_name_is_a_folder_and_says_its_fields(value: object) -> None:
 
 @pytest.mark.parametrize("value", ["", "1", "true", "a b", "../up", "a,b", None, [], {}, float("nan")])
 def test_a_value_that_no_name_can_hold_is_refused(value: object) -> None:
+    with pytest.raises(ValueError, match="one: a sweep takes numbers, words and lists of them"):
+        variant("m", {"one": [[0, 1], [2]]})
     with pytest.raises(ValueError, match="one: a sweep takes numbers, words and lists of them"):
         list(sweep("esd", {"one": [value]}))
 
