@@ -74,9 +74,10 @@ def load_study(name: str, root: Path | str = "params") -> Study:
     for backbone, method in study.unique("backbone", "method"):
         _check_method(method, backbone, root)
     attacks = dict.fromkeys(attack for attacks in study.attacks.values() for attack in attacks)
-    for kind, name in [*(("attacks", attack) for attack in attacks), *(("metrics", metric) for metric in study.metrics)]:
-        content = checked(kind, name, root)
-        check_fields(content, content["class"], f"params/{kind}/{name}.yaml")
+    for kind, used in {"attacks": attacks, "metrics": study.metrics}.items():
+        for name in used:
+            content = checked(kind, name, root)
+            check_fields(content, content["class"], f"params/{kind}/{name}.yaml")
     return study
 
 
