@@ -6,11 +6,14 @@ import pytest
 import torch
 
 from stages.concept import Concept
+from stages.interventions.mask import Mask
+from stages.interventions.mask_places import find_places, sizes
 from stages.interventions.weights import Weights
 from stages.methods.base import frozen, partial
 from stages.methods.concept_ablation import ConceptAblation
 from stages.methods.eap import EAP, Mixture
 from stages.methods.esd import ESD
+from stages.methods.minimalist import Minimalist
 from stages.methods.rece import RECE
 from stages.methods.receler import Receler
 from stages.methods.s_vare import SVARE
@@ -69,6 +72,20 @@ def test_the_empty_prompt_moves_less_where_it_is_preserved(backbone, concept, me
         with weights.attach(backbone):
             moved.append(float((frozen(backbone, state, condition) - before).square().mean()))
     assert 0 < moved[1] < 0.8 * moved[0]
+
+
+def test_masks_aim_beyond_the_neutral_prediction_by_as_much_as_they_are_pushed(backbone, concept):
+    places = find_places(backbone, ["hidden"])
+    mask = Mask.fresh(sizes(backbone, places), places, "hard_concrete", start=100.0, noise=0.5)  # open: changes nothing
+    method = Minimalist(through="state", batch=3, beta=0.0)
+    plain, pushed = (
+        dataclasses.replace(method, push=push).over_states(backbone, concept, mask, 0)(0, generator(0, 0))
+        for push in (0.0, 2.0)
+    )
+    assert plain > 0
+    torch.testing.assert_close(pushed, 9 * plain)  # (c - (n - 2 (c - n)))^2 = (3 (c - n))^2
+    with pytest.raises(ValueError, match="choose through: state"):
+        Minimalist(push=1.0).fit(backbone, concept, seed=0)
 
 
 def test_rece_leaves_less_to_revive_with_every_round(backbone, wide):
