@@ -25,7 +25,7 @@ class RECE:
     `target`: what a revived embedding is mapped to, the empty prompt (the paper) or what its prompt was mapped to
     before (`neutral`). `strength` is the regulariser of the search, `form` one of those of stages.objectives.revived.
     `tokens`, `ridge` and `preserve` are UCE's in the rounds, `first_ridge` and `first_preserve` those of the editing
-    before them.
+    before them. `push` is UCE's too, of every neutral target.
     """
 
     rounds: Count = 3
@@ -33,6 +33,7 @@ class RECE:
     form: Literal["zero", "weights", "identity", "both"] = "zero"
     target: Literal["empty", "neutral"] = "empty"
     tokens: Tokens = "range"
+    push: NonNegative = 0.0
     ridge: Rate = 0.1
     preserve: NonNegative = 0.1
     first_ridge: Rate = 0.5
@@ -41,7 +42,7 @@ class RECE:
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """Solves for every weight that reads text, then repeats."""
         names = backbone.readers()
-        edits, kept = gather_rows(backbone, names, concept, self.tokens)
+        edits, kept = gather_rows(backbone, names, concept, self.tokens, self.push)
         original = {name: backbone.parameter(name).double() for name in names}
         first = UCE(self.tokens, ridge=self.first_ridge, preserve=self.first_preserve)
         weights = {name: first.edit(original[name], edits[name], kept[name]) for name in names}
