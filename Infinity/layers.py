@@ -78,8 +78,8 @@ class Packed:
 def packed_weights(model: nn.Module) -> Iterator[None]:
     """Keep a second copy of every weight, laid out as oneDNN reads it, while the context lasts; on a CPU only.
 
-    Sampling picture after picture then lays nothing out at each scale: the same bits, sooner. Gradients go past the
-    copies, and so does a weight that is replaced or edited meanwhile; edits through `.data` alone are not noticed.
+    Sampling picture after picture then lays nothing out at each scale: equal up to rounding, and sooner. Gradients go
+    past the copies, and so does a weight that is replaced or edited meanwhile; edits through `.data` are not noticed.
     """
     layers = [one for one in model.modules() if isinstance(one, Linear) and one.packed is None]
     try:
