@@ -20,6 +20,7 @@ COLOURS = ("#c4512d", "#2a7fb8", "#2f9e6e", "#b5609c", "#c08a1e", "#7a6bc2", "#5
 MARKERS = {"o": "●", "^": "▲", "D": "◆", "v": "▼", "s": "■", "P": "✚", "X": "✖", "<": "◀", ">": "▶"}  # and as text
 INK, MUTED, FAINT, PAPER = "#231f1a", "#6e675d", "#dcd6c9", "#ffffff"
 THEME = {INK: "var(--ink)", MUTED: "var(--muted)", FAINT: "var(--line)", PAPER: "var(--paper)"}
+LONG = 28  # characters of a method's name, of which a legend has no room for two beside each other
 RC = {
     "font.family": "DejaVu Sans",
     "font.size": 10.5,
@@ -62,8 +63,9 @@ def tradeoff(points: Mapping[str, tuple[Number, Number]], concept: str, kept: st
 
     Dashed lines mark the references: how well the unedited model does on retained prompts, how far the oracle erases.
     """
+    columns = 1 if max(map(len, points)) > LONG else 2
     with matplotlib.rc_context(RC):
-        figure = Figure(figsize=(5.3, 4.2 + 0.1 * len(points)), layout="constrained")
+        figure = Figure(figsize=(5.3, 4.2 + 0.2 / columns * len(points)), layout="constrained")
         axes = figure.add_subplot()
         if UNEDITED in points:
             axes.axhline(points[UNEDITED][1].value, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=1)
@@ -74,7 +76,7 @@ def tradeoff(points: Mapping[str, tuple[Number, Number]], concept: str, kept: st
         _percent_axes(axes, [kept for _, kept in points.values()])
         axes.set_xlabel(f"erasure: {concept} prompts that no longer show it")
         axes.set_ylabel(f"preservation: {kept}")
-        figure.legend(loc="outside lower center", ncols=2, frameon=False, handletextpad=0.2)
+        figure.legend(loc="outside lower center", ncols=columns, frameon=False, handletextpad=0.2)
     return figure
 
 
