@@ -131,7 +131,7 @@ def test_a_comment_and_an_order_of_keys_run_nothing(made: Project) -> None:
     ("path", "old", "new", "method"),
     [
         ("params/methods/esd_x.yaml", "lr: 8.0e-4", "lr: 9.0e-4", "esd_x"),
-        ("params/methods/negative_prompt.yaml", "strength: 3.0", "strength: 0.5", "negative_prompt"),
+        ("params/methods/negative_prompt.yaml", "strength: 6.0", "strength: 0.5", "negative_prompt"),
         (
             "stages/methods/oracle.py",
             "import annotations",
