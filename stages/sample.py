@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.cli import entry, parser, set_up
-from stages.concept import load_concept
+from stages.concept import Concept, load_concept
 from stages.files import replacing
 from stages.params import method_params
-from stages.record import recording
+from stages.record import Record, recording
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from stages.backbones import Backbone
+    from stages.interventions.base import Intervention
+    from stages.methods.base import Method
 
 SEED_STRIDE = 1_000_000  # between the sampling seeds of two run seeds
 
@@ -32,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     concept = load_concept(args.concept)
     set_up(args.threads)
     from stages.backbones import load_backbone
-    from stages.interventions import load
+    from stages.interventions import load, save
     from stages.methods import load_method
 
     method, out = load_method(args.method, args.backbone), Path(args.out)
@@ -45,12 +48,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         record.ready()
         record.notes["images"] = sum(len(rows) for rows in sets.values())
         if intervention is None:
-            intervention = method.fit(backbone, concept, seed=args.seed)
+            intervention = fitted(method, backbone, concept, args.seed, record)
+            save(intervention, out)
         with intervention.attach(backbone):
             for name, rows in sets.items():
                 rows = [row | {"seed": row["seed"] + SEED_STRIDE * args.seed} for row in rows]
                 write_folder(backbone, rows, out / name)
     return 0
+
+
+def fitted(method: Method, backbone: Backbone, concept: Concept, seed: int, record: Record) -> Intervention:
+    """The method's intervention, what the fit took noted where it learned anything."""
+    started = time.perf_counter()
+    intervention = method.fit(backbone, concept, seed=seed)
+    if parameters := sum(value.numel() for value in intervention.tensors().values()):
+        record.notes |= {"fit_seconds": round(time.perf_counter() - started, 3), "parameters": parameters}
+    return intervention
 
 
 def read_sets(path: Path) -> dict[str, list[dict[str, Any]]]:

@@ -93,12 +93,15 @@ class Cost:
 
 
 def cost(study: Collected, cell: Cell, method: str) -> Cost:
-    """The fitting cost of one method, read from the training records."""
-    records = [result.records.get("train", {}) for result in study.of(cell, method)]
+    """The fitting cost of one method, read from the records of its training, or of the sampling that fitted it."""
+    results = study.of(cell, method)
+    training = [result.records.get("train", {}) for result in results]
+    notes = [result.records.get(stage, {}).get("notes") or {} for result in results for stage in ("train", "sample")]
+    seconds = [record.get("phases", {}).get("work") for record in training]
     return Cost(
-        _mean([record.get("phases", {}).get("work") for record in records]),
-        _mean([record.get("peak_memory_mb") for record in records]),
-        next((record["notes"]["parameters"] for record in records if "parameters" in record.get("notes", {})), None),
+        _mean([*seconds, *(note.get("fit_seconds") for note in notes)]),
+        _mean([record.get("peak_memory_mb") for record in training]),
+        next((note["parameters"] for note in notes if "parameters" in note), None),
     )
 
 

@@ -10,6 +10,7 @@ import yaml
 from stages import attack, evaluate, precompute, prepare, sample, train
 from stages.evaluate import add_attacks
 from stages.files import digest
+from stages.interventions import load
 from tests.core.conftest import BUILD
 from tests.metrics.told import Told
 
@@ -73,6 +74,21 @@ def test_an_edited_backbone_makes_other_pictures_from_the_same_seeds(project):
     names = ("concept/metadata.jsonl", "concept/0000.png")
     a, n = ([Path(f"artifacts/{run}/samples/mini/{name}").read_bytes() for name in names] for run in "an")
     assert a[0] == n[0] and a[1] != n[1]
+
+
+def test_what_is_fitted_where_it_is_sampled_is_kept_beside_the_pictures(project):
+    write("methods", "uce", {"class": "stages.methods.uce.UCE"})
+    run_all("artifacts/a", "uce")
+    prompts, here = "artifacts/prompts/mini/red.json", Path("artifacts/b/samples/mini")
+    assert sample.main([*RUN, "--method", "uce", "--prompts", prompts, "--out", str(here)]) == 0
+    for name in ("intervention.safetensors", "intervention.json"):
+        assert (here / name).read_bytes() == Path("artifacts/a", name).read_bytes()
+    for prompts in ("concept", "retain"):
+        assert digest(here / prompts) == digest(Path("artifacts/a/samples/mini", prompts))
+    record = json.loads((here / "record-sample.json").read_text())
+    assert record["params"]["class"] == "stages.methods.uce.UCE" and record["notes"]["fit_seconds"] > 0
+    weights = load(here).tensors().values()
+    assert record["notes"]["parameters"] == sum(value.numel() for value in weights) > 0
 
 
 def test_an_attack_searches_in_the_edited_backbone_and_draws_what_it_found(project):

@@ -22,7 +22,7 @@ rule attack:
         study=STUDY.name,
         images=STUDY.prompts["concept"],
         out=subpath(output[0], parent=True),
-        run=lambda wildcards, input: f"--run {Path(input.run).parent}" if input.run else "",
+        run=subpath(input.run, parent=True),
         method=train_params,
         attack=attack_params,
         backbone=backbone_params,
@@ -31,5 +31,5 @@ rule attack:
         "{wildcards.attack} on {wildcards.method} of {wildcards.backbone} for {wildcards.concept}, seed {wildcards.seed}"
     shell:
         "python -m stages.attack --study {params.study} --backbone {wildcards.backbone} --concept {wildcards.concept}"
-        " --method {wildcards.method} --seed {wildcards.seed} --attack {wildcards.attack} {params.run}"
+        " --method {wildcards.method} --seed {wildcards.seed} --attack {wildcards.attack} --run {params.run}"
         " --threads {threads} --out {params.out} 2>&1 | tee {log} >&2"

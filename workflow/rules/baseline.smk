@@ -2,9 +2,10 @@ rule baseline:
     """Samples of what trains nothing: the unedited backbone, and methods that only steer its sampler."""
     input:
         made_backbone,
+        setup_file,
         prompts=rules.prepare.output,
     output:
-        expand(f"{SAMPLES}/{{file}}", file=SAMPLE_FILES, allow_missing=True),
+        expand(f"{SAMPLES}/{{file}}", file=[*SAMPLE_FILES, *INTERVENTION], allow_missing=True),
     log:
         f"logs/sample/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.log",
     benchmark:

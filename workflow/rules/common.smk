@@ -58,6 +58,7 @@ RUN = "artifacts/{backbone}/{concept}/{method}/{seed}"
 SAMPLES = f"{RUN}/samples/{STUDY.name}"
 METRICS = f"{RUN}/metrics/{STUDY.name}"
 SAMPLE_FILES = (*(f"{prompts}/metadata.jsonl" for prompts in STUDY.prompts), "record-sample.json")
+INTERVENTION = ("intervention.safetensors", "intervention.json")
 BASELINE = "none"  # edits nothing: every method is compared with its samples
 ORACLE = "oracle"  # learns from the world itself, not from the backbone's trajectories
 WORLD = "stages.worlds.shapes.Shapes"
@@ -118,6 +119,12 @@ def pictures(wildcards):
     return sorted(map(str, Path(folder).iterdir())) if folder and Path(folder).is_dir() else []
 
 
+def setup_file(wildcards):
+    """The file of a steering method's setup, where it has one."""
+    setup = method_params(wildcards.method, wildcards.backbone).get("setup")
+    return [setup] if isinstance(setup, str) else []
+
+
 def trained_masks(wildcards):
     """The run whose masks a binarized method takes."""
     of = method_params(wildcards.method, wildcards.backbone).get("of", "minimalist")
@@ -125,8 +132,9 @@ def trained_masks(wildcards):
 
 
 def trained_run(wildcards):
-    """The saved intervention of a run; nothing for a method that is fitted where it is sampled."""
-    return [] if wildcards.method in UNTRAINED else f"{RUN}/intervention.safetensors".format(**dict(wildcards.items()))
+    """The saved intervention of a run, beside its samples where it was fitted there."""
+    folder = SAMPLES if wildcards.method in UNTRAINED else RUN
+    return f"{folder}/{INTERVENTION[0]}".format(**dict(wildcards.items()))
 
 
 def attacks_on(wildcards):
@@ -171,10 +179,14 @@ def attack_params(wildcards):
     return studies.frozen(content | {"code": code(content["class"])})
 
 
+def load_metric(name):
+    return load_params("metrics", name)
+
+
 def metric_params(wildcards):
     """The settings of the study's metrics and digests of their code."""
-    contents = {name: load_params("metrics", name) for name in STUDY.metrics}
-    return [studies.frozen(content | {"code": code(content["class"])}) for content in contents.values()]
+    contents = map(load_metric, STUDY.metrics)
+    return [studies.frozen(content | {"code": code(content["class"])}) for content in contents]
 
 
 def sign_of_life():

@@ -3,6 +3,7 @@ rule evaluate:
     input:
         made_judge,
         expand(f"{SAMPLES}/{{file}}", file=SAMPLE_FILES, allow_missing=True),
+        [content["weights"] for content in map(load_metric, STUDY.metrics) if "weights" in content],
         attacked=attacked_samples,
         baseline=baseline_samples,
         prompts=rules.prepare.output,

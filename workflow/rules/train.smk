@@ -3,6 +3,7 @@ rule train:
     input:
         frozen_backbone,
         pictures,
+        setup_file,
         lessons=lessons,
     output:
         f"{RUN}/intervention.safetensors",
