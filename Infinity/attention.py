@@ -18,6 +18,7 @@ MAX_LOG_SCALE = math.log(100.0)
 SMALL_GROUP = 128  # tokens below which one small dense mask is cheaper than one call per scale
 FEW_LOGITS = 2**14  # of one head, below which torch's attention is sooner done, measured
 MANY_LOGITS = 2**22  # that exist at once
+FEW_QUERIES = 64  # fewer at a time, and all keys are read again too often
 BF16_LOGIT = 8.0  # up to here bf16 rounds a logit by at most 1/64, no worse for the result than rounding the weights
 
 
@@ -108,7 +109,7 @@ class SelfAttention(nn.Module):
         v = v.transpose(1, 2)
         if cache is not None:
             k, v = cache.append(k, v)
-            return self.proj(attend_to_past(q, k, v, float(self._scale().max())))
+            return self.proj(attend_to_past(q, k, v, self._scale()))
         return self.proj(attend_groups(q, k, v, places.groups))
 
     def _turn(self, qk: Tensor, turns: Tensor) -> Tensor:
@@ -185,18 +186,19 @@ def attend_groups(q: Tensor, k: Tensor, v: Tensor, groups: tuple[Group, ...]) ->
     return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
 
 
-def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: float) -> Tensor:
-    """softmax(q k^T) v without a mask, heads merged, (B, L, H c); no logit exceeds `bound`.
+def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: Tensor) -> Tensor:
+    """softmax(q k^T) v without a mask, heads merged, (B, L, H c); no head's logits exceed its `bound` (H, or one).
 
     Sampling on a CPU goes through oneDNN, some queries at a time, in half the time of torch's own kernel: bf16 in one
     product over all heads where it holds the logits well, else head by head with logits in float32.
     """
     batch, heads, length, width = q.shape
     tokens = k.shape[2]
-    if torch.is_grad_enabled() or not has_onednn(q):
+    if torch.is_grad_enabled() or not (has_onednn(q) and _fast(q.dtype)):
         return _merge(attend(q, k, v))
-    if q.dtype == torch.bfloat16 and bound <= BF16_LOGIT and has_bf16():
-        write, step = _write_all_heads, MANY_LOGITS // (batch * heads * tokens)
+    together = MANY_LOGITS // (batch * heads * tokens)  # queries of all heads whose logits stay near
+    if q.dtype == torch.bfloat16 and together >= min(length, FEW_QUERIES) and float(bound.max()) <= BF16_LOGIT:
+        write, step = _write_all_heads, together
     elif length * tokens >= FEW_LOGITS:
         write, step = _write_head_by_head, MANY_LOGITS // tokens
     else:
@@ -205,6 +207,11 @@ def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: float) -> Tensor:
     for queries, out in zip(q.split(max(1, step), dim=2), y.split(max(1, step), dim=1), strict=True):
         write(queries, k, v, out)
     return y.flatten(2)
+
+
+def _fast(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies numbers of that type on this CPU."""
+    return dtype == torch.float32 or dtype == torch.bfloat16 and has_bf16()
 
 
 def _write_all_heads(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:

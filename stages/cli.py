@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from stages import warm
 
 Main = Callable[[Sequence[str] | None], int]
-WRONG_INPUT = (ValueError, KeyError, OSError, FloatingPointError)
+MISPLACED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+WRONG_INPUT = (ValueError, KeyError, FloatingPointError, *MISPLACED)
 
 
 def entry(main: Main) -> Main:

@@ -42,8 +42,8 @@ def write(name: str, made: Files, source: str) -> None:
         for kind, content in made.params.items()
     }
     for path in texts:
-        if path.exists() and not path.read_text().startswith(MARK):
-            raise ValueError(f"{path} is not of an experiment; rename {source}")
+        if path.exists() and not path.read_text().startswith(f"{MARK}{source}\n"):
+            raise ValueError(f"{path} is not of this experiment; rename {source}")
     prompts = Path("data") / f"{name}.csv"
     if prompts.exists() and not any(path.exists() for path in texts):
         raise ValueError(f"{prompts} is not of an experiment; rename {source}")
@@ -55,7 +55,7 @@ def deliver(name: str, experiment: Experiment, figures: Path = Path("artifacts/f
     """Copies the study's grid of unedited and steered pictures to GRID_PATH."""
     if not experiment.GRID_PATH:
         raise ValueError("GRID_PATH: the experiment does not say where its grid goes")
-    found = sorted(figures.glob(f"**/{name}-*-grid-concept.png"))
+    found = sorted(figures.glob(f"{name}-*-{name}-grid-concept.png"))  # study, backbone and concept of that name
     if not found:
         raise FileNotFoundError(f"no grid of {name} in {figures}; run: snakemake --cores all --config study={name}")
     Path(experiment.GRID_PATH).parent.mkdir(parents=True, exist_ok=True)

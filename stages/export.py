@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.cli import entry, parser, set_up
+from stages.files import replacing
 from stages.record import recording
 
 if TYPE_CHECKING:
@@ -62,12 +63,11 @@ def write(made: Intervention, name: str, out: Path) -> None:
 
 def write_checkpoint(weights: Weights, backbone: Backbone, out: Path) -> None:
     """The backbone with the values in its networks, which an unmodified pipeline loads."""
-    import torch
+    from stages.interventions.weights import fold
 
-    with torch.no_grad():
-        for name, value in weights.items():
-            backbone.parameter(name).copy_(value)
-    backbone.save(out)
+    fold(weights, backbone)
+    with replacing(out) as folder:
+        backbone.save(folder)
 
 
 def write_lora(lora: LowRank, out: Path) -> None:

@@ -16,16 +16,14 @@ from contextvars import ContextVar
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import psutil
-
 from stages.files import digest, write_json
+from stages.warm import begun
 
 if TYPE_CHECKING:
     from stages.optimize import History
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "numpy", "pandas")
 _current: ContextVar[Record | None] = ContextVar("record", default=None)
-begun: float | None = None  # when the command was started, if that is not when this process was (see stages.warm)
 
 
 class Record:
@@ -67,7 +65,7 @@ def recording(
     folder: Path, stage: str, *, params: Mapping[str, Any], seed: int | None = None, inputs: Iterable[Path] = ()
 ) -> Iterator[Record]:
     """Makes a record current for the block and writes record-<stage>.json at its end."""
-    imports, cpu = time.time() - (begun or psutil.Process().create_time()), time.process_time()
+    imports, cpu = time.time() - begun(), time.process_time()
     digests = {str(path): digest(path) for path in inputs if Path(path).exists()}
     record = Record(folder, stage, key=_key(stage, params, seed, digests))
     record.folder.mkdir(parents=True, exist_ok=True)

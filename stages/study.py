@@ -98,8 +98,9 @@ def _check_method(method: str, backbone: str, root: Path | str) -> None:
     plain = {key: value for key, value in own.items() if key not in NO_FIELDS}
     for fields_of in (plain, method_params(method, backbone, root)):  # what an override hides is checked, too
         check_fields(fields_of, own["class"], where)
-    if "of" in own:
-        checked("methods", method_params(method, backbone, root)["of"], root)
+    for key in ("of", "edit"):  # fields that name another method's file
+        if key in own:
+            checked("methods", method_params(method, backbone, root)[key], root)
 
 
 def expand(content: Mapping[str, Any], root: Path | str = "params") -> dict[Run, tuple[str, ...]]:

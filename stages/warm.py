@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-SERVER = "PALIMPSEST_WARM"
+SERVER, BEGUN = "PALIMPSEST_WARM", "PALIMPSEST_BEGUN"
 TAKEN = b"+"
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
@@ -54,10 +54,10 @@ def environment(threads: int) -> None:
 
 
 def begun() -> float:
-    """When this process started, in seconds since the epoch."""
+    """When this command was started, in seconds since the epoch: with its process, or with the one that asked."""
     import psutil
 
-    return psutil.Process().create_time()
+    return float(os.environ.get(BEGUN, 0)) or psutil.Process().create_time()
 
 
 @dataclass
@@ -157,11 +157,8 @@ def run(line: socket.socket) -> int:
         os.close(stream)
     os.chdir(request["cwd"])
     os.environ.clear()
-    os.environ.update(request["env"])
+    os.environ.update(request["env"] | {BEGUN: str(request["begun"])})
     sys.argv = request["argv"]
-    from stages import record
-
-    record.begun = request["begun"]
     try:
         return importlib.import_module(request["module"]).main(sys.argv[1:])
     except SystemExit as end:

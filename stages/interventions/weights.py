@@ -55,8 +55,7 @@ class Weights(Intervention):
 
 
 @torch.no_grad()
-def fold(weights: Weights, net: nn.Module) -> None:
-    """Writes the values into a network for good, to save it as an ordinary checkpoint."""
-    own = dict(net.named_parameters())
+def fold(weights: Weights, backbone: Backbone) -> None:
+    """Writes the values into a backbone's networks for good, to save it as an ordinary checkpoint."""
     for name, value in weights.items():
-        own[name].copy_(value)
+        backbone.parameter(name).copy_(value)

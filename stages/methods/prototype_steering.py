@@ -65,10 +65,7 @@ class PrototypeSteering:
         return self.steer(backbone, setup, *self.prototypes(backbone, concept, [*sites, *text], seed))
 
     def prototypes(self, backbone: Backbone, concept: Concept, sites: list[Site], seed: int) -> tuple[Pool, Pool, Pool]:
-        """Pooled activations of the class steered from, of the class steered to, and of what the gate keeps out.
-
-        One serves many setups.
-        """
+        """Pooled activations of the class steered from, of the class steered to, and of what the gate keeps out."""
         classes = self._classes(concept)
         source, target = (activations(backbone, prompts, sites, seed) for prompts in (classes.source, classes.target))
         if self.gate == "none" or self.against == "target":

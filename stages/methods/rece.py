@@ -25,7 +25,7 @@ class RECE:
     `target`: what a revived embedding is mapped to, the empty prompt (the paper) or what its prompt was mapped to
     before (`neutral`). `strength` is the regulariser of the search, `form` one of those of stages.objectives.revived.
     `tokens`, `ridge` and `preserve` are UCE's in the rounds, `first_ridge` and `first_preserve` those of the editing
-    before them. `push` is UCE's too, of every neutral target.
+    before them. `push` is UCE's too, of every neutral target, of which a round takes what the weights before it make.
     """
 
     rounds: Count = 3

@@ -1,6 +1,7 @@
 """How often CLIP, asked which of several things a picture shows, names the concept: rates for real checkpoints.
 
-Zero-shot classification as MACE measures the erasure of objects (arXiv 2403.06252, section 4.1).
+Zero-shot classification after MACE (arXiv 2403.06135), which averages the probabilities of ten names; here the
+likeliest of `choices` counts, so that a rate has Wilson's interval.
 """
 
 from collections.abc import Mapping, Sequence

@@ -150,7 +150,7 @@ def finding(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
     named = contestants(study, numbers, cell)
     rates = {name: rate for name, rate in candidates(study, numbers, cell).items() if name in named}
     if not rates and set(named) - set(REFERENCES):
-        return ["This study does not measure how often the concept is seen: its metrics need rates or clip_rates."]
+        return ["This study does not measure how often the concept is seen; a metric such as rates or clip_rates does."]
     if not rates:
         return [f"No method but the references was run on {cell.backbone} for {cell.concept}."]
     if cell.aim == "learn":

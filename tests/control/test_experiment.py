@@ -186,7 +186,7 @@ def test_files_of_other_origin_are_left_alone(lab, capsys):
     Path("red.yaml").write_text(Path(said()).read_text())
     before = Path("params/concepts/red.yaml").read_text()
     assert entry.main(["red.yaml", "--backbone", "infinity-shapes"]) == 2
-    assert "params/concepts/red.yaml is not of an experiment" in capsys.readouterr().err
+    assert "params/concepts/red.yaml is not of this experiment" in capsys.readouterr().err
     assert Path("params/concepts/red.yaml").read_text() == before and not Path("params/studies/red.yaml").exists()
     assert all(entry.main([said(), "--backbone", "infinity-shapes"]) == 0 for _ in range(2))
 

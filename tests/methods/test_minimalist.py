@@ -299,7 +299,7 @@ def test_a_folded_backbone_is_an_ordinary_checkpoint(backbone, tmp_path):
     mask = binarized(random_mask(backbone, FAMILIES, "thresholded"))
     with mask.attach(backbone):
         expected = sample(backbone)
-    fold(folded(mask, backbone), backbone.net)
+    fold(folded(mask, backbone), backbone)
     backbone.save(tmp_path / "erased")
     settings = dataclasses.replace(backbone.settings, path=str(tmp_path / "erased"))
     assert torch.allclose(sample(type(backbone).load("erased", settings)), expected, atol=1e-6)

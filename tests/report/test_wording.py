@@ -49,7 +49,7 @@ def test_a_study_in_which_nothing_is_kept_says_so():
 def test_a_study_that_measures_no_rate_says_what_is_missing():
     study, _ = study_of(none=(0, 0), esd=(0, 0))
     numbers = {(CELL, name, "concept", "clip_score"): Number(30, 29, 31, 100) for name in ("none", "esd")}
-    assert "its metrics need rates or clip_rates" in " ".join(wording.finding(study, numbers, CELL))
+    assert "a metric such as rates or clip_rates does" in " ".join(wording.finding(study, numbers, CELL))
     assert summary.tradeoff(study, numbers).columns[:4].tolist() == ["backbone", "concept", "method", "erasure"]
 
 
