@@ -78,7 +78,7 @@ def headline(study: Collected, numbers: Numbers) -> str:
         )
     if taught:
         sentences.append(
-            f"In {len(done & set(taught))} of {counted(len(taught), 'table')} a new word shows its object in "
+            f"In {len(done & set(taught))} of {counted(len(taught), 'table')} what is taught or steered to is seen in "
             f"{percent(LEARNED)} of held-out prompts or more."
         )
     return " ".join(sentences)
