@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import empty_linear, has_bf16, has_onednn, multiply
+from .layers import empty_linear, has_onednn, multiplies, multiply
 from .rope import rotate
 from .schedules import Schedule
 
@@ -194,7 +194,7 @@ def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: Tensor) -> Tensor:
     """
     batch, heads, length, width = q.shape
     tokens = k.shape[2]
-    if torch.is_grad_enabled() or not (has_onednn(q) and _fast(q.dtype)):
+    if torch.is_grad_enabled() or not (has_onednn(q) and multiplies(q.dtype)):
         return _merge(attend(q, k, v))
     together = MANY_LOGITS // (batch * heads * tokens)  # queries of all heads whose logits stay near
     if q.dtype == torch.bfloat16 and together >= min(length, FEW_QUERIES) and float(bound.max()) <= BF16_LOGIT:
@@ -207,11 +207,6 @@ def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: Tensor) -> Tensor:
     for queries, out in zip(q.split(max(1, step), dim=2), y.split(max(1, step), dim=1), strict=True):
         write(queries, k, v, out)
     return y.flatten(2)
-
-
-def _fast(dtype: torch.dtype) -> bool:
-    """Whether oneDNN multiplies numbers of that type on this CPU."""
-    return dtype == torch.float32 or dtype == torch.bfloat16 and has_bf16()
 
 
 def _write_all_heads(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:

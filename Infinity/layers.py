@@ -64,7 +64,7 @@ class Packed:
         """Whether oneDNN multiplies by such a weight here."""
         if weight.device.type != "cpu" or weight.is_inference() or not has_onednn(weight):
             return False
-        return weight.dtype == torch.float32 or weight.dtype == torch.bfloat16 and has_bf16()
+        return multiplies(weight.dtype)
 
     def serves(self, x: Tensor, weight: Tensor) -> bool:
         """Whether `x` is to be multiplied by this very weight in its own dtype, without gradients."""
@@ -126,9 +126,9 @@ def has_onednn(x: Tensor) -> bool:
     return x.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
 
 
-def has_bf16() -> bool:
-    """Whether oneDNN multiplies bf16 here."""
-    return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+def multiplies(dtype: torch.dtype) -> bool:
+    """Whether oneDNN multiplies numbers of that type on this CPU."""
+    return dtype == torch.float32 or dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def empty_linear(inputs: int, outputs: int, *, bias: bool = True) -> Linear:

@@ -74,8 +74,6 @@ def write_lora(lora: LowRank, out: Path) -> None:
     """A folder for `load_lora_weights` and for `PeftModel.from_pretrained`."""
     from safetensors.torch import save_file
 
-    from stages.files import replacing
-
     lora.export(out)
     content = {name: value.detach().cpu().contiguous().clone() for name, value in lora.tensors().items()}
     with replacing(out / LORA) as temporary:

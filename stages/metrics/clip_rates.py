@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.metrics.base import Samples
-from stages.metrics.clip_score import embed_images, embed_texts, load_clip
+from stages.metrics.clip_score import embed_frames, embed_texts, load_clip
 from stages.metrics.rates import Outcomes, as_asked, asked_for
 
 
@@ -63,9 +63,7 @@ class CLIPRates(Outcomes):
     def look(self, images: Tensor) -> Recognition:
         """Returns the likeliest name of each label for pictures (N, 3, H, W) or clips (N, F, 3, H, W)."""
         model, tokenizer = load_clip(self.model)
-        pictures = images.reshape(-1, *images.shape[-3:])
-        embedded = torch.cat([embed_images(model, part) for part in pictures.split(32)])
-        embedded = embedded.unflatten(0, (len(images), -1)).mean(1)
+        embedded = embed_frames(model, images).mean(1)
         named = {}
         for label, names in self.choices.items():
             texts = embed_texts(model, tokenizer, [self.template.format(name) for name in names])

@@ -32,10 +32,8 @@ class CLIPScore(Metric):
     def features(self, samples: Samples) -> Tensor:
         """Returns the score of each sample, (N, 1)."""
         model, tokenizer = load_clip(self.model)
-        pictures = samples.images.reshape(-1, *samples.images.shape[-3:])
-        images = torch.cat([embed_images(model, part) for part in pictures.split(32)])
         texts = embed_texts(model, tokenizer, samples.prompts)
-        cosines = torch.einsum("nfd,nd->nf", images.unflatten(0, (len(texts), -1)), texts)
+        cosines = torch.einsum("nfd,nd->nf", embed_frames(model, samples.images), texts)
         return self.scale * cosines.mean(1, keepdim=True)
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
@@ -81,6 +79,12 @@ def embed_images(model: CLIPModel, images: Tensor) -> Tensor:
     pixels = prepare(images, model.config.vision_config.image_size).to(model.device)
     pooled = model.vision_model(pixel_values=pixels).pooler_output
     return functional.normalize(model.visual_projection(pooled), dim=-1).cpu()
+
+
+def embed_frames(model: CLIPModel, images: Tensor) -> Tensor:
+    """Returns unit vectors (N, F, D) of the frames of clips (N, F, 3, H, W); a picture (N, 3, H, W) is one frame."""
+    pictures = images.reshape(-1, *images.shape[-3:])
+    return torch.cat([embed_images(model, part) for part in pictures.split(32)]).unflatten(0, (len(images), -1))
 
 
 @torch.no_grad()

@@ -7,15 +7,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stages.fields import Count
-from stages.metrics.base import Metric, Samples, Statistics, Value
-from stages.metrics.clip_score import embed_images, load_clip
-from stages.metrics.intervals import DRAWS
-from stages.metrics.rates import GROUP, change, number_prompts, rate
+from stages.metrics.base import Samples
+from stages.metrics.clip_score import embed_frames, load_clip
+from stages.metrics.rates import Outcomes
 
 
 @dataclass(frozen=True)
-class LinearRates(Metric):
+class LinearRates(Outcomes):
     """target: the classifier names the class that the concept's target asks for.
 
     `weights` is the state of one linear layer, a row for each of `classes`, the values of `label`; its features are
@@ -26,8 +24,9 @@ class LinearRates(Metric):
     label: str = "class"
     classes: tuple[str, ...] = ()
     model: str = "openai/clip-vit-base-patch32"
-    draws: Count = DRAWS
-    seed: int = 0
+
+    def names(self, samples: Samples) -> tuple[str, ...]:
+        return ("target",)
 
     def features(self, samples: Samples) -> Tensor:
         """Returns whether the target's class is the likeliest, (N, 1)."""
@@ -36,26 +35,11 @@ class LinearRates(Metric):
             raise ValueError(f"classes: no {self.label} {wanted!r}, which the concept's target asks for")
         weight, bias = read_linear(self.weights, len(self.classes))
         model = load_clip(self.model)[0]
-        pictures = samples.images.reshape(-1, *samples.images.shape[-3:])
-        embedded = torch.cat([embed_images(model, part) for part in pictures.split(32)])
-        embedded = embedded.unflatten(0, (len(samples.rows), -1)).mean(1)
+        embedded = embed_frames(model, samples.images).mean(1)
         if embedded.shape[1] != weight.shape[1]:
             raise ValueError(f"{self.weights}: takes {weight.shape[1]} features, {self.model} has {embedded.shape[1]}")
         seen = (embedded @ weight.to(embedded).T + bias.to(embedded)).argmax(1)
         return (seen == self.classes.index(wanted)).float()[:, None].cpu()
-
-    def statistics(self, features: Tensor, samples: Samples) -> Statistics:
-        return {"target": features[:, 0], GROUP: number_prompts(samples.prompts)}
-
-    def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
-        values = {"target_rate": rate(edited["target"])}
-        if original is not None:
-            settings = {"seed": self.seed, "draws": self.draws}
-            values["target_rate_change"] = change(edited["target"], original["target"], edited[GROUP], **settings)
-        return values
-
-    def outcomes(self, edited: Statistics, original: Statistics | None) -> dict[str, Tensor]:
-        return {"target": edited["target"]}
 
 
 def read_linear(path: str, classes: int) -> tuple[Tensor, Tensor]:
