@@ -20,6 +20,7 @@ from stages.backbones.base import Condition, Settings, State
 from stages.backbones.checkpoints import check_made, load_network, load_part, load_pipeline
 from stages.backbones.diffusion import Diffusion
 from stages.backbones.memory import at_work, divide, enable_checkpointing, stream_blocks
+from stages.backbones.onednn import multiply_by_onednn
 from stages.backbones.texts import EmbeddingCache
 from stages.sites import Site, Tap
 
@@ -46,6 +47,8 @@ class Latent(Diffusion):
         if self.vae.dtype == torch.float16 and getattr(self.vae.config, "force_upcast", False):
             self.vae.float()  # overflows in half precision
         divide(self.vae, settings.vae_tiling, settings.vae_slicing)
+        for module in self.modules().values():
+            multiply_by_onednn(module)
         if settings.gradient_checkpointing:
             enable_checkpointing(self)
         self._place()
@@ -129,6 +132,7 @@ class Latent(Diffusion):
         for part, cls in self.text_classes.items():
             if getattr(self.pipeline, part) is None:
                 module = load_part(cls, part, self.source).eval().requires_grad_(False)
+                multiply_by_onednn(module)
                 setattr(self.pipeline, part, module if self._waiting else module.to(self.home))
         return super().text_parts()
 
