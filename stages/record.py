@@ -65,7 +65,7 @@ def recording(
     folder: Path, stage: str, *, params: Mapping[str, Any], seed: int | None = None, inputs: Iterable[Path] = ()
 ) -> Iterator[Record]:
     """Makes a record current for the block and writes record-<stage>.json at its end."""
-    imports, cpu = time.time() - begun(), time.process_time()
+    imports, cpu, commit = time.time() - begun(), time.process_time(), git()
     digests = {str(path): digest(path) for path in inputs if Path(path).exists()}
     record = Record(folder, stage, key=_key(stage, params, seed, digests))
     record.folder.mkdir(parents=True, exist_ok=True)
@@ -81,7 +81,7 @@ def recording(
         "stage": stage,
         "params": params,
         "seed": seed,
-        "git": git(),
+        "git": commit,
         "versions": versions(),
         "device": device(),
         "threads": _threads(),

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 SERVER, BEGUN = "PALIMPSEST_WARM", "PALIMPSEST_BEGUN"
+OURS = ("stages", "Infinity")
 TAKEN = b"+"
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
@@ -48,9 +49,10 @@ def handed_over() -> int | None:
 
 
 def environment(threads: int) -> None:
-    """What the libraries read when they are imported: no chatter, and as many threads as the job has."""
+    """What the libraries read when they are imported: no chatter, the job's threads, cuBLAS the same every time."""
     os.environ |= {"DIFFUSERS_VERBOSITY": "error", "TRANSFORMERS_VERBOSITY": "error"}
     os.environ["OPENBLAS_NUM_THREADS"] = str(threads)
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
 
 def begun() -> float:
@@ -89,16 +91,17 @@ def main() -> int:
 def serve(listener: socket.socket) -> None:
     """Takes requests, tells the ends of jobs, and kills the job whose client has gone.
 
-    Once a library that was imported runs a thread, no more are taken: a fork would copy locks that nobody opens.
+    Once a library that was imported runs a thread, no more are taken: a fork would copy locks that nobody opens. Nor
+    are they once a module of ours that was imported has been edited: a fork would run what it said before.
     """
-    poll, jobs, asked = select.poll(), {}, {}
+    poll, jobs, asked, known = select.poll(), {}, {}, {}
     poll.register(sys.stdin.fileno(), select.POLLIN)
     poll.register(listener, select.POLLIN)
     while jobs or listener.fileno() >= 0:
         for descriptor, _ in poll.poll():
             if descriptor == sys.stdin.fileno():
                 return
-            if descriptor == listener.fileno() and threads() > 1:
+            if descriptor == listener.fileno() and (threads() > 1 or edited(known)):
                 poll.unregister(listener)
                 listener.close()
             elif descriptor == listener.fileno():
@@ -112,6 +115,7 @@ def serve(listener: socket.socket) -> None:
                 if asked.pop(job.line.fileno(), None):
                     poll.unregister(job.line)
                 finish(job)
+                edited(known)
             elif descriptor in asked:
                 poll.unregister(descriptor)
                 os.kill(asked.pop(descriptor).pid, signal.SIGKILL)
@@ -120,6 +124,16 @@ def serve(listener: socket.socket) -> None:
 def threads() -> int:
     """How many this process has."""
     return len(os.listdir("/proc/self/task"))
+
+
+def edited(known: dict[str, int]) -> bool:
+    """Whether a module of ours was written after it was imported; `known` gets the times of those not yet in it."""
+    for name, module in list(sys.modules.items()):
+        if name.partition(".")[0] in OURS and getattr(module, "__file__", None):
+            written = Path(module.__file__).stat().st_mtime_ns if Path(module.__file__).exists() else -1
+            if known.setdefault(name, written) != written:
+                return True
+    return False
 
 
 def start(listener: socket.socket, others: Iterable[socket.socket]) -> Job:

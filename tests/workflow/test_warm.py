@@ -140,6 +140,19 @@ def test_after_an_import_that_starts_a_thread_jobs_run_by_themselves_and_those_u
     assert server.wait(20) == 0
 
 
+def test_after_an_edit_of_what_was_imported_jobs_run_by_themselves_and_as_edited(project):
+    server = started(project)
+    for _ in range(2):  # when the second is taken, what the first had to import has been
+        client(project).communicate(timeout=20)
+    chore = project / "stages/chore.py"
+    chore.write_text(chore.read_text().replace("aside", "edited"))
+    alone = client(project)
+    out, err = alone.communicate(timeout=20)
+    assert int(out.split()[0]) == alone.pid
+    assert err == "edited\n"
+    assert server.wait(20) == 0
+
+
 def test_jobs_end_with_a_server_that_is_killed(project):
     server = started(project)
     asked = client(project, "sleep")

@@ -2,7 +2,7 @@ rule baseline:
     """Samples of what trains nothing: the unedited backbone, and methods that only steer its sampler."""
     input:
         made_backbone,
-        setup_file,
+        own_files,
         prompts=rules.prepare.output,
     output:
         expand(f"{SAMPLES}/{{file}}", file=[*SAMPLE_FILES, *INTERVENTION], allow_missing=True),

@@ -54,6 +54,7 @@ def method_file(name):
 METHODS = {name: method_file(name) for name in [*names("methods"), *(run.method for run in STUDY.runs)]}
 
 
+LAUNCH = config.get("launch", "python -m")  # what starts a training
 RUN = "artifacts/{backbone}/{concept}/{method}/{seed}"
 SAMPLES = f"{RUN}/samples/{STUDY.name}"
 METRICS = f"{RUN}/metrics/{STUDY.name}"
@@ -113,16 +114,12 @@ def lessons(wildcards):
     return f"artifacts/{wildcards.backbone}/{wildcards.concept}/latents.safetensors"
 
 
-def pictures(wildcards):
-    """The pictures that a new word is learned from."""
-    folder = method_params(wildcards.method, wildcards.backbone).get("images")
-    return sorted(map(str, Path(folder).iterdir())) if folder and Path(folder).is_dir() else []
-
-
-def setup_file(wildcards):
-    """The file of a steering method's setup, where it has one."""
-    setup = method_params(wildcards.method, wildcards.backbone).get("setup")
-    return [setup] if isinstance(setup, str) else []
+def own_files(wildcards):
+    """The files that a method's fields name (pictures of a new word, a setup, data), and those in folders they name."""
+    values = method_params(wildcards.method, wildcards.backbone).values()
+    named = [Path(value) for value in values if isinstance(value, str) and ("/" in value or Path(value).suffix)]
+    inside = [file for path in named if path.is_dir() for file in path.iterdir()]
+    return sorted(str(path) for path in (*named, *inside) if path.is_file())
 
 
 def trained_masks(wildcards):
@@ -168,8 +165,10 @@ def concept_params(wildcards):
 
 
 def train_params(wildcards):
-    """A method's fields on this backbone and a digest of its code."""
+    """A method's fields on this backbone, those of the method that edits its pictures, and a digest of its code."""
     content = method_params(wildcards.method, wildcards.backbone)
+    if content.get("target") == "flowedit":
+        content |= {"edit": method_params(content.get("edit", "flowedit"), wildcards.backbone)}
     return studies.frozen(content | {"code": code(content["class"])})
 
 

@@ -2,8 +2,7 @@ rule train:
     """One method, fitted to make a backbone forget (or learn, or steer) a concept."""
     input:
         frozen_backbone,
-        pictures,
-        setup_file,
+        own_files,
         lessons=lessons,
     output:
         f"{RUN}/intervention.safetensors",
@@ -29,5 +28,6 @@ rule train:
     message:
         "{wildcards.method} on {wildcards.backbone} for {wildcards.concept}, seed {wildcards.seed}"
     shell:
-        "python -m stages.train --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
+        f"{LAUNCH} stages.train"
+        " --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
         " --seed {wildcards.seed} {params.latents} --threads {threads} --out {params.out} 2>&1 | tee {log} >&2"
