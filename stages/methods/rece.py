@@ -22,16 +22,18 @@ from stages.objectives import revived
 class RECE:
     """UCE, then rounds of finding what embedding revives the concept, and editing that one away too.
 
-    `target`: what a revived embedding is mapped to, the empty prompt (the paper) or what its prompt was mapped to
-    before (`neutral`). `strength` is the regulariser of the search, `form` one of those of stages.objectives.revived.
-    `tokens`, `ridge` and `preserve` are UCE's in the rounds, `first_ridge` and `first_preserve` those of the editing
-    before them. `push` is UCE's too, of every neutral target, of which a round takes what the weights before it make.
+    `target`: what a revived embedding is mapped to, the empty prompt (the paper), what its prompt was mapped to before
+    (`neutral`), or what the prompt's own embedding gives by now (`erased`). Nothing holds the latter in a round, which
+    may bring the concept back in it; `erased` keeps it like the retain prompts. `strength` is the regulariser of the
+    search, `form` one of those of stages.objectives.revived. `tokens`, `ridge` and `preserve` are UCE's in the rounds,
+    `first_ridge` and `first_preserve` those of the editing before them. `push` is UCE's too, of every neutral target,
+    of which a round takes what the weights before it make.
     """
 
     rounds: Count = 3
     strength: NonNegative = 0.1
     form: Literal["zero", "weights", "identity", "both"] = "zero"
-    target: Literal["empty", "neutral"] = "empty"
+    target: Literal["empty", "neutral", "erased"] = "empty"
     tokens: Tokens = "range"
     push: NonNegative = 0.0
     ridge: Rate = 0.1
@@ -62,6 +64,8 @@ class RECE:
         """The weights after one more round, each from the ones before."""
         step = UCE(ridge=self.ridge, preserve=self.preserve)
         found = self.search(weights, original, edits)
+        if self.target == "erased":
+            kept = {name: [*rows, *(key for key, _ in edits[name])] for name, rows in kept.items()}
         return {name: step.edit(weights[name], found[name], kept[name]) for name in weights}
 
     def search(
@@ -71,7 +75,10 @@ class RECE:
         found = {}
         for names in alike(edits):
             old, new = ([side[name] for name in names] for side in (original, weights))
-            rows = [(revived(new, old, key, self.strength, self.form), target) for key, target in edits[names[0]]]
+            rows = [
+                (revived(new, old, key, self.strength, self.form), key if self.target == "erased" else target)
+                for key, target in edits[names[0]]
+            ]
             found |= dict.fromkeys(names, rows)
         return found
 

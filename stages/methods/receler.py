@@ -29,8 +29,9 @@ class Receler:
     of them was given (`intended`, the paper). The `released` code never writes the vectors into the prompt. `localise`
     weighs what the adapters add outside the concept's mask, which is cross-attention of `side` x `side` tokens (all
     sites when None) from `threshold` on. `preserve` weighs the distance to the frozen network on the retain prompts,
-    which the paper does without. Adapters stand where `kinds` says: after each attention that reads text, or after
-    self-attention where none does; `block`, where text also comes in by other ways.
+    which the paper does without; the empty prompt, from which guidance starts, counts as `empty` of them. Adapters
+    stand where `kinds` says: after each attention that reads text, or after self-attention where none does; `block`,
+    where text also comes in by other ways.
     """
 
     rank: Count = 128
@@ -49,6 +50,7 @@ class Receler:
     states: States = "student"
     guidance: NonNegative = 3.0
     preserve: NonNegative = 0.0
+    empty: Natural = 0
     steps: Count = 500
     lr: Rate = 3e-4
     batch: Count = 1
@@ -58,12 +60,15 @@ class Receler:
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Adapter:
         """Trains fresh adapters at every site of the first of `kinds` that the network has."""
         prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
+        if "embeds" not in prompts.condition.tensors:
+            raise ValueError(f"Receler attacks the embeddings of texts, and {backbone.name} knows classes; choose esd")
         positions = concept_tokens(backbone, *zip(*concept.pairs(), strict=True), self.words)
         if self.states == "frozen":
             backbone.gather(concept.prompts, seed)
         if self.preserve:
-            backbone.gather(concept.retain, seed)
-            retain = Prompts.of(backbone, concept.retain)
+            kept = [*concept.retain, *[""] * self.empty]
+            backbone.gather(kept, seed)
+            retain = Prompts.of(backbone, kept)
         adapter = Adapter.fresh(backbone, backbone.select(*self.kinds, stream="image"), self.rank, seed)
         enemy = self.enemy(prompts.condition, seed)
 

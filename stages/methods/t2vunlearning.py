@@ -27,13 +27,13 @@ class T2VUnlearning:
     """Adapters learn uncond - scale (cond - uncond) for the concept, and to add nothing where it is not.
 
     `localise` (alpha) weighs what they add outside the concept's mask, `preserve` (beta) the distance to the frozen
-    network on the retain prompts. `states`: frozen generations noised at one random time (`noised`), or steps of their
-    trajectories. `space`: errors of predictions, or of the final latents that they imply (`clean`, the released code).
-    `pairs` is a CSV of prompts with the concept and without, used in place of the concept's own, the first `limit` of
-    them; `templates` such as `a video of {}` are put around every prompt and trained on too. `words` name the concept's
-    tokens for the mask; without, they are what a prompt's neutral twin does not have. Adapters stand where `kinds`
-    says: after each attention that reads text, or after self-attention where none does; `block`, where text also comes
-    in by other ways.
+    network on the retain prompts, of which the empty prompt, where guidance starts, counts as `empty`. `states`: frozen
+    generations noised at one random time (`noised`), or steps of their trajectories. `space`: errors of predictions, or
+    of the final latents that they imply (`clean`, the released code). `pairs` is a CSV of prompts with the concept and
+    without, used in place of the concept's own, the first `limit` of them; `templates` such as `a video of {}` are put
+    around every prompt and trained on too. `words` name the concept's tokens for the mask; without, they are what a
+    prompt's neutral twin does not have. Adapters stand where `kinds` says: after each attention that reads text, or
+    after self-attention where none does; `block`, where text also comes in by other ways.
     """
 
     rank: Count = 128
@@ -41,6 +41,7 @@ class T2VUnlearning:
     scale: NonNegative = 7.0
     localise: NonNegative = 1.0
     preserve: NonNegative = 0.0
+    empty: Natural = 0
     mask: How = "auto"
     side: int | None = None
     threshold: Fraction = 0.1
@@ -63,8 +64,9 @@ class T2VUnlearning:
         backbone.gather(shown, seed)
         prompts, empty = Prompts.of(backbone, shown), backbone.encode([""]).repeat(self.batch)
         if self.preserve:
-            backbone.gather(concept.retain, seed)
-            retain = Prompts.of(backbone, concept.retain)
+            kept = [*concept.retain, *[""] * self.empty]
+            backbone.gather(kept, seed)
+            retain = Prompts.of(backbone, kept)
         adapter = Adapter.fresh(backbone, backbone.select(*self.kinds, stream="image"), self.rank, seed)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:

@@ -59,17 +59,19 @@ def test_uce_maps_the_concept_to_its_neutral_twin_as_the_ridge_vanishes(backbone
     [
         ESD(train="full", states="frozen", steps=40, lr=1e-3, preserve=20.0),
         ConceptAblation("full-weight", states="trajectory", prior=0.0, steps=40, lr=1e-3, preserve=20.0),
+        Receler(rank=8, localise=0.0, states="frozen", slots=2, inner=1, steps=40, lr=1e-2, preserve=20.0),
+        T2VUnlearning(rank=8, localise=0.0, states="trajectory", steps=40, lr=1e-2, preserve=20.0),
     ],
 )
 def test_the_empty_prompt_moves_less_where_it_is_preserved(backbone, concept, method):
     moved = []
     for empty in (0, 20):
-        weights = dataclasses.replace(method, empty=empty, batch=4).fit(backbone, concept, seed=0)
+        edit = dataclasses.replace(method, empty=empty, batch=4).fit(backbone, concept, seed=0)
         backbone.gather([""], 0)
         condition = backbone.encode([""]).repeat(8)
         state = backbone.draw(condition, generator(0, 0))
         before = frozen(backbone, state, condition)
-        with weights.attach(backbone):
+        with edit.attach(backbone):
             moved.append(float((frozen(backbone, state, condition) - before).square().mean()))
     assert 0 < moved[1] < 0.8 * moved[0]
 
@@ -97,6 +99,17 @@ def test_rece_aims_as_far_beyond_the_neutral_twin_as_uce(backbone, wide):
     for (name, value), (_, other) in zip(pushed.items(), plain.items(), strict=True):
         torch.testing.assert_close(found[name], value, atol=1e-5, rtol=0)
         assert (value - other).abs().max() > 1e-2
+
+
+def test_rece_may_bring_the_concept_back_unless_it_holds_what_is_erased(backbone, wide):
+    first = dict(UCE("aligned", ridge=0.1).fit(backbone, wide, seed=0).items())
+    edits, _ = gather_rows(backbone, list(first), wide, "aligned")
+    moved = {}
+    for target in ("neutral", "erased"):
+        method = RECE(rounds=2, target=target, tokens="aligned", preserve=1e4, first_ridge=0.1)
+        weights = dict(method.fit(backbone, wide, seed=0).items())
+        moved[target] = max(float((key @ (weights[n] - first[n]).T).abs().max()) for n in first for key, _ in edits[n])
+    assert moved["erased"] < 1e-2 < moved["neutral"]
 
 
 def test_rece_leaves_less_to_revive_with_every_round(backbone, wide):
