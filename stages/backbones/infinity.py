@@ -255,6 +255,7 @@ class InfinityBackbone(Backbone):
 
     def lesson(self, features: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1) -> Tensor:
         """The training loss on features of captioned pictures: bitwise self-correction, some captions dropped."""
+        self.net.train()  # stochastic depth, drawn from the generator, too
         shape, patchify = (len(features), features.shape[1]), self.vae.config.patchify
         flips = draw_flips(self.schedule, shape, generator, patchify=patchify)
         seen = self_correct(features, self.schedule, flips, patchify=patchify)

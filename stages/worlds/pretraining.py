@@ -57,10 +57,14 @@ def render(settings: Settings, recipe: Recipe, seed: int, exclude: str | None = 
 
 
 def train(backbone: Backbone, data: Batch, recipe: Recipe, seed: int) -> History:
-    """Fits network and text encoder jointly to captioned pictures or clips; leaves the averaged weights in place."""
+    """Fits network and text encoder jointly to captioned pictures or clips; leaves the averaged weights in place.
+
+    Parts stay in evaluation mode: the dropout of diffusers and transformers (labels of a DiT among it) draws from the
+    global generator, which nobody owns. What is to be dropped, captions or lessons do.
+    """
     latents = embed_all(backbone, data.images)
     parts = [backbone.net, *backbone.text_parts().values()]
-    parameters = [p for part in parts for p in part.train().requires_grad_(True).parameters()]
+    parameters = [p for part in parts for p in part.requires_grad_(True).parameters()]
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(latents), (recipe.batch,), generator=generator)

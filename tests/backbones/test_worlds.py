@@ -28,9 +28,10 @@ def test_a_worlds_backbone_trains_and_loads_in_the_unmodified_pipeline(name, tmp
     assert made.latent_shape() == ((3, 16, 8, 8) if settings.frames else (4, 8, 8))
     before = {part: {n: p.clone() for n, p in module.named_parameters()} for part, module in made.modules().items()}
     recipe = construct(Recipe, settings.pretrain | {"steps": 3, "batch": 8, "warmup": 1, "images": 16}, name)
+    unowned = torch.get_rng_state()
     history = train(made, render(settings, recipe, 0), recipe, 0)
     made.freeze()
-    assert len(history.losses) == 3
+    assert len(history.losses) == 3 and torch.equal(torch.get_rng_state(), unowned)
     for part, module in made.modules().items():
         moved = sum(not torch.equal(p, before[part][n]) for n, p in module.named_parameters())
         assert moved > 0.4 * len(before[part]) if part != "vae" else moved == 0, part
