@@ -44,18 +44,20 @@ def swap_parameters(backbone: Backbone, values: Mapping[str, Tensor]) -> Iterato
     """Puts `values` in place of the named parameters (ESD, concept ablation, EAP); KeyError for an unknown name.
 
     The tensors themselves are put in, wherever the parameter is shared (T5's embedding has two homes), so gradients
-    reach them; the originals come back as the same objects.
+    reach them; the originals come back as the same objects, and meanwhile are in `backbone.originals`.
     """
     with ExitStack() as stack:
         homes = _homes(backbone, values)
         for name, value in values.items():
-            owner, leaf = _owner(backbone, name)
-            original = owner._parameters[leaf]
+            original = backbone.parameter(name)
             if original.shape != value.shape:
                 raise ValueError(f"parameter {name} has shape {tuple(original.shape)}, got {tuple(value.shape)}")
             for module, home in homes[id(original)]:
                 stack.callback(module._parameters.__setitem__, home, original)
                 module._parameters[home] = value
+            if name not in backbone.originals:
+                backbone.originals[name] = original
+                stack.callback(backbone.originals.pop, name)
         if any(name.startswith(backbone.TEXT) for name in values):
             stack.enter_context(_appended(backbone.text_swaps, values))
         yield
@@ -141,18 +143,6 @@ def _homes(backbone: Backbone, names: Iterable[str]) -> dict[int, list[tuple[nn.
             for leaf, value in module._parameters.items():
                 homes[id(value)].append((module, leaf))
     return homes
-
-
-def _owner(backbone: Backbone, name: str) -> tuple[nn.Module, str]:
-    root, path = backbone.locate(name)
-    module, _, leaf = path.rpartition(".")
-    try:
-        owner = root.get_submodule(module)
-        owner = getattr(owner, "base_layer", owner)  # inside peft's layer, where one is injected
-        owner._parameters[leaf]
-    except (AttributeError, KeyError):
-        raise KeyError(f"{backbone.name} has no parameter {name!r}") from None
-    return owner, leaf
 
 
 @contextmanager

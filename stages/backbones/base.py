@@ -100,6 +100,7 @@ class Backbone(ABC):
         self.guidance_edits: list[tuple[Callable[..., Any], dict[str, str]]] = []
         self.sample_edits: list[Callable[[Sampler], Sampler]] = []
         self.text_swaps: list[Mapping[str, Tensor]] = []
+        self.originals: dict[str, Tensor] = {}  # the network's own values of parameters that are swapped now
         self.words: list[Mapping[str, str]] = []  # aliases and what stands for them before tokenization
         self._moment = Moment(0, None, {})
         self._encoded: dict[str, dict[str, Tensor]] = {}
@@ -253,9 +254,17 @@ class Backbone(ABC):
         return {name: part for name, part in self.modules().items() if name.startswith(self.TEXT)}
 
     def parameter(self, name: str) -> Tensor:
-        """The parameter of that name, of the network or (prefix `text_encoder.`) of a text encoder."""
+        """What is used under that name, of the network or (prefix `text_encoder.`) of a text encoder; KeyError."""
         root, path = self.locate(name)
-        return root.get_parameter(path)
+        module, _, leaf = path.rpartition(".")
+        try:
+            owner = root.get_submodule(module)
+            value = getattr(owner, "base_layer", owner)._parameters[leaf]  # inside peft's layer, where one is injected
+        except (AttributeError, KeyError):
+            value = None
+        if value is None:
+            raise KeyError(f"{self.name} has no parameter {name!r}")
+        return value
 
     def moment(self, site: Site | None) -> Moment:
         """What an edit at `site` may know right now."""

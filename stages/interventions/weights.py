@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 
 class Weights(Intervention):
-    """Parameters by name, swapped in whole; kept in float32, used in the backbone's own dtype and on its device."""
+    """Parameters by name, swapped in whole; kept in float32, used in the backbone's own dtype and on its device.
+
+    Where another's are in already, the change from the network's own values adds to theirs.
+    """
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -30,15 +33,18 @@ class Weights(Intervention):
     @classmethod
     def copy(cls, backbone: Backbone, names: Iterable[str]) -> Weights:
         """Trainable copies of the named parameters, equal to the backbone's own."""
-        return cls({name: nn.Parameter(backbone.parameter(name).detach().float().clone()) for name in names})
+        own = {name: backbone.originals.get(name, backbone.parameter(name)) for name in names}
+        return cls({name: nn.Parameter(value.detach().float().clone()) for name, value in own.items()})
 
     def items(self) -> Iterable[tuple[str, Tensor]]:
         """Names with their values."""
         return zip(self.names, self.values, strict=True)
 
-    def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
+    @contextmanager
+    def attach(self, backbone: Backbone) -> Iterator[None]:
         """Swaps the parameters in."""
-        return swap_parameters(backbone, {name: value.to(backbone.parameter(name)) for name, value in self.items()})
+        with swap_parameters(backbone, {name: _beside(backbone, name, value) for name, value in self.items()}):
+            yield
 
     def tensors(self) -> dict[str, Tensor]:
         """The values under their parameter names."""
@@ -52,6 +58,14 @@ class Weights(Intervention):
     def difference(self, backbone: Backbone) -> float:
         """The largest change of any value, for records and tests."""
         return max(float((value - backbone.parameter(name)).abs().max()) for name, value in self.items())
+
+
+def _beside(backbone: Backbone, name: str, value: Tensor) -> Tensor:
+    """The value as the backbone works with it, added to what is changed there already."""
+    now, own = backbone.parameter(name), backbone.originals.get(name)
+    if own is not None:
+        value = now.float() + (value.to(now.device) - own.to(now.device).float())
+    return value.to(backbone.device, now.dtype)  # its block may wait on the CPU
 
 
 @torch.no_grad()
