@@ -32,6 +32,7 @@ class Recipe:
     clip: Rate = 1.0
     seed: int = 0
     exclude: str | None = None  # what is never rendered nor named, such as `yellow cross`
+    colours: tuple[str, ...] = Shapes.colours  # of the world that it is shown: more of them, more freely combined
 
 
 def pretrain(
@@ -50,7 +51,7 @@ def render(settings: Settings, recipe: Recipe, seed: int, exclude: str | None = 
     """What the world shows it: pictures, or clips of as many frames as the settings ask for."""
     if exclude and recipe.exclude:
         raise ValueError(f"a backbone trained without {recipe.exclude!r} cannot be trained without {exclude!r}, too")
-    world, seed, exclude = Shapes(), recipe.seed + seed, exclude or recipe.exclude
+    world, seed, exclude = Shapes(colours=recipe.colours), recipe.seed + seed, exclude or recipe.exclude
     if settings.frames:
         return world.clips(recipe.images, seed, settings.frames, exclude)
     return world.sample(recipe.images, seed, exclude)

@@ -1,5 +1,7 @@
 """The small backbones of the world of shapes: built from their files, trained a little, loaded by their pipelines."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -60,13 +62,27 @@ def test_the_worlds_classes_cover_its_captions():
             assert not any(word in caption for word in (*world.colours, *world.shapes))
 
 
-def test_a_combination_withheld_from_a_backbone_is_neither_drawn_nor_named_and_all_else_is():
-    settings, plain = load_settings("sd-withheld")[1], load_settings("sd-shapes")[1]
+@pytest.mark.parametrize(("family", "colours"), [("sd", 4), ("infinity", 7)])
+def test_a_combination_withheld_from_a_backbone_is_neither_drawn_nor_named_and_all_else_is(family, colours):
+    settings, plain = (load_settings(f"{family}-{which}")[1] for which in ("withheld", "shapes"))
     assert settings.build == plain.build
-    recipe = construct(Recipe, settings.pretrain | {"images": 400}, "sd-withheld")
-    data, world = render(settings, recipe, 0), Shapes()
+    recipe = construct(Recipe, settings.pretrain | {"images": 400}, f"{family}-withheld")
+    data, world = render(settings, recipe, 0), Shapes(colours=recipe.colours)
     pairs = set(zip(data.colour.tolist(), data.shape.tolist(), strict=True))
-    assert len(pairs) == 15 and (world.colours.index("yellow"), world.shapes.index("cross")) not in pairs
-    assert not any("yellow cross" in caption for caption in data.captions)
+    assert len(pairs) == 4 * colours - 1 and (world.colours.index("yellow"), world.shapes.index("cross")) not in pairs
+    said = [set(caption.split()) for caption in data.captions]
+    assert not any(words & {"yellow", "golden"} and words & {"cross", "plus"} for words in said)
     with pytest.raises(ValueError, match="cannot be trained without 'red', too"):
         render(settings, recipe, 0, "red")
+
+
+@pytest.mark.parametrize("name", ["sd-shapes", "infinity-shapes"])
+def test_a_backbone_is_shown_the_worlds_own_colours_unless_its_recipe_names_others(name):
+    settings = load_settings(name)[1]
+    recipe = construct(Recipe, settings.pretrain | {"images": 40}, name)
+    data, plain = render(settings, recipe, 3), Shapes().sample(40, 3)
+    assert torch.equal(data.images, plain.images) and data.captions == plain.captions
+    purple = render(settings, dataclasses.replace(recipe, colours=("purple",)), 3)
+    assert set(purple.colour.tolist()) == {0} and not any("red" in caption.split() for caption in purple.captions)
+    with pytest.raises(ValueError, match="colours must be some of red, green"):
+        render(settings, dataclasses.replace(recipe, colours=("mauve",)), 3)
