@@ -30,6 +30,8 @@ def attention_maps(
     image's queries in joint attention elsewhere. `positions` are of the condition's embeds, per row; a row of none gets
     zeros. `chunk` queries at a time. ValueError where attention has no text, or is not torch's scaled dot product.
     """
+    if "embeds" not in condition.tensors:
+        raise ValueError(f"{backbone.name} has no text in its attention")
     text = condition.tensors["embeds"].shape[1]
     keep = torch.zeros(len(condition), text, device=backbone.device)
     for row, columns in zip(keep, positions, strict=True):

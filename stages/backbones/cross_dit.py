@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from diffusers import (
@@ -74,7 +74,7 @@ class Sana(Latent):
     """Sana: Gemma reads the prompt after an instruction, linear self-attention, a convolved feed-forward, a flow."""
 
     PIPELINE, MODEL = SanaPipeline, SanaTransformer2DModel
-    TOKENIZER = ""  # embeds leave out the middle of what Gemma reads
+    TOKENIZER = ""  # embeds leave out the middle of what Gemma reads; see `tokenize`
     SCHEDULER, TEXTS = DPMSolverMultistepScheduler, {"text_encoder": gemma}
     ENDS = ("time_embed.", "proj_out.")
 
@@ -95,6 +95,21 @@ class Sana(Latent):
             complex_human_instruction=instruction,
         )
         return {"embeds": embeds, "mask": mask}
+
+    def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of the rows that embeds keep: the first, and those after the instruction.
+
+        Gemma ends no prompt; one token of padding, which nothing reads, stands for the end that others have.
+        """
+        return [self._kept(prompt.lower().strip()) for prompt in prompts]
+
+    def _kept(self, prompt: str) -> list[int]:
+        tokenizer, length = self.pipeline.tokenizer, self.settings.text_length or 300
+        instruction = "\n".join(INSTRUCTION) if prompt else ""
+        skipped = len(tokenizer.encode(instruction)) - 2 if prompt else 0
+        ids = tokenizer(instruction + prompt, truncation=True, max_length=skipped + length).input_ids
+        kept = [ids[0], *ids[skipped + 1 :]]
+        return kept if kept[-1] == tokenizer.eos_token_id else [*kept, tokenizer.pad_token_id][:length]
 
     def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
         """One call of the transformer, at its own scale of time."""

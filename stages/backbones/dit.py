@@ -57,6 +57,10 @@ class DiT(Latent):
         """The address table of the blocks."""
         return sites(self.net)
 
+    def readers(self) -> list[str]:
+        """ValueError: a class is one row of a table."""
+        raise ValueError(f"{self.name} knows classes, and none of its weights reads a text")
+
     def class_of(self, prompt: str) -> int:
         """The class whose name is in the prompt, the longest if several; the unconditional one for an empty prompt."""
         text = normal(prompt)

@@ -116,7 +116,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     """All tensors of a safetensors file; ValueError for a truncated file or a pickle in its place."""
     try:
         with safe_open(path, "pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a dict)
+            # copies stand where allocations do; as they lie in the file, products may differ in the last bit
+            return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
 

@@ -17,7 +17,7 @@ from stages.interventions.weights import Weights
 from stages.methods.base import Prompts, States, frozen, preservation, reached
 from stages.methods.selections import Train, choose
 from stages.objectives import gumbel_softmax, negative_guidance
-from stages.optimize import Schedule, minimize
+from stages.optimize import Schedule, gradients, minimize
 from stages.processes import agreed, average_gradients
 
 
@@ -57,6 +57,8 @@ class EAP:
         if self.states == "frozen":
             backbone.gather([*concept.prompts, *words], seed)
         prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
+        if "embeds" not in prompts.condition.tensors:
+            raise ValueError(f"EAP mixes the embeddings of texts, and {backbone.name} knows classes; choose esd")
         if self.preserve:
             backbone.gather(concept.retain, seed)
             retain = Prompts.of(backbone, concept.retain)
@@ -88,6 +90,7 @@ class EAP:
             return value
 
         settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
+        settings |= {"half": backbone.half}
         minimize(loss, weights.parameters(), **settings, optimizer="adam", seed=seed, companions=mixtures, label="eap")
         return weights
 
@@ -160,7 +163,8 @@ class Mixture:
 
     def step(self, harm: Tensor) -> None:
         """One step of the logits towards more harm."""
-        (self.logits.grad,) = torch.autograd.grad(-harm, [self.logits])
+        half = self.candidates.tensors["embeds"].dtype == torch.float16
+        (self.logits.grad,) = gradients(-harm, [self.logits], half=half)
         average_gradients([self.logits])
         self.adam.step()
 

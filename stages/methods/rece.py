@@ -52,7 +52,7 @@ class RECE:
             edits = self._to_empty(backbone, names, concept)
         for _ in range(self.rounds):
             weights = self.round(weights, original, edits, kept)
-        return Weights({name: value.float() for name, value in weights.items()})
+        return Weights({name: value.float().contiguous() for name, value in weights.items()})
 
     def round(
         self,

@@ -44,7 +44,7 @@ class UCE:
         names = backbone.readers()
         edits, kept = gather_rows(backbone, names, concept, self.tokens, self.push)
         values = {name: self.solve(backbone, name, edits[name], kept[name]) for name in names}
-        return Weights({name: value.float() for name, value in values.items()})
+        return Weights({name: value.float().contiguous() for name, value in values.items()})
 
     def solve(self, backbone: Backbone, name: str, edits: Sequence[Rows], kept: Sequence[Tensor]) -> Tensor:
         """The new value of a backbone's weight, float64."""

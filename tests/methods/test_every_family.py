@@ -1,0 +1,173 @@
+"""Every method on every tiny family of the matrix of what fits: it changes the network, leaves it and comes back."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from stages.concept import Concept
+from stages.interventions import Stack, load, save
+from stages.interventions.adapter import Adapter
+from stages.interventions.guidance import NegativePrompt
+from stages.interventions.lowrank import LowRank, linear_layers
+from stages.methods import load_method
+from tests.backbones import tiny_infinity
+from tests.backbones.families import FAMILIES as TINY
+
+FAMILIES = ["unet", "xl", "sd3", "flux-dev", "dit", "pixart", "sana", "cogvideox-2b", "wan", "infinity"]
+METHODS = {  # a file of params/methods/, and what its settings for the small U-Net would not fit elsewhere
+    "esd": {},
+    "t2vunlearning": {},
+    "receler": {"inner": 1, "slots": 2},
+    "concept_ablation": {},
+    "eap": {"nearest": 2},
+    "uce": {},
+    "rece": {"rounds": 1},
+    "minimalist": {"linear": ".*", "start": 0.05, "lr": 0.5, "seeds": 2, "sampler_steps": 2, "keep_every": 0},
+    "s_vare": {},
+    "circuit_breaker": {"watched": 1, "rank": 2},
+    "prototype_steering": {},
+    "casteer": {},
+    "mean_difference": {},
+    "activation_transport": {"layers": ("cross_attn", "attn")},
+    "conditioned_transport": {"hidden": 4},
+    "sld_medium": {},
+    "negative_prompt": {},
+    "flowedit": {},
+}
+GUIDANCE = {
+    "sld_medium",
+    "negative_prompt",
+    "safree",
+    "flowedit",
+}  # which change samples, not predictions
+SINGLE = {"pixart", "sana", "wan", "infinity"}  # where gradients cannot pass the sampler
+CLASSES = {"dit": "knows classes"}
+NO_FLOW = dict.fromkeys(["unet", "xl", "dit", "pixart", "cogvideox-2b", "infinity"], "the velocity of a flow")
+REFUSED = {
+    "receler": CLASSES,
+    "eap": CLASSES,
+    "uce": CLASSES,
+    "rece": CLASSES,
+    "s_vare": dict.fromkeys([name for name in FAMILIES if name != "infinity"], "predicts none"),
+    "flowedit": NO_FLOW,
+}
+PROMPTS = ["a red circle", "a blue square"]
+RED = Concept("red", ("a red circle", "a red square"), ("a blue circle", "a blue square"), ("a green circle",))
+SHORT = {"steps": 2, "batch": 2, "samples": 2}
+
+
+class Tiny:
+    """A family's backbone, what it gives with nothing attached, and the methods fitted on it so far."""
+
+    def __init__(self, family):
+        make = tiny_infinity.make if family == "infinity" else TINY[family].make
+        self.family, self.backbone = family, make(steps=4 if family == "infinity" else 2)
+        self.backbone.gather(PROMPTS[:1], 0)
+        self.state = self.backbone.draw(self.backbone.encode(PROMPTS[:1]), torch.Generator().manual_seed(0))
+        self.plain, self.fits = self.look(), {}
+
+    def look(self):
+        """A sample and a prediction."""
+        condition, steps = self.backbone.encode(PROMPTS), self.backbone.settings.steps
+        sample = self.backbone.sample(condition, seeds=[1, 2], steps=steps, guidance=3.0)
+        with torch.no_grad():
+            return sample, self.backbone.predict(self.state, condition.rows([0]))
+
+    def attached(self, *parts):
+        with Stack(*parts).attach(self.backbone):
+            return self.look()
+
+    def fit(self, name):
+        if name not in self.fits:
+            self.fits[name] = self.method(name).fit(self.backbone, RED, seed=0)
+        return self.fits[name]
+
+    def method(self, name):
+        method = load_method(name, "tiny")
+        have = {field.name for field in dataclasses.fields(method)}
+        through = {"through": "state"} if name == "minimalist" and self.family in SINGLE else {}
+        short = {key: value for key, value in SHORT.items() if key in have}
+        return dataclasses.replace(method, **short | METHODS[name] | through)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """A family's backbone by name, made when first asked for."""
+    known = {}
+
+    def make(family):
+        if family not in known:
+            known[family] = Tiny(family)
+        return known[family]
+
+    return make
+
+
+def same(first, second):
+    return all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_on_a_family(tiny, name, family, tmp_path):
+    on = tiny(family)
+    if family in REFUSED.get(name, {}):
+        with pytest.raises(ValueError, match=REFUSED[name][family]) as refusal:
+            on.fit(name)
+        assert "\n" not in str(refusal.value)
+        assert same(on.look(), on.plain)
+        return
+    fitted = on.fit(name)
+    assert same(on.look(), on.plain)
+    edited = on.attached(fitted)
+    assert all(torch.isfinite(value).all() for value in edited)
+    which = 0 if name in GUIDANCE else 1
+    assert not torch.equal(edited[which], on.plain[which])
+    assert same(on.look(), on.plain)
+    save(fitted, tmp_path)
+    assert same(on.attached(load(tmp_path)), edited)
+
+
+def adapter(backbone):
+    made = Adapter.fresh(backbone, backbone.select("cross_attn", "attn", stream="image"), 2, seed=0)
+    draws = torch.Generator().manual_seed(1)
+    for layer in made.layers:
+        layer.up.weight.data = 0.1 * torch.randn(layer.up.weight.shape, generator=draws)
+    return made
+
+
+def lora(backbone):
+    draws = torch.Generator().manual_seed(2)
+    return LowRank.create(backbone, linear_layers(backbone, [0, 1]), 2, draws, spread=0.1)
+
+
+def guidance(backbone):
+    return NegativePrompt("a green circle", 0.7)
+
+
+@pytest.mark.parametrize("partner", [adapter, lora, guidance], ids=lambda partner: partner.__name__)
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_attached_together_with_another(tiny, name, partner):
+    on = tiny({"s_vare": "infinity", "flowedit": "flux-dev"}.get(name, "unet"))
+    ours, theirs = on.fit(name), partner(on.backbone)
+    alone = [on.attached(ours)[0], on.attached(theirs)[0]]
+    for parts in ((ours, theirs), (theirs, ours)):
+        both = on.attached(*parts)[0]
+        assert torch.isfinite(both).all()
+        assert not any(torch.equal(both, one) for one in [on.plain[0], *alone])
+        assert same(on.look(), on.plain)
+
+
+def test_the_tokens_of_sana_are_those_of_the_rows_that_its_pipeline_keeps(tiny):
+    backbone, read = tiny("sana").backbone, []
+    handle = backbone.text_encoder.register_forward_pre_hook(lambda _, args: read.append(args[0][0].tolist()))
+    try:
+        prompts = ["a red circle", ""]
+        masks = backbone._encode(prompts)["mask"]
+    finally:
+        handle.remove()
+    length = masks.shape[1]
+    for ids, whole, mask in zip(backbone.tokenize(prompts), read, masks, strict=True):
+        kept = [whole[0], *whole[-length + 1 :]]
+        assert ids == [token for token, real in zip(kept, mask.tolist(), strict=True) if real]
