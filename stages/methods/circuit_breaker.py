@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -26,6 +26,7 @@ from stages.sites import Site
 
 log = logging.getLogger(__name__)
 Measure = Callable[[Tensor, Tensor], Tensor]  # two states (B, L, D) to a value per token (B, L)
+Cosines = dict[str, dict[str, dict[int, float]]]  # breaker or retain -> layer -> scale (or step) -> mean cosine
 
 HORIZONS = {"2T": lambda steps: 2 * steps, "T+1": lambda steps: steps + 1, "T": lambda steps: steps}
 
@@ -74,9 +75,9 @@ class CircuitBreaker:
         run = _Run(self, backbone, data, seed)
         with run.lora.injected(backbone):
             settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
-            settings |= {"clip": self.clip, "weight_decay": self.weight_decay, "label": "circuit_breaker"}
-            minimize(run.loss, run.lora.parameters(), **settings, seed=seed)
-            Record.note(cosines=run.watch(self.watched))
+            settings |= {"clip": self.clip, "weight_decay": self.weight_decay, "half": backbone.half}
+            minimize(run.loss, run.lora.parameters(), **settings, seed=seed, companions=[run], label="circuit_breaker")
+            Record.note(cosines=run.watch(self.watched), watched=run.history)
         return run.lora.folded()
 
     def targets(self, depth: int) -> tuple[int, ...]:
@@ -112,6 +113,7 @@ class _Run:
         self.centres = self._centres(data.retain) if method.centre else {}
         options = {"scaling": method.lora_alpha / method.rank, "spread": method.start}
         self.lora = LowRank.create(backbone, layers, method.rank, generator(seed, -1), **options)
+        self.history: dict[str, Cosines] = {}  # step -> held-out cosines at it
 
     def loss(self, step: int, generator: torch.Generator) -> Tensor:
         """Both losses at their weights for a step counted from 0."""
@@ -119,8 +121,19 @@ class _Run:
         away, stay = coefficients(step + 1, method.alpha, HORIZONS[method.horizon](method.steps))
         value = away * self._breaking(generator) + self._staying(stay, generator)
         if (step + 1) % method.log_every == 0:
-            log.info("step %d: %s", step + 1, {k: _mean(v) for k, v in self.watch(1).items()})
+            self.history[str(step + 1)] = seen = self.watch(1)
+            for name, layers in seen.items():
+                by_layer = {layer: list(scales.values()) for layer, scales in layers.items()}
+                log.info("step %d: %s cosine %s, by layer and scale %s", step + 1, name, _mean(layers), by_layer)
         return value
+
+    def state_dict(self) -> dict[str, Any]:
+        """What was watched so far, for the training's checkpoint."""
+        return {"history": self.history}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """What `state_dict` returned."""
+        self.history = state["history"]
 
     def _breaking(self, generator: torch.Generator) -> Tensor:
         rows = self.breaker.indices(self.method.batch, generator)
@@ -174,7 +187,7 @@ class _Run:
         return {site: {step: pool.get(site, step).mean(0) for step in pool.steps(site)} for site in self.sites}
 
     @torch.no_grad()
-    def watch(self, draws: int, size: int = 8) -> dict[str, dict[str, dict[int, float]]]:
+    def watch(self, draws: int, size: int = 8) -> Cosines:
         """The cosine of what must break and of what must stay, by layer and scale (or step), on held-out prompts."""
         found: dict[str, dict[str, dict[int, list[float]]]] = {}
         for name, prompts in (("breaker", self.unseen), ("retain", self.held_out)):

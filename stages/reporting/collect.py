@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import load_params
+from stages.reporting.watched import cosine_rows
 from stages.study import Run, load_study
 
 UNEDITED, ORACLE = "none", "oracle"  # the model as it was, and the one trained from scratch without the concept
@@ -36,7 +37,7 @@ class Result:
     seed: int
     folder: Path
     samples: Path
-    rows: tuple[Mapping[str, Any], ...]  # of the metric files
+    rows: tuple[Mapping[str, Any], ...]  # of the metric files, and of what training watched
     outcomes: Mapping[str, Mapping[str, Sequence[float | None]]]  # prompts -> what was judged -> one number per image
     records: Mapping[str, Mapping[str, Any]]  # stage -> its record
 
@@ -108,17 +109,17 @@ def _read(run: Run, cell: Cell, folder: Path, study: str, metrics: Sequence[str]
     for content in files:
         for prompts, judged in content.get("samples", {}).items():
             outcomes.setdefault(prompts, {}).update(judged)
-    rows = tuple(row for content in files for row in content["rows"])
-    records = [path for place in (folder, samples, measured) for path in sorted(place.glob("record-*.json"))]
+    paths = [path for place in (folder, samples, measured) for path in sorted(place.glob("record-*.json"))]
+    records = {path.stem.removeprefix("record-"): read_json(path) for path in paths}
     return Result(
         cell=cell,
         method=run.method,
         seed=run.seed,
         folder=folder,
         samples=samples,
-        rows=rows,
+        rows=(*(row for content in files for row in content["rows"]), *cosine_rows(records)),
         outcomes=outcomes,
-        records={path.stem.removeprefix("record-"): read_json(path) for path in records},
+        records=records,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from stages.reporting.collect import Cell, Collected
 from stages.reporting.summary import Column, Cost, best, columns, cost
 from stages.reporting.tables import Numbers
+from stages.reporting.watched import cosines
 from stages.reporting.wording import counted, interval, written
 
 ARROWS = {"low": "↓", "high": "↑"}
@@ -35,6 +36,7 @@ def markdown(study: Collected, numbers: Numbers, cell: Cell) -> str:
         *_table(header, rows),
         "",
         *_notes(study, cell),
+        *(f"\n{sentence}" for sentence in cosines(numbers, cell)),
     ]
     return "\n".join(lines) + "\n"
 

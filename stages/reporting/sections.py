@@ -15,6 +15,7 @@ from stages.reporting.plots import curves_figure, sweep_figure, tradeoff_figure
 from stages.reporting.summary import Column, best, columns, cost
 from stages.reporting.sweeps import Sweep, sweeps
 from stages.reporting.tables import Number, Numbers
+from stages.reporting.watched import cosines
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def section(study: Collected, numbers: Numbers, cell: Cell, *, show_sensitive: b
         cell=cell,
         family=study.families[cell.backbone],
         blurred=hide,
-        findings=tuple(wording.finding(study, numbers, cell)),
+        findings=(*wording.finding(study, numbers, cell), *cosines(numbers, cell)),
         leader=wording.leader(study, numbers, cell) or "",
         columns=tuple(columns(numbers, cell)),
         rows=tuple(_rows(study, numbers, cell, hide)),

@@ -125,3 +125,15 @@ def test_what_is_watched_is_never_trained_on():
         assert data.validation and data.unseen and not trained & held
         (word,) = concept.target.values()
         assert all(word in prompt for prompt in data.unseen) and not any(word in prompt for prompt in data.validation)
+
+
+def test_cosines_are_logged_by_layer_and_scale_on_the_way(backbone, concept, tmp_path):
+    method = CircuitBreaker(steps=4, batch=2, rank=2, watched=1, log_every=2)
+    with recording(tmp_path, "train", params={}) as record:
+        method.fit(backbone, concept, seed=0)
+    watched = record.notes["watched"]
+    assert list(watched) == ["2", "4"]
+    for seen in (*watched.values(), record.notes["cosines"]):
+        assert list(seen) == ["breaker", "retain"]
+        assert all(list(layers) == ["2.block.out", "4.block.out"] for layers in seen.values())
+        assert all(scales for layers in seen.values() for scales in layers.values())
