@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,7 +23,9 @@ CLASSES = {  # a label of each dataset, and its classes 0 and 1
     "shapes_colors": ("colour", ("red", "blue")),
     "dogs_cats": ("class", ("dog", "cat")),
 }
+CHOICE = {"colour": "a photo of a {} shape"}  # how CLIP is asked for a label that params/metrics/clip_rates.yaml lacks
 METHOD = "stages.methods.prototype_steering.PrototypeSteering"
+log = logging.getLogger(__name__)
 LEARN = 4  # one prompt in so many is steered by, the others are measured
 
 
@@ -32,8 +35,9 @@ class Experiment:
 
     VARIANT is the class steered to. In EXPERIMENT_DIR, `setup/` holds EXPERIMENT_SETUP (a list of setups is a grid
     search) and `weights/` CLASSIFIER_WEIGHTS. GRID_PATH is where the grid of unedited and steered pictures goes; FID
-    asks for Frechet distances. Without CLASSIFIER_WEIGHTS, pictures are told apart by the world's judge or by CLIP.
-    UNCHANGED_SAVED must stay empty: the study samples the unedited model once, and every run is compared with that.
+    asks for Frechet distances, of the judge's features or CLIP's. Without CLASSIFIER_WEIGHTS, pictures are told apart
+    by the world's judge or by CLIP. UNCHANGED_SAVED is not read: the study samples the unedited model once for all
+    its runs, and pictures without the prompts and seeds they are of could not be compared.
     """
 
     DATASET: Literal["dogs_cats", "shapes_colors"]
@@ -98,10 +102,8 @@ def read_experiment(path: Path | str) -> Experiment:
         if not Path(file).is_file():
             raise FileNotFoundError(f"{path}: {field}: {file} is missing")
     if found.UNCHANGED_SAVED:
-        raise ValueError(
-            f"{path}: UNCHANGED_SAVED: leave it empty; the study samples the unedited model once for all its runs, and "
-            f"{found.UNCHANGED_SAVED} holds pictures without the prompts and seeds they are of"
-        )
+        told = "%s: UNCHANGED_SAVED: %s is not read; the study samples the unedited model once for all its runs"
+        log.warning(told, path, found.UNCHANGED_SAVED)
     return found
 
 
@@ -135,7 +137,7 @@ def files(name: str, experiment: Experiment, model: Mapping[str, Any] | str, roo
     table = read_prompts(experiment.DATASET_PATH)
     pairs, kept, measured = _prompts(experiment, table)
     backbone, own = _backbone(name, experiment, model, settings)
-    metric, measures = _metrics(name, experiment, settings)
+    metric, measures = _metrics(name, experiment, settings, measured)
     method = {
         "class": METHOD,
         "trained": False,
@@ -217,21 +219,25 @@ def _backbone(
 
 
 def _metrics(
-    name: str, experiment: Experiment, settings: Mapping[str, Any]
+    name: str, experiment: Experiment, settings: Mapping[str, Any], measured: pd.DataFrame
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """The file of the linear classifier, if there is one, and the names of what the study measures."""
+    """The file of the linear classifier or of CLIP's choices, if one is needed, and what the study measures."""
     metric: dict[str, dict[str, Any]] = {}
+    world, label = bool(settings.get("world")), experiment.label
     if experiment.CLASSIFIER_WEIGHTS:
         names = CLASSES[experiment.DATASET][1]
         metric["metrics"] = {"class": "stages.metrics.linear.LinearRates", "weights": str(experiment.weights)}
-        metric["metrics"] |= {"label": experiment.label, "classes": list(names)}
+        metric["metrics"] |= {"label": label, "classes": list(names)}
+        measures = [name]
+    elif label in CHOICE and not world:
+        choices = {label: sorted({*measured[label], experiment.source})}
+        metric["metrics"] = {"class": "stages.metrics.clip_rates.CLIPRates", "choices": choices}
+        metric["metrics"] |= {"template": CHOICE[label]}
         measures = [name]
     else:
-        real = "clip_rates" if experiment.DATASET == "dogs_cats" else "clip_score"  # whose names CLIP is asked for
-        measures = ["rates" if settings.get("world") else real]
-    if experiment.FID and not settings.get("world"):
-        raise ValueError("FID: distances are taken with the judge of a world, and this model was trained in none")
-    return metric, [*measures, *(["frechet"] if experiment.FID else [])]
+        measures = ["rates" if world else "clip_rates"]
+    distance = "frechet" if world else "clip_frechet"
+    return metric, [*measures, *([distance] if experiment.FID else [])]
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -39,16 +39,40 @@ def frechet(x: Tensor, y: Tensor) -> float:
 
 @dataclass(frozen=True)
 class Distance(Metric):
-    """A distance of standardised judge features: to real renders of what was asked for, and to the unedited samples."""
+    """A distance between features (N, F, D): to real pictures where there are any, and to the unedited samples."""
 
-    judge: str = JUDGE
-    reference: Count = 2048  # real renders
     seed: int = 0
     prefix: ClassVar[str]
 
     @abstractmethod
     def distance(self, x: Tensor, y: Tensor, *, paired: bool) -> float:
         """Returns the distance between features (N, D) and (M, D); `paired` rows are of the same prompt and noise."""
+
+    def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
+        own = edited["features"]
+        if own.shape[:2].numel() < 2:
+            return {}
+
+        def to_real(rows: Tensor) -> float:
+            return self.distance(own[rows].flatten(0, 1), edited["real"], paired=False)
+
+        def to_unedited(rows: Tensor) -> float:
+            return self.distance(own[rows].flatten(0, 1), original["features"][rows].flatten(0, 1), paired=True)
+
+        kinds = {"real": to_real} if "real" in edited else {}
+        kinds |= {"unedited": to_unedited} if original is not None else {}
+        return {f"{self.prefix}_{kind}": self._value(distance, len(own)) for kind, distance in kinds.items()}
+
+    def _value(self, distance: Callable[[Tensor], float], n: int) -> Value:
+        return Value(distance(torch.arange(n)), *jackknife(distance, n, seed=self.seed), n)
+
+
+@dataclass(frozen=True)
+class Judged(Distance):
+    """A distance of standardised judge features: to real renders of what was asked for, and to the unedited samples."""
+
+    judge: str = JUDGE
+    reference: Count = 2048  # real renders
 
     def features(self, samples: Samples) -> Tensor:
         """Returns (N, F, D): a picture is a clip of one frame."""
@@ -57,29 +81,9 @@ class Distance(Metric):
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
         return {"features": features, "real": real_features(self.judge, samples, self.reference, self.seed)}
 
-    def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
-        own, real = edited["features"], edited["real"]
-        if own.shape[:2].numel() < 2:
-            return {}
 
-        def to_real(rows: Tensor) -> float:
-            return self.distance(own[rows].flatten(0, 1), real, paired=False)
-
-        def to_unedited(rows: Tensor) -> float:
-            return self.distance(own[rows].flatten(0, 1), original["features"][rows].flatten(0, 1), paired=True)
-
-        kinds = {"real": to_real} | ({"unedited": to_unedited} if original is not None else {})
-        return {f"{self.prefix}_{kind}": self._value(distance, len(own)) for kind, distance in kinds.items()}
-
-    def _value(self, distance: Callable[[Tensor], float], n: int) -> Value:
-        return Value(distance(torch.arange(n)), *jackknife(distance, n, seed=self.seed), n)
-
-
-@dataclass(frozen=True)
-class Frechet(Distance):
-    """Frechet distances. They grow as samples get fewer, so compare equal n only; a missing rank is warned of."""
-
-    prefix: ClassVar[str] = "frechet"
+class Gaussians(Distance):
+    """The distance of the Gaussians that have the features' moments; a missing rank is warned of."""
 
     def distance(self, x: Tensor, y: Tensor, *, paired: bool) -> float:
         return max(frechet(x, y), 0.0)  # rounding can leave it a hair below
@@ -87,9 +91,18 @@ class Frechet(Distance):
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
         n, width = features.flatten(0, 1).shape
         if n <= width:
-            log.warning("frechet: %d samples of %d features: the covariance lacks rank, compare loosely", n, width)
+            log.warning(
+                "%s: %d samples of %d features: the covariance lacks rank, compare loosely", self.prefix, n, width
+            )
         return super().statistics(features, samples)
 
     def _value(self, distance: Callable[[Tensor], float], n: int) -> Value:
         value = super()._value(distance, n)
         return value if value.ci_low is None else replace(value, ci_low=max(value.ci_low, 0.0))
+
+
+@dataclass(frozen=True)
+class Frechet(Gaussians, Judged):
+    """Frechet distances of judge features. They grow as samples get fewer, so compare equal n only."""
+
+    prefix: ClassVar[str] = "frechet"

@@ -6,7 +6,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from stages.metrics.frechet import Distance
+from stages.metrics.frechet import Judged
 
 
 def mmd(x: Tensor, y: Tensor, *, paired: bool = False) -> Tensor:
@@ -33,7 +33,7 @@ def kid(x: Tensor, y: Tensor, rows: Tensor, other_rows: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class KID(Distance):
+class KID(Judged):
     """Kernel distances of standardised judge features: to real renders, and to the unedited samples.
 
     Over all samples at once, which is what the mean over subsets estimates; below 0 by chance where there is no gap.

@@ -15,7 +15,7 @@ from stages.methods import load_method
 from stages.methods.experiment import files, read_experiment, read_model
 from stages.metrics.base import Samples
 from stages.metrics.linear import LinearRates, read_linear
-from stages.params import method_params
+from stages.params import build, load_params, method_params
 from stages.prompts import read_prompts, select
 from stages.study import load_study
 
@@ -130,6 +130,19 @@ def test_a_classifier_and_distances_are_measured(lab):
     )  # fmt: skip
 
 
+def test_clip_measures_a_model_of_no_world(lab):
+    assert entry.main([said(FID=True), "--infinity", "model.yaml"]) == 0
+    assert load_study("turned").metrics == ("turned", "clip_frechet")
+    metric = build(load_params("metrics", "turned"), "turned")
+    assert {"red", "blue", "green"} <= set(metric.choices["colour"]) and metric.template == "a photo of a {} shape"
+
+
+def test_a_saved_baseline_is_not_read_and_that_is_said(lab, caplog):
+    assert entry.main([said(UNCHANGED_SAVED="unchanged.pth"), "--backbone", "infinity-shapes"]) == 0
+    assert "UNCHANGED_SAVED: unchanged.pth is not read" in caplog.text
+    assert load_study("turned").metrics == ("rates",)
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -147,7 +160,6 @@ def test_a_classifier_and_distances_are_measured(lab):
         ({"EXPERIMENT_DIR": "nowhere"}, "EXPERIMENT_SETUP: nowhere/setup/one.json is missing"),
         ({"EXPERIMENT_SETUP": "three.json"}, "EXPERIMENT_SETUP: lab/setup/three.json is missing"),
         ({"CLASSIFIER_WEIGHTS": "none.pth"}, "CLASSIFIER_WEIGHTS: lab/weights/none.pth is missing"),
-        ({"UNCHANGED_SAVED": "unchanged.pth"}, "UNCHANGED_SAVED: leave it empty"),
         ({"FID": "often"}, "FID: Input should be a valid boolean"),
         ({"GRID_PATH": 3}, "GRID_PATH: Input should be a valid string"),
         ({"STEERING_TYP": "TEXT"}, "unknown key 'STEERING_TYP'; did you mean STEERING_TYPE?"),
