@@ -141,6 +141,11 @@ class Backbone(ABC):
     def device(self) -> torch.device:
         return next(self.net.parameters()).device
 
+    @property
+    def half(self) -> bool:
+        """Whether gradients pass through float16, where small ones vanish; see stages.optimize.LossScale."""
+        return any(parameter.dtype == torch.float16 for parameter in self.net.parameters())
+
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Prompts to a condition; each prompt is encoded once while nothing touches the text encoder."""
         prompts, written = tuple(prompts), tuple(map(self.written_out, prompts))

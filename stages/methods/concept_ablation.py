@@ -76,7 +76,7 @@ class ConceptAblation:
             return value
 
         settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
-        settings |= {"weight_decay": self.weight_decay, "clip": self.clip}
+        settings |= {"weight_decay": self.weight_decay, "clip": self.clip, "half": backbone.half}
         minimize(loss, weights.parameters(), **settings, seed=seed, label="concept_ablation")
         return weights
 

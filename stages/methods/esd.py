@@ -72,7 +72,7 @@ class ESD:
             return value
 
         settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
-        minimize(loss, weights.parameters(), **settings, optimizer="adam", seed=seed, label="esd")
+        minimize(loss, weights.parameters(), **settings, half=backbone.half, optimizer="adam", seed=seed, label="esd")
         return weights
 
 

@@ -81,6 +81,7 @@ class Minimalist:
             **settings,
             accumulate=self.accumulate,
             keep_every=self.keep_every,
+            half=backbone.half,
             seed=seed,
             label="minimalist",
         )

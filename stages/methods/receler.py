@@ -16,7 +16,7 @@ from stages.interventions.adapter import Adapter
 from stages.localise import How, concept_tokens, locate
 from stages.methods.base import Prompts, States, frozen, preservation, reached
 from stages.objectives import negative_guidance, outside
-from stages.optimize import Schedule, minimize
+from stages.optimize import Schedule, gradients, minimize
 from stages.processes import average_gradients
 from stages.sites import Site
 
@@ -82,6 +82,7 @@ class Receler:
             return value
 
         settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
+        settings |= {"half": backbone.half}
         minimize(
             loss, adapter.parameters(), **settings, optimizer="adam", seed=seed, companions=[enemy], label="receler"
         )
@@ -140,6 +141,7 @@ class Enemy:
         start = torch.rand(slots, embeds.shape[-1], generator=torch.Generator().manual_seed(seed))
         self.vectors = nn.Parameter(start.to(embeds.device))
         self.adam = torch.optim.Adam([self.vectors], lr=lr, weight_decay=decay)
+        self.half = embeds.dtype == torch.float16
 
     def starts(self, backbone: Backbone, condition: Condition) -> list[int]:
         """The position after the last word of each prompt."""
@@ -160,7 +162,7 @@ class Enemy:
 
     def step(self, recovery: Tensor, keep_graph: bool) -> None:
         """One step of the vectors towards a smaller distance from the frozen prediction."""
-        (self.vectors.grad,) = torch.autograd.grad(recovery, [self.vectors], retain_graph=keep_graph)
+        (self.vectors.grad,) = gradients(recovery, [self.vectors], half=self.half, keep_graph=keep_graph)
         average_gradients([self.vectors])
         self.adam.step()
 

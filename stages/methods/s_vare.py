@@ -65,7 +65,7 @@ class SVARE:
 
         settings = {"lr": self.lr, "schedule": self.schedule, "warmup": self.warmup, "weight_decay": self.weight_decay}
         steps = self.steps * (2 if self.alternate else 1)
-        minimize(loss, weights.parameters(), steps=steps, **settings, seed=seed, label="s_vare")
+        minimize(loss, weights.parameters(), steps=steps, **settings, half=backbone.half, seed=seed, label="s_vare")
         return weights
 
     def erasure(self, backbone: Backbone, weights: Weights, state: State, condition: Condition) -> Tensor:

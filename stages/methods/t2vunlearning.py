@@ -79,7 +79,7 @@ class T2VUnlearning:
             return value
 
         settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
-        minimize(loss, adapter.parameters(), **settings, seed=seed, label="t2vunlearning")
+        minimize(loss, adapter.parameters(), **settings, half=backbone.half, seed=seed, label="t2vunlearning")
         return adapter.requires_grad_(False)
 
     def prompts(self, concept: Concept) -> list[tuple[str, str]]:

@@ -61,7 +61,7 @@ class TextualInversion:
                 return backbone.distance(backbone.predict(state, condition), target)
 
         settings = {"steps": self.steps, "lr": self.lr, "weight_decay": self.weight_decay, "schedule": self.schedule}
-        minimize(loss, embedding.parameters(), **settings, seed=seed, label="textual_inversion")
+        minimize(loss, embedding.parameters(), **settings, half=backbone.half, seed=seed, label="textual_inversion")
         return embedding.requires_grad_(False)
 
     def start(self, backbone: Backbone, parts: list[str]) -> Embedding:

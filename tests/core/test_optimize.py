@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from stages.optimize import minimize, rate
+from stages.backbones.base import State
+from stages.interventions.weights import Weights
+from stages.optimize import LossScale, gradients, minimize, rate
 from stages.record import recording
 
 
@@ -91,6 +93,45 @@ def test_half_precision_and_infinite_losses_are_refused():
     weight, _, _ = problem()
     with pytest.raises(FloatingPointError, match="nan at step 0"):
         minimize(lambda step, g: weight.sum() * float("nan"), [weight], steps=1, lr=0.1, seed=0)
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_gradients_that_vanish_in_float16_are_scaled(backbone, half):
+    for part in backbone.modules().values():
+        part.half()
+    prompts = backbone.encode(["a red circle", "a blue square"])
+    state = State(backbone.noise([0, 1]), torch.full((2,), 500), step=1)
+    weights = Weights.copy(backbone, backbone.weights("cross_attn")[:1])
+    before = [value.detach().clone() for value in weights.parameters()]
+
+    def loss(step, generator):
+        with weights.attach(backbone):
+            return 1e-9 * backbone.predict(state, prompts).float().square().mean()
+
+    assert backbone.half
+    minimize(loss, weights.parameters(), steps=2, lr=0.1, seed=0, half=half, eps=1e-30)
+    assert half != all(torch.equal(*pair) for pair in zip(weights.parameters(), before, strict=True))
+
+
+def test_a_scale_changes_no_float32_run_and_leaves_out_steps_that_overflow():
+    made = []
+    for half in (False, True):
+        weight, _, loss = problem()
+        minimize(loss, [weight], steps=20, lr=0.1, seed=0, half=half)
+        made.append(weight.detach())
+    assert torch.equal(*made)
+    weight, scale = nn.Parameter(torch.zeros(1)), LossScale(True, patience=2)
+    weight.grad = torch.tensor([float("inf")])
+    assert not scale.fits([weight]) and scale.factor == 2.0**15
+    for _ in range(2):
+        weight.grad = torch.tensor([2.0**15])
+        assert scale.fits([weight]) and weight.grad.item() == 1.0
+    assert scale.factor == 2.0**16
+    tensor = torch.ones(3, requires_grad=True)
+    small = lambda factor: (1e-8 * (factor * tensor).half().float()).sum()  # noqa: E731
+    assert gradients(small(1.0), [tensor])[0].abs().max() == 0
+    assert torch.allclose(gradients(small(1.0), [tensor], half=True)[0], torch.full((3,), 1e-8), rtol=1e-3)
+    assert torch.allclose(gradients(small(2e4), [tensor], half=True)[0], torch.full((3,), 2e-4), rtol=1e-2)
 
 
 def test_accumulated_gradients_average_their_parts():
