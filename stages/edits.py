@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 Predictions = Mapping[str, Tensor]  # role -> prediction; guidance is linear in them
 GuidanceEdit = Callable[[Predictions, Moment], Predictions]
+Asked = str | Callable[["Condition"], "Condition"]  # a prompt, or a condition made from a run's own
 
 
 @contextmanager
 def edit_condition(
     backbone: Backbone, fn: Callable[[Condition], Condition] | None = None, words: Mapping[str, str] | None = None
 ) -> Iterator[None]:
-    """Passes every encoded condition through `fn` (textual inversion, SAFREE).
+    """Passes every encoded condition through `fn` (textual inversion).
 
     `words` maps aliases to what is written in their place before tokenization.
     """
@@ -84,11 +85,11 @@ def edit_activations(backbone: Backbone, edits: Mapping[Site | Tap, Edit]) -> It
 
 
 @contextmanager
-def edit_guidance(backbone: Backbone, fn: GuidanceEdit, extra: Mapping[str, str] | None = None) -> Iterator[None]:
-    """Passes the predictions of all roles through `fn` before they are combined (SLD, negative prompts).
+def edit_guidance(backbone: Backbone, fn: GuidanceEdit, extra: Mapping[str, Asked] | None = None) -> Iterator[None]:
+    """Passes the predictions of all roles through `fn` before they are combined (SLD, negative prompts, SAFREE).
 
-    `extra` maps further roles to the prompts whose predictions `fn` wants beside `uncond` and `cond`; ValueError for
-    one that another edit has, see `free_role`.
+    `extra` maps further roles to the prompts whose predictions `fn` wants beside `uncond` and `cond`, or to what makes
+    their condition of each run's; ValueError for one that another edit has, see `free_role`.
     """
     for role in extra or {}:
         if free_role(backbone, role) != role:

@@ -97,7 +97,7 @@ class Backbone(ABC):
     def __init__(self, name: str, settings: Settings) -> None:
         self.name, self.settings = name, settings
         self.condition_edits: list[Callable[[Condition], Condition]] = []
-        self.guidance_edits: list[tuple[Callable[..., Any], dict[str, str]]] = []
+        self.guidance_edits: list[tuple[Callable[..., Any], dict[str, Any]]] = []
         self.sample_edits: list[Callable[[Sampler], Sampler]] = []
         self.text_swaps: list[Mapping[str, Tensor]] = []
         self.originals: dict[str, Tensor] = {}  # the network's own values of parameters that are swapped now
@@ -270,6 +270,14 @@ class Backbone(ABC):
         if value is None:
             raise KeyError(f"{self.name} has no parameter {name!r}")
         return value
+
+    def extras(self, condition: Condition) -> dict[str, Condition]:
+        """The conditions that edits of guidance ask for beside a run's own, by role."""
+        asked = {role: what for _, extra in self.guidance_edits for role, what in extra.items()}
+        return {
+            role: what(condition) if callable(what) else self.encode([what]).repeat(len(condition))
+            for role, what in asked.items()
+        }
 
     def moment(self, site: Site | None) -> Moment:
         """What an edit at `site` may know right now."""

@@ -96,14 +96,12 @@ class Diffusion(Backbone):
 
         At guidance 1 or less, the condition alone, unless an edit asks for more.
         """
-        extras = {role: prompt for _, extra in self.guidance_edits for role, prompt in extra.items()}
+        extras = self.extras(condition)
         if guidance <= 1 and not extras:
             return {"cond": condition}
         size = len(condition)
         found = {"cond": condition, "uncond": self.unconditional(size)}
-        return {role: found[role] for role in self.ROLES} | {
-            role: self.encode([prompt]).repeat(size) for role, prompt in extras.items()
-        }
+        return {role: found[role] for role in self.ROLES} | extras
 
     def unconditional(self, size: int) -> Condition:
         """The condition that guidance moves away from."""

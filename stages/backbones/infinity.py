@@ -172,14 +172,12 @@ class InfinityBackbone(Backbone):
 
         At guidance 1 or less, the condition alone, unless an edit asks for more.
         """
-        extras = {role: prompt for _, extra in self.guidance_edits for role, prompt in extra.items()}
+        extras = self.extras(condition)
         if guidance <= 1 and not extras:
             return {"cond": condition}
         size = len(condition)
         uncond = self.encode([""]).repeat(size).with_tensors(mask=condition.tensors["mask"])
-        return {"cond": condition, "uncond": uncond} | {
-            role: self.encode([prompt]).repeat(size) for role, prompt in extras.items()
-        }
+        return {"cond": condition, "uncond": uncond} | extras
 
     def _margins(self, state: State, condition: Condition, roles: Mapping[str, slice]) -> Tensor:
         with self.at(state.step, roles, lengths=self.schedule.lengths), self._precision():

@@ -33,6 +33,7 @@ METHODS = {  # a file of params/methods/, and what its settings for the small U-
     "conditioned_transport": {"hidden": 4},
     "sld_medium": {},
     "negative_prompt": {},
+    "safree": {"alpha": 0.0},
     "flowedit": {},
 }
 GUIDANCE = {
@@ -49,6 +50,7 @@ REFUSED = {
     "eap": CLASSES,
     "uce": CLASSES,
     "rece": CLASSES,
+    "safree": {"dit": "has no tokens"},
     "s_vare": dict.fromkeys([name for name in FAMILIES if name != "infinity"], "predicts none"),
     "flowedit": NO_FLOW,
 }

@@ -1,0 +1,129 @@
+"""SAFREE (arXiv 2410.12761): words that bring a prompt near a concept are projected away from it in the first steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cosine_similarity
+
+from stages.edits import Predictions, edit_guidance, free_role
+from stages.interventions.base import Intervention
+from stages.localise import concept_tokens
+from stages.sites import Moment
+
+if TYPE_CHECKING:
+    from stages.backbones.base import Backbone, Condition
+
+Pool = Literal["last", "mean"]
+
+
+class Filter(Intervention):
+    """Asks for the prediction of each prompt with its words of the concept projected, and takes it in the first steps.
+
+    There are `lasting` sigmoid(1 - cos(prompt, projection)) such steps. `pool` says which vector stands for a prompt:
+    that of its last token (CLIP's own), or the mean of all.
+    """
+
+    ROLE = "filtered"
+
+    def __init__(self, words: Sequence[str], alpha: float, lasting: float, pool: Pool = "last") -> None:
+        super().__init__()
+        self.words, self.alpha, self.lasting, self.pool = tuple(words), alpha, lasting, pool
+
+    @contextmanager
+    def attach(self, backbone: Backbone) -> Iterator[None]:
+        """Edits guidance with one more role, whose condition is made from the prompts of each run."""
+        if self.lasting == 0:
+            yield
+            return
+        own, until = free_role(backbone, self.ROLE), []
+
+        def ask(condition: Condition) -> Condition:
+            found, until[:] = self.filtered(backbone, condition)
+            return found
+
+        def edit(predictions: Predictions, at: Moment) -> Predictions:
+            if own not in predictions:
+                return predictions
+            rest = {role: value for role, value in predictions.items() if role != own}
+            early = torch.tensor([at.step < steps for steps in until], device=rest["cond"].device)
+            early = early.view(-1, *[1] * (rest["cond"].ndim - 1))
+            return rest | {"cond": torch.where(early, predictions[own], rest["cond"])}
+
+        with edit_guidance(backbone, edit, {own: ask}):
+            yield
+
+    @torch.no_grad()
+    def filtered(self, backbone: Backbone, condition: Condition) -> tuple[Condition, list[int]]:
+        """The condition without the concept, and for how many steps each of its rows is meant."""
+        tensors, concept = {k: v.clone() for k, v in condition.tensors.items()}, self._vectors(backbone, self.words)
+        until = []
+        for row, prompt in enumerate(condition.prompts):
+            words = prompt.split()
+            without = [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]
+            if len(words) > 1:
+                absent = self._vectors(backbone, without)
+                named = triggers(apart(absent["embeds"], concept["embeds"]).norm(dim=1), self.alpha).nonzero().flatten()
+                places = {i for word in named for i in concept_tokens(backbone, [prompt], [without[word]])[0]}
+                rows = {"embeds": (row, sorted(places))} | ({"pooled": (row,)} if len(named) else {})
+                for name in rows.keys() & absent.keys():
+                    value = tensors[name][rows[name]]
+                    tensors[name][rows[name]] = projected(value, concept[name], absent[name]).to(value)
+            before, after = (part["embeds"][row].flatten() for part in (condition.tensors, tensors))
+            until.append(round(self.lasting * share_of_steps(float(cosine_similarity(before, after, dim=0)))))
+        return condition.with_tensors(**tensors), until
+
+    def _vectors(self, backbone: Backbone, prompts: Sequence[str]) -> dict[str, Tensor]:
+        """One vector per prompt, (K, D), of its tokens and of the pooled text where there is one; float64."""
+        tensors = backbone.encode(prompts).tensors
+        embeds = tensors["embeds"].double()
+        sizes = [len(ids) for ids in backbone.tokenize(prompts)]
+        sizes = tensors["mask"].sum(1).tolist() if "mask" in tensors else sizes
+        if self.pool == "last":
+            found = torch.stack([text[size - 1] for text, size in zip(embeds, sizes, strict=True)])
+        else:
+            found = torch.stack([text[:size].mean(0) for text, size in zip(embeds, sizes, strict=True)])
+        return {"embeds": found} | ({"pooled": tensors["pooled"].double()} if "pooled" in tensors else {})
+
+    def spec(self) -> dict[str, Any]:
+        """Words and numbers."""
+        return {"words": list(self.words), "alpha": self.alpha, "lasting": self.lasting, "pool": self.pool}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Filter:
+        """From what `spec` says."""
+        return cls(**spec)
+
+
+def triggers(distances: Tensor, alpha: float) -> Tensor:
+    """Words (N,) of a prompt without which it is further from the concept: z_i > (1 + alpha) mean_(j != i) z_j."""
+    if len(distances) < 2:
+        return torch.zeros(len(distances), dtype=torch.bool)
+    others = (distances.sum() - distances) / (len(distances) - 1)
+    return distances > (1 + alpha) * others
+
+
+def projected(tokens: Tensor, concept: Tensor, inside: Tensor) -> Tensor:
+    """P_I (I - P_C) p of tokens (..., D): out of the concept's span (K, D), then into that of `inside` (N, D)."""
+    return along(apart(tokens, concept), inside)
+
+
+def apart(tokens: Tensor, rows: Tensor) -> Tensor:
+    """(I - P) p for the projection P on the span of some rows; float64."""
+    return tokens.double() - along(tokens, rows)
+
+
+def along(tokens: Tensor, rows: Tensor) -> Tensor:
+    """P p for the orthogonal projection P on the span of rows (K, D); float64."""
+    _, sizes, basis = torch.linalg.svd(rows.double(), full_matrices=False)
+    basis = basis[sizes > 1e-6 * sizes.max()]  # float32's rounding spans nothing
+    return tokens.double() @ basis.T @ basis
+
+
+def share_of_steps(cosine: float) -> float:
+    """sigmoid(1 - cos(p, p_safe)): from a half where nothing was taken out, to almost one."""
+    return float(torch.sigmoid(torch.tensor(1.0 - cosine)))
