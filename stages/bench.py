@@ -16,10 +16,19 @@ COLUMNS = ("stage", "jobs", "import s", "set-up s", "work s", "images/s", "peak 
 
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints one line per stage: medians of seconds, images per second, the largest peak of memory."""
+    """Prints one line per stage: medians of seconds, images per second, the largest peak of memory.
+
+    `--stepwise` measures instead what backpropagation by steps costs beside that through the whole unrolled graph.
+    """
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--artifacts", default="artifacts", type=Path)
+    parser.add_argument("--stepwise", metavar="BACKBONE", help="time gradients of minimalist masks there instead")
     args = parser.parse_args(argv)
+    if args.stepwise:
+        from stages import bench_stepwise
+
+        out = args.artifacts / "bench-stepwise.json"
+        return bench_stepwise.main(["--backbone", args.stepwise, "--out", str(out)])
     records = [json.loads(path.read_text()) for path in sorted(args.artifacts.rglob("record-*.json"))]
     records = [record for record in records if "phases" in record]
     if not records:

@@ -25,6 +25,14 @@ def test_medians_speed_and_peaks_per_stage(tmp_path, capsys):
     assert lines[1] == ["train", "ESD", "1", "5.0", "1.0", "3.0", "-", "600", "1"]
 
 
+def test_gradients_by_steps_keep_no_more_for_more_steps(project, capsys):
+    assert bench.main(["--stepwise", "tiny", "--artifacts", "artifacts"]) == 0
+    found = json.loads((project / "artifacts/bench-stepwise.json").read_text())
+    by_steps, whole = (list(found["saved_elements"][name].values()) for name in ("by steps", "whole graph"))
+    assert max(by_steps) <= 1.1 * min(by_steps) and whole[-1] > 6 * whole[0]
+    assert found["ratio"] > 0 and "by steps / whole graph" in capsys.readouterr().out
+
+
 def test_no_records_say_what_to_run(tmp_path, capsys):
     assert bench.main(["--artifacts", str(tmp_path)]) == 2
     assert "make reproduce" in capsys.readouterr().err
