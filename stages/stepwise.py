@@ -36,7 +36,10 @@ class Run:
         self.scheduler = copy.deepcopy(backbone.scheduler)
         if any(hasattr(self.scheduler, name) for name in HISTORY):
             name = type(self.scheduler).__name__
-            raise ValueError(f"{name} keeps a history of steps; choose a solver of single steps (DDIM, Euler)")
+            raise ValueError(
+                f"{name} keeps a history of steps: set the backbone's scheduler to one of single steps (DDIMScheduler, "
+                f"EulerDiscreteScheduler ...), or choose through: state"
+            )
         self.times = backbone.timesteps(self.scheduler, steps)
         self.conditions = backbone.roles(condition, guidance)
         _, self.owners = backbone.begin(seeds)

@@ -7,8 +7,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,9 @@ from stages.backbones.settings import Settings
 from stages.params import construct, load_params, resolve_class
 from stages.sites import Moment, Part, Site, Stream, Tap, encoder_sites, lookup, select
 from stages.spans import Prompt, written_out
+
+if TYPE_CHECKING:
+    from stages.backbones.texts import EmbeddingCache
 
 log = logging.getLogger(__name__)
 
@@ -170,8 +174,23 @@ class Backbone(ABC):
 
     @torch.no_grad()
     def _encode_rows(self, prompts: Sequence[str]) -> dict[str, dict[str, Tensor]]:
-        tensors = self._encode(prompts)
-        return {prompt: {name: value[row] for name, value in tensors.items()} for row, prompt in enumerate(prompts)}
+        found = self._cache.read(prompts, self.device) if self._cache else {}
+        if missing := [prompt for prompt in prompts if prompt not in found]:
+            tensors = self._encode(missing)
+            new = {prompt: {name: value[row] for name, value in tensors.items()} for row, prompt in enumerate(missing)}
+            if self._cache:
+                self._cache.write(new)
+            found |= new
+        return found
+
+    @cached_property
+    def _cache(self) -> EmbeddingCache | None:
+        if self.settings.cache is None or not self.text_parts():
+            return None
+        from stages.backbones.texts import EmbeddingCache
+
+        said = f"{type(self).__name__} {getattr(self, 'text_length', self.settings.text_length)}"
+        return EmbeddingCache(self.settings.cache, self.text_parts(), said)
 
     def sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
         """Images (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]; one generator per image, on the CPU."""

@@ -11,6 +11,7 @@ import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 
 from stages.backbones.settings import Settings
+from stages.params import suggestion
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -62,6 +63,16 @@ def load_network(cls: type, part: str, settings: Settings) -> Any:
             where = f"{settings.path}/{part}: not the weights of this {cls.__name__}"
             raise ValueError(f"{where}: it {what} tensors {', '.join(names[:3])}{more}")
     return model
+
+
+def choose_scheduler(chosen: str, own: Any, name: str) -> Any:
+    """The diffusers scheduler of that class with the numbers of a checkpoint's own; ValueError says which there are."""
+    found = {cls.__name__: cls for cls in (type(own), *own.compatibles)}
+    if chosen not in found:
+        raise ValueError(
+            f"{name}: scheduler: no {chosen!r} in the place of {type(own).__name__}{suggestion(chosen, found)}"
+        )
+    return found[chosen].from_config(own.config)
 
 
 def load_alone(cls: type, path: str, **options: Any) -> Any:

@@ -17,7 +17,15 @@ from stages.files import write_json
 
 INDEX = "model_index.json"
 PAGE = "https://huggingface.co/FoundationVision/Infinity"
-UNSUPPORTED = {"offload": "none", "vae_tiling": False, "vae_slicing": False, "cache": None, "free_text_encoder": False}
+UNSUPPORTED = {
+    "revision": None,
+    "variant": None,
+    "scheduler": None,
+    "offload": "none",
+    "vae_tiling": False,
+    "vae_slicing": False,
+    "free_text_encoder": False,
+}
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ def check_settings(name: str, settings: Settings) -> None:
     """ValueError for a setting that this family cannot follow."""
     for key, value in UNSUPPORTED.items():
         if (got := getattr(settings, key)) != value:
-            raise ValueError(f"{name}: Infinity keeps all parts where they are; {key} must be {value}, got {got}")
+            raise ValueError(f"{name}: Infinity is read from its files as they are; {key} must be {value}, got {got}")
 
 
 def save(parts: Parts, folder: Path) -> None:

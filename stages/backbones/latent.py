@@ -6,7 +6,6 @@ import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,11 +16,10 @@ from torch import Tensor, nn
 
 from stages.backbones import schedule
 from stages.backbones.base import Condition, Settings, State
-from stages.backbones.checkpoints import check_made, load_network, load_part, load_pipeline
+from stages.backbones.checkpoints import check_made, choose_scheduler, load_network, load_part, load_pipeline
 from stages.backbones.diffusion import Diffusion
 from stages.backbones.memory import at_work, divide, enable_checkpointing, stream_blocks
 from stages.backbones.onednn import multiply_by_onednn
-from stages.backbones.texts import EmbeddingCache
 from stages.sites import Site, Tap
 
 CPU = torch.device("cpu")
@@ -72,6 +70,8 @@ class Latent(Diffusion):
         check_made(settings)
         net = {cls.NET: load_network(cls.MODEL, cls.NET, settings)}
         pipeline = load_pipeline(cls.PIPELINE, settings, "cpu", **net, **cls.WITHOUT)
+        if settings.scheduler:
+            pipeline.scheduler = choose_scheduler(settings.scheduler, pipeline.scheduler, name)
         made = cls(name, settings, pipeline, device)
         made.source = settings
         return made
@@ -165,23 +165,6 @@ class Latent(Diffusion):
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         with self._working(*self.text_parts().values()):
             return self._embed_prompts(list(prompts))
-
-    def _encode_rows(self, prompts: Sequence[str]) -> dict[str, dict[str, Tensor]]:
-        if self._cache is None:
-            return super()._encode_rows(prompts)
-        found = self._cache.read(prompts, self.home)
-        if missing := [prompt for prompt in prompts if prompt not in found]:
-            new = super()._encode_rows(missing)
-            self._cache.write(new)
-            found |= new
-        return found
-
-    @cached_property
-    def _cache(self) -> EmbeddingCache | None:
-        if self.settings.cache is None or not self.text_classes:
-            return None
-        said = f"{type(self).__name__} {self.settings.text_length}"
-        return EmbeddingCache(self.settings.cache, self.text_parts(), said)
 
     def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
         """The prediction for every row of the state; `role` is what activation edits see."""

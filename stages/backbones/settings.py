@@ -19,6 +19,7 @@ class Settings:
     variant: str | None = None  # of the weight files, such as fp16
     dtype: str = "float32"
     steps: Count = 50  # of the sampler
+    scheduler: str | None = None  # a diffusers class that takes over the numbers of the checkpoint's own
     guidance: NonNegative = 7.5
     batch: Count = 32  # images sampled at a time
     pool: Count = 32  # cached trajectories of the frozen network per training prompt

@@ -5,13 +5,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from diffusers import StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from stages.backbones.base import Settings, load_backbone, load_settings
 from stages.backbones.checkpoints import load_network, load_pipeline
 from stages.params import load_params, names
+from stages.stepwise import Run
 from tests.backbones.families import FAMILIES
 
 NAME = "someone/some-model"
@@ -26,6 +27,16 @@ def saved(tmp_path):
 
 def load(path, **settings):
     return FAMILIES["unet"].cls.load("tiny", Settings(path=str(path), family="unet", **settings))
+
+
+def test_a_scheduler_is_chosen_by_name(saved):
+    chosen = load(saved.parents[1], scheduler="PNDMScheduler")
+    assert isinstance(chosen.scheduler, PNDMScheduler) and isinstance(load(saved.parents[1]).scheduler, DDIMScheduler)
+    assert chosen.scheduler.config.beta_end == 0.012
+    with pytest.raises(ValueError, match="no 'DDIM' in the place of DDIMScheduler.*have: .*EulerDiscreteScheduler"):
+        load(saved.parents[1], scheduler="DDIM")
+    with pytest.raises(ValueError, match="PNDMScheduler keeps a history of steps: set the backbone's scheduler"):
+        Run(chosen, chosen.encode(["a red circle"]), seeds=[0], steps=4, guidance=1.0)
 
 
 def response(status):

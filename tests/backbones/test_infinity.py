@@ -399,8 +399,18 @@ def test_released_checkpoints_keep_their_seven_fields_and_name_the_missing_file(
 
 
 def test_settings_that_it_cannot_follow_are_refused():
-    with pytest.raises(ValueError, match="offload must be none, got parts"):
-        make(offload="parts")
+    for key, value in {"offload": "parts", "revision": "main", "variant": "fp16", "scheduler": "DDIMScheduler"}.items():
+        with pytest.raises(ValueError, match=f"{key} must be (none|None), got {value}"):
+            make(**{key: value})
+
+
+def test_embeddings_come_from_disk(tmp_path, monkeypatch):
+    first = make(cache=str(tmp_path)).encode(["a red circle", ""])
+    again = make(cache=str(tmp_path))
+    monkeypatch.setattr(again, "_encode", None)  # would fail if it were called
+    read = again.encode(["a red circle", ""])
+    assert all(torch.equal(read.tensors[name], value) for name, value in first.tensors.items())
+    assert make(cache=str(tmp_path), text_length=4).encode([""]).tensors["embeds"].shape[1] == 4
 
 
 # methods
