@@ -337,7 +337,12 @@ def load_settings(name: str, root: Path | str = "params") -> tuple[type[Backbone
 def load_backbone(name: str, root: Path | str = "params", device: str | None = None) -> Backbone:
     """The backbone of params/backbones/<name>.yaml with its weights; on the GPU if there is one, and says so."""
     cls, settings = load_settings(name, root)
+    return cls.load(name, settings, choose_device(name, device))
+
+
+def choose_device(name: str, device: str | None = None) -> str:
+    """The device asked for, else the GPU if there is one; says so where it is the CPU."""
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     if device == "cpu":
         log.info("%s runs on the CPU", name)
-    return cls.load(name, settings, device)
+    return device

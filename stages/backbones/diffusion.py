@@ -179,8 +179,8 @@ class Diffusion(Backbone):
             if prompt not in self.pools:
                 raise KeyError(f"no trajectories of {prompt!r}: gather them before anything is attached")
             pool = self.pools[prompt]
-            rows.append(pool[int(torch.randint(len(pool), (), generator=generator))])
-        latents = torch.stack(rows).to(self.device)
+            rows.append(pool[int(torch.randint(len(pool), (), generator=generator))].to(self.device))
+        latents = torch.stack(rows)
         scheduler = copy.deepcopy(self.scheduler)
         time = self.timesteps(scheduler, steps)[step]
         times = time.to(self.device).expand(len(latents))

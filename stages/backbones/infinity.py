@@ -87,7 +87,9 @@ class InfinityBackbone(Backbone):
         return cls(name, settings, files.load(settings, device), device)
 
     @classmethod
-    def create(cls, name: str, settings: Settings, tokenizer: Any, vae: Tokenizer, seed: int) -> InfinityBackbone:
+    def create(
+        cls, name: str, settings: Settings, tokenizer: Any, vae: Tokenizer, seed: int, device: str = "cpu"
+    ) -> InfinityBackbone:
         """A transformer and a text encoder with random weights, as settings.build describes them."""
         build = settings.build
         with torch.random.fork_rng(devices=[]):
@@ -96,7 +98,7 @@ class InfinityBackbone(Backbone):
         sizes = {"bits": vae.config.token_bits, "text_channels": encoder.config.d_model}
         config = InfinityConfig(**build["transformer"], **sizes, text_length=tokenizer.model_max_length)
         grids = Schedule.of(*build["scales"])
-        return cls(name, settings, files.Parts(Infinity(config, seed=seed), vae, encoder, tokenizer, grids))
+        return cls(name, settings, files.Parts(Infinity(config, seed=seed), vae, encoder, tokenizer, grids), device)
 
     @classmethod
     def load_autoencoder(cls, folder: Path | str) -> Tokenizer:
@@ -288,8 +290,8 @@ class InfinityBackbone(Backbone):
             if prompt not in self.pools:
                 raise KeyError(f"no pictures of {prompt!r}: gather them before anything is attached")
             pool = self.pools[prompt]
-            rows.append(pool[int(torch.randint(len(pool), (), generator=generator))])
-        return self.forced(torch.stack(rows).to(self.device))
+            rows.append(pool[int(torch.randint(len(pool), (), generator=generator))].to(self.device))
+        return self.forced(torch.stack(rows))
 
     def forced(self, tokens: Tensor) -> State:
         """The state in which every scale is fed the coarser bits of `tokens` (B, L, bits)."""

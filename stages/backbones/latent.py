@@ -77,7 +77,9 @@ class Latent(Diffusion):
         return made
 
     @classmethod
-    def create(cls, name: str, settings: Settings, tokenizer: object, vae: nn.Module, seed: int) -> Latent:
+    def create(
+        cls, name: str, settings: Settings, tokenizer: object, vae: nn.Module, seed: int, device: str = "cpu"
+    ) -> Latent:
         """A network with random weights, as settings.build describes it; its scheduler may name a `_class_name`."""
         build = settings.build
         with torch.random.fork_rng(devices=[]):
@@ -89,7 +91,7 @@ class Latent(Diffusion):
         config = dict(build.get("scheduler", {}))
         scheduler = getattr(diffusers, config.pop("_class_name", cls.SCHEDULER.__name__))
         parts["scheduler"] = scheduler(**config)
-        return cls(name, settings, cls.assemble(settings, parts))
+        return cls(name, settings, cls.assemble(settings, parts), device)
 
     @classmethod
     def assemble(cls, settings: Settings, parts: Mapping[str, Any]) -> DiffusionPipeline:
@@ -153,8 +155,8 @@ class Latent(Diffusion):
             else:
                 module.to(self.home if name == "net" or self._waiting is None else CPU)
 
-    def _working(self, *modules: nn.Module) -> AbstractContextManager[None]:
-        return at_work(*modules, device=self.home, waiting=self._waiting)
+    def _working(self, *modules: nn.Module, made: Mapping[str, Tensor] | None = None) -> AbstractContextManager[None]:
+        return at_work(*modules, device=self.home, waiting=self._waiting, made=made)
 
     # prompts
 
@@ -163,8 +165,10 @@ class Latent(Diffusion):
         return {part: getattr(self.pipeline, part.replace("text_encoder", "tokenizer")) for part in self.text_classes}
 
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
-        with self._working(*self.text_parts().values()):
-            return self._embed_prompts(list(prompts))
+        made: dict[str, Tensor] = {}
+        with self._working(*self.text_parts().values(), made=made):
+            made |= self._embed_prompts(list(prompts))
+        return made
 
     def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
         """The prediction for every row of the state; `role` is what activation edits see."""
@@ -244,8 +248,8 @@ class Latent(Diffusion):
 
     def lesson(self, clean: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1) -> Tensor:
         """The training loss on latents of captioned pictures, each at the largest of `draws` random times."""
-        noise = torch.randn(clean.shape, generator=generator)
-        time = torch.stack([self.random_times(len(clean), generator) for _ in range(draws)]).amax(0)
+        noise = torch.randn(clean.shape, generator=generator).to(clean)
+        time = torch.stack([self.random_times(len(clean), generator) for _ in range(draws)]).amax(0).to(clean.device)
         prediction = self.denoise(self.noised(clean, noise, time), time, self._encode(captions))
         return self.distance(prediction, self.target(clean, noise, time))
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import copy
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 if TYPE_CHECKING:
@@ -59,15 +59,21 @@ def _become(module: nn.Module, attributes: dict[str, Any]) -> None:
 
 
 @contextmanager
-def at_work(*modules: nn.Module, device: torch.device, waiting: torch.device | None) -> Iterator[None]:
-    """Has the modules on `device` while open, and on `waiting` afterwards, unless that is None."""
+def at_work(
+    *modules: nn.Module, device: torch.device, waiting: torch.device | None, made: Mapping[str, Tensor] | None = None
+) -> Iterator[None]:
+    """Has the modules on `device` while open, and on `waiting` afterwards, unless that is None.
+
+    They stay where a backward pass through what was `made` meanwhile will need them.
+    """
     try:
         for module in modules:
             module.to(device)
         yield
     finally:
+        differentiated = any(value.requires_grad for value in (made or {}).values())
         for module in modules:
-            if waiting is not None:
+            if waiting is not None and not differentiated:
                 module.to(waiting)
 
 

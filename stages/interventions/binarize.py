@@ -83,7 +83,7 @@ def kept_shares(mask: Mask) -> dict[str, float]:
 def _top(score: Tensor, ratio: float) -> Tensor:
     kept = int(score.numel() * ratio)
     order = score.flatten().sort(descending=True, stable=True).indices[:kept]
-    result = torch.zeros(score.numel())
+    result = torch.zeros(score.numel(), device=score.device)
     result[order] = 1.0
     return result.reshape(score.shape)
 

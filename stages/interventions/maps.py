@@ -143,9 +143,10 @@ class Transport(nn.Module):
         """The transport whose state these tensors are; `plain` marks one without the residual."""
         state = {name: value for name, value in tensors.items() if name.startswith("model.")}
         hidden, width = state["model.0.weight"].shape
-        made = cls(width, hidden, residual="plain" not in tensors, norm="model.6.weight" in state)
-        made.load_state_dict(state)
-        return made.to(state["model.0.weight"])
+        with torch.device("meta"):  # nothing is drawn nor moved: the tensors themselves are put in
+            made = cls(width, hidden, residual="plain" not in tensors, norm="model.6.weight" in state)
+        made.load_state_dict(state, assign=True)
+        return made
 
 
 def _inside(h: Tensor, by: Tensors) -> Tensor:

@@ -62,7 +62,7 @@ class ConditionedTransport:
         """One transport per key, by squared error on paired activations."""
         draws = generator(seed, -1)
         made = {
-            key: Transport(source.shape[1], self.hidden, residual=self.residual).to(source.device).restart(draws)
+            key: Transport(source.shape[1], self.hidden, residual=self.residual).restart(draws).to(source.device)
             for key, (source, _) in pairs.items()
         }
 

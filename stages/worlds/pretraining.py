@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.backbones.base import Backbone, Settings
+from stages.backbones.base import Backbone, Settings, choose_device
 from stages.fields import Count, Fraction, NonNegative, Rate
 from stages.optimize import History, assign, minimize
 from stages.params import construct
@@ -36,12 +36,18 @@ class Recipe:
 
 
 def pretrain(
-    cls: type[Backbone], name: str, settings: Settings, *, seed: int = 0, exclude: str | None = None
+    cls: type[Backbone],
+    name: str,
+    settings: Settings,
+    *,
+    seed: int = 0,
+    exclude: str | None = None,
+    device: str | None = None,
 ) -> Backbone:
     """A backbone of class `cls` trained from scratch on its world; `exclude` is never rendered nor named."""
     recipe = construct(Recipe, settings.pretrain, f"{name}: pretrain")
     vae = cls.load_autoencoder(AUTOENCODER.format(world=settings.world, part=settings.autoencoder))
-    backbone = cls.create(name, settings, make_tokenizer(), vae, recipe.seed + seed)
+    backbone = cls.create(name, settings, make_tokenizer(), vae, recipe.seed + seed, choose_device(name, device))
     train(backbone, render(settings, recipe, seed, exclude), recipe, seed)
     backbone.freeze()
     return backbone

@@ -7,6 +7,8 @@ from torch import nn
 from stages.backbones.base import Settings
 from stages.backbones.texts import EmbeddingCache, fingerprint
 from stages.edits import edit_activations, swap_parameters
+from stages.interventions.embedding import embedding_tap
+from stages.interventions.weights import Weights
 from tests.backbones.conftest import PROMPTS
 from tests.backbones.families import FAMILIES, SEEDS
 
@@ -121,6 +123,28 @@ def test_text_encoders_are_freed_when_the_network_starts_and_read_again_for_new_
     new = backbone.encode(["a cross"])
     assert set(backbone.text_parts()) == {"text_encoder", "text_encoder_2"}
     assert all(torch.equal(new.tensors[n], value) for n, value in plain.encode(["a cross"]).tensors.items())
+
+
+def test_encoders_wait_for_the_backward_pass_through_them(tmp_path, monkeypatch):
+    backbone = loaded("unet", tmp_path, offload="parts")
+    vector, went = torch.zeros(8, requires_grad=True), []
+    monkeypatch.setattr(backbone.text_encoder, "to", lambda device: went.append(device))
+    add = {embedding_tap(backbone, "text_encoder"): lambda value, at: value + vector}
+    with edit_activations(backbone, add):
+        backbone.encode(PROMPTS)
+        assert len(went) == 1  # to work, and not back
+        with torch.no_grad():
+            backbone.encode(PROMPTS)
+    assert len(went) == 3
+
+
+def test_changed_weights_are_where_the_network_works(tmp_path):
+    backbone = loaded("unet", tmp_path, offload="blocks")
+    weights = Weights.copy(backbone, backbone.weights("cross_attn")[:1])
+    backbone.home = torch.device("meta")  # what a GPU is to blocks that wait on the CPU
+    with weights.attach(backbone):
+        assert backbone.parameter(weights.names[0]).is_meta
+    assert not backbone.parameter(weights.names[0]).is_meta
 
 
 def test_a_backbone_that_was_never_saved_keeps_its_encoders():

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from Infinity import Tokenizer, TokenizerConfig
 from stages.backbones.base import load_settings
 from stages.backbones.latent import Latent
 from stages.params import construct, load_params, names
@@ -45,6 +46,14 @@ def test_a_worlds_backbone_trains_and_loads_in_the_unmodified_pipeline(name, tmp
     prompts = ["a photo of a scarlet disc", ""]
     pictures = [b.sample(b.encode(prompts), seeds=[0, 1], steps=2, guidance=3.0) for b in (made, again)]
     assert torch.equal(*pictures) and pictures[0].shape == (2, *[9][: settings.frames], 3, 32, 32)
+
+
+@pytest.mark.parametrize("name", ["sd-shapes", "infinity-shapes"])
+def test_a_backbone_is_made_where_it_is_to_be_trained(name):
+    cls, settings = load_settings(name)
+    vae = make_autoencoder(0) if issubclass(cls, Latent) else Tokenizer(TokenizerConfig(16, base=8, groups=4))
+    made = cls.create(name, settings, make_tokenizer(), vae, seed=0, device="meta")
+    assert made.device.type == "meta" and all(p.is_meta for part in made.modules().values() for p in part.parameters())
 
 
 def test_the_worlds_classes_cover_its_captions():

@@ -88,6 +88,9 @@ def test_strength_zero_of_every_form_is_the_identity(form):
         "support": torch.tensor([[-9.0], [9.0]]).repeat(1, 6),
     }
     by |= Transport(6, 4).restart(draws).state_dict()
+    unowned = torch.get_rng_state()
+    assert torch.equal(Transport.of(by).model[0].weight, by["model.0.weight"])
+    assert torch.equal(torch.get_rng_state(), unowned)
     h = torch.randn(2, 3, 6, generator=draws)
     torch.testing.assert_close(FORMS[form](h, by, 0.0), h)
 
