@@ -60,22 +60,28 @@ class Filter(Intervention):
     @torch.no_grad()
     def filtered(self, backbone: Backbone, condition: Condition) -> tuple[Condition, list[int]]:
         """The condition without the concept, and for how many steps each of its rows is meant."""
-        tensors, concept = {k: v.clone() for k, v in condition.tensors.items()}, self._vectors(backbone, self.words)
-        until = []
-        for row, prompt in enumerate(condition.prompts):
-            words = prompt.split()
-            without = [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]
-            if len(words) > 1:
-                absent = self._vectors(backbone, without)
-                named = triggers(apart(absent["embeds"], concept["embeds"]).norm(dim=1), self.alpha).nonzero().flatten()
-                places = {i for word in named for i in concept_tokens(backbone, [prompt], [without[word]])[0]}
-                rows = {"embeds": (row, sorted(places))} | ({"pooled": (row,)} if len(named) else {})
-                for name in rows.keys() & absent.keys():
-                    value = tensors[name][rows[name]]
-                    tensors[name][rows[name]] = projected(value, concept[name], absent[name]).to(value)
-            before, after = (part["embeds"][row].flatten() for part in (condition.tensors, tensors))
-            until.append(round(self.lasting * share_of_steps(float(cosine_similarity(before, after, dim=0)))))
-        return condition.with_tensors(**tensors), until
+        concept = self._vectors(backbone, self.words)
+        found = condition.join([self._row(backbone, condition.rows([i]), concept) for i in range(len(condition))])
+        pair = (part.tensors["embeds"].flatten(1).double() for part in (condition, found))
+        return found, [round(self.lasting * share_of_steps(cosine)) for cosine in cosine_similarity(*pair).tolist()]
+
+    def _row(self, backbone: Backbone, row: Condition, concept: Mapping[str, Tensor]) -> Condition:
+        (prompt,) = row.prompts
+        words = prompt.split()
+        if len(words) < 2:
+            return row
+        without = [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]
+        absent = self._vectors(backbone, without)
+        named = triggers(apart(absent["embeds"], concept["embeds"]).norm(dim=1), self.alpha).nonzero().flatten()
+        if not len(named):
+            return row
+        places = sorted({i for word in named for i in concept_tokens(backbone, [prompt], [without[word]])[0]})
+        new = {}
+        for name, rows in concept.items():
+            value, where = row.tensors[name].clone(), (0, places) if name == "embeds" else (0,)
+            value[where] = projected(value[where], rows, absent[name]).to(value)
+            new[name] = value
+        return row.with_tensors(**new)
 
     def _vectors(self, backbone: Backbone, prompts: Sequence[str]) -> dict[str, Tensor]:
         """One vector per prompt, (K, D), of its tokens and of the pooled text where there is one; float64."""

@@ -20,6 +20,7 @@ class SAFREE:
     and pooled text, are projected out of that span and into that of the prompt without each of its words. The
     projection is used for the first gamma sigmoid(1 - cos(prompt, projection)) of `gamma_of` steps, scaled to the
     backbone's sampler. The paper's re-attention in Fourier space, which knows one U-Net's skips, is left out.
+    Where an encoder writes a word into its neighbours, as small ones do most, the concept stays with these.
     """
 
     words: tuple[str, ...] = ()
