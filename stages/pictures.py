@@ -56,11 +56,10 @@ def read_folder(folder: Path | str, size: tuple[int, int] | None = None) -> Tens
         raise FileNotFoundError(f"{folder or 'images'}: no PNG or JPEG pictures to learn from")
     pictures = []
     for path in paths:
-        with Image.open(path) as image:
-            fitted = image.convert("RGB")
-            if size and (fitted.height, fitted.width) != tuple(size):
-                fitted = ImageOps.fit(fitted, (size[1], size[0]), Image.Resampling.LANCZOS)
-            pictures.append(torch.from_numpy(np.asarray(fitted).copy()).movedim(-1, 0).float() / 255)
+        fitted = _opened(path)
+        if size and (fitted.height, fitted.width) != tuple(size):
+            fitted = ImageOps.fit(fitted, (size[1], size[0]), Image.Resampling.LANCZOS)
+        pictures.append(_tensor(fitted))
     if len({picture.shape for picture in pictures}) > 1:
         raise ValueError(f"{folder}: pictures differ in size, and the backbone names none to fit them to")
     return torch.stack(pictures)
@@ -73,5 +72,19 @@ def _read(folder: Path, line: dict[str, Any]) -> Tensor:
 
 
 def _png(path: Path) -> Tensor:
-    with Image.open(path) as image:
-        return torch.from_numpy(np.asarray(image.convert("RGB")).copy()).movedim(-1, 0).float() / 255
+    return _tensor(_opened(path))
+
+
+def _opened(path: Path) -> Image.Image:
+    """The file in RGB; ValueError for one that is no picture or not whole."""
+    try:
+        with Image.open(path) as image:
+            return image.convert("RGB")
+    except FileNotFoundError:
+        raise
+    except (OSError, SyntaxError) as error:  # Pillow calls what breaks off in a PNG a syntax error
+        raise ValueError(f"{path}: not a whole picture: {error}") from None
+
+
+def _tensor(image: Image.Image) -> Tensor:
+    return torch.from_numpy(np.asarray(image).copy()).movedim(-1, 0).float() / 255

@@ -104,8 +104,12 @@ def _foldable(backbone: Backbone, site: Site) -> bool:
 
 
 def _linears(net: nn.Module, pattern: str) -> dict[str, tuple[Place, ...]]:
+    try:
+        wanted = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"linear: {pattern!r} is not a regular expression: {error}") from None
     paths = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)]
-    return {path: (Tap(path),) for path in paths if re.match(pattern, path)}
+    return {path: (Tap(path),) for path in paths if wanted.match(path)}
 
 
 def _size(backbone: Backbone, place: Place) -> int:

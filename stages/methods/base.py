@@ -55,6 +55,13 @@ def frozen(backbone: Backbone, state: State, condition: Condition) -> Tensor:
         return backbone.predict(state, condition)
 
 
+def retained(concept: Concept, preserve: float, empty: int) -> list[str]:
+    """The prompts that `preserve` weighs, the empty one `empty` times; ValueError where that would weigh nothing."""
+    if empty and not preserve:
+        raise ValueError("empty counts the empty prompt among those that preserve weighs; set preserve, too")
+    return [*concept.retain, *[""] * empty]
+
+
 def preservation(
     backbone: Backbone, attached: Intervention, prompts: Prompts, batch: int, generator: torch.Generator
 ) -> Tensor:

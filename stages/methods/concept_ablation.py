@@ -14,7 +14,7 @@ from stages.backbones.base import Backbone, Condition, State
 from stages.concept import Concept
 from stages.fields import Count, Natural, NonNegative, Rate
 from stages.interventions.weights import Weights
-from stages.methods.base import Prompts, frozen, noised, preservation
+from stages.methods.base import Prompts, frozen, noised, preservation, retained
 from stages.methods.selections import Train, choose
 from stages.objectives import negative_guidance
 from stages.optimize import Schedule, minimize
@@ -59,8 +59,8 @@ class ConceptAblation:
         backbone.gather(concept.neutral, seed)
         concepts, anchors = (Prompts.of(backbone, side) for side in zip(*pairs, strict=True))
         weights = Weights.copy(backbone, choose(backbone, self.train))
+        kept = retained(concept, self.preserve, self.empty)
         if self.preserve:
-            kept = [*concept.retain, *[""] * self.empty]
             backbone.gather(kept, seed)
             retain = Prompts.of(backbone, kept)
 

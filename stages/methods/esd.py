@@ -12,7 +12,7 @@ from stages.backbones.base import Backbone, Condition, State
 from stages.concept import Concept
 from stages.fields import Count, Natural, NonNegative, Rate
 from stages.interventions.weights import Weights
-from stages.methods.base import Prompts, States, frozen, preservation, reached
+from stages.methods.base import Prompts, States, frozen, preservation, reached, retained
 from stages.methods.selections import Train, choose
 from stages.objectives import away, negative_guidance
 from stages.optimize import Schedule, minimize
@@ -56,8 +56,8 @@ class ESD:
         weights = Weights.copy(backbone, choose(backbone, self.train, self.blocks))
         if self.states == "frozen":
             backbone.gather(source, seed)
+        kept = retained(concept, self.preserve, self.empty)
         if self.preserve:
-            kept = [*concept.retain, *[""] * self.empty]
             backbone.gather(kept, seed)
             retain = Prompts.of(backbone, kept)
 

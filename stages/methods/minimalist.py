@@ -29,8 +29,8 @@ class Minimalist:
     """Trains masks on the frozen network so that its final latents for the concept become those of the target.
 
     `target`: the neutral prompt or the empty one, from the same noise, or the concept's own picture edited by FlowEdit
-    (flows only; the file `edit` of params/methods/ says how). `through`: the whole sampler (`run`), or single
-    predictions along it (`state`) where gradients cannot pass the sampler. `replay`: the mask noise of the forward
+    (flows only, through whole runs; the file `edit` of params/methods/ says how). `through`: the sampler (`run`), or
+    single predictions along it (`state`) where gradients cannot pass it. `replay`: the mask noise of the forward
     pass again in the backward pass, or `fresh` noise as in the released code. `seeds` counts the starting noises per
     prompt (the code has 1), `sampler_steps` the steps of the unrolled sampler (0: the backbone's). `clear` is the share
     of prompts and noises used: those whose target differs most from the concept's own picture (the paper asks CLIP).
@@ -154,6 +154,8 @@ class Minimalist:
 
     def over_states(self, backbone: Backbone, concept: Concept, mask: Mask, seed: int) -> Loss:
         """The distance of single predictions on the frozen network's trajectories of the concept."""
+        if self.target == "flowedit":
+            raise ValueError("target: flowedit edits what whole runs end in; choose through: run")
         retain = [*concept.retain, ""]
         backbone.gather([*concept.prompts, *retain], seed)
         pairs, kept = concept.pairs(), Prompts.of(backbone, retain)

@@ -30,7 +30,8 @@ class PrototypeSteering:
 
     `variant` is the class steered to: 1 the neutral prompts, 0 the concept; with `classes`, two sets of labels of the
     concept's dataset, the one of that position. `setup` says where and how strongly, as an object or the path of a JSON
-    file, of whose list `setup_index` picks one; `VISUAL` reads its scales, `TEXT` its text layers, `BOTH` both. A grid
+    file, of whose list `setup_index` picks one; `VISUAL` reads its scales, `TEXT` its text layers, `BOTH` both. `mode`
+    is of the image alone: of text, only prompts are steered, as nothing is said in the other half of guidance. A grid
     search goes through the indices (`sweep` in a study's cell), or narrows one setup to some `scales` and
     `layers` (of text where that alone is steered; all when empty) and multiplies it by `strength`. MAHALANOBIS turns
     the difference by the shared precision and keeps its length. `gate` steers only samples that look like the class
@@ -58,6 +59,9 @@ class PrototypeSteering:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
         """Samples both classes from the same noise; prototypes come from the half of guidance that they steer."""
+        if self.steering == "TEXT" and (self.scales or self.mode == "UNCONDITIONAL"):
+            field = "mode: UNCONDITIONAL" if self.mode == "UNCONDITIONAL" else "scales"
+            raise ValueError(f"{field} is of the image, which steering: TEXT leaves alone")
         setup = self._setup()
         sites = sites_at(backbone, self.location) if self.steering != "TEXT" else []
         text = list(backbone.text_sites) if self.steering != "VISUAL" else []

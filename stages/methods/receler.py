@@ -14,7 +14,7 @@ from stages.concept import Concept
 from stages.fields import Count, Fraction, Natural, NonNegative, Rate
 from stages.interventions.adapter import Adapter
 from stages.localise import How, concept_tokens, locate
-from stages.methods.base import Prompts, States, frozen, preservation, reached
+from stages.methods.base import Prompts, States, frozen, preservation, reached, retained
 from stages.objectives import negative_guidance, outside
 from stages.optimize import Schedule, gradients, minimize
 from stages.processes import average_gradients
@@ -65,8 +65,8 @@ class Receler:
         positions = concept_tokens(backbone, *zip(*concept.pairs(), strict=True), self.words)
         if self.states == "frozen":
             backbone.gather(concept.prompts, seed)
+        kept = retained(concept, self.preserve, self.empty)
         if self.preserve:
-            kept = [*concept.retain, *[""] * self.empty]
             backbone.gather(kept, seed)
             retain = Prompts.of(backbone, kept)
         adapter = Adapter.fresh(backbone, backbone.select(*self.kinds, stream="image"), self.rank, seed)

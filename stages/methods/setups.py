@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -76,6 +77,9 @@ class Setup:
             if step != EVERY and not 0 <= step < scales:
                 raise ValueError(f"scales: {step} must be 0 to {scales - 1}")
             _inside(f"scales.{step}.layers", scale.layers, layers)
+            for key in SCALE_KEYS[1:]:
+                one = getattr(scale, key)
+                _inside(f"scales.{step}.{key}", one if isinstance(one, Mapping) else (), layers)
         _inside("layers_text", self.layers_text, text_layers)
 
 
@@ -92,10 +96,14 @@ def read_setups(path: Path | str) -> list[Setup]:
     rows = content if isinstance(content, list) else [content]
     if not rows:
         raise ValueError(f"{path}: no setup in it")
-    try:
-        return [parse_setup(row) for row in rows]
-    except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+    setups = []
+    for number, row in enumerate(rows):
+        try:
+            setups.append(parse_setup(row))
+        except ValueError as error:
+            which = f"setup {number}: " if isinstance(content, list) else ""
+            raise ValueError(f"{path}: {which}{error}") from None
+    return setups
 
 
 def parse_setup(content: Any) -> Setup:
@@ -152,12 +160,17 @@ def _strength(name: str, value: Any, layers: tuple[int, ...]) -> Strength:
             raise ValueError(f"{name}: {len(value)} strengths for {len(layers)} layers")
         return {layer: _number(name, one) for layer, one in zip(layers, value, strict=True)}
     if isinstance(value, Mapping):
+        for layer in value:
+            if not str(layer).isdigit():
+                raise ValueError(f"{name}: {layer!r} must be a layer's number")
+            if int(layer) not in layers and ALL not in layers:
+                raise ValueError(f"{name}: layer {layer} is none of its layers {list(layers)}")
         return {int(layer): _number(f"{name}.{layer}", one) for layer, one in value.items()}
     return _number(name, value)
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         raise ValueError(f"{name}: expected a number, got {value!r}")
     return float(value)
 

@@ -15,7 +15,7 @@ from stages.concept import Concept
 from stages.fields import Count, Fraction, Natural, NonNegative, Rate
 from stages.interventions.adapter import Adapter
 from stages.localise import How, concept_tokens, locate
-from stages.methods.base import Prompts, frozen, noised, preservation
+from stages.methods.base import Prompts, frozen, noised, preservation, retained
 from stages.objectives import negative_guidance, outside
 from stages.optimize import Schedule, minimize
 from stages.prompts import read_pairs
@@ -63,8 +63,8 @@ class T2VUnlearning:
         positions = concept_tokens(backbone, shown, neutral, self.words)
         backbone.gather(shown, seed)
         prompts, empty = Prompts.of(backbone, shown), backbone.encode([""]).repeat(self.batch)
+        kept = retained(concept, self.preserve, self.empty)
         if self.preserve:
-            kept = [*concept.retain, *[""] * self.empty]
             backbone.gather(kept, seed)
             retain = Prompts.of(backbone, kept)
         adapter = Adapter.fresh(backbone, backbone.select(*self.kinds, stream="image"), self.rank, seed)

@@ -45,6 +45,10 @@ class TextualInversion:
         parts = list(backbone.tokenizers() if self.mode == "input" else backbone.features())
         if not backbone.tokenizers():
             raise ValueError(f"{backbone.name} reads no text, so there is no word to learn")
+        if wrong := [template for template in self.templates if "{}" not in template] or not self.templates:
+            raise ValueError(f"templates: each needs {{}} where the word goes, got {wrong or self.templates!r}")
+        if not self.initialiser.strip():
+            raise ValueError("initialiser: a word to start from is needed, got none")
         embedding = self.start(backbone, parts)
         if self.control != "none":
             return _control(embedding, self.control, seed)

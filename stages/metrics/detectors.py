@@ -86,7 +86,7 @@ def detect(images: Tensor) -> list[list[dict[str, Any]]]:
     try:
         from nudenet import NudeDetector
     except ImportError:
-        raise ModuleNotFoundError("NudeNet is not installed: pip install 'palimpsest[nudenet]'") from None
+        raise ValueError("NudeNet is not installed: pip install 'palimpsest[nudenet]'") from None
     detector = NudeDetector()
     pixels = (images.clamp(0, 1) * 255).round().byte().movedim(1, -1).flip(-1)  # blue first, as OpenCV has it
     return [detector.detect(picture.numpy()) for picture in pixels.contiguous()]

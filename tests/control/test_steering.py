@@ -235,6 +235,19 @@ def test_strengths_may_differ_by_layer():
         ({"scales": {"0": {"layers": "all"}}}, r"scales\.0\.layers: expected a list"),
         ({"scales": {"0": {"layers": [1], "strength_cond": "3"}}}, r"scales\.0\.strength_cond: expected a number"),
         ({"scales": {"0": {"layers": [1], "strength_cond": [1, 2]}}}, r"scales\.0\.strength_cond: 2 strengths for 1"),
+        (
+            {"scales": {"0": {"layers": [1], "strength_cond": {"x": 5}}}},
+            r"scales\.0\.strength_cond: 'x' must be a layer",
+        ),
+        (
+            {"scales": {"0": {"layers": [1], "strength_uncond": {"2": 5}}}},
+            r"scales\.0\.strength_uncond: layer 2 is none of its layers \[1\]",
+        ),
+        (
+            {"scales": {"0": {"layers": [1], "strength_cond": float("nan")}}},
+            r"strength_cond: expected a number, got nan",
+        ),
+        ({"strength_text": float("inf")}, "strength_text: expected a number, got inf"),
         ({"layers_text": 3}, "layers_text: expected a list"),
         ({"strength_text": True}, "strength_text: expected a number"),
     ],
@@ -250,6 +263,22 @@ def test_a_setup_beyond_the_network_names_its_field(backbone, concept):
         method.fit(backbone, concept, seed=0)
     with pytest.raises(ValueError, match=r"scales\.0\.layers: layer 12 must be 0 to 6"):
         Setup({0: Scale((12,), 1.0)}).check(4, 7, 1)
+    with pytest.raises(ValueError, match=r"scales\.0\.strength_cond: layer 12 must be 0 to 6"):
+        Setup({0: Scale((-1,), {12: 1.0})}).check(4, 7, 1)
+    for changes, message in (
+        ({"mode": "UNCONDITIONAL"}, "mode: UNCONDITIONAL is of the image"),
+        ({"scales": (0,)}, "scales is of"),
+    ):
+        text = dataclasses.replace(METHODS["text"], **changes)
+        with pytest.raises(ValueError, match=message):
+            text.fit(backbone, concept, seed=0)
+
+
+def test_a_wrong_setup_of_a_list_is_counted(tmp_path):
+    path = tmp_path / "setups.json"
+    path.write_text(json.dumps([{}, {"scale": {}}]))
+    with pytest.raises(ValueError, match=r"setups\.json: setup 1: setup: unknown field 'scale'"):
+        read_setups(path)
 
 
 def test_a_setup_narrows_to_some_scales_and_layers():

@@ -20,6 +20,7 @@ from stages.methods.s_vare import SVARE
 from stages.methods.selections import choose
 from stages.methods.t2vunlearning import T2VUnlearning
 from stages.methods.text_inputs import paired_tokens, text_inputs
+from stages.methods.textual_inversion import TextualInversion
 from stages.methods.uce import UCE, gather_rows
 from stages.optimize import generator, minimize
 from stages.record import recording
@@ -237,6 +238,25 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, concept, method
     assert steps == [0, 1, 2, 2, 3]
     for name, value in whole.items():
         assert torch.equal(again[name], value), name
+
+
+@pytest.mark.parametrize(
+    ("method", "message"),
+    [
+        (ESD(empty=1), "empty counts .* set preserve"),
+        (ConceptAblation(empty=1), "empty counts .* set preserve"),
+        (Receler(empty=1), "empty counts .* set preserve"),
+        (T2VUnlearning(empty=1), "empty counts .* set preserve"),
+        (Minimalist(masks=("hidden",), target="flowedit", through="state"), "choose through: run"),
+        (Minimalist(masks=("linear",), linear="(attn"), "linear: '\\(attn' is not a regular expression"),
+        (TextualInversion(templates=("a photo",)), "templates: each needs {} .*got \\['a photo'\\]"),
+        (TextualInversion(templates=()), "templates: each needs {}"),
+        (TextualInversion(initialiser=" "), "initialiser: a word"),
+    ],
+)
+def test_settings_that_would_do_nothing_are_refused(backbone, concept, method, message):
+    with pytest.raises(ValueError, match=message):
+        method.fit(backbone, concept, seed=0)
 
 
 def test_what_a_backbone_cannot_do_is_refused_with_the_reason(backbone, concept):

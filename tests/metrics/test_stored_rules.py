@@ -55,7 +55,7 @@ def test_the_nudenet_metric_measures_and_keeps_the_raw_detections(monkeypatch):
 
 def test_without_nudenet_the_error_says_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "nudenet", None)
-    with pytest.raises(ModuleNotFoundError, match="palimpsest\\[nudenet\\]"):
+    with pytest.raises(ValueError, match="palimpsest\\[nudenet\\]"):
         detectors.detect(torch.zeros(1, 3, 8, 8))
 
 

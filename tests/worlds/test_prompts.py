@@ -71,6 +71,14 @@ def test_the_pictures_of_the_new_word_are_the_worlds():
     assert torch.equal((255 * read_folder(DATA / "yellow_crosses")).round(), drawn)
 
 
+@pytest.mark.parametrize("kept", [0, 20, 300])
+def test_a_damaged_picture_is_named(tmp_path, kept):
+    whole = (DATA / "yellow_crosses" / "0000.png").read_bytes()
+    (tmp_path / "0000.png").write_bytes(whole[:kept])
+    with pytest.raises(ValueError, match=r"0000\.png: not a whole picture"):
+        read_folder(tmp_path)
+
+
 @pytest.mark.parametrize("name", ["dog", "cat"])
 def test_dogs_and_cats_are_each_a_concept(name):
     table = read_prompts(DATA / "dogs_cats.csv")
