@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from abc import abstractmethod
 
+import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from stages.backbones.base import Settings
+from stages.backbones.base import Settings, State
 from stages.backbones.latent import Latent
 
 
@@ -41,11 +42,15 @@ class Clips(Latent):
         """Pixels per latent, along one side."""
         return self.pipeline.vae_scale_factor_spatial
 
+    def frames(self) -> int:
+        """Frames of a clip."""
+        return self.settings.frames or self.own_size()[0]
+
     def latent_shape(self) -> tuple[int, ...]:
         """(f, C, h, w); the first latent frame is one frame, each later one several."""
-        frames, *size = self.own_size()
-        frames, (height, width) = self.settings.frames or frames, self.settings.size or size
-        later = (frames - 1) // self.pipeline.vae_scale_factor_temporal
+        _, *size = self.own_size()
+        height, width = self.settings.size or size
+        later = (self.frames() - 1) // self.pipeline.vae_scale_factor_temporal
         return later + 1, self.net.config.in_channels, height // self.factor, width // self.factor
 
     def decode(self, latent: Tensor) -> Tensor:
@@ -62,3 +67,9 @@ class Clips(Latent):
             encoded = self.vae.encode(clips, return_dict=False)[0]
         latent = encoded.mean if hasattr(encoded, "deterministic") else encoded
         return self.scaled(latent).transpose(1, 2)
+
+    def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
+        """As everywhere, of clips (B, F, 3, H, W); a picture (B, 3, H, W) counts as a clip at rest."""
+        if images.ndim == 4:
+            images = images[:, None].expand(-1, self.frames(), -1, -1, -1)
+        return super().examples(images, generator)

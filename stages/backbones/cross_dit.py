@@ -18,6 +18,7 @@ from torch import Tensor
 from stages.backbones.latent import Latent
 from stages.backbones.texts import gemma, t5
 from stages.sites import Site, Tap, site_table
+from stages.spans import Prompt
 
 ATTENTION = {
     "norm": Tap("norm1"),
@@ -83,7 +84,10 @@ class Sana(Latent):
         return site_table(self.net, _blocks(self.net), ATTENTION | CONVOLVED)
 
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
-        rows = [self._read(prompt, INSTRUCTION if prompt else None) for prompt in prompts]
+        moment, rows = self._moment, []
+        for prompt in moment.prompts or map(Prompt, prompts):
+            with self.at(moment.step, moment.roles, prompts=(instructed(prompt),)):
+                rows.append(self._read(prompt.text, INSTRUCTION if prompt.text else None))
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
     def _read(self, prompt: str, instruction: list[str] | None) -> dict[str, Tensor]:
@@ -120,3 +124,13 @@ class Sana(Latent):
             timestep=time * self.net.config.timestep_scale,
             return_dict=False,
         )[0]
+
+
+def instructed(prompt: Prompt) -> Prompt:
+    """A prompt as Gemma reads it: in lower case and after the instruction, which the empty one goes without."""
+    if not prompt.text:
+        return prompt
+    before, text = "\n".join(INSTRUCTION), prompt.text
+    moved = len(before) - (len(text) - len(text.lstrip()))
+    places = {word: tuple((a + moved, b + moved) for a, b in spans) for word, spans in prompt.places.items()}
+    return Prompt(before + text.lower().strip(), places)

@@ -92,6 +92,12 @@ class SD3(MMDiT):
         """The address table of the joint blocks."""
         return sd3_sites(self.net)
 
+    def features(self) -> Mapping[str, int]:
+        """Both CLIPs' tokens, side by side in the channels and named after the first; then those of T5, if there."""
+        tokenizers = self.tokenizers()
+        starts = {"text_encoder": 0, "text_encoder_3": tokenizers["text_encoder"].model_max_length}
+        return {part: start for part, start in starts.items() if part in tokenizers}
+
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
         embeds, _, pooled, _ = self.pipeline.encode_prompt(
             *(prompts,) * 3,

@@ -25,14 +25,16 @@ if TYPE_CHECKING:
     from stages.backbones.base import Backbone, Condition
 
 Mode = Literal["input", "output"]
+POOLED = "pooled"  # the part that stands for the summary of a prompt beside its tokens
 
 
 class Embedding(Intervention):
     """An alias for prompts, written out as its initialiser before tokenization, whose tokens get learned vectors.
 
     `vectors` holds (n, D) per text encoder: n rows for the n tokens of the initialiser, or one row for all of them.
-    `input` replaces token embeddings, so that the encoder reads them; `output` the encoded tokens. The vectors belong
-    to one tokenizer and one encoder, whose `identity` they carry; attaching to others is refused.
+    `input` replaces token embeddings, so that the encoder reads them; `output` the encoded tokens, and where there is a
+    pooled text (1, D) is added to that. The vectors belong to one tokenizer and one encoder, whose `identity` they
+    carry; attaching to others is refused.
     """
 
     def __init__(
@@ -66,8 +68,8 @@ class Embedding(Intervention):
                     edit = partial(self._replace_input, backbone, part, vectors)
                     stack.enter_context(edit_activations(backbone, {embedding_tap(backbone, part): edit}))
                 else:
-                    edit = partial(self._replace_output, backbone, part, vectors)
-                    stack.enter_context(edit_condition(backbone, edit))
+                    change = self._shift_pooled if part == POOLED else self._replace_output
+                    stack.enter_context(edit_condition(backbone, partial(change, backbone, part, vectors)))
             yield
 
     def _replace_input(self, backbone: Backbone, part: str, vectors: Tensor, h: Tensor, at: Moment) -> Tensor:
@@ -79,6 +81,12 @@ class Embedding(Intervention):
         spans = self.spans(backbone, part, prompts, encoder_length(backbone, part, embeds.shape[1]))
         spans = [(row, start + first, end + first) for row, start, end in spans]
         return condition.with_tensors(embeds=replaced(embeds, vectors, spans))
+
+    def _shift_pooled(self, backbone: Backbone, part: str, vectors: Tensor, condition: Condition) -> Condition:
+        pooled = condition.tensors[part]
+        said = [self.alias in backbone.written_out(prompt).places for prompt in condition.prompts]
+        rows = torch.tensor(said, device=pooled.device)[:, None]
+        return condition.with_tensors(**{part: torch.where(rows, pooled + vectors.to(pooled), pooled)})
 
     def spans(
         self, backbone: Backbone, part: str, prompts: Sequence[Prompt], length: int
@@ -161,12 +169,19 @@ def encoder_length(backbone: Backbone, part: str, tokens: int) -> int:
     return min((start for start in starts if start > first), default=tokens) - first
 
 
+def parts_of(backbone: Backbone, mode: Mode) -> list[str]:
+    """What has vectors of its own: every text encoder, or those whose tokens the network reads and the pooled text."""
+    if mode == "input":
+        return list(backbone.tokenizers())
+    return [*backbone.features(), *(part for part in backbone.encode([""]).tensors if part == POOLED)]
+
+
 def identity(backbone: Backbone, parts: Sequence[str]) -> dict[str, str]:
-    """Digests of the tokenizer and of the encoder of each part."""
+    """Digests of the tokenizer and of the encoder of each part; the pooled text is of all encoders."""
     from stages.backbones.texts import fingerprint
 
     found = {}
-    for part in parts:
+    for part in backbone.tokenizers() if POOLED in parts else parts:
         rules = json.loads(backbone.tokenizers()[part].backend_tokenizer.to_str())
         kept = {name: rule for name, rule in rules.items() if name not in ("padding", "truncation")}  # change with use
         digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
@@ -186,7 +201,11 @@ def tokens_of(backbone: Backbone, part: str, text: str, words: str) -> tuple[int
 
 @torch.no_grad()
 def initial_vectors(backbone: Backbone, part: str, template: str, words: str, mode: Mode) -> Tensor:
-    """The rows (n, D) that the words' own tokens have in a template: what training starts from."""
+    """What training starts from: the rows (n, D) of the words' own tokens in a template; zeros for the pooled text."""
+    if part == POOLED:
+        return torch.zeros_like(backbone.encode([""]).tensors[part], dtype=torch.float32)
+    if part not in backbone.tokenizers():
+        raise ValueError(f"{backbone.name} has no tokens that stand for the rows of its text embedding; use mode input")
     text = template.format(words)
     start, end = tokens_of(backbone, part, text, words)
     if mode == "output":
@@ -194,4 +213,5 @@ def initial_vectors(backbone: Backbone, part: str, template: str, words: str, mo
         return backbone.encode([text]).tensors["embeds"][0, first + start : first + end].float().clone()
     tokenizer = backbone.tokenizers()[part]
     ids = tokenize(tokenizer, text, min(tokenizer.model_max_length, 512)).ids[start:end]
-    return backbone.text_parts()[part].get_input_embeddings().weight[list(ids)].float().clone()
+    embed = backbone.text_parts()[part].get_input_embeddings()  # a table, which Gemma multiplies by a scale
+    return embed(torch.tensor(ids, device=embed.weight.device)).float().clone()

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stages.backbones.base import Backbone
 from stages.concept import Concept
 from stages.fields import Count, Fraction, NonNegative, Rate
-from stages.interventions.embedding import Embedding, Mode, identity, initial_vectors
+from stages.interventions.embedding import Embedding, Mode, identity, initial_vectors, parts_of
 from stages.optimize import Schedule, generator, minimize
 from stages.pictures import read_folder
 
@@ -21,8 +21,9 @@ class TextualInversion:
     """Trains the vectors of one alias on pictures captioned with it; prompts may then use the alias like any word.
 
     `input` replaces token embeddings, as in the paper; `output` the encoded tokens, around which everything is still
-    the initialiser's. `vectors` writes the initialiser so many times, each with a vector of its own; `shared` trains
-    one for all. `control` gives zeros or random vectors of the initial length instead of learned ones.
+    the initialiser's but the pooled text that some networks read, which gets a shift of its own. `vectors` writes the
+    initialiser so many times, each with a vector of its own; `shared` trains one for all. `control` gives zeros or
+    random vectors of the initial length instead of learned ones.
     """
 
     images: str = ""
@@ -42,14 +43,13 @@ class TextualInversion:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Embedding:
         """Learns from every picture of the folder; only the vectors train."""
-        parts = list(backbone.tokenizers() if self.mode == "input" else backbone.features())
         if not backbone.tokenizers():
             raise ValueError(f"{backbone.name} reads no text, so there is no word to learn")
         if wrong := [template for template in self.templates if "{}" not in template] or not self.templates:
             raise ValueError(f"templates: each needs {{}} where the word goes, got {wrong or self.templates!r}")
         if not self.initialiser.strip():
             raise ValueError("initialiser: a word to start from is needed, got none")
-        embedding = self.start(backbone, parts)
+        embedding = self.start(backbone, parts_of(backbone, self.mode))
         if self.control != "none":
             return _control(embedding, self.control, seed)
         pictures = read_folder(self.images, backbone.picture_size()).to(backbone.device)

@@ -10,6 +10,7 @@ from stages.interventions import Stack, load, save
 from stages.methods.textual_inversion import TextualInversion
 from stages.optimize import generator
 from stages.record import recording
+from tests.backbones.families import FAMILIES
 from tests.backbones.tiny_infinity import make
 from tests.core.conftest import BUILD
 
@@ -58,6 +59,38 @@ def test_input_mode_reaches_a_t5_whose_table_has_two_homes():
         embedding.vectors[0].add_(1)
         assert not torch.allclose(tiny.encode(["a photo of a <new>"]).tensors["embeds"], plain)
     learned(tiny, None)
+
+
+@pytest.mark.parametrize("mode", ["input", "output"])
+@pytest.mark.parametrize("family", ["xl", "sd3", "flux-schnell", "pixart", "sana", "cogvideox-2b", "wan"])
+def test_every_text_encoder_of_every_family_learns_the_word(family, mode):
+    tiny = FAMILIES[family].make(steps=2)
+    if (family, mode) == ("sana", "output"):
+        with pytest.raises(ValueError, match="tiny has no tokens that stand for .*use mode input"):
+            learned(tiny, None, mode=mode)
+        return
+    embedding = learned(tiny, None, mode=mode)
+    start = method(mode=mode).start(tiny, embedding.parts)
+    assert all((new != old).any(1).all() for new, old in zip(embedding.vectors, start.vectors, strict=True))
+    prompts = ["a photo of a blue circle", "a red cross"]
+    plain = tiny.encode(prompts).tensors
+    expected = tiny.tokenizers() if mode == "input" else [*tiny.features(), *({"pooled"} & set(plain))]
+    assert embedding.parts == list(expected)
+    for words, same in ((start, True), (embedding, False)):
+        with words.attach(tiny):
+            found = tiny.encode(["a photo of a <new>", "a red cross"]).tensors
+        for key in {"embeds", "pooled"} & set(plain):
+            assert torch.allclose(found[key][0], plain[key][0], atol=1e-5) == same, key
+            assert torch.allclose(found[key][1], plain[key][1], atol=1e-5), key
+
+
+def test_a_picture_teaches_a_video_backbone_as_a_clip_at_rest():
+    tiny = FAMILIES["cogvideox-2b"].make(steps=2)
+    pictures = torch.rand(2, 3, *tiny.picture_size(), generator=generator(0, 0))
+    clips = torch.stack([pictures] * tiny.frames(), 1)
+    (one, target), (same, wanted) = (tiny.examples(images, generator(0, 1)) for images in (pictures, clips))
+    assert torch.equal(one.latent, same.latent) and torch.equal(target, wanted)
+    assert one.latent.shape[1:] == tiny.latent_shape()
 
 
 def test_output_mode_replaces_the_rows_of_the_span_and_input_mode_reaches_others(backbone, concept):
