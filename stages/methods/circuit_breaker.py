@@ -113,7 +113,7 @@ class _Run:
         self.centres = self._centres(data.retain) if method.centre else {}
         options = {"scaling": method.lora_alpha / method.rank, "spread": method.start}
         self.lora = LowRank.create(backbone, layers, method.rank, generator(seed, -1), **options)
-        self.history: dict[str, Cosines] = {}  # step -> held-out cosines at it
+        self.history: list[dict[str, Any]] = []  # held-out cosines on the way
 
     def loss(self, step: int, generator: torch.Generator) -> Tensor:
         """Both losses at their weights for a step counted from 0."""
@@ -121,7 +121,8 @@ class _Run:
         away, stay = coefficients(step + 1, method.alpha, HORIZONS[method.horizon](method.steps))
         value = away * self._breaking(generator) + self._staying(stay, generator)
         if (step + 1) % method.log_every == 0:
-            self.history[str(step + 1)] = seen = self.watch(1)
+            seen = self.watch(1)
+            self.history.append({"step": step + 1, "cosines": seen})
             for name, layers in seen.items():
                 by_layer = {layer: list(scales.values()) for layer, scales in layers.items()}
                 log.info("step %d: %s cosine %s, by layer and scale %s", step + 1, name, _mean(layers), by_layer)

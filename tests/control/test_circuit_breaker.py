@@ -132,8 +132,8 @@ def test_cosines_are_logged_by_layer_and_scale_on_the_way(backbone, concept, tmp
     with recording(tmp_path, "train", params={}) as record:
         method.fit(backbone, concept, seed=0)
     watched = record.notes["watched"]
-    assert list(watched) == ["2", "4"]
-    for seen in (*watched.values(), record.notes["cosines"]):
+    assert [at["step"] for at in watched] == [2, 4]
+    for seen in (*(at["cosines"] for at in watched), record.notes["cosines"]):
         assert list(seen) == ["breaker", "retain"]
         assert all(list(layers) == ["2.block.out", "4.block.out"] for layers in seen.values())
         assert all(scales for layers in seen.values() for scales in layers.values())
