@@ -34,6 +34,7 @@ METHODS = {  # a file of params/methods/, and what its settings for the small U-
     "sld_medium": {},
     "negative_prompt": {},
     "safree": {"alpha": 0.0},
+    "textual_inversion_random": {"alias": "circle", "initialiser": "shape"},
     "flowedit": {},
 }
 GUIDANCE = {
@@ -51,6 +52,7 @@ REFUSED = {
     "uce": CLASSES,
     "rece": CLASSES,
     "safree": {"dit": "has no tokens"},
+    "textual_inversion_random": {"dit": "reads no text"},
     "s_vare": dict.fromkeys([name for name in FAMILIES if name != "infinity"], "predicts none"),
     "flowedit": NO_FLOW,
 }
