@@ -71,7 +71,7 @@ def test_the_worlds_classes_cover_its_captions():
             assert not any(word in caption for word in (*world.colours, *world.shapes))
 
 
-@pytest.mark.parametrize(("family", "colours"), [("sd", 4), ("infinity", 7)])
+@pytest.mark.parametrize(("family", "colours"), [("sd", 4), ("infinity", 7), ("flux", 7)])
 def test_a_combination_withheld_from_a_backbone_is_neither_drawn_nor_named_and_all_else_is(family, colours):
     settings, plain = (load_settings(f"{family}-{which}")[1] for which in ("withheld", "shapes"))
     assert settings.build == plain.build
