@@ -10,14 +10,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .layers import empty_linear, has_onednn, multiplies, multiply
-from .rope import rotate
+from .layers import empty_linear, has_onednn, in_one, multiplies, multiply
+from .rope import rotate_
 from .schedules import Schedule
 
 MAX_LOG_SCALE = math.log(100.0)
 SMALL_GROUP = 128  # tokens below which one small dense mask is cheaper than one call per scale
 FEW_LOGITS = 2**14  # of one head, below which torch's attention is sooner done, measured
 MANY_LOGITS = 2**22  # that exist at once
+NEAR_LOGITS = 2**20  # of some heads, in bf16, that the processor's cache holds
 FEW_QUERIES = 64  # fewer at a time, and all keys are read again too often
 BF16_LOGIT = 8.0  # up to here bf16 rounds a logit by at most 1/64, no worse for the result than rounding the weights
 
@@ -103,23 +104,23 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor, places: Places, cache: LayerCache | None = None) -> Tensor:
         """Attend from `x` (B, L, C) to itself by `places.groups`, or with `cache` to all that came before as well."""
-        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
-        qk, v = (self.mat_qkv(x) + bias).unflatten(-1, (3 * self.heads, -1)).split([2 * self.heads, self.heads], dim=2)
-        q, k = self._turn(qk, places.turns).to(v.dtype).transpose(1, 2).chunk(2, dim=1)
+        scale = self._scale()
+        qk, v = self._project(x).unflatten(-1, (3 * self.heads, -1)).split([2 * self.heads, self.heads], dim=2)
+        q, k = _turn(qk, scale, places.turns).to(v.dtype).transpose(1, 2).chunk(2, dim=1)
         v = v.transpose(1, 2)
         if cache is not None:
             k, v = cache.append(k, v)
-            return self.proj(attend_to_past(q, k, v, self._scale()))
+            return self.proj(attend_to_past(q, k, v, scale))
         return self.proj(attend_groups(q, k, v, places.groups))
 
-    def _turn(self, qk: Tensor, turns: Tensor) -> Tensor:
-        """Normalise queries and keys (B, L, 2 H, c), scale the queries and rotate both, in float32."""
-        qk = qk.float()
-        scale = self._scale().view(-1, 1)
-        length = torch.linalg.vector_norm(qk, dim=-1, keepdim=True).clamp_min(1e-12)
-        return rotate(qk * (torch.cat([scale, torch.ones_like(scale)]) / length), turns)
+    def _project(self, x: Tensor) -> Tensor:
+        """Queries, keys and values side by side, (B, L, 3 C), a tensor of its own."""
+        bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
+        qkv = in_one(self.mat_qkv, x, bias=bias)
+        return self.mat_qkv(x) + bias if qkv is None else qkv
 
     def _scale(self) -> Tensor:
+        """What the queries of each head are scaled by, (1, H, 1, 1)."""
         return self.scale_mul_1H11.float().clamp(max=MAX_LOG_SCALE).exp()
 
 
@@ -143,7 +144,7 @@ class CrossAttention(nn.Module):
         if cache is not None:
             cache.text = keys_values
         q = self.mat_q(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-        return self.proj(_merge(attend(q, *keys_values, mask=text.mask, scale=q.shape[-1] ** -0.5)))
+        return self.proj(_merge(attend_to_text(q, *keys_values, mask=text.mask)))
 
     def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, T, c) of text features (B, T, C)."""
@@ -170,6 +171,13 @@ class AttentivePooling(nn.Module):
         return self.proj(_merge(attend(q, k, v, mask=mask, scale=q.shape[-1] ** -0.5))).squeeze(1)
 
 
+def _turn(qk: Tensor, scale: Tensor, turns: Tensor) -> Tensor:
+    """Normalise queries and keys (B, L, 2 H, c), scale the queries and rotate both, in float32."""
+    scale = scale.view(-1, 1)
+    length = torch.linalg.vector_norm(qk, dim=-1, keepdim=True, dtype=torch.float32).clamp_min(1e-12)
+    return rotate_(qk.float() * (torch.cat([scale, torch.ones_like(scale)]) / length), turns)
+
+
 def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, scale: float = 1.0) -> Tensor:
     """softmax(scale q k^T) v over heads (B, H, L, c); `mask` is True where a key may be seen."""
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
@@ -194,7 +202,7 @@ def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: Tensor) -> Tensor:
     """
     batch, heads, length, width = q.shape
     tokens = k.shape[2]
-    if torch.is_grad_enabled() or not (has_onednn(q) and multiplies(q.dtype)):
+    if torch.is_grad_enabled() or not _has_products(q):
         return _merge(attend(q, k, v))
     together = MANY_LOGITS // (batch * heads * tokens)  # queries of all heads whose logits stay near
     if q.dtype == torch.bfloat16 and together >= min(length, FEW_QUERIES) and float(bound.max()) <= BF16_LOGIT:
@@ -209,9 +217,31 @@ def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: Tensor) -> Tensor:
     return y.flatten(2)
 
 
+def attend_to_text(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None) -> Tensor:
+    """softmax(q k^T / sqrt(c)) v over heads (B, H, L, c); sampling in bf16 on a CPU multiplies by oneDNN."""
+    scale = q.shape[-1] ** -0.5
+    rows, logits = q.shape[:2], q.numel() // q.shape[-1] * k.shape[2]
+    if torch.is_grad_enabled() or q.dtype != torch.bfloat16 or logits > MANY_LOGITS or not _has_products(q):
+        return attend(q, k, v, mask=mask, scale=scale)
+    weights = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)).float().mul_(scale)
+    if mask is not None:
+        weights.unflatten(0, rows).masked_fill_(~mask, -torch.inf)
+    return torch.bmm(weights.softmax(-1).to(v.dtype), v.flatten(0, 1)).unflatten(0, rows)
+
+
+def _has_products(q: Tensor) -> bool:
+    return has_onednn(q) and multiplies(q.dtype)
+
+
 def _write_all_heads(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
-    weights = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)).softmax(-1)
-    out.copy_(torch.bmm(weights, v.flatten(0, 1)).unflatten(0, q.shape[:2]).transpose(1, 2))
+    """For logits up to `BF16_LOGIT`, whose exponentials need no largest one taken off."""
+    heads = max(1, NEAR_LOGITS // (q.shape[2] * k.shape[2]))
+    y = q.new_empty(q.shape)
+    parts = (one.flatten(0, 1).split(heads) for one in (q, k, v, y))
+    for queries, keys, values, found in zip(*parts, strict=True):
+        weights = torch.bmm(queries, keys.transpose(1, 2)).exp_()
+        found.copy_(torch.bmm(weights, values) / weights.sum(-1, keepdim=True, dtype=torch.float32))
+    out.copy_(y.transpose(1, 2))
 
 
 def _write_head_by_head(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:

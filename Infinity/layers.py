@@ -37,9 +37,22 @@ class Linear(nn.Linear):
         return (Product.apply if torch.is_grad_enabled() else multiply)(x, self.weight, self.bias)
 
 
-def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """x weight^T + bias by oneDNN, without gradients."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, "none", [], "")
+def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
+    """x weight^T + bias by oneDNN, without gradients; `gelu` applies GELU (tanh) before the result is rounded."""
+    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *(("gelu", [], "tanh") if gelu else ("none", [], "")))
+
+
+def in_one(layer: nn.Module, x: Tensor, *, bias: Tensor | None = None, gelu: bool = False) -> Tensor | None:
+    """`layer`'s product plus `bias` and with GELU behind it, rounded once, where `layer` keeps a packed weight.
+
+    None without one, and where a gradient, a forward hook or an adapter needs the parts.
+    """
+    if type(layer) is not Linear or layer.packed is None or is_watched(layer):
+        return None
+    if not layer.packed.serves(x, layer.weight):
+        return None
+    dtype = layer.weight.dtype
+    return multiply(x.to(dtype), layer.packed.value, layer.bias if bias is None else bias.to(dtype), gelu=gelu)
 
 
 def pack(weight: Tensor) -> Tensor:
@@ -139,6 +152,11 @@ def empty_linear(inputs: int, outputs: int, *, bias: bool = True) -> Linear:
     return layer.to_empty(device=device)
 
 
+def is_watched(module: nn.Module) -> bool:
+    """Whether a forward hook wants to see `module` called."""
+    return bool(module._forward_hooks or module._forward_pre_hooks or nn.modules.module._has_any_global_hook())
+
+
 class RMSNorm(nn.Module):
     """Root-mean-square norm in float32, returned in the input's dtype."""
 
@@ -168,7 +186,16 @@ class LayerNorm(nn.Module):
 
 def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     """LN(x) (1 + scale) + shift in float32, for `x` (B, L, C) and `scale`, `shift` (B, 1, C)."""
-    return Modulation.apply(x.float(), scale, shift)
+    if torch.is_grad_enabled():
+        return Modulation.apply(x.float(), scale, shift)
+    return _modulated(x.float(), scale, shift)[0]
+
+
+def _modulated(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """The modulated norm of `x`, its means and its inverse deviations."""
+    one, zero = x.new_ones(x.shape[-1]), x.new_zeros(x.shape[-1])  # with weights, the kernel takes half the time
+    y, mean, inverse = torch.native_layer_norm(x, x.shape[-1:], one, zero, EPS)
+    return torch.addcmul(shift, y, 1 + scale, out=y), mean, inverse
 
 
 class Modulation(torch.autograd.Function):
@@ -177,10 +204,9 @@ class Modulation(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
         """Normalise and modulate."""
-        one, zero = x.new_ones(x.shape[-1]), x.new_zeros(x.shape[-1])  # with weights, the kernel takes half the time
-        y, mean, inverse = torch.native_layer_norm(x, x.shape[-1:], one, zero, EPS)
+        y, mean, inverse = _modulated(x, scale, shift)
         ctx.save_for_backward(x, mean, inverse, scale)
-        return torch.addcmul(shift, y, 1 + scale, out=y)
+        return y
 
     @staticmethod
     @once_differentiable
@@ -230,7 +256,8 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, L, C) to (B, L, C)."""
-        return self.fc2(self.act(self.fc1(x)))
+        hidden = in_one(self.fc1, x, gelu=True) if not is_watched(self.act) else None
+        return self.fc2(self.act(self.fc1(x)) if hidden is None else hidden)
 
 
 class HeadNorm(nn.Module):

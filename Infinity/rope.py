@@ -30,5 +30,14 @@ def rotations(schedule: Schedule, head_width: int) -> Tensor:
 
 def rotate(x: Tensor, turns: Tensor) -> Tensor:
     """Turn interleaved channel pairs of `x` (..., L, heads, head_width) float32 by `turns` (L, head_width / 2)."""
-    pairs = torch.view_as_complex(x.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * turns[:, None]).flatten(-2)
+    return torch.view_as_real(_pairs(x) * turns[:, None]).flatten(-2)
+
+
+def rotate_(x: Tensor, turns: Tensor) -> Tensor:
+    """`rotate` in place."""
+    _pairs(x).mul_(turns[:, None])
+    return x
+
+
+def _pairs(x: Tensor) -> Tensor:
+    return torch.view_as_complex(x.unflatten(-1, (-1, 2)))

@@ -134,13 +134,16 @@ def test_hooks_on_any_part_act_at_each_scale_and_leave_no_trace(model, text, gri
 
 def test_packed_weights_draw_the_same_picture_hooked_or_not_and_with_an_adapter(model, text, grids):
     linears = [name for name, module in model.named_modules() if isinstance(module, nn.Linear)]
+    watched = [*linears, *(f"blocks.{i}.ffn.act" for i in range(len(model.blocks)))]
     plain = sample(model, text, grids, GUIDED, seeds=SEEDS)
+    with packed_weights(model):
+        assert equal(sample(model, text, grids, GUIDED, seeds=SEEDS).bits, plain.bits)
     calls = []
-    for name in linears:
+    for name in watched:
         model.get_submodule(name).register_forward_hook(lambda *_, name=name: calls.append(name))
     with packed_weights(model):
         assert equal(sample(model, text, grids, GUIDED, seeds=SEEDS).bits, plain.bits)
-    assert set(calls) == set(linears)
+    assert set(calls) == set(watched)
     tuned = get_peft_model(model, LoraConfig(r=2, target_modules=linears, init_lora_weights=False))
     adapted = sample(model, text, grids, GUIDED, seeds=SEEDS)
     with packed_weights(tuned):

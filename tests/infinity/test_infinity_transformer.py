@@ -4,8 +4,8 @@ from peft import LoraConfig, get_peft_model
 from torch import nn
 
 from Infinity import attention, bitwise_loss, margins, packed_weights
-from Infinity.attention import attend, attend_groups, attend_to_past, block_causal_groups
-from Infinity.layers import FEW_PRODUCTS, TanhGELU, empty_linear, modulate
+from Infinity.attention import attend, attend_groups, attend_to_past, attend_to_text, block_causal_groups
+from Infinity.layers import FEW_PRODUCTS, FeedForward, TanhGELU, empty_linear, modulate
 from Infinity.schedules import Schedule, schedule
 
 
@@ -31,6 +31,7 @@ def test_grouped_attention_equals_a_dense_block_causal_mask(small):
 )
 def test_attention_to_the_past_equals_the_plain_one(monkeypatch, limit, dtype, scale, error):
     monkeypatch.setattr(attention, "MANY_LOGITS", limit)
+    monkeypatch.setattr(attention, "NEAR_LOGITS", limit // 64)
     generator = torch.Generator().manual_seed(0)
     q, k = (nn.functional.normalize(torch.randn(2, 3, n, 16, generator=generator), dim=-1) for n in (120, 300))
     v = torch.randn(2, 3, 300, 16, generator=generator)
@@ -41,6 +42,36 @@ def test_attention_to_the_past_equals_the_plain_one(monkeypatch, limit, dtype, s
     exact = attend(q.double(), *(one.double() for one in past)).transpose(1, 2).flatten(2)
     assert q.shape[2] * 200 >= attention.FEW_LOGITS and ours.dtype == v.dtype
     assert torch.allclose(ours.double(), exact, atol=error)
+
+
+@pytest.mark.parametrize("limit", [2**22, 2**4])
+@pytest.mark.parametrize("real", [None, [7, 5]])
+def test_attention_to_the_text_equals_the_plain_one(monkeypatch, limit, real):
+    monkeypatch.setattr(attention, "MANY_LOGITS", limit)
+    q, k, v = (
+        torch.randn(2, n, 3, 16, generator=torch.Generator().manual_seed(n)).to(torch.bfloat16).transpose(1, 2)
+        for n in (9, 7, 7)
+    )
+    mask = None if real is None else (torch.arange(7) < torch.tensor(real)[:, None])[:, None, None]
+    with torch.no_grad():
+        ours = attend_to_text(q, k, v, mask=mask)
+    exact = attend(q.double(), k.double(), v.double(), mask=mask, scale=0.25)
+    assert ours.dtype == v.dtype and torch.allclose(ours.double(), exact, atol=0.02)
+
+
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.bfloat16, 0.03)])
+def test_a_packed_feed_forward_gives_the_same_unless_its_parts_are_watched(dtype, error):
+    generator = torch.Generator().manual_seed(0)
+    layer, x = FeedForward(16, 32), torch.randn(2, 9, 16, generator=generator).to(dtype)
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) / 4)
+        plain = layer.to(dtype)(x)
+        with packed_weights(layer):
+            assert torch.allclose(layer(x).float(), plain.float(), atol=error)
+            handle = layer.fc1.register_forward_hook(lambda module, args, output: output * 0)
+            assert torch.equal(layer(x), layer.fc2.bias.expand_as(x))
+            handle.remove()
 
 
 def test_no_logit_depends_on_a_finer_scale(model, inputs, text, grids):
