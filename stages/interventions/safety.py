@@ -12,6 +12,7 @@ from torch import Tensor
 
 from stages.edits import Predictions, edit_guidance, free_role
 from stages.interventions.base import Intervention
+from stages.interventions.guidance import likeness
 from stages.sites import Moment
 
 if TYPE_CHECKING:
@@ -20,13 +21,18 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Safety:
-    """The five numbers of arXiv 2211.05105; `warmup` in steps of the sampler."""
+    """The five numbers of arXiv 2211.05105, `warmup` in steps of the sampler, and one of ours.
+
+    `agreement` multiplies what is taken out by that power of the cosine of cond - uncond and concept - uncond, picture
+    by picture; at 0 it stays as it is.
+    """
 
     warmup: int = 10
     scale: float = 1000.0
     threshold: float = 0.01
     momentum_scale: float = 0.3
     momentum_beta: float = 0.4
+    agreement: float = 0.0
 
 
 class SafetyGuidance(Intervention):
@@ -83,6 +89,8 @@ def safety_guidance(uncond: Tensor, cond: Tensor, concept: Tensor, momentum: Ten
     difference = cond - concept
     share = (safety.scale * difference.abs()).clamp_max(1)
     share = torch.where(difference < safety.threshold, share, torch.zeros_like(share))
+    if safety.agreement:
+        share = share * likeness(cond - uncond, concept - uncond) ** safety.agreement
     return share * (concept - uncond) + safety.momentum_scale * momentum
 
 

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from stages.backbones.base import Backbone
 from stages.concept import Concept
-from stages.fields import Count, NonNegative
+from stages.fields import Count, Fraction, NonNegative
+from stages.interventions.maps import Gate, gate_tensors
 from stages.interventions.statistics import (
     NOWHERE,
     gaussian_transport,
@@ -21,7 +22,7 @@ from stages.interventions.statistics import (
     support,
 )
 from stages.interventions.steering import Mode, Steering, role_strengths
-from stages.methods.steering import Classes, activations
+from stages.methods.steering import Against, Classes, activations, kept_out
 from stages.sites import Site
 
 FITS = {"linear": linear_transport, "gaussian": gaussian_transport, "mean": mean_transport}
@@ -35,7 +36,8 @@ class ActivationTransport:
 
     `linear` fits sorted values by least squares, `gaussian` matches mean and deviation, `mean` the mean alone. Values
     outside the percentiles `support` of the concept's are left alone (null: none are). `incremental` learns layer by
-    layer with the earlier ones at work, for both classes or for the `source` alone.
+    layer with the earlier ones at work, for both classes or for the `source` alone. The paper moves every sample; a
+    `gate` keeps to those that look like the concept's, see `PrototypeSteering`.
     """
 
     transport: Literal["linear", "gaussian", "mean"] = "linear"
@@ -45,60 +47,60 @@ class ActivationTransport:
     support: tuple[float, float] | None = (0.0, 100.0)
     incremental: Literal["both", "source", "no"] = "both"
     mode: Mode = "BOTH"
+    gate: Gate = "none"
+    against: Against = "target"
+    threshold: Fraction = 0.25
+    quantile: Fraction = 0.98
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
         """Samples both classes and fits one map per neuron, site and step."""
         sites = self.sites(backbone)
         classes = Classes.of(concept, self.samples)
+        against = "target" if self.gate == "none" else self.against
 
         def collect(site: object, learned: Mapping[object, dict[int, Map]]) -> tuple[dict[int, Tensor], ...]:
-            attached = [self.steering({(s, t): m for s, steps in learned.items() for t, m in steps.items()})]
-            found = []
-            for prompts, at_work in ((classes.source, attached), (classes.target, attached * (self._both()))):
-                pool = activations(backbone, prompts, [site], seed, at_work)
-                found.append({step: pool.get(site, step) for step in pool.steps(site)})
-            return tuple(found)
+            work = [self.steering({(s, t): m for s, steps in learned.items() for t, m in steps.items()})]
+            source = activations(backbone, classes.source, [site], seed, work)
+            target = activations(backbone, classes.target, [site], seed, work * self._both())
+            others = kept_out(backbone, concept, [site], self.samples, seed, target, against)
+            return tuple({t: pool.get(site, t) for t in pool.steps(site)} for pool in (source, target, others))
 
-        def fit(source: dict[int, Tensor], target: dict[int, Tensor]) -> dict[int, Map]:
-            return {step: self.map(source[step], target[step]) for step in source}
+        def fit(source: dict[int, Tensor], target: dict[int, Tensor], others: dict[int, Tensor]) -> dict[int, Map]:
+            return {step: self.map(source[step], target[step], others[step]) for step in source}
 
+        learned = in_turn(sites, collect, fit) if self.incremental != "no" else {}
         if self.incremental == "no":
-            learned = self._at_once(backbone, sites, classes, seed)
-        else:
-            learned = in_turn(sites, collect, fit)
+            pools = [activations(backbone, prompts, sites, seed) for prompts in (classes.source, classes.target)]
+            pools.append(kept_out(backbone, concept, sites, self.samples, seed, pools[1], against))
+            for site in sites:
+                learned[site] = {t: self.map(*(pool.get(site, t) for pool in pools)) for t in pools[0].steps(site)}
         return self.steering({(site, step): m for site, steps in learned.items() for step, m in steps.items()})
 
     def sites(self, backbone: Backbone) -> list[Site]:
-        """The outputs of `layers` in order of execution, `text` standing for the text encoders' blocks."""
-        kinds = {site.kind for site in backbone.sites} | ({"text"} if backbone.text_sites else set())
-        if not kinds & set(self.layers):
+        """The outputs of `layers` in order of execution: kinds, sites, or `text` for the text encoders' blocks."""
+        text = [s for s in backbone.text_sites if {"text", str(s)} & set(self.layers)]
+        image = [s for s in backbone.sites if s.part == "out" and s.stream == "image"]
+        image = [s for s in image if {s.kind, str(s)} & set(self.layers)]
+        if not [*text, *image]:
+            kinds = {site.kind for site in backbone.sites} | ({"text"} if backbone.text_sites else set())
             raise ValueError(f"{backbone.name} has none of the layers {', '.join(self.layers)}; it has {sorted(kinds)}")
-        text = backbone.text_sites if "text" in self.layers else ()
-        image = (s for s in backbone.sites if s.kind in self.layers and s.part == "out" and s.stream == "image")
         return [*text, *image]
 
-    def map(self, source: Tensor, target: Tensor) -> Map:
+    def map(self, source: Tensor, target: Tensor, others: Tensor) -> Map:
         """Weight, bias and support of every neuron; Gaussian and mean maps leave almost constant neurons alone."""
         region = support(source, *(self.support or (None, None)))
         if self.transport != "linear":
             region = torch.where(lively(source, target), region, region.new_tensor(NOWHERE)[:, None])
-        return FITS[self.transport](source, target) | {"support": region}
+        gate = gate_tensors(self.gate, source, others, self.threshold, self.quantile)
+        return FITS[self.transport](source, target) | {"support": region} | gate
 
     def steering(self, maps: Mapping[tuple, Map]) -> Steering:
         """The maps at this strength."""
         both = role_strengths(self.mode, self.strength, self.strength)
-        return Steering("affine", maps, dict.fromkeys(maps, both), reuse=True)
+        return Steering("affine", maps, dict.fromkeys(maps, both), gate=self.gate, reuse=True)
 
     def _both(self) -> int:
         return int(self.incremental == "both")
-
-    def _at_once(self, backbone: Backbone, sites: list, classes: Classes, seed: int) -> dict[object, dict[int, Map]]:
-        source = activations(backbone, classes.source, sites, seed)
-        target = activations(backbone, classes.target, sites, seed)
-        return {
-            site: {step: self.map(source.get(site, step), target.get(site, step)) for step in source.steps(site)}
-            for site in sites
-        }
 
 
 def in_turn(

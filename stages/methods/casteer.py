@@ -7,10 +7,11 @@ from typing import Literal
 
 from stages.backbones.base import Backbone
 from stages.concept import Concept
-from stages.fields import Count, NonNegative
+from stages.fields import Count, Fraction, NonNegative
+from stages.interventions.maps import Gate, gate_tensors
 from stages.interventions.statistics import unit_direction
 from stages.interventions.steering import Mode, Steering, decayed, role_strengths
-from stages.methods.steering import Classes, Location, activations, sites_at
+from stages.methods.steering import Against, Classes, Location, activations, kept_out, sites_at
 
 
 @dataclass
@@ -18,7 +19,8 @@ class CASteer:
     """Removes each token's part along the concept's direction in cross-attention, keeping its length; trains nothing.
 
     The direction is the normalised mean difference between prompts with the concept and without, per layer and step.
-    `erase`: h - strength max(0, <h, v>) v, where 2 reflects; `add`: h + strength v, which `decay` lets fall.
+    `erase`: h - strength max(0, <h, v>) v, where 2 reflects; `add`: h + strength v, which `decay` lets fall. The paper
+    moves every sample; a `gate` keeps to those that look like the concept's, see `PrototypeSteering`.
     """
 
     action: Literal["erase", "add"] = "erase"
@@ -27,20 +29,28 @@ class CASteer:
     location: Location = "ca"
     mode: Mode = "BOTH"
     decay: bool = False
+    gate: Gate = "none"
+    against: Against = "target"
+    threshold: Fraction = 0.25
+    quantile: Fraction = 0.98
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
         """Samples both classes from the same noise and keeps their directions."""
         sites, classes = sites_at(backbone, self.location), Classes.of(concept, self.samples)
         source = activations(backbone, classes.source, sites, seed)
         target = activations(backbone, classes.target, sites, seed)
+        against = "target" if self.gate == "none" else self.against
+        others = kept_out(backbone, concept, sites, self.samples, seed, target, against)
         maps, strengths = {}, {}
         for site in sites:
             steps = source.steps(site)
             for step in steps:
-                direction = unit_direction(source.get(site, step), target.get(site, step))
+                shows = source.get(site, step)
+                direction = unit_direction(shows, target.get(site, step))
                 if direction.any():
                     size = self.strength * (decayed(step, len(steps)) if self.decay else 1)
-                    maps[site, step] = {"direction": direction}
+                    gate = gate_tensors(self.gate, shows, others.get(site, step), self.threshold, self.quantile)
+                    maps[site, step] = {"direction": direction} | gate
                     strengths[site, step] = role_strengths(self.mode, size, size)
         form = "erase" if self.action == "erase" else "shift"
-        return Steering(form, maps, strengths, renorm=True, reuse=True)
+        return Steering(form, maps, strengths, renorm=True, gate=self.gate, reuse=True)

@@ -12,7 +12,7 @@ from stages.concept import Concept
 from stages.fields import Count, Fraction, NonNegative, Rate
 from stages.interventions.maps import Gate, Transport, gate_tensors
 from stages.interventions.steering import Mode, Steering, role_strengths
-from stages.methods.steering import Classes, Location, activations, sites_at
+from stages.methods.steering import Against, Classes, Location, activations, kept_out, sites_at
 from stages.optimize import generator, minimize
 
 
@@ -20,9 +20,10 @@ from stages.optimize import generator, minimize
 class ConditionedTransport:
     """Learns maps from pooled activations with the concept to those of the neutral twin; all tokens move along.
 
-    A map acts on samples whose activations look like the concept's (`discriminant` or `region` gate) only. `steps_on`
-    and `layers` choose where (all when empty). `identity` weighs leaving neutral activations alone; without `residual`
-    a map starts at zero and pulls everything there.
+    A map acts on samples whose activations look like the concept's (`discriminant` or `region` gate) only, rather than
+    like the neutral twin's or, `against` retain, like those of prompts that must not change. `steps_on` and `layers`
+    choose where (all when empty). `identity` weighs leaving neutral activations alone; without `residual` a map starts
+    at zero and pulls everything there.
     """
 
     location: Location = "ffn"
@@ -31,6 +32,7 @@ class ConditionedTransport:
     strength: NonNegative = 1.0
     mode: Mode = "CONDITIONAL"
     gate: Gate = "discriminant"
+    against: Against = "target"
     threshold: Fraction = 0.25
     quantile: Fraction = 0.98
     samples: Count = 256
@@ -53,8 +55,9 @@ class ConditionedTransport:
         if not keys:
             raise ValueError(f"no layer {self.layers} and step {self.steps_on} in {backbone.name}")
         pairs = {key: (source.get(*key), target.get(*key)) for key in keys}
+        others = kept_out(backbone, concept, sites, self.samples, seed, target, self.against)
         networks = self.train(pairs, seed)
-        maps = {key: self._map(networks[key], *pairs[key]) for key in keys}
+        maps = {key: self._map(networks[key], pairs[key][0], others.get(*key)) for key in keys}
         strengths = dict.fromkeys(keys, role_strengths(self.mode, self.strength, self.strength))
         return Steering("network", maps, strengths, gate=self.gate)
 
@@ -81,8 +84,8 @@ class ConditionedTransport:
         minimize(loss, parameters, **settings, optimizer="adam", seed=seed, label="transport")
         return made
 
-    def _map(self, network: Transport, source: Tensor, target: Tensor) -> dict[str, Tensor]:
+    def _map(self, network: Transport, source: Tensor, others: Tensor) -> dict[str, Tensor]:
         by = {name: value.detach() for name, value in network.state_dict().items()}
         if not self.residual:
             by["plain"] = torch.ones(1)
-        return by | gate_tensors(self.gate, source, target, self.threshold, self.quantile)
+        return by | gate_tensors(self.gate, source, others, self.threshold, self.quantile)

@@ -6,26 +6,34 @@ from dataclasses import dataclass
 
 from stages.backbones.base import Backbone
 from stages.concept import Concept
-from stages.fields import Count
+from stages.fields import Count, Fraction
+from stages.interventions.maps import Gate
 from stages.interventions.steering import Mode, Steering
 from stages.methods.prototype_steering import PrototypeSteering
 from stages.methods.setups import ALL
-from stages.methods.steering import Location
+from stages.methods.steering import Against, Location
 
 
 @dataclass
 class MeanDifference:
-    """Adds strength (mu_without - mu_with) to every token at a location, at all steps and layers; trains nothing."""
+    """Adds strength (mu_without - mu_with) to every token at a location, at all steps and layers; trains nothing.
+
+    The plain method moves every sample; a `gate` keeps to those that look like the concept's, see `PrototypeSteering`.
+    """
 
     strength: float = 1.0
     location: Location = "ca_block"
     layers: tuple[int, ...] = (ALL,)
     mode: Mode = "CONDITIONAL"
     samples: Count = 96
+    gate: Gate = "none"
+    against: Against = "target"
+    threshold: Fraction = 0.25
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
         """Prototype steering with one strength for all."""
         layers, options = list(self.layers), {"mode": self.mode, "samples": self.samples}
+        options |= {"gate": self.gate, "against": self.against, "threshold": self.threshold}
         if self.location == "text":
             setup = {"layers_text": layers, "strength_text": self.strength}
             return PrototypeSteering(steering="TEXT", setup=setup, **options).fit(backbone, concept, seed=seed)

@@ -15,7 +15,7 @@ from stages.interventions.maps import Gate, gate_tensors
 from stages.interventions.statistics import Distance, prototype_direction
 from stages.interventions.steering import Mode, Steering, role_strengths
 from stages.methods.setups import ALL, Setup, parse_setup, read_setups
-from stages.methods.steering import Classes, Visual, activations, sites_at
+from stages.methods.steering import Against, Classes, Visual, activations, kept_out, sites_at
 from stages.prompts import read_prompts, select
 from stages.recorder import Pool
 from stages.sites import Site
@@ -52,7 +52,7 @@ class PrototypeSteering:
     form: Literal["additive", "attract", "project"] = "additive"
     renorm: bool = False
     gate: Gate = "none"
-    against: Literal["target", "retain"] = "target"
+    against: Against = "target"
     threshold: Fraction = 0.25
     quantile: Fraction = 0.98
     samples: Count = 96
@@ -72,10 +72,8 @@ class PrototypeSteering:
         """Pooled activations of the class steered from, of the class steered to, and of what the gate keeps out."""
         classes = self._classes(concept)
         source, target = (activations(backbone, prompts, sites, seed) for prompts in (classes.source, classes.target))
-        if self.gate == "none" or self.against == "target":
-            return source, target, target
-        prompts = [concept.retain[i % len(concept.retain)] for i in range(self.samples)]
-        return source, target, activations(backbone, prompts, sites, seed)
+        against = "target" if self.gate == "none" else self.against
+        return source, target, kept_out(backbone, concept, sites, self.samples, seed, target, against)
 
     def steer(self, backbone: Backbone, setup: Setup, source: Pool, target: Pool, others: Pool) -> Steering:
         """The steering of one setup."""

@@ -15,7 +15,8 @@ class SLD:
     """Takes the concept's own guidance out of the prompt's wherever the two agree, with momentum; trains nothing.
 
     `warmup` is counted in steps of a sampler of `warmup_of` steps and scaled to the backbone's. The defaults are the
-    paper's `medium`.
+    paper's `medium`. `agreement` weighs it, picture by picture, with a power of how alike the prompt's and the
+    concept's directions are; the paper does without (0), and a network of few colours then loses the others too.
     """
 
     warmup: Natural = 10
@@ -24,9 +25,10 @@ class SLD:
     threshold: float = 0.01
     momentum_scale: NonNegative = 0.3
     momentum_beta: Fraction = 0.4
+    agreement: NonNegative = 0.0
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> SafetyGuidance:
         """Guides away from the concept's first prompt."""
         warmup = round(self.warmup * backbone.settings.steps / self.warmup_of)
-        numbers = (self.scale, self.threshold, self.momentum_scale, self.momentum_beta)
+        numbers = (self.scale, self.threshold, self.momentum_scale, self.momentum_beta, self.agreement)
         return SafetyGuidance(concept.prompts[0], Safety(warmup, *numbers))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Literal
 
@@ -14,6 +15,7 @@ from stages.interventions.base import Intervention
 from stages.recorder import Pool, pooling
 from stages.sites import Site
 
+Against = Literal["target", "retain"]
 Visual = Literal["ffn", "ca", "ca_block"]
 Location = Literal["ffn", "ca", "ca_block", "text"]
 KINDS: dict[Visual, tuple[str, ...]] = {"ffn": ("ff",), "ca": ("cross_attn", "attn"), "ca_block": ("block",)}
@@ -45,6 +47,16 @@ class Classes:
         return cls(shows, neutral) if variant == 1 else cls(neutral, shows)
 
 
+def kept_out(
+    backbone: Backbone, concept: Concept, sites: Iterable[Site], samples: int, seed: int, target: Pool, against: Against
+) -> Pool:
+    """What a gate tells the class steered from apart from: the one steered to, or the prompts that must not change."""
+    if against == "target":
+        return target
+    prompts = [concept.retain[i % len(concept.retain)] for i in range(samples)]
+    return activations(backbone, prompts, sites, seed)
+
+
 @torch.no_grad()
 def activations(
     backbone: Backbone,
@@ -54,16 +66,17 @@ def activations(
     attached: Sequence[Intervention] = (),
 ) -> Pool:
     """Pooled activations of one sample per prompt, the i-th of every class from the same noise."""
-    from contextlib import ExitStack
-
+    sites = list(sites)
     settings, size = backbone.settings, backbone.settings.batch
     with ExitStack() as stack:
         for intervention in attached:
             stack.enter_context(intervention.attach(backbone))
         pool = stack.enter_context(pooling(backbone, sites))
+        drawn = any(site.stream != "encoder" for site in sites)  # text encoders are done before the first step
         for start in range(0, len(prompts), size):
             batch = prompts[start : start + size]
             seeds = [seed * 1_000_003 + start + i for i in range(len(batch))]
             condition = backbone.encode(batch)
-            backbone.sample(condition, seeds=seeds, steps=settings.steps, guidance=settings.guidance)
+            if drawn:
+                backbone.sample(condition, seeds=seeds, steps=settings.steps, guidance=settings.guidance)
     return pool

@@ -1,5 +1,7 @@
 """Steering methods in the text encoders: a location like any other, in which padding is left alone."""
 
+import dataclasses
+
 import pytest
 import torch
 
@@ -10,12 +12,14 @@ from stages.methods.activation_transport import ActivationTransport
 from stages.methods.casteer import CASteer
 from stages.methods.conditioned_transport import ConditionedTransport
 from stages.methods.mean_difference import MeanDifference
+from stages.methods.steering import activations, sites_at
 from stages.sites import Moment
 
 METHODS = {
     "casteer": CASteer(samples=4, location="text", mode="CONDITIONAL"),
     "mean": MeanDifference(samples=4, location="text", layers=(0,)),
     "linear": ActivationTransport(samples=4, layers=("text",), support=None),
+    "one": ActivationTransport(samples=4, layers=("0.block.out@encoder",), transport="mean", support=None),
     "network": ConditionedTransport(samples=4, steps=3, batch=4, hidden=8, gate="none", location="text"),
 }
 
@@ -47,3 +51,43 @@ def test_padding_is_left_alone_and_has_no_say_in_what_real_tokens_get(backbone, 
     out = steering.edit(h, at, backbone)
     assert torch.equal(out[:, 3:], h[:, 3:]) and not torch.equal(out[:, :3], h[:, :3])
     torch.testing.assert_close(out[:, :3], alone)
+
+
+def test_activations_of_text_are_read_without_sampling(backbone, concept, monkeypatch):
+    text, image = sites_at(backbone, "text"), sites_at(backbone, "ca")
+    sampled = activations(backbone, concept.prompts, [*text, *image], seed=0)
+    monkeypatch.setattr(backbone, "sample", lambda *_, **__: pytest.fail("sampled"))
+    read = activations(backbone, concept.prompts, text, seed=0)
+    assert all(torch.equal(read.get(site, 0), sampled.get(site, 0)) for site in text)
+
+
+def test_transport_acts_at_the_sites_that_are_named(backbone):
+    names = ["0.block.out@encoder", str(backbone.select("cross_attn", stream="image")[-1])]
+    assert list(map(str, ActivationTransport(layers=tuple(names)).sites(backbone))) == names
+    with pytest.raises(ValueError, match="none of the layers 9.block.out"):
+        ActivationTransport(layers=("9.block.out",)).sites(backbone)
+
+
+GATED = {
+    "casteer": CASteer(samples=4, location="text", mode="CONDITIONAL"),
+    "mean": MeanDifference(samples=4, location="text"),
+    "linear": ActivationTransport(samples=4, layers=("text",), incremental="no"),
+    "in turn": ActivationTransport(samples=4, layers=("text",)),
+    "network": ConditionedTransport(samples=4, steps=1, batch=4, hidden=8, location="text"),
+}
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_a_gate_may_keep_out_the_prompts_that_must_not_change(backbone, concept, name):
+    site, plain = sites_at(backbone, "text")[0], GATED[name]
+    target, retain = (
+        dataclasses.replace(plain, gate="nearest", against=against).fit(backbone, concept, seed=0)
+        for against in ("target", "retain")
+    )
+    assert target.gate == retain.gate == "nearest"
+    gates = [steering.maps[site, 0] for steering in (target, retain)]
+    kept = activations(backbone, [concept.retain[i % len(concept.retain)] for i in range(4)], [site], seed=0)
+    torch.testing.assert_close(gates[1]["other"], kept.get(site, 0).mean(0))
+    assert not torch.allclose(gates[0]["other"], gates[1]["other"])
+    same = gates[0].keys() - {"other"}
+    assert len(same) > 1 and all(torch.equal(gates[0][key], gates[1][key]) for key in same)

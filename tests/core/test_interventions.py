@@ -9,7 +9,7 @@ import torch
 from stages.edits import edit_guidance, free_role
 from stages.interventions import Identity, Stack, load, save
 from stages.interventions.guidance import NegativePrompt
-from stages.interventions.safety import Safety, SafetyGuidance
+from stages.interventions.safety import Safety, SafetyGuidance, safety_guidance
 from stages.interventions.weights import Weights
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
@@ -122,6 +122,16 @@ def test_safety_guidances_attached_together_each_ask_for_their_own(backbone, con
     with Stack(red, circle, NegativePrompt("a cross")).attach(backbone):
         prompts = [rows.prompts[0] for rows in backbone.roles(condition, 3.0).values()]
     assert prompts[2:] == ["a red shape", "a circle", "a cross"]
+
+
+def test_safety_takes_out_only_the_share_that_directions_agree_in():
+    uncond, zeros = torch.zeros(3, 2, 1, 1), torch.zeros(3, 2, 1, 1)
+    concept = torch.tensor([3.0, 4.0]).view(1, 2, 1, 1).expand(3, -1, -1, -1)
+    cond = torch.stack([2 * concept[0], torch.tensor([5.0, 0.0]).view(2, 1, 1), -concept[0]])  # cosines 1, 0.6, -1
+    for agreement, shares in ((0.0, (1, 1, 1)), (1.0, (1, 0.6, 0)), (2.0, (1, 0.36, 0))):
+        numbers = Safety(scale=1e6, threshold=1e6, momentum_scale=0.0, agreement=agreement)
+        wanted = torch.tensor(shares).view(3, 1, 1, 1) * concept
+        torch.testing.assert_close(safety_guidance(uncond, cond, concept, zeros, numbers), wanted)
 
 
 @pytest.mark.parametrize("guidance", [0.0, 1.0])
