@@ -50,7 +50,8 @@ class RingABell:
 
         @torch.no_grad()
         def encode(ids: Tensor) -> Tensor:
-            return encoder(ids.to(encoder.device)).last_hidden_state.float().cpu()
+            with backbone.at(0, {"cond": slice(0, len(ids))}):  # for what steers prompts in the encoder
+                return encoder(ids.to(encoder.device)).last_hidden_state.float().cpu()
 
         def encode_text(prompts: Sequence[str]) -> Tensor:
             padded = {"padding": "max_length", "max_length": width, "truncation": True, "return_tensors": "pt"}

@@ -102,14 +102,17 @@ class Resample(Intervention):
         seeds: Sequence[int],
         steps: int,
     ) -> Tensor:
-        """Final latents of the source condition, moved to the target condition; one generator per row."""
+        """Final latents of the source condition, moved to the target condition; one generator per row.
+
+        What is moved stays in float32, as in the steps of diffusers' solvers, whatever the network works in.
+        """
         scheduler = copy.deepcopy(backbone.scheduler)
         times = backbone.timesteps(scheduler, steps)
         owners = [apart(int(seed)) for seed in seeds]
 
         def velocity(z: Tensor, condition: Condition, guidance: float, step: int) -> Tensor:
-            state = State(z, times[step].to(z.device).expand(len(z)), step)
-            return backbone.guide(state, condition, guidance)
+            state = State(z.to(latent.dtype), times[step].to(z.device).expand(len(z)), step)
+            return backbone.guide(state, condition, guidance).float()
 
         def pair(noised: Tensor, edit: Tensor, step: int) -> tuple[Tensor, Tensor]:
             before = velocity(noised, source, self.source_guidance, step)
@@ -119,9 +122,10 @@ class Resample(Intervention):
             return velocity(z, target, self.target_guidance, step)
 
         def noise() -> Tensor:
-            return torch.cat([torch.randn((1, *latent.shape[1:]), generator=g) for g in owners]).to(latent)
+            return torch.cat([torch.randn((1, *latent.shape[1:]), generator=g) for g in owners]).to(latent.device)
 
-        return flow_edit(latent, pair, single, scheduler.sigmas.to(latent), noise, self.course)
+        sigmas = scheduler.sigmas.to(latent.device, torch.float32)
+        return flow_edit(latent.float(), pair, single, sigmas, noise, self.course).to(latent.dtype)
 
     def spec(self) -> dict[str, Any]:
         """Words, course and guidance."""

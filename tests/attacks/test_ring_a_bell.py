@@ -3,9 +3,11 @@
 import dataclasses
 
 import pytest
+import torch
 
 from stages.attacks.base import load_attack
 from stages.attacks.ring_a_bell import RingABell
+from stages.interventions.steering import Steering
 
 SMALL = RingABell(population=12, generations=1, length=3, readable=True)
 
@@ -27,6 +29,15 @@ def test_its_prompts_are_words_that_encode_to_what_was_searched(backbone, concep
     for prompt in found.prompts:
         assert len(prompt.split()) == method.length and "<" not in prompt
         assert len(backbone.tokenize([prompt])[0]) == method.length + 2
+
+
+def test_it_searches_through_what_steers_the_text_encoder(backbone, concept):
+    site = next(iter(backbone.text_sites))
+    maps = {(site, 0): {"direction": torch.linspace(-1, 1, 16)}}
+    plain = SMALL.search(backbone, concept, seed=0)
+    with Steering("shift", maps, {(site, 0): {"cond": 5.0, "uncond": 0.0}}).attach(backbone):
+        steered = SMALL.search(backbone, concept, seed=0)
+    assert steered.notes["distance"] != plain.notes["distance"]
 
 
 def test_a_length_that_does_not_fit_is_refused(backbone, concept):

@@ -1,11 +1,14 @@
 """Guidance, safe guidance, FlowEdit and rerouting on numbers worked out by hand."""
 
+import copy
+
 import pytest
 import torch
 
 from stages import objectives as eq
 from stages import rerouting
 from stages.concept import Concept
+from stages.interventions import resample
 from stages.interventions.resample import Course, Resample, flow_edit
 from stages.interventions.safety import Safety, SafetyGuidance
 from stages.methods.flowedit import FlowEdit
@@ -117,6 +120,18 @@ def test_flow_edit_with_equal_prompts_returns_its_source(flow):
     torch.testing.assert_close(edited, source, rtol=0, atol=1e-5)
     other = same.edited(flow, source, condition, flow.encode(PROMPTS[::-1]), [1, 2], 4)
     assert not torch.allclose(other, source, atol=1e-3)
+
+
+def test_flow_edit_moves_in_float32_what_the_network_sees_in_bfloat16(flow, monkeypatch):
+    seen, asked = [], []
+    source, condition = flow.noise([3]).bfloat16(), flow.encode(PROMPTS[:1])
+    monkeypatch.setattr(flow, "guide", lambda state, *_: asked.append(state.latent.dtype) or state.latent)
+    monkeypatch.setattr(resample, "flow_edit", lambda *args: seen.append(args) or flow_edit(*args))
+    edited = Resample({}, Course(4), 2.0, 2.0).edited(flow, source, condition, condition, [1], 4)
+    times = copy.deepcopy(flow.scheduler)
+    flow.timesteps(times, 4)
+    assert seen[0][0].dtype == torch.float32 and torch.equal(seen[0][3], times.sigmas)
+    assert edited.dtype == torch.bfloat16 and set(asked) == {torch.bfloat16}
 
 
 def test_flow_edit_leaves_pictures_of_other_prompts_alone(flow):
