@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
+from stages import objectives
 from stages.backbones.base import Backbone, Condition, Settings, State
 
 
@@ -85,7 +86,7 @@ class Diffusion(Backbone):
             parts = fn(parts, self.moment(None))
         if "uncond" not in parts:
             return parts["cond"]
-        return parts["uncond"] + guidance * (parts["cond"] - parts["uncond"])
+        return objectives.guide(parts["uncond"], parts["cond"], guidance)
 
     def guide(self, state: State, condition: Condition, guidance: float) -> Tensor:
         """The prediction at so much guidance, in whichever way this family is guided."""

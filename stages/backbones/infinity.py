@@ -28,6 +28,7 @@ from Infinity import (
     teacher_inputs,
 )
 from Infinity.quantizer import tokens_to_bits
+from stages import objectives
 from stages.backbones import infinity_files as files
 from stages.backbones.base import Backbone, Condition, Settings, State
 from stages.backbones.memory import enable_checkpointing
@@ -190,7 +191,7 @@ class InfinityBackbone(Backbone):
             parts = fn(parts, self.moment(None))
         if "uncond" not in parts:
             return parts["cond"]
-        return parts["uncond"] + guidance * (parts["cond"] - parts["uncond"])
+        return objectives.guide(parts["uncond"], parts["cond"], guidance)
 
     def _precision(self) -> AbstractContextManager[None]:
         dtype = self.net.blocks[0].ffn.fc1.weight.dtype

@@ -259,6 +259,20 @@ def test_settings_that_would_do_nothing_are_refused(backbone, concept, method, m
         method.fit(backbone, concept, seed=0)
 
 
+@pytest.mark.parametrize(
+    "method",
+    [
+        Receler(rank=4, localise=1.0, side=None, mask="attention", states="frozen", slots=2, inner=1, steps=2, lr=1e-2),
+        T2VUnlearning(rank=4, mask="attention", states="trajectory", steps=2, lr=1e-2),
+    ],
+)
+def test_what_adapters_add_elsewhere_counts_by_its_mean_or_its_sum(backbone, concept, method):
+    mean, total = (
+        dataclasses.replace(method, area=area).fit(backbone, concept, seed=0).tensors() for area in ("mean", "sum")
+    )
+    assert any(not torch.equal(value, total[name]) for name, value in mean.items())
+
+
 def test_what_a_backbone_cannot_do_is_refused_with_the_reason(backbone, concept):
     with pytest.raises(ValueError, match="Infinity"):
         SVARE().fit(backbone, concept, seed=0)
