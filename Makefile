@@ -19,9 +19,10 @@ lint: .venv/.stamp
 	snakefmt --check Snakefile workflow
 	! snakemake --lint 2>&1 | grep '^    \* ' | grep -v 'Specify a conda environment'
 
-# What every stage of the finished study spent its time on, and how fast Infinity is.
+# What every stage of the finished study spent its time on, how fast Infinity is, and what gradients step by step cost.
 bench: .venv/.stamp
 	python -m stages.bench
+	python -m stages.bench --stepwise sd-shapes
 	python -m Infinity.bench --quick
 
 # After a clone: fetch what was made elsewhere, and tell Snakemake that it is up to date.
