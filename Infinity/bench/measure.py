@@ -6,7 +6,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,17 +49,19 @@ def multipliers() -> dict[str, Multiplier]:
     return ways
 
 
-def pass_over_weights(model: Infinity, rows: int, way: Multiplier) -> Callable[[], None]:
-    """One product with every matrix of the blocks, `rows` rows each: the real sizes, the weights from memory."""
+def pass_over_weights(model: Infinity, rows: Sequence[int], way: Multiplier) -> Callable[[], None]:
+    """For each of `rows`, one product of so many rows with every matrix of the blocks, the weights from memory."""
     weights = [p for name, p in model.blocks.named_parameters() if p.ndim == 2 and "ca.mat_kv" not in name]
     generator = torch.Generator().manual_seed(0)
-    inputs = {width: torch.randn(rows, width, generator=generator) for width in {w.shape[1] for w in weights}}
-    pairs = [(inputs[weight.shape[1]].to(weight.dtype), way.prepare(weight)) for weight in weights]
+    widths, dtype = {weight.shape[1] for weight in weights}, weights[0].dtype
+    inputs = [{n: torch.randn(count, n, generator=generator).to(dtype) for n in widths} for count in rows]
+    prepared = [way.prepare(weight) for weight in weights]
 
     @torch.no_grad()
     def run() -> None:
-        for x, weight in pairs:
-            way.multiply(x, weight)
+        for some in inputs:
+            for weight, packed in zip(weights, prepared, strict=True):
+                way.multiply(some[weight.shape[1]], packed)
 
     return run
 
