@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from stages.files import replacing
+from stages.loss_scale import LossScale
 from stages.processes import agreed, average, average_gradients, count, rank
 from stages.record import Record
 
@@ -76,12 +77,8 @@ def minimize(
     one written, serves all. `half` says that gradients pass through float16, where small ones vanish: see LossScale.
     Raises FloatingPointError when the loss is not finite.
     """
-    parameters = list(parameters)
-    for parameter in parameters:
-        if parameter.dtype != torch.float32:
-            raise ValueError(f"trained tensors must be float32, got {parameter.dtype}: AdamW breaks below that")
-    settings = {"lr": lr, "weight_decay": weight_decay, "betas": betas, "eps": eps}
-    adam = OPTIMIZERS[optimizer](parameters, **settings)
+    parameters = _float32(parameters)
+    adam = OPTIMIZERS[optimizer](parameters, lr=lr, weight_decay=weight_decay, betas=betas, eps=eps)
     scheduler = torch.optim.lr_scheduler.LambdaLR(adam, lambda step: rate(step, steps, warmup, schedule))
     scale = LossScale(half)
     companions = [*companions, scale] if half else companions
@@ -94,17 +91,9 @@ def minimize(
         total = average(_backward(loss, step, seed, accumulate, scale.factor))
         if not math.isfinite(total):
             raise FloatingPointError(f"{label}: the loss is {total} at step {step}; lower the learning rate")
-        average_gradients(parameters)
-        if scale.fits(parameters):
-            if clip is not None:
-                nn.utils.clip_grad_norm_(parameters, clip)
-            adam.step()
+        _update(parameters, adam, scale, clip)
         scheduler.step()
-        adam.zero_grad(set_to_none=True)
-        if history.average is not None:
-            _average(history.average, parameters, min(ema, (1 + step) / (10 + step)))
-        if keep_every and (step + 1) % keep_every == 0:
-            history.kept[step + 1] = [p.detach().clone() for p in parameters]
+        _follow(parameters, history, step, ema, keep_every)
         history.losses.append(total)
         history.seconds = before + time.perf_counter() - started
         if path and rank() == 0 and time.perf_counter() - saved > checkpoint_every and step + 1 < steps:
@@ -114,6 +103,15 @@ def minimize(
         path.unlink(missing_ok=True)
     Record.losses(label, history)
     return history
+
+
+def _float32(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """The parameters; ValueError unless all are float32."""
+    parameters = list(parameters)
+    for parameter in parameters:
+        if parameter.dtype != torch.float32:
+            raise ValueError(f"trained tensors must be float32, got {parameter.dtype}: AdamW breaks below that")
+    return parameters
 
 
 def _backward(loss: Loss, step: int, seed: int, accumulate: int, scale: float) -> float:
@@ -127,53 +125,26 @@ def _backward(loss: Loss, step: int, seed: int, accumulate: int, scale: float) -
     return total
 
 
-class LossScale:
-    """A power of two that the loss is multiplied by and the gradients are divided by; 1 unless `half`.
-
-    The mean over a million latents has gradients near 1e-7 at the network's output, which float16 rounds to 0. As in
-    arXiv 1710.03740, sec. 3.2: a step whose gradients overflow is left out and the scale halved, `patience` good steps
-    in a row double it.
-    """
-
-    def __init__(self, half: bool, patience: int = 2000) -> None:
-        self.half, self.patience = half, patience
-        self.factor, self.good = 2.0**16 if half else 1.0, 0
-
-    def fits(self, parameters: Sequence[nn.Parameter]) -> bool:
-        """Divides the gradients; False if they overflowed, FloatingPointError if they do at any scale."""
-        if not self.half:
-            return True
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        finite = all(bool(gradient.isfinite().all()) for gradient in gradients)
-        if finite:
-            torch._foreach_div_(gradients, self.factor)
-        elif self.factor < 2.0**-16:
-            raise FloatingPointError("gradients overflow in float16; choose another dtype for the backbone")
-        self.good = self.good + 1 if finite else 0
-        if not finite or self.good == self.patience:
-            self.factor, self.good = self.factor * (2.0 if finite else 0.5), 0
-        return finite
-
-    def state_dict(self) -> dict[str, Any]:
-        """Scale and good steps since it changed."""
-        return {"factor": self.factor, "good": self.good}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What `state_dict` returned."""
-        self.factor, self.good = state["factor"], state["good"]
+def _update(
+    parameters: list[nn.Parameter], optimizer: torch.optim.Optimizer, scale: LossScale, clip: float | None
+) -> None:
+    """One step by the gradients of all processes, which end with it; none where they overflowed."""
+    average_gradients(parameters)
+    if scale.unscaled(parameters):
+        if clip is not None:
+            nn.utils.clip_grad_norm_(parameters, clip)
+        optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
 
 
-def gradients(
-    value: Tensor, tensors: Sequence[Tensor], *, half: bool = False, keep_graph: bool = False
-) -> Sequence[Tensor]:
-    """The gradients of an adversary's loss; through float16 at the first of a few scales at which they are finite."""
-    if not half:
-        return torch.autograd.grad(value, tensors, retain_graph=keep_graph)
-    for factor in (2.0**16, 2.0**12, 2.0**8, 2.0**4):
-        found = torch.autograd.grad(value * factor, tensors, retain_graph=True)
-        if all(bool(gradient.isfinite().all()) for gradient in found):
-            return [gradient / factor for gradient in found]
-    return torch.autograd.grad(value, tensors, retain_graph=keep_graph)
+@torch.no_grad()
+def _follow(parameters: list[nn.Parameter], history: History, step: int, ema: float | None, keep_every: int) -> None:
+    """Takes the values after a step into the history's average, and keeps them every `keep_every` steps."""
+    if history.average is not None:
+        decay = min(ema, (1 + step) / (10 + step))
+        torch._foreach_lerp_(history.average, [p.detach() for p in parameters], 1 - decay)
+    if keep_every and (step + 1) % keep_every == 0:
+        history.kept[step + 1] = [p.detach().clone() for p in parameters]
 
 
 def generator(seed: int, step: int) -> torch.Generator:
@@ -196,11 +167,6 @@ def assign(parameters: Iterable[nn.Parameter], values: Iterable[Tensor]) -> None
     """Copies values (an average, say) into parameters."""
     for parameter, value in zip(parameters, values, strict=True):
         parameter.copy_(value)
-
-
-@torch.no_grad()
-def _average(average: list[Tensor], parameters: list[nn.Parameter], decay: float) -> None:
-    torch._foreach_lerp_(average, [p.detach() for p in parameters], 1 - decay)
 
 
 @dataclass
@@ -254,7 +220,8 @@ class Progress:
         except Exception as error:
             log.warning("%s cannot be read (%s): starting afresh", path, error)
             return None
-        if [tuple(value.shape) for value in content["parameters"]] != [tuple(p.shape) for p in self.parameters]:
+        shapes = [tuple(value.shape) for value in content["parameters"]] == [tuple(p.shape) for p in self.parameters]
+        if not shapes or len(content.get("companions", ())) != len(self.companions):
             log.warning("%s is of another model: starting afresh", path)
             return None
         return content

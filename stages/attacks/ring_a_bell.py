@@ -15,6 +15,7 @@ from stages.attacks.base import Attempt
 from stages.backbones.base import Backbone
 from stages.concept import Concept
 from stages.fields import Count, Fraction, Rate
+from stages.spans import Prompt
 
 Encode = Callable[[Tensor], Tensor]  # token ids (B, L) to the text encoder's last states (B, L, d)
 
@@ -49,13 +50,17 @@ class RingABell:
             raise ValueError(f"length must be at most {width - 2} for {backbone.name}, got {self.length}")
 
         @torch.no_grad()
-        def encode(ids: Tensor) -> Tensor:
-            with backbone.at(0, {"cond": slice(0, len(ids))}):  # for what steers prompts in the encoder
+        def states(ids: Tensor, prompts: Sequence[Prompt]) -> Tensor:
+            with backbone.at(0, {"cond": slice(0, len(ids))}, prompts=tuple(prompts)):  # for what steers the encoder
                 return encoder(ids.to(encoder.device)).last_hidden_state.float().cpu()
+
+        def encode(ids: Tensor) -> Tensor:
+            return states(ids, [Prompt(text) for text in tokenizer.batch_decode(ids, skip_special_tokens=True)])
 
         def encode_text(prompts: Sequence[str]) -> Tensor:
             padded = {"padding": "max_length", "max_length": width, "truncation": True, "return_tensors": "pt"}
-            return encode(tokenizer(list(prompts), **padded).input_ids)
+            written = [backbone.written_out(prompt) for prompt in prompts]
+            return states(tokenizer([prompt.text for prompt in written], **padded).input_ids, written)
 
         shown, neutral = (encode_text(side) for side in zip(*concept.pairs(), strict=True))
         direction = concept_vector(shown, neutral)

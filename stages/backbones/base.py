@@ -147,7 +147,7 @@ class Backbone(ABC):
 
     @property
     def half(self) -> bool:
-        """Whether gradients pass through float16, where small ones vanish; see stages.optimize.LossScale."""
+        """Whether gradients pass through float16, where small ones vanish; see stages.loss_scale.LossScale."""
         return any(parameter.dtype == torch.float16 for parameter in self.net.parameters())
 
     def encode(self, prompts: Sequence[str]) -> Condition:

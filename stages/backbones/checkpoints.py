@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,13 +67,18 @@ def load_network(cls: type, part: str, settings: Settings) -> Any:
 
 
 def choose_scheduler(chosen: str, own: Any, name: str) -> Any:
-    """The diffusers scheduler of that class with the numbers of a checkpoint's own; ValueError says which there are."""
+    """The diffusers scheduler of that class with the numbers of a checkpoint's own; ValueError says which there are.
+
+    What does not say that it clips clean latents does not: some classes would, by default.
+    """
     found = {cls.__name__: cls for cls in (type(own), *own.compatibles)}
     if chosen not in found:
         raise ValueError(
             f"{name}: scheduler: no {chosen!r} in the place of {type(own).__name__}{suggestion(chosen, found)}"
         )
-    return found[chosen].from_config(own.config)
+    clips = "clip_sample" in inspect.signature(found[chosen]).parameters
+    unsaid = {"clip_sample": own.config.get("clip_sample", False)} if clips else {}
+    return found[chosen].from_config(own.config, **unsaid)
 
 
 def load_alone(cls: type, path: str, **options: Any) -> Any:

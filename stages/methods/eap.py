@@ -14,10 +14,11 @@ from stages.backbones.base import Backbone, Condition, State
 from stages.concept import Concept
 from stages.fields import Count, Natural, NonNegative, Rate
 from stages.interventions.weights import Weights
+from stages.loss_scale import gradients
 from stages.methods.base import Prompts, States, frozen, preservation, reached
 from stages.methods.selections import Train, choose
 from stages.objectives import gumbel_softmax, negative_guidance
-from stages.optimize import Schedule, gradients, minimize
+from stages.optimize import Schedule, minimize
 from stages.processes import agreed, average_gradients
 
 
@@ -79,7 +80,8 @@ class EAP:
             mixture, condition = mixtures[which], prompts.condition.rows([which] * self.batch)
             for _ in range(self.search):
                 mixed = mixture.draw(generator).repeat(self.batch)
-                mixture.step(self.harm(backbone, weights, states(mixture, mixed, generator), mixed))
+                harm = self.harm(backbone, weights, states(mixture, mixed, generator), mixed)
+                mixture.step(harm, half=backbone.half)
             with torch.no_grad():
                 mixed = mixture.draw(generator).repeat(self.batch)
             state = reached(backbone, weights, condition, generator, self.states, self.guidance)
@@ -161,9 +163,8 @@ class Mixture:
         """The candidate of the largest logit."""
         return self.candidates.rows([int(self.logits.argmax())])
 
-    def step(self, harm: Tensor) -> None:
+    def step(self, harm: Tensor, *, half: bool = False) -> None:
         """One step of the logits towards more harm."""
-        half = self.candidates.tensors["embeds"].dtype == torch.float16
         (self.logits.grad,) = gradients(-harm, [self.logits], half=half)
         average_gradients([self.logits])
         self.adam.step()

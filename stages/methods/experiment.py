@@ -25,8 +25,9 @@ CLASSES = {  # a label of each dataset, and its classes 0 and 1
 }
 CHOICE = {"colour": "a photo of a {} shape"}  # how CLIP is asked for a label that params/metrics/clip_rates.yaml lacks
 METHOD = "stages.methods.prototype_steering.PrototypeSteering"
-log = logging.getLogger(__name__)
 LEARN = 4  # one prompt in so many is steered by, the others are measured
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from stages.concept import Concept
 from stages.fields import Count, Fraction, Natural, NonNegative, Rate
 from stages.interventions.adapter import Adapter
 from stages.localise import How, concept_tokens, locate
+from stages.loss_scale import gradients
 from stages.methods.base import Prompts, States, frozen, preservation, reached, retained
 from stages.objectives import negative_guidance, outside, outside_sum
-from stages.optimize import Schedule, gradients, minimize
+from stages.optimize import Schedule, minimize
 from stages.processes import average_gradients
 from stages.sites import Site
 
@@ -111,7 +112,8 @@ class Receler:
             with adapter.attach(backbone), adapter.traced() as added:
                 student = backbone.predict(state, used)
             if self.prompt == "intended":
-                enemy.step(backbone.distance(student, cond), keep_graph=not remaining)
+                recovery = backbone.distance(student, cond)
+                enemy.step(recovery, keep_graph=not remaining, half=backbone.half)
             elif remaining:
                 continue
         value = backbone.distance(student, negative_guidance(uncond, cond, self.scale))
@@ -143,7 +145,6 @@ class Enemy:
         start = torch.rand(slots, embeds.shape[-1], generator=torch.Generator().manual_seed(seed))
         self.vectors = nn.Parameter(start.to(embeds.device))
         self.adam = torch.optim.Adam([self.vectors], lr=lr, weight_decay=decay)
-        self.half = embeds.dtype == torch.float16
 
     def starts(self, backbone: Backbone, condition: Condition) -> list[int]:
         """The position after the last word of each prompt."""
@@ -162,9 +163,9 @@ class Enemy:
             new["mask"] = mask.masked_fill(at < ends, 1)
         return condition.with_tensors(embeds=torch.stack(rows), **new)
 
-    def step(self, recovery: Tensor, keep_graph: bool) -> None:
+    def step(self, recovery: Tensor, *, keep_graph: bool, half: bool = False) -> None:
         """One step of the vectors towards a smaller distance from the frozen prediction."""
-        (self.vectors.grad,) = gradients(recovery, [self.vectors], half=self.half, keep_graph=keep_graph)
+        (self.vectors.grad,) = gradients(recovery, [self.vectors], half=half, keep_graph=keep_graph)
         average_gradients([self.vectors])
         self.adam.step()
 

@@ -45,7 +45,8 @@ class TextualInversion:
         """Learns from every picture of the folder; only the vectors train."""
         if not backbone.tokenizers():
             raise ValueError(f"{backbone.name} reads no text, so there is no word to learn")
-        if wrong := [template for template in self.templates if "{}" not in template] or not self.templates:
+        wrong = [template for template in self.templates if "{}" not in template]
+        if wrong or not self.templates:
             raise ValueError(f"templates: each needs {{}} where the word goes, got {wrong or self.templates!r}")
         if not self.initialiser.strip():
             raise ValueError("initialiser: a word to start from is needed, got none")

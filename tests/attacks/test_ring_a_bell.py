@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from stages.attacks.base import load_attack
-from stages.attacks.ring_a_bell import RingABell
+from stages.attacks.ring_a_bell import RingABell, concept_vector, fitness
 from stages.interventions.steering import Steering
+from stages.recorder import pooling
 
 SMALL = RingABell(population=12, generations=1, length=3, readable=True)
 
@@ -33,11 +34,20 @@ def test_its_prompts_are_words_that_encode_to_what_was_searched(backbone, concep
 
 def test_it_searches_through_what_steers_the_text_encoder(backbone, concept):
     site = next(iter(backbone.text_sites))
-    maps = {(site, 0): {"direction": torch.linspace(-1, 1, 16)}}
+    with pooling(backbone, [site]) as pool:
+        backbone.encode([*concept.prompts, *concept.neutral])
+    source, other = pool.get(site, 0).chunk(2)
+    by = {"direction": torch.linspace(-1, 1, 16), "source": source.mean(0), "other": other.mean(0)}
     plain = SMALL.search(backbone, concept, seed=0)
-    with Steering("shift", maps, {(site, 0): {"cond": 5.0, "uncond": 0.0}}).attach(backbone):
+    with Steering("shift", {(site, 0): by}, {(site, 0): {"cond": 5.0, "uncond": 0.0}}, gate="nearest").attach(backbone):
         steered = SMALL.search(backbone, concept, seed=0)
+        shown, neutral, start, found = (
+            backbone.encode(side).tensors["embeds"]
+            for side in (concept.prompts, concept.neutral, steered.notes["start"], steered.prompts)
+        )
     assert steered.notes["distance"] != plain.notes["distance"]
+    wanted = start + SMALL.strength * concept_vector(shown, neutral)
+    assert fitness(found, wanted).tolist() == pytest.approx(steered.notes["distance"])
 
 
 def test_a_length_that_does_not_fit_is_refused(backbone, concept):

@@ -10,7 +10,7 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from stages.backbones.base import Settings, load_backbone, load_settings
-from stages.backbones.checkpoints import load_network, load_pipeline
+from stages.backbones.checkpoints import choose_scheduler, load_network, load_pipeline
 from stages.params import load_params, names
 from stages.stepwise import Run
 from tests.backbones.families import FAMILIES
@@ -33,6 +33,9 @@ def test_a_scheduler_is_chosen_by_name(saved):
     chosen = load(saved.parents[1], scheduler="PNDMScheduler")
     assert isinstance(chosen.scheduler, PNDMScheduler) and isinstance(load(saved.parents[1]).scheduler, DDIMScheduler)
     assert chosen.scheduler.config.beta_end == 0.012
+    unsaid = PNDMScheduler(beta_end=0.02)
+    assert not choose_scheduler("DDIMScheduler", unsaid, "tiny").config.clip_sample
+    assert choose_scheduler("DDIMScheduler", DDIMScheduler(clip_sample=True), "tiny").config.clip_sample
     with pytest.raises(ValueError, match="no 'DDIM' in the place of DDIMScheduler.*have: .*EulerDiscreteScheduler"):
         load(saved.parents[1], scheduler="DDIM")
     with pytest.raises(ValueError, match="PNDMScheduler keeps a history of steps: set the backbone's scheduler"):

@@ -6,7 +6,8 @@ from torch import nn
 
 from stages.backbones.base import State
 from stages.interventions.weights import Weights
-from stages.optimize import LossScale, gradients, minimize, rate
+from stages.loss_scale import LossScale, gradients
+from stages.optimize import minimize, rate
 from stages.record import recording
 
 
@@ -66,6 +67,24 @@ def test_a_checkpoint_of_another_model_is_not_taken(tmp_path, caplog):
     assert len(history.losses) == 5 and "another model" in caplog.text
 
 
+def test_a_checkpoint_with_other_companions_is_not_taken(tmp_path, caplog):
+    weight, _, loss = problem()
+
+    def interrupted(step, generator):
+        if step == 3:
+            raise KeyboardInterrupt
+        return loss(step, generator)
+
+    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
+        minimize(interrupted, [weight], steps=5, lr=0.1, seed=0, checkpoint_every=0)
+    fresh, _, loss = problem()
+    with recording(tmp_path, "train", params={}):
+        history = minimize(loss, [fresh], steps=5, lr=0.1, seed=0, companions=[nn.Linear(1, 1)])
+    again, _, loss = problem()
+    assert history.losses == minimize(loss, [again], steps=5, lr=0.1, seed=0).losses
+    assert "another model" in caplog.text
+
+
 def test_a_checkpoint_of_other_parameters_is_not_taken(tmp_path):
     first, _, loss = problem()
 
@@ -122,23 +141,35 @@ def test_a_scale_changes_no_float32_run_and_leaves_out_steps_that_overflow():
     assert torch.equal(*made)
     weight, scale = nn.Parameter(torch.zeros(1)), LossScale(True, patience=2)
     weight.grad = torch.tensor([float("inf")])
-    assert not scale.fits([weight]) and scale.factor == 2.0**15
+    assert not scale.unscaled([weight]) and scale.factor == 2.0**15
     for _ in range(2):
         weight.grad = torch.tensor([2.0**15])
-        assert scale.fits([weight]) and weight.grad.item() == 1.0
+        assert scale.unscaled([weight]) and weight.grad.item() == 1.0
     assert scale.factor == 2.0**16
+
+
+def test_an_adversary_finds_a_scale_or_says_that_there_is_none():
     tensor = torch.ones(3, requires_grad=True)
-    small = lambda factor: (1e-8 * (factor * tensor).half().float()).sum()  # noqa: E731
+
+    def small(factor):
+        return (1e-8 * (factor * tensor).half().float()).sum()
+
     assert gradients(small(1.0), [tensor])[0].abs().max() == 0
     assert torch.allclose(gradients(small(1.0), [tensor], half=True)[0], torch.full((3,), 1e-8), rtol=1e-3)
     assert torch.allclose(gradients(small(2e4), [tensor], half=True)[0], torch.full((3,), 2e-4), rtol=1e-2)
+    with pytest.raises(FloatingPointError, match="overflow in float16"):
+        gradients(1e5 * tensor.half().float().sum(), [tensor], half=True)
 
 
 def test_accumulated_gradients_average_their_parts():
     weight = nn.Parameter(torch.zeros(1))
     parts = [1.0, 3.0]
     seen = []
-    loss = lambda step, g: seen.append(step) or weight.sum() * parts[len(seen) - 1]  # noqa: E731
+
+    def loss(step, g):
+        seen.append(step)
+        return weight.sum() * parts[len(seen) - 1]
+
     history = minimize(loss, [weight], steps=1, lr=0.5, seed=0, optimizer="adam", accumulate=2)
     assert seen == [0, 0] and history.losses == [0.0]
     assert weight.item() == pytest.approx(-0.5)

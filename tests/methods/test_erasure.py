@@ -9,6 +9,7 @@ from stages.concept import Concept
 from stages.interventions.mask import Mask
 from stages.interventions.mask_places import find_places, sizes
 from stages.interventions.weights import Weights
+from stages.loss_scale import gradients
 from stages.methods.base import frozen, partial
 from stages.methods.concept_ablation import ConceptAblation
 from stages.methods.eap import EAP, Mixture
@@ -241,6 +242,27 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, concept, method
 
 
 @pytest.mark.parametrize(
+    ("method", "module"),
+    [
+        (Receler(rank=2, inner=1, slots=2, side=None, steps=1), "receler"),
+        (EAP(nearest=2, steps=1), "eap"),
+    ],
+)
+def test_an_adversary_scales_its_loss_where_the_network_is_half(backbone, concept, method, module, monkeypatch):
+    asked = []
+
+    def noting(*args, half, **kwargs):
+        asked.append(half)
+        return gradients(*args, half=half, **kwargs)
+
+    monkeypatch.setattr(f"stages.methods.{module}.gradients", noting)
+    method.fit(backbone, concept, seed=0)
+    monkeypatch.setattr(type(backbone), "half", True)
+    method.fit(backbone, concept, seed=0)
+    assert asked == [False, True]
+
+
+@pytest.mark.parametrize(
     ("method", "message"),
     [
         (ESD(empty=1), "empty counts .* set preserve"),
@@ -250,7 +272,8 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, concept, method
         (Minimalist(masks=("hidden",), target="flowedit", through="state"), "choose through: run"),
         (Minimalist(masks=("linear",), linear="(attn"), "linear: '\\(attn' is not a regular expression"),
         (TextualInversion(templates=("a photo",)), "templates: each needs {} .*got \\['a photo'\\]"),
-        (TextualInversion(templates=()), "templates: each needs {}"),
+        (TextualInversion(templates=("a photo", "a {}")), "templates: each needs {} .*got \\['a photo'\\]$"),
+        (TextualInversion(templates=()), "templates: each needs {} .*got \\(\\)$"),
         (TextualInversion(initialiser=" "), "initialiser: a word"),
     ],
 )

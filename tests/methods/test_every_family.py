@@ -37,12 +37,7 @@ METHODS = {  # a file of params/methods/, and what its settings for the small U-
     "textual_inversion_random": {"alias": "circle", "initialiser": "shape"},
     "flowedit": {},
 }
-GUIDANCE = {
-    "sld_medium",
-    "negative_prompt",
-    "safree",
-    "flowedit",
-}  # which change samples, not predictions
+GUIDANCE = {"sld_medium", "negative_prompt", "safree", "flowedit"}  # change samples only: `predict` is not guided
 SINGLE = {"pixart", "sana", "wan", "infinity"}  # where gradients cannot pass the sampler
 CLASSES = {"dit": "knows classes"}
 NO_FLOW = dict.fromkeys(["unet", "xl", "dit", "pixart", "cogvideox-2b", "infinity"], "the velocity of a flow")

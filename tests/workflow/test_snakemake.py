@@ -73,7 +73,7 @@ def test_a_wrong_study_is_refused_in_one_line_before_anything_runs(
     assert not (project.root / "artifacts").exists()
 
 
-@pytest.mark.parametrize("setting", ["study=demos", "study=../demo", "studdy=demo"])
+@pytest.mark.parametrize("setting", ["study=demos", "study=../demo", "studdy=demo", "gpus=0"])
 def test_a_wrong_setting_is_refused(project: Project, setting: str) -> None:
     done = project.run("snakemake", "-n", "--config", setting)
     assert done.returncode == 2
@@ -171,6 +171,36 @@ def test_binarized_masks_come_from_the_run_of_their_method(project: Project) -> 
     lines = [line for line in shown.splitlines() if "stages.binarize" in line]
     assert len(lines) == runs_of("esd_x")
     assert "--runs artifacts/sd-shapes/red/esd/0 " in "".join(lines)
+
+
+def test_a_training_asks_for_the_gpus_that_its_launcher_takes(project: Project) -> None:
+    (project.root / "show.smk").write_text(
+        'include: "Snakefile"\n'
+        "for rule in workflow.rules:\n"
+        '    if "gpu" in list(rule.resources):\n'
+        '        print(rule.name, "takes", rule.resources["gpu"])\n'
+    )
+    shown = project.snakemake("-n", "--snakefile", "show.smk", "--quiet", "--config", "gpus=4")
+    assert re.search(r"^train takes .*\b4\b", shown, re.M) and re.search(r"^sample takes .*\b1\b", shown, re.M)
+
+
+def test_a_method_that_edits_its_pictures_trains_with_several_seeds(project: Project) -> None:
+    study = "params/studies/demo.yaml"
+    project.edit(study, "backbones: [sd-shapes]", "backbones: [flux-shapes]")
+    project.edit(study, "[none, esd, esd_x, esd_u, negative_prompt]", "[minimalist_released]")
+    shown = project.snakemake("-n", "--printshellcmds", "--quiet", "host")
+    assert sum("--method minimalist_released" in line for line in shown.splitlines()) >= 2
+
+
+def test_how_a_backbone_is_sampled_does_not_train_it_again(made: Project) -> None:
+    path = made.root / "params/backbones/sd-shapes.yaml"
+    before = path.read_text()
+    made.edit("params/backbones/sd-shapes.yaml", "steps: 10\n", "steps: 5\nscheduler: DDIMScheduler\ncache: cache\n")
+    try:
+        jobs, _ = made.plan()
+    finally:
+        path.write_text(before)
+    assert "precompute" in jobs and "backbone" not in jobs
 
 
 def test_a_broken_file_stops_only_the_studies_that_ask_for_it(project: Project) -> None:

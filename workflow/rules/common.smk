@@ -55,6 +55,7 @@ METHODS = {name: method_file(name) for name in [*names("methods"), *(run.method 
 
 
 LAUNCH = config.get("launch", "python -m")  # what starts a training
+GPUS = config.get("gpus", 1)  # that a training takes, one for each process of its launcher
 RUN = "artifacts/{backbone}/{concept}/{method}/{seed}"
 SAMPLES = f"{RUN}/samples/{STUDY.name}"
 METRICS = f"{RUN}/metrics/{STUDY.name}"
@@ -155,8 +156,8 @@ def backbone_params(wildcards):
 
 
 def pretrain_params(wildcards):
-    """What a backbone's training reads of its file: everything but how it is sampled."""
-    sampling = ("steps", "guidance", "temperature", "top_p", "batch", "pool")
+    """What a backbone's training reads of its file: everything but how it is sampled and cached."""
+    sampling = ("steps", "scheduler", "guidance", "temperature", "top_p", "batch", "pool", "cache")
     return studies.frozen(load_params("backbones", wildcards.backbone), without=sampling)
 
 
@@ -168,7 +169,7 @@ def train_params(wildcards):
     """A method's fields on this backbone, those of the method that edits its pictures, and a digest of its code."""
     content = method_params(wildcards.method, wildcards.backbone)
     if content.get("target") == "flowedit":
-        content |= {"edit": method_params(content.get("edit", "flowedit"), wildcards.backbone)}
+        content = content | {"edit": method_params(content.get("edit", "flowedit"), wildcards.backbone)}
     return studies.frozen(content | {"code": code(content["class"])})
 
 

@@ -16,7 +16,7 @@ rule train:
         method=one_of(name for name in METHODS if name not in (*UNTRAINED, *BINARIZED)),
     threads: 1
     resources:
-        gpu=1,
+        gpu=GPUS,
         mem_mb=16000,
         runtime=240,
     params:

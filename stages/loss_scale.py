@@ -1,0 +1,67 @@
+"""Gradients through float16, where small ones vanish and large ones overflow: the loss is multiplied on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+OVERFLOW = "gradients overflow in float16; choose another dtype for the backbone"
+
+
+class LossScale:
+    """A power of two that the loss is multiplied by and the gradients are divided by; 1 unless `half`.
+
+    The mean over a million latents has gradients near 1e-7 at the network's output, which float16 rounds to 0. As in
+    arXiv 1710.03740, sec. 3.2: a step whose gradients overflow is left out and the scale halved, `patience` good steps
+    in a row double it.
+    """
+
+    def __init__(self, half: bool, patience: int = 2000) -> None:
+        self.half, self.patience = half, patience
+        self.factor, self.good = 2.0**16 if half else 1.0, 0
+
+    def unscaled(self, parameters: Sequence[nn.Parameter]) -> bool:
+        """Divides the gradients; False if they overflowed, FloatingPointError if they do at any scale."""
+        if not self.half:
+            return True
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        finite = _finite(gradients)
+        if finite:
+            torch._foreach_div_(gradients, self.factor)
+        elif self.factor < 2.0**-16:
+            raise FloatingPointError(OVERFLOW)
+        self.good = self.good + 1 if finite else 0
+        if not finite or self.good == self.patience:
+            self.factor, self.good = self.factor * (2.0 if finite else 0.5), 0
+        return finite
+
+    def state_dict(self) -> dict[str, Any]:
+        """Scale and good steps since it changed."""
+        return {"factor": self.factor, "good": self.good}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """What `state_dict` returned."""
+        self.factor, self.good = state["factor"], state["good"]
+
+
+def gradients(
+    value: Tensor, tensors: Sequence[Tensor], *, half: bool = False, keep_graph: bool = False
+) -> Sequence[Tensor]:
+    """The gradients of an adversary's loss; through float16 at the first of a few scales at which they are finite.
+
+    FloatingPointError if there is none.
+    """
+    if not half:
+        return torch.autograd.grad(value, tensors, retain_graph=keep_graph)
+    for factor in (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0):
+        found = torch.autograd.grad(value * factor, tensors, retain_graph=keep_graph or factor > 1)
+        if _finite(found):
+            return [gradient / factor for gradient in found]
+    raise FloatingPointError(OVERFLOW)
+
+
+def _finite(gradients: Iterable[Tensor]) -> bool:
+    return all(bool(gradient.isfinite().all()) for gradient in gradients)
