@@ -114,7 +114,7 @@ class SelfAttention(nn.Module):
         return self.proj(attend_groups(q, k, v, places.groups))
 
     def _project(self, x: Tensor) -> Tensor:
-        """Queries, keys and values side by side, (B, L, 3 C), a tensor of its own."""
+        """Queries, keys and values side by side, (B, L, 3 C)."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         qkv = in_one(self.mat_qkv, x, bias=bias)
         return self.mat_qkv(x) + bias if qkv is None else qkv
@@ -218,12 +218,17 @@ def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: Tensor) -> Tensor:
 
 
 def attend_to_text(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(c)) v over heads (B, H, L, c); sampling in bf16 on a CPU multiplies by oneDNN."""
+    """softmax(q k^T / sqrt(c)) v over heads (B, H, L, c).
+
+    Sampling in bf16 on a CPU multiplies by oneDNN, unless a logit turns out too large to be held well in bf16.
+    """
     scale = q.shape[-1] ** -0.5
     rows, logits = q.shape[:2], q.numel() // q.shape[-1] * k.shape[2]
     if torch.is_grad_enabled() or q.dtype != torch.bfloat16 or logits > MANY_LOGITS or not _has_products(q):
         return attend(q, k, v, mask=mask, scale=scale)
     weights = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)).float().mul_(scale)
+    if float(torch.linalg.vector_norm(weights, torch.inf)) > BF16_LOGIT:
+        return attend(q, k, v, mask=mask, scale=scale)
     if mask is not None:
         weights.unflatten(0, rows).masked_fill_(~mask, -torch.inf)
     return torch.bmm(weights.softmax(-1).to(v.dtype), v.flatten(0, 1)).unflatten(0, rows)

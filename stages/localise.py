@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Literal
 
@@ -18,6 +18,7 @@ FLAT = 1e-8  # a map whose range is smaller than this share of its height shows 
 
 
 How = Literal["auto", "attention", "difference", "everywhere"]
+Tokenize = Callable[[Sequence[str]], list[list[int]]]
 
 
 def locate(
@@ -63,16 +64,22 @@ def locate(
 
 
 def concept_tokens(
-    backbone: Backbone, prompts: Sequence[str], neutral: Sequence[str], words: Sequence[str] = ()
+    backbone: Backbone,
+    prompts: Sequence[str],
+    neutral: Sequence[str],
+    words: Sequence[str] = (),
+    tokenize: Tokenize | None = None,
 ) -> list[list[int]]:
     """Positions of the concept in each prompt: of `words`, or else of what its neutral prompt does not have.
 
-    Empty where there are none, or where the backbone has no tokens that stand for rows of its text embedding.
+    Empty where there are none, or where the backbone has no tokens that stand for rows of its text embedding. Tokens
+    are those of `tokenize`, without it the backbone's own.
     """
+    tokenize = tokenize or backbone.tokenize
     try:
-        special = set(backbone.tokenize([""])[0])
-        ours, theirs = backbone.tokenize(prompts), backbone.tokenize(neutral)
-        sought = [[i for i in ids if i not in special] for ids in backbone.tokenize(words)] if words else []
+        special = set(tokenize([""])[0])
+        ours, theirs = tokenize(prompts), tokenize(neutral)
+        sought = [[i for i in ids if i not in special] for ids in tokenize(words)] if words else []
     except ValueError:
         return [[] for _ in prompts]
     if words:

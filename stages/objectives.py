@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import logsigmoid, softmax
+
+Reduction = Literal["mean", "sum"]
 
 
 def negative_guidance(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
@@ -98,24 +101,21 @@ def masked_error(prediction: Tensor, target: Tensor, mask: Tensor, *, channels: 
     return (error / inside).mean()
 
 
-def outside(outputs: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+def outside(outputs: Sequence[Tensor], masks: Sequence[Tensor], reduction: Reduction = "mean") -> Tensor:
     """What adapters add where the concept is not: the mean over sites of mean_channels(o^2) averaged over M = 0.
 
     Outputs (B, N, C), masks (B, N). Receler, arXiv 2311.17717 (concept-localized regularization), and T2VUnlearning,
     arXiv 2505.17550 (localisation), normalised by area so that its weight means the same at every size. 0 for a site
-    that is concept all over.
+    that is concept all over. `sum` is || o (1 - M) ||^2 as the papers print it, which grows with size and batch.
     """
+    if reduction == "sum":
+        parts = [(o * (1 - m.to(o.dtype)).unsqueeze(-1)).square().sum() for o, m in zip(outputs, masks, strict=True)]
+        return torch.stack(parts).mean()
     shares = []
     for output, mask in zip(outputs, masks, strict=True):
         background = 1 - mask.to(output.dtype)
         shares.append((output.square().mean(-1) * background).sum() / background.sum().clamp_min(1))
     return torch.stack(shares).mean()
-
-
-def outside_sum(outputs: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
-    """The same as the paper prints it: the mean over sites of || o (1 - M) ||^2, which grows with size and batch."""
-    parts = [(o * (1 - m.to(o.dtype)).unsqueeze(-1)).square().sum() for o, m in zip(outputs, masks, strict=True)]
-    return torch.stack(parts).mean()
 
 
 def edited_weight(weight: Tensor, keys: Tensor, values: Tensor, scales: Tensor, ridge: float) -> Tensor:

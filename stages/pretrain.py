@@ -66,7 +66,7 @@ def tokenizer(args: argparse.Namespace) -> Callable[[Path], Any]:
 
 def backbone(args: argparse.Namespace) -> Callable[[Path], Any]:
     """A generator, trained from scratch."""
-    from stages.backbones.base import load_settings
+    from stages.backbones import load_settings
     from stages.worlds.pretraining import pretrain
 
     cls, settings = load_settings(args.backbone)

@@ -1,82 +1,25 @@
-"""What every backbone shares: conditions, states, the addresses of its tensors, and the places edits register."""
+"""What every backbone shares: the addresses of its tensors, the places edits register, and how prompts are encoded."""
 
 from __future__ import annotations
 
-import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
+from stages import objectives
 from stages.backbones.settings import Settings
-from stages.params import construct, load_params, resolve_class
+from stages.backbones.state import Condition, Sampler, State
 from stages.sites import Moment, Part, Site, Stream, Tap, encoder_sites, lookup, select
 from stages.spans import Prompt, written_out
 
 if TYPE_CHECKING:
     from stages.backbones.texts import EmbeddingCache
-
-log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Condition:
-    """Encoded prompts: `tensors` maps a name (embeds, pooled, mask ...) to (B, ...)."""
-
-    prompts: tuple[str, ...]
-    tensors: Mapping[str, Tensor]
-
-    def __len__(self) -> int:
-        return len(self.prompts)
-
-    def rows(self, index: Sequence[int] | slice) -> Condition:
-        """The rows at `index`."""
-        picked = self.prompts[index] if isinstance(index, slice) else tuple(self.prompts[i] for i in index)
-        index = index if isinstance(index, slice) else list(index)
-        return Condition(picked, {name: value[index] for name, value in self.tensors.items()})
-
-    def repeat(self, n: int) -> Condition:
-        """A condition of one row as n equal rows."""
-        return self.rows([0] * n)
-
-    def with_tensors(self, **tensors: Tensor) -> Condition:
-        """The same prompts with some tensors replaced."""
-        return replace(self, tensors={**self.tensors, **tensors})
-
-    @staticmethod
-    def join(conditions: Sequence[Condition]) -> Condition:
-        """All rows one after another."""
-        prompts = tuple(prompt for condition in conditions for prompt in condition.prompts)
-        names = conditions[0].tensors
-        return Condition(prompts, {name: torch.cat([c.tensors[name] for c in conditions]) for name in names})
-
-
-@dataclass(frozen=True)
-class State:
-    """A partial sample: `latent` (B, ...) at the network's `time` (B,) and the sampler's `step`."""
-
-    latent: Tensor
-    time: Tensor
-    step: int
-    scale: float = 1.0  # of the network's input, for schedulers that normalise it
-    final: Tensor | None = None  # where the trajectory ends, (B, ...), if known
-
-    @property
-    def input(self) -> Tensor:
-        """What the network is given."""
-        return self.latent if self.scale == 1.0 else self.latent * self.scale
-
-    def __len__(self) -> int:
-        return len(self.latent)
-
-
-Sampler = Callable[..., Tensor]  # (condition, *, seeds, steps, guidance) -> images
 
 
 class Backbone(ABC):
@@ -150,6 +93,11 @@ class Backbone(ABC):
         """Whether gradients pass through float16, where small ones vanish; see stages.loss_scale.LossScale."""
         return any(parameter.dtype == torch.float16 for parameter in self.net.parameters())
 
+    @property
+    def text_length(self) -> int | None:
+        """Tokens that a prompt may have, None where that is the pipeline's own number."""
+        return self.settings.text_length
+
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Prompts to a condition; each prompt is encoded once while nothing touches the text encoder."""
         prompts, written = tuple(prompts), tuple(map(self.written_out, prompts))
@@ -189,8 +137,7 @@ class Backbone(ABC):
             return None
         from stages.backbones.texts import EmbeddingCache
 
-        said = f"{type(self).__name__} {getattr(self, 'text_length', self.settings.text_length)}"
-        return EmbeddingCache(self.settings.cache, self.text_parts(), said)
+        return EmbeddingCache(self.settings.cache, self.text_parts(), f"{type(self).__name__} {self.text_length}")
 
     def sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
         """Images (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]; one generator per image, on the CPU."""
@@ -298,6 +245,14 @@ class Backbone(ABC):
             for role, what in asked.items()
         }
 
+    def combined(self, parts: Mapping[str, Tensor], guidance: float) -> Tensor:
+        """The predictions of all roles, through the guidance edits, as uncond + g (cond - uncond)."""
+        for fn, _ in self.guidance_edits:
+            parts = fn(parts, self.moment(None))
+        if "uncond" not in parts:
+            return parts["cond"]
+        return objectives.guide(parts["uncond"], parts["cond"], guidance)
+
     def moment(self, site: Site | None) -> Moment:
         """What an edit at `site` may know right now."""
         return replace(self._moment, site=site)
@@ -322,27 +277,3 @@ class Backbone(ABC):
         """Puts every part in evaluation mode without gradients."""
         for module in self.modules().values():
             module.eval().requires_grad_(False)
-
-
-def load_settings(name: str, root: Path | str = "params") -> tuple[type[Backbone], Settings]:
-    """The class and settings of params/backbones/<name>.yaml."""
-    content = load_params("backbones", name, root)
-    where = f"{root}/backbones/{name}.yaml"
-    if "class" not in content:
-        raise ValueError(f"{where}: the key 'class' is missing")
-    fields = {key: value for key, value in content.items() if key != "class"}
-    return resolve_class(content["class"], where), construct(Settings, fields, where)
-
-
-def load_backbone(name: str, root: Path | str = "params", device: str | None = None) -> Backbone:
-    """The backbone of params/backbones/<name>.yaml with its weights; on the GPU if there is one, and says so."""
-    cls, settings = load_settings(name, root)
-    return cls.load(name, settings, choose_device(name, device))
-
-
-def choose_device(name: str, device: str | None = None) -> str:
-    """The device asked for, else the GPU if there is one; says so where it is the CPU."""
-    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    if device == "cpu":
-        log.info("%s runs on the CPU", name)
-    return device

@@ -10,7 +10,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from stages import objectives
 from stages.backbones.base import Backbone, Condition, Settings, State
 
 
@@ -79,14 +78,6 @@ class Diffusion(Backbone):
             latent, time = (torch.cat([value] * len(order)) for value in (state.input, state.time))
             prediction = self.denoise(latent, time, Condition.join(list(conditions.values())).tensors)
             return self.combined({role: prediction[rows] for role, rows in roles.items()}, guidance)
-
-    def combined(self, parts: Mapping[str, Tensor], guidance: float) -> Tensor:
-        """The predictions of all roles, through the guidance edits, as uncond + g (cond - uncond)."""
-        for fn, _ in self.guidance_edits:
-            parts = fn(parts, self.moment(None))
-        if "uncond" not in parts:
-            return parts["cond"]
-        return objectives.guide(parts["uncond"], parts["cond"], guidance)
 
     def guide(self, state: State, condition: Condition, guidance: float) -> Tensor:
         """The prediction at so much guidance, in whichever way this family is guided."""

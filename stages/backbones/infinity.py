@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ from Infinity import (
     teacher_inputs,
 )
 from Infinity.quantizer import tokens_to_bits
-from stages import objectives
 from stages.backbones import infinity_files as files
 from stages.backbones.base import Backbone, Condition, Settings, State
 from stages.backbones.memory import enable_checkpointing
@@ -164,7 +163,7 @@ class InfinityBackbone(Backbone):
         wide = replace(state, latent=torch.cat([state.latent] * len(order)))
         found = self._margins(wide, Condition.join(list(conditions.values())), roles)
         with self.at(state.step, roles, lengths=self.schedule.lengths):
-            return self._combine({role: found[rows] for role, rows in roles.items()}, guidance)
+            return self.combined({role: found[rows] for role, rows in roles.items()}, guidance)
 
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
         """Cross-entropy of every bit to the target's probabilities, scales balanced by the root of their area."""
@@ -185,13 +184,6 @@ class InfinityBackbone(Backbone):
     def _margins(self, state: State, condition: Condition, roles: Mapping[str, slice]) -> Tensor:
         with self.at(state.step, roles, lengths=self.schedule.lengths), self._precision():
             return margins(self.net(state.latent[:, 1:], self.text(condition), self.schedule))
-
-    def _combine(self, parts: Mapping[str, Tensor], guidance: float) -> Tensor:
-        for fn, _ in self.guidance_edits:
-            parts = fn(parts, self.moment(None))
-        if "uncond" not in parts:
-            return parts["cond"]
-        return objectives.guide(parts["uncond"], parts["cond"], guidance)
 
     def _precision(self) -> AbstractContextManager[None]:
         dtype = self.net.blocks[0].ffn.fc1.weight.dtype
@@ -216,7 +208,7 @@ class InfinityBackbone(Backbone):
 
         def guide(cond: Tensor, uncond: Tensor, step: ScaleStep) -> Tensor:
             parts = {"cond": cond, "uncond": uncond} | dict(step.extra)
-            return self._combine({role: parts[role] for role in conditions}, chosen.guidance)
+            return self.combined({role: parts[role] for role in conditions}, chosen.guidance)
 
         with self.at(0, {}):
             return sample(
@@ -256,13 +248,13 @@ class InfinityBackbone(Backbone):
 
     def lesson(self, features: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1) -> Tensor:
         """The training loss on features of captioned pictures: bitwise self-correction, some captions dropped."""
-        self.net.train()  # stochastic depth, drawn from the generator, too
         shape, patchify = (len(features), features.shape[1]), self.vae.config.patchify
         flips = draw_flips(self.schedule, shape, generator, patchify=patchify)
         seen = self_correct(features, self.schedule, flips, patchify=patchify)
         text = self.text(Condition(tuple(captions), self._encode(captions)))
         drop = torch.rand(len(captions), generator=generator) < self.net.config.condition_drop
-        logits = self.net(seen.inputs, text, self.schedule, drop=drop, generator=generator)
+        with _training(self.net):  # stochastic depth, drawn from the generator, too
+            logits = self.net(seen.inputs, text, self.schedule, drop=drop, generator=generator)
         return bitwise_loss(margins(logits), seen.labels, self.schedule, reweight=True)
 
     # pictures to train on
@@ -305,3 +297,14 @@ class InfinityBackbone(Backbone):
     def _state(inputs: Tensor, tokens: Tensor) -> State:
         latent = torch.cat([torch.zeros_like(inputs[:, :1]), inputs], dim=1)
         return State(latent, torch.zeros(len(latent), device=latent.device), step=0, final=tokens)
+
+
+@contextmanager
+def _training(net: nn.Module) -> Iterator[None]:
+    """Training mode while open, then the mode that was."""
+    before = net.training
+    net.train()
+    try:
+        yield
+    finally:
+        net.train(before)

@@ -12,7 +12,8 @@ from torch.nn.functional import cosine_similarity
 
 from stages.edits import Predictions, edit_guidance, free_role
 from stages.interventions.base import Intervention
-from stages.localise import concept_tokens
+from stages.interventions.embedding import POOLED, encoder_length
+from stages.localise import Tokenize, concept_tokens
 from stages.sites import Moment
 
 if TYPE_CHECKING:
@@ -72,28 +73,36 @@ class Filter(Intervention):
             return row
         without = [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]
         absent = self._vectors(backbone, without)
-        named = triggers(apart(absent["embeds"], concept["embeds"]).norm(dim=1), self.alpha).nonzero().flatten()
+        first = next(iter(concept))
+        named = triggers(apart(absent[first], concept[first]).norm(dim=1), self.alpha).nonzero().flatten()
         if not len(named):
             return row
-        places = sorted({i for word in named for i in concept_tokens(backbone, [prompt], [without[word]])[0]})
-        new = {}
-        for name, rows in concept.items():
-            value, where = row.tensors[name].clone(), (0, places) if name == "embeds" else (0,)
-            value[where] = projected(value[where], rows, absent[name]).to(value)
-            new[name] = value
+        new = {name: row.tensors[name].clone() for name in ("embeds", *{POOLED} & concept.keys())}
+        for part, rows in concept.items():
+            if part == POOLED:
+                value, where = new[POOLED], (0,)
+            else:
+                begin, length, tokenize = encoded(backbone, part, row)
+                found = (concept_tokens(backbone, [prompt], [without[word]], tokenize=tokenize)[0] for word in named)
+                places = sorted({begin + i for places in found for i in places if i < length})
+                value, where = new["embeds"], (0, places)
+            value[where] = projected(value[where], rows, absent[part]).to(value)
         return row.with_tensors(**new)
 
     def _vectors(self, backbone: Backbone, prompts: Sequence[str]) -> dict[str, Tensor]:
-        """One vector per prompt, (K, D), of its tokens and of the pooled text where there is one; float64."""
-        tensors = backbone.encode(prompts).tensors
-        embeds = tensors["embeds"].double()
-        sizes = [len(ids) for ids in backbone.tokenize(prompts)]
-        sizes = tensors["mask"].sum(1).tolist() if "mask" in tensors else sizes
-        if self.pool == "last":
-            found = torch.stack([text[size - 1] for text, size in zip(embeds, sizes, strict=True)])
-        else:
-            found = torch.stack([text[:size].mean(0) for text, size in zip(embeds, sizes, strict=True)])
-        return {"embeds": found} | ({"pooled": tensors["pooled"].double()} if "pooled" in tensors else {})
+        """One vector per prompt, (K, D), of its tokens in each text encoder and of the pooled text, if any; float64."""
+        condition, found = backbone.encode(prompts), {}
+        tensors = condition.tensors
+        for part in backbone.features():
+            begin, length, tokenize = encoded(backbone, part, condition)
+            embeds = tensors["embeds"][:, begin : begin + length].double()
+            sizes = [min(len(ids), length) for ids in tokenize(prompts)]
+            sizes = tensors["mask"].sum(1).tolist() if "mask" in tensors else sizes
+            if self.pool == "last":
+                found[part] = torch.stack([text[size - 1] for text, size in zip(embeds, sizes, strict=True)])
+            else:
+                found[part] = torch.stack([text[:size].mean(0) for text, size in zip(embeds, sizes, strict=True)])
+        return found | ({POOLED: tensors[POOLED].double()} if POOLED in tensors else {})
 
     def spec(self) -> dict[str, Any]:
         """Words and numbers."""
@@ -103,6 +112,15 @@ class Filter(Intervention):
     def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Filter:
         """From what `spec` says."""
         return cls(**spec)
+
+
+def encoded(backbone: Backbone, part: str, condition: Condition) -> tuple[int, int, Tokenize]:
+    """Where a text encoder's tokens begin in `embeds`, how many there are, and how it makes them of prompts."""
+    begin, length = backbone.features()[part], encoder_length(backbone, part, condition.tensors["embeds"].shape[1])
+    if begin == 0:
+        return begin, length, backbone.tokenize
+    own = backbone.tokenizers()[part]
+    return begin, length, lambda prompts: own(list(prompts), truncation=True, max_length=length).input_ids
 
 
 def triggers(distances: Tensor, alpha: float) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from functools import cache
+from typing import Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -23,7 +24,8 @@ from stages.interventions.statistics import (
 )
 from stages.interventions.steering import Mode, Steering, role_strengths
 from stages.methods.steering import Against, Classes, activations, kept_out
-from stages.sites import Site
+from stages.recorder import Pool
+from stages.sites import Kind, Site
 
 FITS = {"linear": linear_transport, "gaussian": gaussian_transport, "mean": mean_transport}
 Place = TypeVar("Place", bound=Hashable)
@@ -56,24 +58,22 @@ class ActivationTransport:
         """Samples both classes and fits one map per neuron, site and step."""
         sites = self.sites(backbone)
         classes = Classes.of(concept, self.samples)
-        against = "target" if self.gate == "none" else self.against
+        kept = cache(lambda: kept_out(backbone, concept, sites, self.samples, seed, self.gate, self.against))
 
-        def collect(site: object, learned: Mapping[object, dict[int, Map]]) -> tuple[dict[int, Tensor], ...]:
+        def collect(site: Site, learned: Mapping[Site, dict[int, Map]]) -> tuple[Site, Pool, Pool]:
             work = [self.steering({(s, t): m for s, steps in learned.items() for t, m in steps.items()})]
             source = activations(backbone, classes.source, [site], seed, work)
-            target = activations(backbone, classes.target, [site], seed, work * self._both())
-            others = kept_out(backbone, concept, [site], self.samples, seed, target, against)
-            return tuple({t: pool.get(site, t) for t in pool.steps(site)} for pool in (source, target, others))
+            return site, source, activations(backbone, classes.target, [site], seed, work * self._both())
 
-        def fit(source: dict[int, Tensor], target: dict[int, Tensor], others: dict[int, Tensor]) -> dict[int, Map]:
-            return {step: self.map(source[step], target[step], others[step]) for step in source}
+        def fit(site: Site, source: Pool, target: Pool) -> dict[int, Map]:
+            pools = (source, target, kept() or target)
+            return {step: self.map(*(pool.get(site, step) for pool in pools)) for step in source.steps(site)}
 
-        learned = in_turn(sites, collect, fit) if self.incremental != "no" else {}
         if self.incremental == "no":
-            pools = [activations(backbone, prompts, sites, seed) for prompts in (classes.source, classes.target)]
-            pools.append(kept_out(backbone, concept, sites, self.samples, seed, pools[1], against))
-            for site in sites:
-                learned[site] = {t: self.map(*(pool.get(site, t) for pool in pools)) for t in pools[0].steps(site)}
+            both = [activations(backbone, prompts, sites, seed) for prompts in (classes.source, classes.target)]
+            learned = {site: fit(site, *both) for site in sites}
+        else:
+            learned = in_turn(sites, collect, fit)
         return self.steering({(site, step): m for site, steps in learned.items() for step, m in steps.items()})
 
     def sites(self, backbone: Backbone) -> list[Site]:
@@ -81,9 +81,12 @@ class ActivationTransport:
         text = [s for s in backbone.text_sites if {"text", str(s)} & set(self.layers)]
         image = [s for s in backbone.sites if s.part == "out" and s.stream == "image"]
         image = [s for s in image if {s.kind, str(s)} & set(self.layers)]
-        if not [*text, *image]:
+        known = {*get_args(Kind), "text", *map(str, [*text, *image])}  # of kinds, a network may lack some
+        wrong = [name for name in self.layers if name not in known]
+        if wrong or not [*text, *image]:
             kinds = {site.kind for site in backbone.sites} | ({"text"} if backbone.text_sites else set())
-            raise ValueError(f"{backbone.name} has none of the layers {', '.join(self.layers)}; it has {sorted(kinds)}")
+            names = ", ".join(wrong or self.layers)
+            raise ValueError(f"{backbone.name} has none of the layers {names}; it has {sorted(kinds)}")
         return [*text, *image]
 
     def map(self, source: Tensor, target: Tensor, others: Tensor) -> Map:

@@ -39,8 +39,7 @@ class CASteer:
         sites, classes = sites_at(backbone, self.location), Classes.of(concept, self.samples)
         source = activations(backbone, classes.source, sites, seed)
         target = activations(backbone, classes.target, sites, seed)
-        against = "target" if self.gate == "none" else self.against
-        others = kept_out(backbone, concept, sites, self.samples, seed, target, against)
+        others = kept_out(backbone, concept, sites, self.samples, seed, self.gate, self.against) or target
         maps, strengths = {}, {}
         for site in sites:
             steps = source.steps(site)

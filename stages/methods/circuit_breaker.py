@@ -77,7 +77,8 @@ class CircuitBreaker:
             settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
             settings |= {"clip": self.clip, "weight_decay": self.weight_decay, "half": backbone.half}
             minimize(run.loss, run.lora.parameters(), **settings, seed=seed, companions=[run], label="circuit_breaker")
-            Record.note(cosines=run.watch(self.watched), watched=run.history)
+            prompts = {"breaker": len(run.unseen.condition), "retain": len(run.held_out.condition)}
+            Record.note(cosines=run.watch(self.watched), watched=run.history, watched_prompts=prompts)
         return run.lora.folded()
 
     def targets(self, depth: int) -> tuple[int, ...]:

@@ -55,7 +55,7 @@ class ConditionedTransport:
         if not keys:
             raise ValueError(f"no layer {self.layers} and step {self.steps_on} in {backbone.name}")
         pairs = {key: (source.get(*key), target.get(*key)) for key in keys}
-        others = kept_out(backbone, concept, sites, self.samples, seed, target, self.against)
+        others = kept_out(backbone, concept, sites, self.samples, seed, self.gate, self.against) or target
         networks = self.train(pairs, seed)
         maps = {key: self._map(networks[key], pairs[key][0], others.get(*key)) for key in keys}
         strengths = dict.fromkeys(keys, role_strengths(self.mode, self.strength, self.strength))

@@ -29,11 +29,15 @@ class MeanDifference:
     gate: Gate = "none"
     against: Against = "target"
     threshold: Fraction = 0.25
+    quantile: Fraction = 0.98
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
         """Prototype steering with one strength for all."""
+        if self.location == "text" and self.mode == "UNCONDITIONAL":
+            raise ValueError("mode: UNCONDITIONAL is of the image, which location: text leaves alone")
         layers, options = list(self.layers), {"mode": self.mode, "samples": self.samples}
-        options |= {"gate": self.gate, "against": self.against, "threshold": self.threshold}
+        options |= {"gate": self.gate, "against": self.against}
+        options |= {"threshold": self.threshold, "quantile": self.quantile}
         if self.location == "text":
             setup = {"layers_text": layers, "strength_text": self.strength}
             return PrototypeSteering(steering="TEXT", setup=setup, **options).fit(backbone, concept, seed=seed)

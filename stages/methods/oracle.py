@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.backbones.base import Backbone, load_settings
+from stages.backbones import Backbone, load_settings
 from stages.concept import Concept
 from stages.interventions.weights import Weights
 

@@ -72,8 +72,8 @@ class PrototypeSteering:
         """Pooled activations of the class steered from, of the class steered to, and of what the gate keeps out."""
         classes = self._classes(concept)
         source, target = (activations(backbone, prompts, sites, seed) for prompts in (classes.source, classes.target))
-        against = "target" if self.gate == "none" else self.against
-        return source, target, kept_out(backbone, concept, sites, self.samples, seed, target, against)
+        others = kept_out(backbone, concept, sites, self.samples, seed, self.gate, self.against) or target
+        return source, target, others
 
     def steer(self, backbone: Backbone, setup: Setup, source: Pool, target: Pool, others: Pool) -> Steering:
         """The steering of one setup."""

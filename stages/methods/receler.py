@@ -16,7 +16,7 @@ from stages.interventions.adapter import Adapter
 from stages.localise import How, concept_tokens, locate
 from stages.loss_scale import gradients
 from stages.methods.base import Prompts, States, frozen, preservation, reached, retained
-from stages.objectives import negative_guidance, outside, outside_sum
+from stages.objectives import Reduction, negative_guidance, outside
 from stages.optimize import Schedule, minimize
 from stages.processes import average_gradients
 from stages.sites import Site
@@ -29,7 +29,7 @@ class Receler:
     Each step the vectors take `inner` steps towards the frozen prediction, and the adapters one step on what the last
     of them was given (`intended`, the paper). The `released` code never writes the vectors into the prompt. `localise`
     weighs what the adapters add outside the concept's mask, which is cross-attention of `side` x `side` tokens (all
-    sites when None) from `threshold` on, as the `mean` over that `area` or the `sum` that papers print. `preserve`
+    sites when None) from `threshold` on; `reduction`: the `mean` there, or the `sum` that papers print. `preserve`
     weighs the distance to the frozen network on the retain prompts, which the paper does without; the empty prompt,
     from which guidance starts, counts as `empty` of them. Adapters stand where `kinds` says: after each attention that
     reads text, or after self-attention where none does; `block`, where text also comes in by other ways.
@@ -39,7 +39,7 @@ class Receler:
     kinds: tuple[str, ...] = ("cross_attn", "attn")
     scale: NonNegative = 1.0
     localise: NonNegative = 0.1
-    area: Literal["mean", "sum"] = "mean"
+    reduction: Reduction = "mean"
     mask: How = "auto"
     side: int | None = 16
     threshold: Fraction = 0.1
@@ -119,8 +119,8 @@ class Receler:
         value = backbone.distance(student, negative_guidance(uncond, cond, self.scale))
         if self.localise:
             masks = self.masks(backbone, state, condition, empty, positions, added)
-            measure = outside if self.area == "mean" else outside_sum
-            value = value + self.localise * measure([added[site] for site in masks], list(masks.values()))
+            outputs = [added[site] for site in masks]
+            value = value + self.localise * outside(outputs, list(masks.values()), self.reduction)
         return value
 
     def masks(

@@ -16,11 +16,12 @@ class SAFREE:
     """Projects what means the concept in the prompt's own text, for a number of first steps that it chooses itself.
 
     A word means the concept if the prompt without it is more than `alpha` further from the concept's span than without
-    the other words; `words` span it (those that the concept's prompts have and their neutral twins lack). Its tokens,
-    and pooled text, are projected out of that span and into that of the prompt without each of its words. The
-    projection is used for the first gamma sigmoid(1 - cos(prompt, projection)) of `gamma_of` steps, scaled to the
-    backbone's sampler. The paper's re-attention in Fourier space, which knows one U-Net's skips, is left out.
-    Where an encoder writes a word into its neighbours, as small ones do most, the concept stays with these.
+    the other words; `words` span it (those that the concept's prompts have and their neutral twins lack). Its tokens in
+    every text encoder, and pooled text, are projected out of that span and into that of the prompt without each of its
+    words; the first encoder alone says which words mean the concept. The projection is used for the first gamma
+    sigmoid(1 - cos(prompt, projection)) of `gamma_of` steps, scaled to the backbone's sampler. The paper's re-attention
+    in Fourier space, which knows one U-Net's skips, is left out. Where an encoder writes a word into its neighbours, as
+    small ones do most, the concept stays with these.
     """
 
     words: tuple[str, ...] = ()

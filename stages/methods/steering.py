@@ -12,6 +12,7 @@ import torch
 from stages.backbones.base import Backbone
 from stages.concept import Concept
 from stages.interventions.base import Intervention
+from stages.interventions.maps import Gate
 from stages.recorder import Pool, pooling
 from stages.sites import Site
 
@@ -48,11 +49,14 @@ class Classes:
 
 
 def kept_out(
-    backbone: Backbone, concept: Concept, sites: Iterable[Site], samples: int, seed: int, target: Pool, against: Against
-) -> Pool:
-    """What a gate tells the class steered from apart from: the one steered to, or the prompts that must not change."""
-    if against == "target":
-        return target
+    backbone: Backbone, concept: Concept, sites: Iterable[Site], samples: int, seed: int, gate: Gate, against: Against
+) -> Pool | None:
+    """The prompts that must not change, for a gate that tells the class steered from apart from them.
+
+    None for one that looks at the class steered to instead (`against` target), or at no other class at all.
+    """
+    if against == "target" or gate in ("none", "region"):
+        return None
     prompts = [concept.retain[i % len(concept.retain)] for i in range(samples)]
     return activations(backbone, prompts, sites, seed)
 

@@ -16,7 +16,7 @@ from stages.fields import Count, Fraction, Natural, NonNegative, Rate
 from stages.interventions.adapter import Adapter
 from stages.localise import How, concept_tokens, locate
 from stages.methods.base import Prompts, frozen, noised, preservation, retained
-from stages.objectives import negative_guidance, outside, outside_sum
+from stages.objectives import Reduction, negative_guidance, outside
 from stages.optimize import Schedule, minimize
 from stages.prompts import read_pairs
 from stages.sites import Site
@@ -26,22 +26,22 @@ from stages.sites import Site
 class T2VUnlearning:
     """Adapters learn uncond - scale (cond - uncond) for the concept, and to add nothing where it is not.
 
-    `localise` (alpha) weighs what they add outside the concept's mask, the `mean` over that `area` or the `sum` that
-    papers print; `preserve` (beta) the distance to the frozen network on the retain prompts, of which the empty prompt,
-    where guidance starts, counts as `empty`. `states`: frozen generations noised at one random time (`noised`), or
-    steps of their trajectories. `space`: errors of predictions, or of the final latents that they imply (`clean`, the
-    released code). `pairs` is a CSV of prompts with the concept and without, used in place of the concept's own, the
-    first `limit` of them; `templates` such as `a video of {}` are put around every prompt and trained on too. `words`
-    name the concept's tokens for the mask; without, they are what a prompt's neutral twin does not have. Adapters
-    stand where `kinds` says: after each attention that reads text, or after self-attention where none does; `block`,
-    where text also comes in by other ways.
+    `localise` (alpha) weighs what they add outside the concept's mask, by `reduction` the `mean` there or the `sum`
+    that papers print; `preserve` (beta) the distance to the frozen network on the retain prompts, of which the empty
+    prompt, where guidance starts, counts as `empty`. `states`: frozen generations noised at one random time (`noised`),
+    or steps of their trajectories. `space`: errors of predictions, or of the final latents that they imply (`clean`,
+    the released code). `pairs` is a CSV of prompts with the concept and without, used in place of the concept's own,
+    the first `limit` of them; `templates` such as `a video of {}` are put around every prompt and trained on too.
+    `words` name the concept's tokens for the mask; without, they are what a prompt's neutral twin does not have.
+    Adapters stand where `kinds` says: after each attention that reads text, or after self-attention where none does;
+    `block`, where text also comes in by other ways.
     """
 
     rank: Count = 128
     kinds: tuple[str, ...] = ("cross_attn", "attn")
     scale: NonNegative = 7.0
     localise: NonNegative = 1.0
-    area: Literal["mean", "sum"] = "mean"
+    reduction: Reduction = "mean"
     preserve: NonNegative = 0.0
     empty: Natural = 0
     mask: How = "auto"
@@ -110,8 +110,8 @@ class T2VUnlearning:
         value = self.distance(backbone, state, student, negative_guidance(uncond, cond, self.scale))
         if self.localise:
             masks = self.masks(backbone, state, condition, empty, positions, added)
-            measure = outside if self.area == "mean" else outside_sum
-            value = value + self.localise * measure([added[site] for site in masks], list(masks.values()))
+            outputs = [added[site] for site in masks]
+            value = value + self.localise * outside(outputs, list(masks.values()), self.reduction)
         return value
 
     def distance(self, backbone: Backbone, state: State, prediction: Tensor, target: Tensor) -> Tensor:

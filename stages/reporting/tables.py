@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import nan
 from typing import Any
 
 import pandas as pd
@@ -32,7 +33,7 @@ POOLED = "all"
 
 @dataclass(frozen=True)
 class Number:
-    """A measured value with its interval and the images it rests on."""
+    """A measured value with its interval and the images (of what training watched, the prompts) it rests on."""
 
     value: float
     low: float
@@ -81,7 +82,10 @@ def _pooled(study: Collected, same: Sequence[Result], seed: int) -> Iterator[tup
 def _pool(
     rows: Sequence[Mapping[str, Any]], metric: str, prompts: Sequence[Prompts], seed: int
 ) -> tuple[float, float, float]:
-    """A rate by its pooled count, a mean over images by the bootstrap, anything else by the span of its seeds."""
+    """A rate by its pooled count, a mean over images by the bootstrap, anything else by the span of its seeds.
+
+    A single number spans nothing: its interval is NaN.
+    """
     n = sum(row["n"] for row in rows)
     mean = sum(row["value"] * row["n"] for row in rows) / n
     if metric.endswith("_rate"):
@@ -90,7 +94,7 @@ def _pool(
         return mean, *hierarchical(prompts, seed=seed)
     bounds = [row.get(key) for row in rows for key in ("value", "ci_low", "ci_high")]
     known = [bound for bound in bounds if bound is not None]
-    return mean, min(known), max(known)
+    return (mean, min(known), max(known)) if len(known) > 1 else (mean, nan, nan)
 
 
 def per_prompt(study: Collected, same: Sequence[Result], prompts: str, metric: str) -> list[Prompts]:

@@ -13,13 +13,18 @@ BREAKER, RETAIN = ("concept", "breaker_cosine"), ("retain", "retain_cosine")
 
 
 def cosine_rows(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row like a metric's for each kind of prompts, the mean over layers and scales; none without such a record."""
-    cosines = (records.get("train", {}).get("notes") or {}).get("cosines") or {}
+    """A row like a metric's for each kind of prompts, the mean over layers and scales; none without such a record.
+
+    Its `n` counts prompts, not images: those watched, or one for the whole run in a record that does not say how many.
+    """
+    notes = records.get("train", {}).get("notes") or {}
+    cosines, counts = notes.get("cosines") or {}, notes.get("watched_prompts") or {}
     rows = []
     for kind, (prompts, metric) in {"breaker": BREAKER, "retain": RETAIN}.items():
         values = [value for scales in cosines.get(kind, {}).values() for value in scales.values()]
         if values:
-            rows.append({"prompts": prompts, "metric": metric, "value": sum(values) / len(values), "n": len(values)})
+            value, n = sum(values) / len(values), counts.get(kind, 1)
+            rows.append({"prompts": prompts, "metric": metric, "value": value, "n": n})
     return rows
 
 

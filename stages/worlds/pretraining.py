@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.backbones.base import Backbone, Settings, choose_device
+from stages.backbones.base import Backbone, Settings
+from stages.backbones.loading import choose_device
 from stages.fields import Count, Fraction, NonNegative, Rate
 from stages.optimize import History, assign, minimize
 from stages.params import construct

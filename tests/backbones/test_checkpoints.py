@@ -9,7 +9,7 @@ from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionPipeline, UNe
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
-from stages.backbones.base import Settings, load_backbone, load_settings
+from stages.backbones import Settings, load_backbone, load_settings
 from stages.backbones.checkpoints import choose_scheduler, load_network, load_pipeline
 from stages.params import load_params, names
 from stages.stepwise import Run

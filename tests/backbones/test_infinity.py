@@ -377,12 +377,24 @@ def test_training_from_scratch_lowers_the_loss_and_teaches_every_part():
     adam, losses = torch.optim.Adam(parameters, 1e-2), []
     for step in range(12):
         loss = backbone.lesson(features, captions, torch.Generator().manual_seed(step))
+        assert not any(part.training for part in backbone.net.modules())
         adam.zero_grad()
         loss.backward()
         losses.append(float(loss.detach()))
         assert step or all(p.grad is not None and p.grad.abs().sum() > 0 for p in parameters)
         adam.step()
     assert losses[-1] < 0.8 * losses[0]
+
+
+def test_stochastic_depth_is_at_work_in_a_lesson(monkeypatch):
+    backbone, modes = make(), []
+    forward = backbone.net.forward
+    monkeypatch.setattr(
+        backbone.net, "forward", lambda *args, **kwargs: modes.append(backbone.net.training) or forward(*args, **kwargs)
+    )
+    images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    backbone.lesson(backbone.embed(images), PROMPTS, torch.Generator().manual_seed(0))
+    assert modes == [True] and not backbone.net.training
 
 
 def test_released_checkpoints_keep_their_seven_fields_and_name_the_missing_file():

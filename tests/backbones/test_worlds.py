@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from Infinity import Tokenizer, TokenizerConfig
-from stages.backbones.base import load_settings
+from stages.backbones import load_settings
 from stages.backbones.latent import Latent
 from stages.params import construct, load_params, names
 from stages.worlds.autoencoder import make_autoencoder

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from stages import experiment as entry
-from stages.backbones.base import load_settings
+from stages.backbones import load_settings
 from stages.concept import load_concept
 from stages.methods import load_method
 from stages.methods.experiment import files, read_experiment, read_model

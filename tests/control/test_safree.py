@@ -38,7 +38,7 @@ class Likes(Filter):
     def _vectors(self, backbone, prompts):
         width = backbone.encode(prompts).tensors["embeds"].shape[-1]
         eye = torch.eye(width, dtype=torch.float64)
-        return {"embeds": torch.stack([eye[0] if "red" in prompt else eye[1] for prompt in prompts])}
+        return {"text_encoder": torch.stack([eye[0] if "red" in prompt else eye[1] for prompt in prompts])}
 
 
 def test_only_the_words_tokens_change_and_only_for_so_many_steps(backbone):
@@ -52,6 +52,27 @@ def test_only_the_words_tokens_change_and_only_for_so_many_steps(backbone):
     wanted[1] = before[0, position, 1]  # out of axis 0, into axes 0 and 1
     torch.testing.assert_close(after[0, position], wanted)
     assert not changed[1].any() and until[0] in (2, 3) and until[1] == 2
+
+
+def test_every_encoder_of_several_loses_the_words_tokens():
+    backbone = FAMILIES["sd3"].make()
+    condition, second = backbone.encode(PROMPTS), backbone.features()["text_encoder_3"]
+
+    class Both(Likes):
+        """The same for both encoders."""
+
+        def _vectors(self, backbone, prompts):
+            (vectors,) = super()._vectors(backbone, prompts).values()
+            return {"text_encoder": vectors, "text_encoder_3": vectors}
+
+    after = Both(["red"], 0.01, 4.0).filtered(backbone, condition)[0].tensors["embeds"]
+    changed = (condition.tensors["embeds"] != after).any(-1)
+    clip, t5 = changed[0].nonzero().flatten().tolist()
+    assert clip < second <= t5 and not changed[1].any()
+    said = (backbone.tokenizers()[part]("a red circle").input_ids for part in ("text_encoder", "text_encoder_3"))
+    for ids, part, place in zip(said, ("text_encoder", "text_encoder_3"), (clip, t5 - second), strict=True):
+        assert backbone.tokenizers()[part].decode(ids[place]).strip() == "red"
+    assert Filter(["red"], 0.01, 4.0)._vectors(backbone, PROMPTS).keys() == {"text_encoder", "text_encoder_3", "pooled"}
 
 
 def test_the_prediction_of_the_projected_prompt_serves_the_first_steps_of_its_row_alone(backbone):

@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from stages.concept import Concept
 from stages.interventions import load, save
 from stages.interventions.maps import Transport
 from stages.interventions.steering import Steering, role_strengths
@@ -64,8 +65,20 @@ def test_activations_of_text_are_read_without_sampling(backbone, concept, monkey
 def test_transport_acts_at_the_sites_that_are_named(backbone):
     names = ["0.block.out@encoder", str(backbone.select("cross_attn", stream="image")[-1])]
     assert list(map(str, ActivationTransport(layers=tuple(names)).sites(backbone))) == names
-    with pytest.raises(ValueError, match="none of the layers 9.block.out"):
-        ActivationTransport(layers=("9.block.out",)).sites(backbone)
+    kinds = ActivationTransport(layers=("cross_attn", "dual_attn")).sites(backbone)
+    assert kinds == backbone.select("cross_attn", stream="image")  # no network has every kind
+    for layers, wrong in {
+        ("9.block.out",): "9.block.out",
+        ("cross_attn", "9.block.out", "cros_attn"): "9.block.out, cros_attn",
+        ("dual_attn",): "dual_attn",
+    }.items():
+        with pytest.raises(ValueError, match=f"has none of the layers {wrong}; it has"):
+            ActivationTransport(layers=layers).sites(backbone)
+
+
+def test_the_refusal_names_the_field_of_the_method(backbone, concept):
+    with pytest.raises(ValueError, match="mode: UNCONDITIONAL is of the image, which location: text leaves alone"):
+        MeanDifference(location="text", mode="UNCONDITIONAL").fit(backbone, concept, seed=0)
 
 
 GATED = {
@@ -91,3 +104,32 @@ def test_a_gate_may_keep_out_the_prompts_that_must_not_change(backbone, concept,
     assert not torch.allclose(gates[0]["other"], gates[1]["other"])
     same = gates[0].keys() - {"other"}
     assert len(same) > 1 and all(torch.equal(gates[0][key], gates[1][key]) for key in same)
+
+
+@pytest.mark.parametrize("name", GATED)
+def test_a_gate_that_reads_no_other_class_samples_none(backbone, concept, name, monkeypatch):
+    monkeypatch.setattr("stages.methods.steering.activations", lambda *_: pytest.fail("sampled what must not change"))
+    for gate in ("none", "region"):
+        assert dataclasses.replace(GATED[name], gate=gate, against="retain").fit(backbone, concept, seed=0).gate == gate
+
+
+def test_what_must_not_change_is_sampled_once_for_all_sites(backbone, concept, monkeypatch):
+    seen, layers = [], ("text", "cross_attn")
+    method = ActivationTransport(samples=4, layers=layers, gate="nearest", against="retain")
+    monkeypatch.setattr(
+        "stages.methods.steering.activations",
+        lambda *given: seen.append(given[2]) or activations(*given),
+    )
+    sites = {site for site, _ in method.fit(backbone, concept, seed=0).maps}
+    assert len(sites) > 1 and [set(found) for found in seen] == [sites]
+
+
+def test_mean_differences_gate_has_a_quantile(backbone):
+    prompts = ("a red circle", "a red square", "red")
+    concept = Concept("red", prompts, tuple(prompt.replace("red", "blue") for prompt in prompts), ("a circle",))
+    plain = MeanDifference(samples=4, location="text", gate="region")
+    half, all_of_them = (
+        list(dataclasses.replace(plain, quantile=quantile).fit(backbone, concept, seed=0).maps.values())
+        for quantile in (0.5, 1.0)
+    )
+    assert all(low["limit"] < high["limit"] for low, high in zip(half, all_of_them, strict=True))

@@ -46,7 +46,8 @@ def test_attention_to_the_past_equals_the_plain_one(monkeypatch, limit, dtype, s
 
 @pytest.mark.parametrize("limit", [2**22, 2**4])
 @pytest.mark.parametrize("real", [None, [7, 5]])
-def test_attention_to_the_text_equals_the_plain_one(monkeypatch, limit, real):
+@pytest.mark.parametrize("large", [1, 32])
+def test_attention_to_the_text_equals_the_plain_one(monkeypatch, limit, real, large):
     monkeypatch.setattr(attention, "MANY_LOGITS", limit)
     q, k, v = (
         torch.randn(2, n, 3, 16, generator=torch.Generator().manual_seed(n)).to(torch.bfloat16).transpose(1, 2)
@@ -54,8 +55,8 @@ def test_attention_to_the_text_equals_the_plain_one(monkeypatch, limit, real):
     )
     mask = None if real is None else (torch.arange(7) < torch.tensor(real)[:, None])[:, None, None]
     with torch.no_grad():
-        ours = attend_to_text(q, k, v, mask=mask)
-    exact = attend(q.double(), k.double(), v.double(), mask=mask, scale=0.25)
+        ours = attend_to_text(large * q, k, v, mask=mask)
+    exact = attend(large * q.double(), k.double(), v.double(), mask=mask, scale=0.25)
     assert ours.dtype == v.dtype and torch.allclose(ours.double(), exact, atol=0.02)
 
 

@@ -291,7 +291,7 @@ def test_settings_that_would_do_nothing_are_refused(backbone, concept, method, m
 )
 def test_what_adapters_add_elsewhere_counts_by_its_mean_or_its_sum(backbone, concept, method):
     mean, total = (
-        dataclasses.replace(method, area=area).fit(backbone, concept, seed=0).tensors() for area in ("mean", "sum")
+        dataclasses.replace(method, reduction=how).fit(backbone, concept, seed=0).tensors() for how in ("mean", "sum")
     )
     assert any(not torch.equal(value, total[name]) for name, value in mean.items())
 

@@ -33,7 +33,7 @@ def test_outside_averages_squares_over_the_background_of_each_site():
     assert eq.outside([output], [mask]) == pytest.approx(((1 + 9) / 2 + (4 + 0) / 2) / 2)
     assert eq.outside([output, 2 * output], [mask, mask]) == pytest.approx((3.5 + 14) / 2)
     assert eq.outside([output], [torch.ones(1, 3)]) == 0
-    assert eq.outside_sum([output], [mask]) == 1 + 9 + 4
+    assert eq.outside([output], [mask], "sum") == 1 + 9 + 4
 
 
 def test_edited_weight_solves_its_least_squares_problem():

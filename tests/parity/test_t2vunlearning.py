@@ -13,7 +13,7 @@ from stages.interventions.adapter import Adapter, Bottleneck
 from stages.localise import at_sites, binary, combined, difference_map, normalised, pooled
 from stages.methods.base import frozen
 from stages.methods.t2vunlearning import T2VUnlearning
-from stages.objectives import negative_guidance, outside, outside_sum
+from stages.objectives import negative_guidance, outside
 from stages.sites import Site, Tap
 from tests.parity.files import close, close_gradients, folder, given, manifest, tensors
 
@@ -142,9 +142,8 @@ def test_losses_and_gradients(video):
             kept = backbone.predict(before, pre)
         unlearn = backbone.distance(student, stored.losses["v_neg"])
         preserve = backbone.distance(kept, stored.forward["v_pre"])
-        masks = [background] * len(added)
-        outputs = list(added.values())
-        return student, kept, unlearn, preserve, outside(outputs, masks), outside_sum(outputs, masks), added
+        where = list(added.values()), [background] * len(added)
+        return student, kept, unlearn, preserve, outside(*where), outside(*where, "sum"), added
 
     student, kept, unlearn, preserve, localise, summed, added = parts()
     close(student.detach(), stored.losses["v_student"])

@@ -15,10 +15,11 @@ SEEN = {
 }
 
 
-def test_rows_are_means_over_layers_and_scales():
-    breaker, retain = cosine_rows({"train": {"notes": {"cosines": SEEN}}})
-    assert breaker == {"prompts": "concept", "metric": "breaker_cosine", "value": pytest.approx(0.05), "n": 4}
-    assert retain == {"prompts": "retain", "metric": "retain_cosine", "value": pytest.approx(0.95), "n": 4}
+@pytest.mark.parametrize(("known", "counts"), [({}, (1, 1)), ({"breaker": 4, "retain": 3}, (4, 3))])
+def test_rows_are_means_over_layers_and_scales_of_so_many_prompts(known, counts):
+    breaker, retain = cosine_rows({"train": {"notes": {"cosines": SEEN, "watched_prompts": known}}})
+    assert breaker == {"prompts": "concept", "metric": "breaker_cosine", "value": pytest.approx(0.05), "n": counts[0]}
+    assert retain == {"prompts": "retain", "metric": "retain_cosine", "value": pytest.approx(0.95), "n": counts[1]}
 
 
 @pytest.mark.parametrize(
@@ -47,7 +48,7 @@ def test_they_reach_the_table_and_the_page_beside_rows_that_stay(make):
     before = tree.text("tables/results.csv").splitlines()
     path = tree.artifacts / "sd-shapes/red/esd/1/record-train.json"
     record = json.loads(path.read_text())
-    record["notes"]["cosines"] = SEEN
+    record["notes"] |= {"cosines": SEEN, "watched_prompts": {"breaker": 4, "retain": 4}}
     path.write_text(json.dumps(record))
     assert tree.report() == 0
     after = tree.text("tables/results.csv").splitlines()
@@ -56,6 +57,7 @@ def test_they_reach_the_table_and_the_page_beside_rows_that_stay(make):
     frame = pd.read_csv(tree.artifacts / "tables/results.csv")
     rows = frame[frame["metric"] == "breaker_cosine"]
     assert len(new) == 4 and set(rows["method"]) == {"esd"} and set(rows["seed"]) == {"1", "all"}
+    assert rows["ci_low"].isna().all() and rows["ci_high"].isna().all() and set(rows["n"]) == {4}
     said = "esd 0.05 / 0.95"
     assert said in tree.text("tables/tiny-sd-shapes-red.md")
     assert "Cosine of held-out states" in tree.text("report/index.html")
