@@ -34,7 +34,7 @@ class Run:
             raise ValueError(f"{backbone.name} has no sampler that gradients pass through")
         self.backbone, self.guidance = backbone, max(guidance, 1.0)
         self.scheduler = copy.deepcopy(backbone.scheduler)
-        if any(hasattr(self.scheduler, name) for name in HISTORY):
+        if keeps_history(self.scheduler):
             name = type(self.scheduler).__name__
             raise ValueError(
                 f"{name} keeps a history of steps: set the backbone's scheduler to one of single steps (DDIMScheduler, "
@@ -67,6 +67,11 @@ class Run:
 
     def _states(self) -> list[Tensor]:
         return [owner.get_state() for owner in self.owners]
+
+
+def keeps_history(scheduler: object) -> bool:
+    """Whether a solver's step depends on more than the latent, so that none can be taken again by itself."""
+    return any(hasattr(scheduler, name) for name in HISTORY)
 
 
 def unroll(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from stages.backbones.base import Backbone
+from stages.backbones.diffusion import Diffusion
 from stages.concept import Concept
 from stages.fields import Count, Fraction
 from stages.interventions.base import Identity, Intervention
@@ -16,7 +17,7 @@ from stages.interventions.mask import Mask
 from stages.methods.base import load_method
 from stages.methods.minimalist import references
 from stages.record import Record
-from stages.stepwise import Run
+from stages.stepwise import Run, keeps_history
 
 
 @dataclass
@@ -24,7 +25,9 @@ class Binarized:
     """Binary masks (arXiv 2507.13386): scores above `threshold`, or the top `ratio` of each layer, family or of all.
 
     `of` is the method whose masks they are. With `stop` above 0 the earliest checkpoint is taken whose final latents
-    are nearer to the target than `stop` times the unedited backbone's, on `seeds` starting noises per prompt.
+    are nearer to the target than `stop` times the unedited backbone's, on `seeds` starting noises per prompt. The
+    record has these distances of the unedited backbone, of the masks as trained and of the binary ones, where the
+    backbone's solver takes single steps.
     """
 
     of: str = "minimalist"
@@ -48,9 +51,13 @@ class Binarized:
         candidates = [mask if step is None else mask.with_scores(mask.kept[step], mask.mode) for step in steps]
         made = [binarized(candidate, self.scope, self.ratio, self.threshold) for candidate in candidates]
         chosen = len(made) - 1
-        if self.stop:
+        if self.stop or (isinstance(backbone, Diffusion) and not keeps_history(backbone.scheduler)):
             distance = measure(backbone, concept, self.seeds, seed)
-            chosen = first_below((lambda m=m: distance(m) for m in made), self.stop * distance(Identity()))
+            unedited = distance(Identity())
+            if self.stop:
+                chosen = first_below((lambda m=m: distance(m) for m in made), self.stop * unedited)
+            reached = {"trained": distance(candidates[chosen]), "binary": distance(made[chosen])}
+            Record.note(distance={"unedited": unedited} | reached)
         Record.note(checkpoint=steps[chosen] or "last", kept=kept_shares(made[chosen]))
         return made[chosen]
 
