@@ -16,9 +16,9 @@ from .schedules import Schedule
 
 MAX_LOG_SCALE = math.log(100.0)
 SMALL_GROUP = 128  # tokens below which one small dense mask is cheaper than one call per scale
-FEW_LOGITS = 2**14  # of one head, below which torch's attention is sooner done, measured
+FEW_LOGITS = 2**14  # of one head, below which torch's attention is sooner done than float32 head by head, measured
+FEW_LOGITS_AT_ONCE = 2**9  # likewise than bf16 over all heads
 MANY_LOGITS = 2**22  # that exist at once
-NEAR_LOGITS = 2**20  # of some heads, in bf16, that the processor's cache holds
 FEW_QUERIES = 64  # fewer at a time, and all keys are read again too often
 BF16_LOGIT = 8.0  # up to here bf16 rounds a logit by at most 1/64, no worse for the result than rounding the weights
 
@@ -106,12 +106,13 @@ class SelfAttention(nn.Module):
         """Attend from `x` (B, L, C) to itself by `places.groups`, or with `cache` to all that came before as well."""
         scale = self._scale()
         qk, v = self._project(x).unflatten(-1, (3 * self.heads, -1)).split([2 * self.heads, self.heads], dim=2)
-        q, k = _turn(qk, scale, places.turns).to(v.dtype).transpose(1, 2).chunk(2, dim=1)
+        q, k = _turn(qk, scale, places.turns).transpose(1, 2).chunk(2, dim=1)
         v = v.transpose(1, 2)
         if cache is not None:
             k, v = cache.append(k, v)
+            q = q if q.dtype == v.dtype else q.to(v.dtype, memory_format=torch.contiguous_format)
             return self.proj(attend_to_past(q, k, v, scale))
-        return self.proj(attend_groups(q, k, v, places.groups))
+        return self.proj(attend_groups(q.to(v.dtype), k.to(v.dtype), v, places.groups))
 
     def _project(self, x: Tensor) -> Tensor:
         """Queries, keys and values side by side, (B, L, 3 C)."""
@@ -173,9 +174,12 @@ class AttentivePooling(nn.Module):
 
 def _turn(qk: Tensor, scale: Tensor, turns: Tensor) -> Tensor:
     """Normalise queries and keys (B, L, 2 H, c), scale the queries and rotate both, in float32."""
-    scale = scale.view(-1, 1)
-    length = torch.linalg.vector_norm(qk, dim=-1, keepdim=True, dtype=torch.float32).clamp_min(1e-12)
-    return rotate_(qk.float() * (torch.cat([scale, torch.ones_like(scale)]) / length), turns)
+    scale, wide = scale.view(-1, 1), qk.float()
+    length = torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp_min(1e-12)
+    factor = torch.cat([scale, torch.ones_like(scale)]) / length
+    if wide is qk or torch.is_grad_enabled():
+        return rotate_(wide * factor, turns)
+    return rotate_(wide.mul_(factor), turns)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, scale: float = 1.0) -> Tensor:
@@ -202,7 +206,7 @@ def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: Tensor) -> Tensor:
     """
     batch, heads, length, width = q.shape
     tokens = k.shape[2]
-    if torch.is_grad_enabled() or not _has_products(q):
+    if length * tokens < FEW_LOGITS_AT_ONCE or torch.is_grad_enabled() or not _has_products(q):
         return _merge(attend(q, k, v))
     together = MANY_LOGITS // (batch * heads * tokens)  # queries of all heads whose logits stay near
     if q.dtype == torch.bfloat16 and together >= min(length, FEW_QUERIES) and float(bound.max()) <= BF16_LOGIT:
@@ -223,15 +227,16 @@ def attend_to_text(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = Non
     Sampling in bf16 on a CPU multiplies by oneDNN, unless a logit turns out too large to be held well in bf16.
     """
     scale = q.shape[-1] ** -0.5
-    rows, logits = q.shape[:2], q.numel() // q.shape[-1] * k.shape[2]
-    if torch.is_grad_enabled() or q.dtype != torch.bfloat16 or logits > MANY_LOGITS or not _has_products(q):
+    each = q.shape[2] * k.shape[2]
+    suits = q.dtype == torch.bfloat16 and FEW_LOGITS_AT_ONCE <= each <= MANY_LOGITS // (q.shape[0] * q.shape[1])
+    if torch.is_grad_enabled() or not suits or not _has_products(q):
         return attend(q, k, v, mask=mask, scale=scale)
-    weights = torch.bmm(q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2)).float().mul_(scale)
-    if float(torch.linalg.vector_norm(weights, torch.inf)) > BF16_LOGIT:
+    logits = torch.matmul(q, k.transpose(-2, -1)).mul_(scale)
+    least, most = torch.aminmax(logits)
+    if not max(-float(least), float(most)) <= BF16_LOGIT:
         return attend(q, k, v, mask=mask, scale=scale)
-    if mask is not None:
-        weights.unflatten(0, rows).masked_fill_(~mask, -torch.inf)
-    return torch.bmm(weights.softmax(-1).to(v.dtype), v.flatten(0, 1)).unflatten(0, rows)
+    out = torch.empty_like(q)
+    return _write_weighted(logits.exp_() if mask is None else logits.exp_().mul_(mask), v, out)
 
 
 def _has_products(q: Tensor) -> bool:
@@ -240,13 +245,12 @@ def _has_products(q: Tensor) -> bool:
 
 def _write_all_heads(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
     """For logits up to `BF16_LOGIT`, whose exponentials need no largest one taken off."""
-    heads = max(1, NEAR_LOGITS // (q.shape[2] * k.shape[2]))
-    y = q.new_empty(q.shape)
-    parts = (one.flatten(0, 1).split(heads) for one in (q, k, v, y))
-    for queries, keys, values, found in zip(*parts, strict=True):
-        weights = torch.bmm(queries, keys.transpose(1, 2)).exp_()
-        found.copy_(torch.bmm(weights, values) / weights.sum(-1, keepdim=True, dtype=torch.float32))
-    out.copy_(y.transpose(1, 2))
+    _write_weighted(torch.matmul(q, k.transpose(-2, -1)).exp_(), v, out.transpose(1, 2))
+
+
+def _write_weighted(weights: Tensor, v: Tensor, out: Tensor) -> Tensor:
+    """The mean of `v` (B, H, T, c) by `weights` (B, H, L, T) into `out` (B, H, L, c); sums add up in float32."""
+    return torch.div(torch.matmul(weights, v), weights.sum(-1, keepdim=True), out=out)
 
 
 def _write_head_by_head(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:

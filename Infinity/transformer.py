@@ -69,9 +69,9 @@ class Block(nn.Module):
         gamma1, gamma2, scale1, scale2, shift1, shift2 = parts
         if keep is not None:
             gamma1, gamma2 = gamma1 * keep[0], gamma2 * keep[1]
-        x = torch.addcmul(x, self.sa(modulate(x, scale1, shift1), places, cache).float(), gamma1)
-        x = x + self.ca(self.ca_norm(x), condition.text, cache).float()
-        return torch.addcmul(x, self.ffn(modulate(x, scale2, shift2)).float(), gamma2)
+        x = torch.addcmul(x, self.sa(modulate(x, scale1, shift1), places, cache), gamma1)
+        x = x + self.ca(self.ca_norm(x), condition.text, cache)
+        return torch.addcmul(x, self.ffn(modulate(x, scale2, shift2)), gamma2)
 
 
 class TextPooling(nn.Module):
