@@ -130,7 +130,10 @@ def edited(known: dict[str, int]) -> bool:
     """Whether a module of ours was written after it was imported; `known` gets the times of those not yet in it."""
     for name, module in list(sys.modules.items()):
         if name.partition(".")[0] in OURS and getattr(module, "__file__", None):
-            written = Path(module.__file__).stat().st_mtime_ns if Path(module.__file__).exists() else -1
+            try:
+                written = os.stat(module.__file__).st_mtime_ns
+            except FileNotFoundError:
+                written = -1
             if known.setdefault(name, written) != written:
                 return True
     return False

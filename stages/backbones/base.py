@@ -49,6 +49,7 @@ class Backbone(ABC):
         self.text_swaps: list[Mapping[str, Tensor]] = []
         self.originals: dict[str, Tensor] = {}  # the network's own values of parameters that are swapped now
         self.words: list[Mapping[str, str]] = []  # aliases and what stands for them before tokenization
+        self.pools: dict[str, Tensor] = {}  # prompt -> what `gather` made of it, a row per sample
         self._moment = Moment(0, None, {})
         self._encoded: dict[str, dict[str, Tensor]] = {}
 
@@ -154,6 +155,16 @@ class Backbone(ABC):
         generator = torch.Generator().manual_seed(seed)
         for _ in range(n):
             yield self.draw(condition, generator)
+
+    def picked(self, prompts: Sequence[str], generator: torch.Generator) -> Tensor:
+        """One random row of what was gathered for each prompt, on the device; KeyError when one has nothing."""
+        rows = []
+        for prompt in prompts:
+            if prompt not in self.pools:
+                raise KeyError(f"no samples of {prompt!r}: gather them before anything is attached")
+            pool = self.pools[prompt]
+            rows.append(pool[int(torch.randint(len(pool), (), generator=generator))].to(self.device))
+        return torch.stack(rows)
 
     def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
         """States made of pictures (B, 3, H, W) in [0, 1] at one random step, and what `predict` should return there."""

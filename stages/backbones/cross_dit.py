@@ -105,13 +105,13 @@ class Sana(Latent):
 
         Gemma ends no prompt; one token of padding, which nothing reads, stands for the end that others have.
         """
-        return [self._kept(prompt.lower().strip()) for prompt in prompts]
+        return [self._kept(prompt) for prompt in prompts]
 
     def _kept(self, prompt: str) -> list[int]:
         tokenizer, length = self.pipeline.tokenizer, self.settings.text_length or 300
-        instruction = "\n".join(INSTRUCTION) if prompt else ""
-        skipped = len(tokenizer.encode(instruction)) - 2 if prompt else 0
-        ids = tokenizer(instruction + prompt, truncation=True, max_length=skipped + length).input_ids
+        skipped = len(tokenizer.encode("\n".join(INSTRUCTION))) - 2 if prompt else 0
+        read = instructed(Prompt(prompt)).text
+        ids = tokenizer(read, truncation=True, max_length=skipped + length).input_ids
         kept = [ids[0], *ids[skipped + 1 :]]
         return kept if kept[-1] == tokenizer.eos_token_id else [*kept, tokenizer.pad_token_id][:length]
 

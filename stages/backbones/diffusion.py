@@ -20,7 +20,6 @@ class Diffusion(Backbone):
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
-        self.pools: dict[str, Tensor] = {}  # prompt -> (trajectories, steps + 1, ...)
         self.pool_seeds: dict[str, int] = {}  # prompt -> seed of its trajectories, where it is not 0
 
     # what a family provides
@@ -166,13 +165,7 @@ class Diffusion(Backbone):
         """One random state per row, all at the same step; KeyError when a prompt's trajectories are not gathered."""
         steps = self.settings.steps
         step = int(torch.randint(steps, (), generator=generator))
-        rows = []
-        for prompt in condition.prompts:
-            if prompt not in self.pools:
-                raise KeyError(f"no trajectories of {prompt!r}: gather them before anything is attached")
-            pool = self.pools[prompt]
-            rows.append(pool[int(torch.randint(len(pool), (), generator=generator))].to(self.device))
-        latents = torch.stack(rows)
+        latents = self.picked(condition.prompts, generator)
         scheduler = copy.deepcopy(self.scheduler)
         time = self.timesteps(scheduler, steps)[step]
         times = time.to(self.device).expand(len(latents))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -71,7 +71,6 @@ class InfinityBackbone(Backbone):
         files.check_settings(name, settings)
         self.net, self.vae, self.schedule = parts.net, parts.vae, parts.schedule
         self.text_encoder, self.tokenizer = parts.text_encoder, parts.tokenizer
-        self.pools: dict[str, Tensor] = {}  # prompt -> bits (pictures, L, bits) uint8
         self.sites = site_table(self.net, (f"blocks.{i}" for i in range(len(self.net.blocks))), BLOCK)
         if settings.gradient_checkpointing:
             enable_checkpointing(self)
@@ -253,8 +252,11 @@ class InfinityBackbone(Backbone):
         seen = self_correct(features, self.schedule, flips, patchify=patchify)
         text = self.text(Condition(tuple(captions), self._encode(captions)))
         drop = torch.rand(len(captions), generator=generator) < self.net.config.condition_drop
-        with _training(self.net):  # stochastic depth, drawn from the generator, too
+        self.net.train()  # for stochastic depth, drawn from the generator, too
+        try:
             logits = self.net(seen.inputs, text, self.schedule, drop=drop, generator=generator)
+        finally:
+            self.net.eval()
         return bitwise_loss(margins(logits), seen.labels, self.schedule, reweight=True)
 
     # pictures to train on
@@ -278,13 +280,7 @@ class InfinityBackbone(Backbone):
 
     def draw(self, condition: Condition, generator: torch.Generator) -> State:
         """One gathered picture per row, with all its scales; KeyError when a prompt has none."""
-        rows = []
-        for prompt in condition.prompts:
-            if prompt not in self.pools:
-                raise KeyError(f"no pictures of {prompt!r}: gather them before anything is attached")
-            pool = self.pools[prompt]
-            rows.append(pool[int(torch.randint(len(pool), (), generator=generator))].to(self.device))
-        return self.forced(torch.stack(rows))
+        return self.forced(self.picked(condition.prompts, generator))
 
     def forced(self, tokens: Tensor) -> State:
         """The state in which every scale is fed the coarser bits of `tokens` (B, L, bits)."""
@@ -297,14 +293,3 @@ class InfinityBackbone(Backbone):
     def _state(inputs: Tensor, tokens: Tensor) -> State:
         latent = torch.cat([torch.zeros_like(inputs[:, :1]), inputs], dim=1)
         return State(latent, torch.zeros(len(latent), device=latent.device), step=0, final=tokens)
-
-
-@contextmanager
-def _training(net: nn.Module) -> Iterator[None]:
-    """Training mode while open, then the mode that was."""
-    before = net.training
-    net.train()
-    try:
-        yield
-    finally:
-        net.train(before)

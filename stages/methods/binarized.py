@@ -55,20 +55,20 @@ class Binarized:
             distance = measure(backbone, concept, self.seeds, seed)
             unedited = distance(Identity())
             if self.stop:
-                chosen = first_below((lambda m=m: distance(m) for m in made), self.stop * unedited)
-            reached = {"trained": distance(candidates[chosen]), "binary": distance(made[chosen])}
-            Record.note(distance={"unedited": unedited} | reached)
+                chosen, binary = first_below(map(distance, made), self.stop * unedited)
+            else:
+                binary = distance(made[chosen])
+            Record.note(distance={"unedited": unedited, "trained": distance(candidates[chosen]), "binary": binary})
         Record.note(checkpoint=steps[chosen] or "last", kept=kept_shares(made[chosen]))
         return made[chosen]
 
 
-def first_below(scores: Iterable[Callable[[], float]], limit: float) -> int:
-    """The position of the first score below the limit, without asking for those after it; the last one if none is."""
-    position = 0
-    for position, score in enumerate(scores):  # noqa: B007 (the position outlives the loop)
-        if score() < limit:
+def first_below(scores: Iterable[float], limit: float) -> tuple[int, float]:
+    """Position and value of the first score below the limit, without asking for those after it; the last if none is."""
+    for position, score in enumerate(scores):  # noqa: B007 (both outlive the loop)
+        if score < limit:
             break
-    return position
+    return position, score
 
 
 def measure(backbone: Backbone, concept: Concept, seeds: int, seed: int) -> Callable[[Intervention], float]:

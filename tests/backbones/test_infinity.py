@@ -237,7 +237,7 @@ def test_gathered_bits_are_the_samplers_own_and_are_drawn(backbone, query):
     kept = dict(backbone.pools)
     backbone.gather(PROMPTS, seed=9)
     assert all(backbone.pools[prompt] is kept[prompt] for prompt in kept)
-    with pytest.raises(KeyError, match="no pictures of 'a cross'"):
+    with pytest.raises(KeyError, match="no samples of 'a cross'"):
         backbone.draw(backbone.encode(["a cross"]), torch.Generator())
 
 

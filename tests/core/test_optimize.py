@@ -21,6 +21,19 @@ def problem(dim=3):
     return weight, target, loss
 
 
+def interrupt(folder, loss, parameters, *, at=3, params=None, **settings):
+    """Begin a run recorded in `folder` and stop it before step `at`."""
+
+    def interrupted(step, generator):
+        if step == at:
+            raise KeyboardInterrupt
+        return loss(step, generator)
+
+    settings = {"steps": 5, "lr": 0.1, "seed": 0} | settings
+    with pytest.raises(KeyboardInterrupt), recording(folder, "train", params=params or {}):
+        minimize(interrupted, parameters, **settings, checkpoint_every=0)
+
+
 def test_it_finds_the_minimum():
     weight, target, loss = problem()
     history = minimize(loss, [weight], steps=300, lr=0.1, seed=0, schedule="cosine")
@@ -35,14 +48,7 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, stop):
     unbroken = minimize(loss, [weight], **settings)
 
     again, _, loss = problem()
-
-    def interrupted(step, generator):
-        if step == stop:
-            raise KeyboardInterrupt
-        return loss(step, generator)
-
-    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
-        minimize(interrupted, [again], **settings, checkpoint_every=0)
+    interrupt(tmp_path, loss, [again], at=stop, **settings)
     fresh, _, loss = problem()
     with recording(tmp_path, "train", params={}) as record:
         resumed = minimize(loss, [fresh], **settings)
@@ -53,14 +59,7 @@ def test_a_resumed_run_equals_an_unbroken_one(tmp_path, stop):
 
 def test_a_checkpoint_of_another_model_is_not_taken(tmp_path, caplog):
     small, _, loss = problem(2)
-
-    def interrupted(step, generator):
-        if step == 3:
-            raise KeyboardInterrupt
-        return loss(step, generator)
-
-    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
-        minimize(interrupted, [small], steps=5, lr=0.1, seed=0, checkpoint_every=0)
+    interrupt(tmp_path, loss, [small])
     large, _, loss = problem(3)
     with recording(tmp_path, "train", params={}):
         history = minimize(loss, [large], steps=5, lr=0.1, seed=0)
@@ -69,14 +68,7 @@ def test_a_checkpoint_of_another_model_is_not_taken(tmp_path, caplog):
 
 def test_a_checkpoint_with_other_companions_is_not_taken(tmp_path, caplog):
     weight, _, loss = problem()
-
-    def interrupted(step, generator):
-        if step == 3:
-            raise KeyboardInterrupt
-        return loss(step, generator)
-
-    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
-        minimize(interrupted, [weight], steps=5, lr=0.1, seed=0, checkpoint_every=0)
+    interrupt(tmp_path, loss, [weight])
     fresh, _, loss = problem()
     with recording(tmp_path, "train", params={}):
         history = minimize(loss, [fresh], steps=5, lr=0.1, seed=0, companions=[nn.Linear(1, 1)])
@@ -87,14 +79,7 @@ def test_a_checkpoint_with_other_companions_is_not_taken(tmp_path, caplog):
 
 def test_a_checkpoint_of_other_parameters_is_not_taken(tmp_path):
     first, _, loss = problem()
-
-    def interrupted(step, generator):
-        if step == 3:
-            raise KeyboardInterrupt
-        return loss(step, generator)
-
-    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={"lr": 0.1}):
-        minimize(interrupted, [first], steps=5, lr=0.1, seed=0, checkpoint_every=0)
+    interrupt(tmp_path, loss, [first], params={"lr": 0.1})
     assert len(list(tmp_path.glob(".*.checkpoint"))) == 1
     second, _, loss = problem()
     with recording(tmp_path, "train", params={"lr": 0.2}):

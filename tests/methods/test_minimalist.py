@@ -271,9 +271,9 @@ def test_merging_removes_what_either_removes(backbone):
 
 def test_selection_stops_at_the_first_checkpoint_that_erases_enough(backbone, concept):
     asked = []
-    scores = [lambda v=v: asked.append(v) or v for v in (0.9, 0.4, 0.1)]
-    assert first_below(scores, 0.5) == 1 and asked == [0.9, 0.4]
-    assert first_below(scores, 0.0) == 2
+    scores = [0.9, 0.4, 0.1]
+    assert first_below((asked.append(v) or v for v in scores), 0.5) == (1, 0.4) and asked == [0.9, 0.4]
+    assert first_below(scores, 0.0) == (2, 0.1)
     mask = dataclasses.replace(SMALL, steps=4, keep_every=2).fit(backbone, concept, seed=0)
     mask.kept[2] = {name: torch.zeros_like(score) for name, score in mask.items()}
     eager = Binarized(stop=1.0, seeds=1).apply(mask, backbone, concept, 0)
