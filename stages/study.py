@@ -121,12 +121,12 @@ def expand(content: Mapping[str, Any], root: Path | str = "params") -> dict[Run,
 
 
 def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[str]:
-    """The methods that make sense on a backbone for a concept: their files name families, concepts and aims."""
+    """The methods that make sense on a backbone for a concept: their files say so."""
     about, aim = checked("backbones", backbone, root), checked("concepts", concept, root).get("aim", "erase")
-    found = []
+    here, found = bool(about.get("world")), []
     for name in names("methods", root):
         own = load_params("methods", name, root)
-        meant = concept in own.get("concepts", [concept]) and (own.get("world", True) or not about.get("world"))
+        meant = concept in own.get("concepts", [concept]) and own.get("world", here) == here
         if meant and works_on(own, about["family"]) and own.get("aim", aim) == aim:
             found.append(name)
     return found

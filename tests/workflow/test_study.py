@@ -12,7 +12,7 @@ import pytest
 from stages import study as studies
 from stages.concept import load_concept
 from stages.methods.oracle import Oracle
-from stages.params import method_params, names
+from stages.params import load_params, method_params, names
 from stages.variants import split, sweep, variant
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,32 @@ def test_all_methods_are_those_that_make_sense_there(params: Path) -> None:
     assert "flowedit" in on["flux-shapes"] - on["sd-shapes"]
     assert "esd_x_paper" in on["sd14"] - on["sd-shapes"]
     assert "textual_inversion" not in on["sd-shapes"] | on["sd14"]
-    assert all("esd" in found for found in on.values())
+    assert "esd" in (on["sd-shapes"] & on["flux-shapes"]) - on["sd14"]
+    assert all("sld_medium" in found for found in on.values())
+
+
+REAL = [
+    name
+    for name in names("backbones", ROOT / "params")
+    if not load_params("backbones", name, ROOT / "params").get("world")
+]
+
+
+@pytest.mark.parametrize("backbone", REAL)
+def test_all_methods_on_a_real_checkpoint_are_those_with_settings_for_one(params: Path, backbone: str) -> None:
+    found = studies.fitting(backbone, "dog", params)
+    own = {name: load_params("methods", name, params) for name in names("methods", params)}
+    with_paper = {content["class"] for content in own.values() if content.get("world") is False}
+    tuned = [name for name in found if own[name]["class"] in with_paper and own[name].get("world") is not False]
+    assert tuned == (["circuit_breaker_documented"] if backbone.startswith("infinity") else [])
+    assert "oracle" not in found and "textual_inversion_paper" not in found and "none" in found
+    assert any(name.endswith("_paper") for name in found)
+
+
+def test_a_word_is_learned_on_a_real_checkpoint_by_the_settings_for_one(params: Path) -> None:
+    found = studies.fitting("sd14", "yellow_cross", params)
+    assert "textual_inversion_paper" in found
+    assert "textual_inversion_paper" not in studies.fitting("sd-withheld", "yellow_cross", params)
 
 
 def test_the_oracle_is_for_what_is_erased(params: Path) -> None:
