@@ -13,8 +13,6 @@ from stages.files import write_json
 from stages.params import build, check_name, load_params
 from stages.record import recording
 
-SEEN = "target_rate"
-
 
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
@@ -25,35 +23,44 @@ def main(argv: Sequence[str] | None = None) -> int:
     for what in ("backbone", "concept", "method"):
         check_name(getattr(args, what), what)
     concept, study = load_concept(args.concept), load_params("studies", args.study)
-    metrics, sets = study["metrics"], list(study["prompts"])
+    contents, sets = {name: load_params("metrics", name) for name in study["metrics"]}, list(study["prompts"])
     set_up(args.threads)
-    from stages.metrics.base import measure, read_samples
+    from stages.metrics.base import SampleFolders, measure, measure_all
+    from stages.pictures import read_metadata
 
     folders = [
         Path("artifacts") / args.backbone / args.concept / method / str(args.seed) / "samples" / args.study
         for method in (args.method, "none")
     ]
-    out, contents = Path(args.out), {name: load_params("metrics", name) for name in metrics}
+    out = Path(args.out)
+    metrics = {name: build(content, f"params/metrics/{name}.yaml") for name, content in contents.items()}
+    judge = next((name for name, metric in metrics.items() if metric.seen), None)
+    if args.attacks and judge is None:
+        raise ValueError(
+            f"params/studies/{args.study}.yaml: {', '.join(args.attacks)}: attacks need a metric that sees the concept "
+            f"(rates, clip_rates, nudenet ...), got {', '.join(metrics)}"
+        )
     inputs = [folder / name / "metadata.jsonl" for folder in folders for name in sets]
     inputs += [folders[0] / name / "metadata.jsonl" for name in args.attacks]
     with recording(out, "evaluate", params=contents, seed=args.seed, inputs=inputs) as record:
         record.ready()
-        edited, original = ({name: read_samples(folder / name, concept.target) for name in sets} for folder in folders)
-        attacked = {name: read_samples(folders[0] / name, concept.target) for name in args.attacks}
-        record.notes["images"] = sum(len(samples.rows) for samples in edited.values())
-        for name, content in contents.items():
-            metric = build(content, f"params/metrics/{name}.yaml")
-            found = measure(metric, name, edited, original)
-            if attacked and any(row["metric"] == SEEN for row in found["rows"]):
-                add_attacks(found, measure(metric, name, attacked, None))
-            write_json(out / f"{name}.json", found)
+        edited, original = (SampleFolders(folder, sets, concept.target) for folder in folders)
+        attacked = SampleFolders(folders[0], args.attacks, concept.target)
+        record.notes["images"] = sum(len(read_metadata(folders[0] / name)) for name in sets)
+        found = measure_all(metrics, edited, original)
+        if attacked:
+            add_attacks(found[judge], measure(metrics[judge], judge, attacked, None), metrics[judge].seen)
+        for name, content in found.items():
+            write_json(out / f"{name}.json", content)
     return 0
 
 
-def add_attacks(found: dict[str, Any], attacked: Mapping[str, Any]) -> None:
-    """Adds how often each attack brought the concept back: its `target_rate` under the name of `attack_rate`."""
-    found["rows"] += [row | {"metric": "attack_rate"} for row in attacked["rows"] if row["metric"] == SEEN]
-    found["samples"] |= {name: {"attack": outcomes["target"]} for name, outcomes in attacked["samples"].items()}
+def add_attacks(found: dict[str, Any], attacked: Mapping[str, Any], seen: str = "target") -> None:
+    """Adds how often each attack brought the concept back: the rate of the outcome `seen`, as `attack_rate`."""
+    found["rows"] += [row | {"metric": "attack_rate"} for row in attacked["rows"] if row["metric"] == f"{seen}_rate"]
+    found["samples"] |= {name: {"attack": outcomes[seen]} for name, outcomes in attacked["samples"].items()}
+    if "evidence" in attacked:
+        found["evidence"] |= attacked["evidence"]
 
 
 if __name__ == "__main__":

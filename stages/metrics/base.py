@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from stages.pictures import read_metadata, read_pictures
+from stages.pictures import _read as read_picture
+from stages.pictures import read_metadata
 
 Statistics = dict[str, Tensor]
+Asked = tuple[str, int]  # prompt and seed
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Pictures (N, 3, H, W) or clips (N, F, 3, H, W) in [0, 1] of one prompt set, and what was asked for.
+    """Pictures (N, 3, H, W) or clips (N, F, 3, H, W) of one prompt set, and what was asked for.
 
+    `images` are bytes, as files hold them, or numbers in [0, 1]: `floats` and `parts` make numbers of a few at a time.
     `rows` are their lines of metadata.jsonl (prompt, seed, labels); `target` are the labels of the concept.
     """
 
@@ -34,6 +38,36 @@ class Samples:
     def prompts(self) -> list[str]:
         return [str(row["prompt"]) for row in self.rows]
 
+    def parts(self, frames: int = 256) -> Iterator[Samples]:
+        """Yields a few whole samples at a time in [0, 1]: at most `frames` pictures, but at least one sample."""
+        size = max(1, frames // (self.images.shape[1] if self.images.ndim == 5 else 1))
+        for first in range(0, len(self.rows), size):
+            few = slice(first, first + size)
+            yield replace(self, images=floats(self.images[few]), rows=self.rows[few])
+
+
+def floats(images: Tensor) -> Tensor:
+    """Returns pictures in [0, 1]: bytes are divided by 255, numbers left as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+@dataclass(frozen=True)
+class SampleFolders(Mapping[str, Samples]):
+    """The prompt sets of one run, each read when it is asked for and not kept: one of clips can fill the memory."""
+
+    folder: Path
+    names: Sequence[str]
+    target: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> Samples:
+        return read_samples(self.folder / name, self.target)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
 
 @dataclass(frozen=True)
 class Value:
@@ -47,6 +81,11 @@ class Value:
 
 class Metric(ABC):
     """Features of samples, statistics of features, values of statistics."""
+
+    @property
+    def seen(self) -> str | None:
+        """The outcome that says whether a sample shows the concept; None where nothing does."""
+        return None
 
     @abstractmethod
     def features(self, samples: Samples) -> Tensor:
@@ -73,34 +112,57 @@ def measure(
     metric: Metric, name: str, edited: Mapping[str, Samples], original: Mapping[str, Samples] | None
 ) -> dict[str, Any]:
     """Returns the content of a metric's JSON file: a row per value and prompt set, and each sample's outcomes."""
-    rows, outcomes, evidence = [], {}, {}
-    for prompts, samples in edited.items():
-        features = metric.features(samples)
-        found = metric.statistics(features, samples)
-        twin = None
+    return measure_all({name: metric}, edited, original)[name]
+
+
+def measure_all(
+    metrics: Mapping[str, Metric], edited: Mapping[str, Samples], original: Mapping[str, Samples] | None
+) -> dict[str, dict[str, Any]]:
+    """Returns each metric's content by name.
+
+    Asks for each set once, one after the other, and keeps none, but for what a metric's statistics hold of it.
+    """
+    contents = {name: {"metric": name, "rows": [], "samples": {}} for name in metrics}
+    for prompts in edited:
+        asked, found, raw = _described(metrics, edited[prompts])
+        twins = dict.fromkeys(metrics)
         if original is not None:
-            check_twins(samples, original[prompts], prompts)
-            twin = metric.statistics(metric.features(original[prompts]), original[prompts])
-        rows += [{"prompts": prompts, "metric": key, **asdict(v)} for key, v in metric.score(found, twin).items()]
-        outcomes[prompts] = {key: _listed(values) for key, values in metric.outcomes(found, twin).items()}
-        evidence[prompts] = metric.evidence(features)
-    content = {"metric": name, "rows": rows, "samples": outcomes}
-    return content if all(part is None for part in evidence.values()) else content | {"evidence": evidence}
+            asked_of_twins, twins, _ = _described(metrics, original[prompts])
+            check_twins(asked, asked_of_twins, prompts)
+        for name, metric in metrics.items():
+            content, pair = contents[name], (found[name], twins[name])
+            values = metric.score(*pair).items()
+            content["rows"] += [{"prompts": prompts, "metric": key, **asdict(value)} for key, value in values]
+            content["samples"][prompts] = {key: _listed(values) for key, values in metric.outcomes(*pair).items()}
+            if raw[name] is not None:
+                content.setdefault("evidence", {})[prompts] = raw[name]
+    seen = {name: {"seen": metric.seen} if metric.seen else {} for name, metric in metrics.items()}
+    return {name: content | seen[name] for name, content in contents.items()}
 
 
-def check_twins(edited: Samples, original: Samples, prompts: str) -> None:
+def check_twins(edited: Sequence[Asked], original: Sequence[Asked], prompts: str) -> None:
     """Raises a ValueError when two sets of samples are not of the same prompts and seeds in the same order."""
-    own, twins = ([(row["prompt"], row["seed"]) for row in part.rows] for part in (edited, original))
-    if own != twins:
-        shorter = min(len(own), len(twins))
-        first = next((i for i in range(shorter) if own[i] != twins[i]), shorter)
+    if edited != original:
+        shorter = min(len(edited), len(original))
+        first = next((i for i in range(shorter) if edited[i] != original[i]), shorter)
         raise ValueError(f"{prompts}: sample {first} is not of the same prompt and seed as the unedited backbone's")
 
 
 def read_samples(folder: str | Path, target: Mapping[str, str]) -> Samples:
-    """Returns the samples of one folder that stages.sample wrote."""
+    """Returns the samples of one folder that stages.sample wrote, their images as bytes."""
     folder = Path(folder)
-    return Samples(read_pictures(folder), tuple(read_metadata(folder)), target)
+    rows = tuple(read_metadata(folder))
+    return Samples(torch.stack([(255 * read_picture(folder, row)).round().byte() for row in rows]), rows, target)
+
+
+def _described(
+    metrics: Mapping[str, Metric], samples: Samples
+) -> tuple[list[Asked], dict[str, Statistics], dict[str, Any]]:
+    """Returns a set's prompts and seeds, and by metric its statistics and what should be stored raw."""
+    asked = [(row["prompt"], row["seed"]) for row in samples.rows]
+    features = {name: metric.features(samples) for name, metric in metrics.items()}
+    statistics = {name: metric.statistics(features[name], samples) for name, metric in metrics.items()}
+    return asked, statistics, {name: metric.evidence(features[name]) for name, metric in metrics.items()}
 
 
 def _listed(values: Tensor) -> list[float | None]:

@@ -5,20 +5,24 @@ them to follow what people see more closely than Inception's; numbers are not th
 """
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 from torch import Tensor
 
-from stages.metrics.base import Samples, Statistics
+from stages.metrics.base import Metric, Samples, Statistics, Value
 from stages.metrics.clip_score import embed_frames, load_clip
-from stages.metrics.frechet import Distance, Gaussians
+from stages.metrics.distances import distances
+from stages.metrics.frechet import gap, warn_of_lacking_rank
 from stages.pictures import read_folder
 
 
 @dataclass(frozen=True)
-class Embedded(Distance):
-    """Distances of CLIP's features; `real` is a folder of PNG and JPEG pictures, or empty."""
+class CLIPFrechet(Metric):
+    """Frechet distances of CLIP's features; `real` is a folder of PNG and JPEG pictures, or empty.
 
+    They grow as samples get fewer, so compare equal n only.
+    """
+
+    seed: int = 0
     model: str = "openai/clip-vit-base-patch32"
     real: str = ""
 
@@ -27,14 +31,11 @@ class Embedded(Distance):
         return embed_frames(load_clip(self.model)[0], samples.images)
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
+        warn_of_lacking_rank("clip_frechet", features)
         if not self.real:
             return {"features": features}
         pictures = read_folder(self.real, tuple(samples.images.shape[-2:]))
-        return {"features": features, "real": embed_frames(load_clip(self.model)[0], pictures).flatten(0, 1)}
+        return {"features": features, "real": embed_frames(load_clip(self.model)[0], pictures)}
 
-
-@dataclass(frozen=True)
-class CLIPFrechet(Gaussians, Embedded):
-    """Frechet distances of CLIP's features. They grow as samples get fewer, so compare equal n only."""
-
-    prefix: ClassVar[str] = "clip_frechet"
+    def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
+        return distances("clip_frechet", gap, edited, original, seed=self.seed, least=0.0)

@@ -10,7 +10,7 @@ from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 
 from stages.backbones.checkpoints import load_alone
 from stages.fields import Count, Rate
-from stages.metrics.base import Metric, Samples, Statistics, Value
+from stages.metrics.base import Metric, Samples, Statistics, Value, floats
 from stages.metrics.intervals import DRAWS, bootstrap
 from stages.metrics.rates import GROUP, change, number_prompts
 
@@ -62,11 +62,11 @@ def load_clip(path: str) -> tuple[CLIPModel, PreTrainedTokenizerBase]:
 
 
 def prepare(images: Tensor, size: int) -> Tensor:
-    """Returns pictures in [0, 1] as CLIP takes them: the shorter side to `size`, the middle, standardised."""
+    """Returns pictures as CLIP takes them: floats, the shorter side to `size`, the middle, standardised."""
     height, width = images.shape[-2:]
     ratio = size / min(height, width)
     sides = (max(size, round(height * ratio)), max(size, round(width * ratio)))
-    images = functional.interpolate(images, sides, mode="bicubic", antialias=True).clamp(0, 1)
+    images = functional.interpolate(floats(images), sides, mode="bicubic", antialias=True).clamp(0, 1)
     top, left = (sides[0] - size) // 2, (sides[1] - size) // 2
     images = images[..., top : top + size, left : left + size]
     mean, std = (torch.tensor(values)[:, None, None] for values in (MEAN, STD))
@@ -75,7 +75,7 @@ def prepare(images: Tensor, size: int) -> Tensor:
 
 @torch.no_grad()
 def embed_images(model: CLIPModel, images: Tensor) -> Tensor:
-    """Returns unit vectors of pictures in [0, 1], (N, D)."""
+    """Returns unit vectors of pictures, (N, D)."""
     pixels = prepare(images, model.config.vision_config.image_size).to(model.device)
     pooled = model.vision_model(pixel_values=pixels).pooler_output
     return functional.normalize(model.visual_projection(pooled), dim=-1).cpu()

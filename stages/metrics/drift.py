@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from stages.fields import Count
-from stages.metrics.base import Metric, Samples, Statistics, Value
+from stages.metrics.base import Metric, Samples, Statistics, Value, floats
 from stages.metrics.intervals import DRAWS, bootstrap
-from stages.metrics.judged import JUDGE, frames, load_judge
+from stages.metrics.judged import JUDGE, judge_features
 from stages.metrics.rates import GROUP, number_prompts
 
 
@@ -21,8 +22,7 @@ class Drift(Metric):
 
     def features(self, samples: Samples) -> Tensor:
         """Returns judge features, the mean over frames of those of a clip, (N, D)."""
-        features = load_judge(self.judge).features(frames(samples.images))
-        return features.unflatten(0, (len(samples.images), -1)).mean(1)
+        return judge_features(self.judge, samples).mean(1)
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
         return {"features": features, "pixels": samples.images.flatten(1), GROUP: number_prompts(samples.prompts)}
@@ -37,6 +37,7 @@ class Drift(Metric):
     def outcomes(self, edited: Statistics, original: Statistics | None) -> dict[str, Tensor]:
         if original is None:
             return {}
-        pixels = (edited["pixels"] - original["pixels"]).double().abs().mean(1)
+        pairs = zip(edited["pixels"].split(1), original["pixels"].split(1), strict=True)
+        pixels = torch.cat([(floats(own) - floats(twin)).double().abs().mean(1) for own, twin in pairs])
         features = (edited["features"] - original["features"]).double().norm(dim=1)
         return {"pixel_drift": pixels, "feature_drift": features}

@@ -1,6 +1,6 @@
-"""Intervals: Wilson for rates, bootstraps over prompts and seeds for means, a jackknife for the rest."""
+"""Intervals: Wilson for rates, a bootstrap over prompts for means, a jackknife for the rest."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from math import sqrt
 from statistics import NormalDist
 
@@ -10,14 +10,34 @@ from torch import Tensor
 DRAWS = 10_000
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Returns the score interval of a rate (Wilson 1927)."""
+def wilson(successes: int, n: int, confidence: float = 0.95, *, effective: float | None = None) -> tuple[float, float]:
+    """Returns the score interval of a rate (Wilson 1927), of samples that are worth `effective` independent ones."""
     if not 0 <= successes <= n or not n:
         raise ValueError(f"successes must be 0 to n of n > 0, got {successes} of {n}")
-    z, rate = quantile(0.5 + confidence / 2), successes / n
-    centre, reach = rate + z * z / (2 * n), z * sqrt((rate * (1 - rate) + z * z / (4 * n)) / n)
-    low, high = ((centre + side * reach) / (1 + z * z / n) for side in (-1, 1))
+    z, rate, size = quantile(0.5 + confidence / 2), successes / n, n if effective is None else effective
+    centre, reach = rate + z * z / (2 * size), z * sqrt((rate * (1 - rate) + z * z / (4 * size)) / size)
+    low, high = ((centre + side * reach) / (1 + z * z / size) for side in (-1, 1))
     return (low if successes else 0.0), (high if successes < n else 1.0)
+
+
+def effective_samples(values: Tensor, groups: Tensor) -> float:
+    """Returns how many independent samples the values (N,) are worth, of which those of one group may be alike.
+
+    N over the design effect 1 + (m - 1) rho (Kish 1965), where m is the mean size of a value's group and rho, from 0
+    to 1, the correlation within groups by analysis of variance: 0 where no value differs, 1 of a single group, which
+    cannot tell. In Wilson's interval that is what Franco et al. (2019, PMC6690503) recommend for proportions.
+    """
+    _, group, sizes = groups.unique(return_inverse=True, return_counts=True)
+    n, count, values = len(values), len(sizes), values.double()
+    if count in (1, n):
+        return float(count)
+    means = torch.zeros(count, dtype=torch.float64).index_add(0, group, values) / sizes
+    between = float((sizes * (means - values.mean()).square()).sum()) / (count - 1)
+    within = float((values - means[group]).square().sum()) / (n - count)
+    m = float(sizes.square().sum()) / n
+    spread = between + ((n - m) / (count - 1) - 1) * within
+    rho = min(max((between - within) / spread, 0.0), 1.0) if spread else 0.0
+    return n / (1 + (m - 1) * rho)
 
 
 def quantile(share: float) -> float:
@@ -74,23 +94,6 @@ def bootstrap(
     return percentiles(resampled_means(values, resamples(n, draws, seed), groups), confidence)
 
 
-def hierarchical_bootstrap(
-    values: Sequence[Tensor], *, seed: int, draws: int = DRAWS, confidence: float = 0.95
-) -> tuple[float, float]:
-    """Returns the interval of the mean over training seeds of the mean over prompts, both levels resampled.
-
-    `values` holds one tensor of prompts' values per training seed; prompts are redrawn for every seed drawn.
-    """
-    generator = torch.Generator().manual_seed(seed)
-    chosen = torch.randint(len(values), (draws, len(values)), generator=generator)
-    means = torch.empty(draws, len(values), dtype=torch.float64)
-    for index, part in enumerate(values):
-        picked = chosen == index
-        rows = torch.randint(len(part), (int(picked.sum()), len(part)), generator=generator)
-        means[picked] = part.double()[rows].mean(1)
-    return percentiles(means.mean(1), confidence)
-
-
 def jackknife(
     statistic: Callable[[Tensor], float], n: int, *, seed: int, parts: int = 20, confidence: float = 0.95
 ) -> tuple[float, float] | tuple[None, None]:
@@ -101,7 +104,8 @@ def jackknife(
     if n < 2 * parts:
         return None, None
     order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
-    left = [statistic(torch.cat([part for j, part in enumerate(order.chunk(parts)) if j != i])) for i in range(parts)]
+    groups = order.tensor_split(parts)
+    left = [statistic(torch.cat([*groups[:i], *groups[i + 1 :]])) for i in range(parts)]
     values = torch.tensor(left, dtype=torch.float64)
     error = float(((parts - 1) / parts * (values - values.mean()).square().sum()).sqrt())
     point, reach = statistic(torch.arange(n)), quantile(0.5 + confidence / 2) * error

@@ -5,7 +5,7 @@ from functools import cache, lru_cache
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Samples
+from stages.metrics.base import Samples, floats
 from stages.worlds.captions import DIRECTIONS
 from stages.worlds.judge import Judge
 from stages.worlds.shapes import Shapes
@@ -25,8 +25,14 @@ def frames(images: Tensor) -> Tensor:
     return images.reshape(-1, *images.shape[-3:])
 
 
+def judge_features(judge: str, samples: Samples) -> Tensor:
+    """Returns the judge's standardised features (N, F, D): a picture is a clip of one frame."""
+    features = [load_judge(judge).features(floats(part)) for part in frames(samples.images).split(256)]
+    return torch.cat(features).unflatten(0, (len(samples.images), -1))
+
+
 def real_features(judge: str, samples: Samples, n: int, seed: int) -> Tensor:
-    """Returns the features (M, D) of at least `n` real renders (or frames) of what the samples were asked for.
+    """Returns the features (M, F, D) of real renders of what the samples were asked for, of at least `n` frames.
 
     Each row is rendered as often as the others; a label that it leaves open is drawn evenly.
     """
@@ -47,8 +53,8 @@ def _real_features(
         _indices(column, names, generator) for column, names in zip(zip(*rows, strict=True), options, strict=True)
     )
     if clip is None:
-        return judge.features(world.render(colour, shape, generator))
-    return judge.features(frames(world.film(colour, shape, direction, generator, clip)))
+        return judge.features(world.render(colour, shape, generator))[:, None]
+    return judge.features(frames(world.film(colour, shape, direction, generator, clip))).unflatten(0, (-1, clip))
 
 
 def _indices(values: tuple[str, ...], names: tuple[str, ...], generator: torch.Generator) -> Tensor:

@@ -1,18 +1,21 @@
 """The kernel distance (KID, Binkowski 2018, arXiv 1801.01401): unbiased, so kinder to small samples than Frechet."""
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from stages.metrics.frechet import Judged
+from stages.fields import Count
+from stages.metrics.base import Metric, Samples, Statistics, Value
+from stages.metrics.distances import distances
+from stages.metrics.judged import JUDGE, judge_features, real_features
 
 
-def mmd(x: Tensor, y: Tensor, *, paired: bool = False) -> Tensor:
+def mmd(x: Tensor, y: Tensor, *, paired: bool = False, frames: int = 1) -> Tensor:
     """Returns the unbiased squared discrepancy of features (N, D) and (M, D) under the kernel (x.y / D + 1)^3.
 
-    `paired` rows depend on each other (the same prompt and noise), so that a row and its twin must not be compared.
+    Rows that depend on each other are not compared: every `frames` of them are the frames of one clip, and where
+    clips are `paired` (the same prompt and noise), those of one and those of its twin.
     """
     x, y = x.double(), y.double()
 
@@ -21,7 +24,8 @@ def mmd(x: Tensor, y: Tensor, *, paired: bool = False) -> Tensor:
         return base * base * base  # a power of floats is many times slower
 
     def apart(values: Tensor) -> Tensor:
-        return (values.sum() - values.trace()) / (len(values) * (len(values) - 1))
+        within = sum(values[i::frames, j::frames].trace() for i in range(frames) for j in range(frames))
+        return (values.sum() - within) / (len(values) * (len(values) - frames))
 
     across = kernel(x, y)
     return apart(kernel(x, x)) + apart(kernel(y, y)) - 2 * (apart(across) if paired else across.mean())
@@ -32,14 +36,27 @@ def kid(x: Tensor, y: Tensor, rows: Tensor, other_rows: Tensor) -> Tensor:
     return torch.stack([mmd(x[a], y[b]) for a, b in zip(rows, other_rows, strict=True)])
 
 
+def gap(x: Tensor, y: Tensor, *, paired: bool) -> float:
+    """Returns the discrepancy of all clips (N, F, D) and (M, F, D) at once: what the mean over subsets estimates."""
+    return float(mmd(x.flatten(0, 1), y.flatten(0, 1), paired=paired, frames=x.shape[1]))
+
+
 @dataclass(frozen=True)
-class KID(Judged):
+class KID(Metric):
     """Kernel distances of standardised judge features: to real renders, and to the unedited samples.
 
-    Over all samples at once, which is what the mean over subsets estimates; below 0 by chance where there is no gap.
+    Below 0 by chance where there is no gap.
     """
 
-    prefix: ClassVar[str] = "kid"
+    seed: int = 0
+    judge: str = JUDGE
+    reference: Count = 2048  # real renders
 
-    def distance(self, x: Tensor, y: Tensor, *, paired: bool) -> float:
-        return float(mmd(x, y, paired=paired))
+    def features(self, samples: Samples) -> Tensor:
+        return judge_features(self.judge, samples)
+
+    def statistics(self, features: Tensor, samples: Samples) -> Statistics:
+        return {"features": features, "real": real_features(self.judge, samples, self.reference, self.seed)}
+
+    def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
+        return distances("kid", gap, edited, original, seed=self.seed)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from stages.fields import Count
 from stages.metrics.base import Metric, Samples, Statistics, Value
-from stages.metrics.intervals import DRAWS, paired_bootstrap, wilson
+from stages.metrics.intervals import DRAWS, effective_samples, paired_bootstrap, wilson
 from stages.metrics.judged import JUDGE, LABELS, load_judge
 
 GROUP = "prompt"  # the statistic that numbers each sample's prompt
@@ -22,11 +22,12 @@ class Names(Protocol):
     def named(self, label: str) -> Sequence[str]: ...
 
 
-def rate(outcomes: Tensor) -> Value:
-    """Returns the share of ones with its Wilson interval; NaN does not count."""
-    known = outcomes[~outcomes.isnan()]
-    successes, n = int(known.sum()), len(known)
-    return Value(successes / n, *wilson(successes, n), n)
+def rate(outcomes: Tensor, groups: Tensor) -> Value:
+    """Returns the share of ones with its Wilson interval; `groups` (N,) numbers the prompts. NaN does not count."""
+    known = ~outcomes.isnan()
+    values = outcomes[known]
+    successes, n = int(values.sum()), len(values)
+    return Value(successes / n, *wilson(successes, n, effective=effective_samples(values, groups[known])), n)
 
 
 def change(edited: Tensor, original: Tensor, groups: Tensor, *, seed: int, draws: int = DRAWS) -> Value:
@@ -49,6 +50,10 @@ class Outcomes(Metric):
     draws: Count = DRAWS
     seed: int = 0
 
+    @property
+    def seen(self) -> str:
+        return "target"
+
     @abstractmethod
     def names(self, samples: Samples) -> tuple[str, ...]:
         """Returns what the columns of `features` are: 1, 0, or NaN where it was not asked for."""
@@ -59,7 +64,7 @@ class Outcomes(Metric):
 
     def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
         found = self.outcomes(edited, original)
-        values = {f"{name}_rate": rate(outcomes) for name, outcomes in found.items()}
+        values = {f"{name}_rate": rate(outcomes, edited[GROUP]) for name, outcomes in found.items()}
         if original is not None:
             for name, outcomes in found.items():
                 settings = {"seed": self.seed, "draws": self.draws}
@@ -85,8 +90,12 @@ class Rates(Outcomes):
 
     def features(self, samples: Samples) -> Tensor:
         """Returns the outcomes target, broken, coherent and those of `asked_for`, (N, K)."""
+        asked = tuple(asked_for(samples).values())
+        return torch.cat([self._judged(part, asked) for part in samples.parts()])
+
+    def _judged(self, samples: Samples, asked: Sequence[Sequence[str]]) -> Tensor:
         verdict = load_judge(self.judge).look(samples.images)
-        right = [as_asked(verdict, samples, labels) for labels in asked_for(samples).values()]
+        right = [as_asked(verdict, samples, labels) for labels in asked]
         shown, broken = verdict.shows(samples.target), verdict.broken()
         return torch.stack([shown.float(), broken.float(), (~shown & ~broken).float(), *right], 1)
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
-from stages.metrics import drift, frechet, judged, rates
+from stages.metrics import judged, rates
 from stages.worlds.words import LENGTH, make_tokenizer
 from tests.metrics.told import Told
 
@@ -10,7 +10,7 @@ from tests.metrics.told import Told
 @pytest.fixture(autouse=True)
 def told(monkeypatch):
     judge = Told()
-    for module in (drift, frechet, judged, rates):
+    for module in (judged, rates):
         monkeypatch.setattr(module, "load_judge", lambda folder: judge)
     return judge
 

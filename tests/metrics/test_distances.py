@@ -6,7 +6,7 @@ import torch
 from stages.metrics.base import Samples, measure
 from stages.metrics.drift import Drift
 from stages.metrics.frechet import Frechet, frechet, frechet_distance
-from stages.metrics.kid import KID, mmd
+from stages.metrics.kid import KID, gap, mmd
 from stages.worlds.captions import DIRECTIONS
 from stages.worlds.shapes import Shapes
 
@@ -59,6 +59,40 @@ def test_the_paired_kernel_distance_is_unbiased_where_rows_are_twins():
         assert (abs(float(gaps.mean())) > 5 * float(gaps.std()) / 300**0.5) == bias
 
 
+def clips(n: int, frames: int, seed: int = 0) -> torch.Tensor:
+    """Features of clips whose frames are nearly alike."""
+    return normal(n, 1, 4, seed=seed) + 0.1 * normal(n, frames, 4, seed=1000 + seed)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_kernel_distance_of_clips_compares_no_frame_with_its_own_clip(paired):
+    x, y = clips(4, 3), clips(4, 3, seed=1)
+
+    def mean(a: torch.Tensor, b: torch.Tensor, apart: bool) -> float:
+        pairs = [(i, j) for i in range(4) for j in range(4) if i != j or not apart]
+        found = [(float(p @ q) / 4 + 1) ** 3 for i, j in pairs for p in a[i] for q in b[j]]
+        return sum(found) / len(found)
+
+    expected = mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, paired)
+    assert gap(x, y, paired=paired) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("paired", [False, True])
+def test_the_kernel_distance_is_unbiased_for_clips(paired):
+    pairs = [(clips(12, 3, seed=2 * i), clips(12, 3, seed=2 * i + 1)) for i in range(300)]
+    pairs = [(x, 0.6 * x + 0.8 * y if paired else y) for x, y in pairs]  # of one distribution all the same
+    single = [mmd(x.flatten(0, 1), y.flatten(0, 1), paired=paired) for x, y in pairs]
+    found = torch.tensor([[gap(x, y, paired=paired) for x, y in pairs], single]).T
+    error = found.std(0) / 300**0.5
+    assert (found.mean(0).abs() > 4 * error).tolist() == [False, True]  # frames taken for clips are not
+
+
+def test_a_picture_is_a_clip_of_one_frame():
+    x, y = normal(20, 4), normal(20, 4, seed=1)
+    for paired in (False, True):
+        assert gap(x[:, None], y[:, None], paired=paired) == float(mmd(x, y, paired=paired))
+
+
 @pytest.mark.parametrize(("metric", "prefix"), [(Frechet(reference=256), "frechet"), (KID(reference=256), "kid")])
 def test_a_distance_tells_other_pictures_from_equal_ones(metric, prefix):
     original, same = rendered(120, 0), rendered(120, 1)
@@ -81,9 +115,10 @@ def test_too_few_samples_are_warned_of_and_have_no_interval(caplog):
 
 
 def test_one_sample_has_no_distance():
-    one = rendered(1, 0)
+    clip = Samples(WORLD.clips(1, 0, frames=3).images, [{"prompt": "p", "seed": 0}], {})
     for metric in (Frechet(reference=8), KID(reference=8)):
-        assert measure(metric, "m", {"concept": one}, {"concept": one})["rows"] == []
+        for one in (rendered(1, 0), clip):
+            assert measure(metric, "m", {"concept": one}, {"concept": one})["rows"] == []
 
 
 def test_drift_is_zero_against_itself_and_by_hand_otherwise():

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import pytest
 import torch
 
 from stages.metrics.base import measure
+from stages.metrics.intervals import wilson
 from stages.metrics.rates import Rates
 from tests.metrics.told import samples
 
@@ -57,6 +60,28 @@ def test_images_of_one_prompt_are_resampled_together():
     edited = samples(["blue circle"] * 10 + ["red square"] * 10, asked, RED)
     change = rows(edited, original)[0]["target_rate_change"]
     assert (change["value"], change["ci_low"], change["ci_high"]) == (-0.5, -1, 0)
+
+
+def test_images_of_one_prompt_say_less_than_as_many_of_different_ones():
+    seen, labels = ["red circle"] * 4 + ["blue circle"] * 12, ["red circle"] * 16
+    several, own = samples(seen, labels, RED), samples(seen, labels, RED)
+    own = replace(own, rows=[row | {"prompt": str(i)} for i, row in enumerate(own.rows)])
+    spans = {}
+    for name, given in {"one": several, "own": own}.items():
+        row = rows(given)[0]["target_rate"]
+        assert (row["value"], row["n"]) == (0.25, 16)
+        spans[name] = (row["ci_low"], row["ci_high"])
+    assert spans["own"] == wilson(4, 16)
+    assert spans["one"] == wilson(4, 16, effective=1.0)
+
+
+def test_samples_are_judged_a_part_at_a_time_and_asked_the_same():
+    seen, asked = ["red circle"] * 300, ["red -"] * 290 + ["red circle"] * 5 + ["red square"] * 5
+    given = samples(seen, asked, RED)
+    assert [len(part.rows) for part in given.parts()] == [256, 44]
+    found, outcomes = rows(given)
+    assert found["target_rate"]["value"] == 1 and found["shape_rate"]["value"] == 0.5
+    assert outcomes["shape"] == [None] * 290 + [1] * 5 + [0] * 5
 
 
 def test_other_prompts_or_seeds_are_refused():
