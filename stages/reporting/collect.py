@@ -23,6 +23,7 @@ class Cell:
     backbone: str
     concept: str
     aim: str = field(default="erase", compare=False)  # as in the concept's file
+    seen: str = field(default="target_rate", compare=False)  # the metric that says how often the concept is seen
 
     def __str__(self) -> str:
         return f"{self.backbone}-{self.concept}"
@@ -83,7 +84,8 @@ def collect(name: str, artifacts: Path | str, params: Path | str = "params") -> 
         )
     backbones, concepts = (sorted({getattr(run, part) for run in there}) for part in ("backbone", "concept"))
     about = {concept: load_params("concepts", concept, params) for concept in concepts}
-    cells = {run: Cell(run.backbone, run.concept, about[run.concept].get("aim", "erase")) for run in there}
+    seen = _seen(next(iter(there.values())) / "metrics" / name, study.metrics)
+    cells = {run: Cell(run.backbone, run.concept, about[run.concept].get("aim", "erase"), seen) for run in there}
     return Collected(
         name=name,
         description=str(load_params("studies", name, params).get("description", "")).strip(),
@@ -100,6 +102,12 @@ def _path(run: Run) -> str:
 
 def _folder(artifacts: Path | str, run: Run) -> Path:
     return Path(artifacts) / _path(run)
+
+
+def _seen(measured: Path, metrics: Sequence[str]) -> str:
+    """The rate by which a study knows the concept: that of the first metric that sees it."""
+    outcomes = (read_json(measured / f"{name}.json").get("seen") for name in metrics)
+    return f"{next(filter(None, outcomes), 'target')}_rate"
 
 
 def _read(run: Run, cell: Cell, folder: Path, study: str, metrics: Sequence[str]) -> Result:

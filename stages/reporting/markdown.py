@@ -64,9 +64,10 @@ def costs(spent: Cost) -> list[str]:
 def _notes(study: Collected, cell: Cell) -> list[str]:
     seeds = study.seeds(cell)
     notes = [
-        f"Pooled over {counted(len(seeds), 'seed')}; in brackets the 95% interval: Wilson for rates, a bootstrap over "
-        "seeds and prompts for means, the span of the seeds for distances. Bold: the interval lies apart from that of "
-        "every other method (the references none and oracle aside). Training, memory and parameters: mean over seeds."
+        f"Pooled over {counted(len(seeds), 'seed')}; in brackets the 95% interval: Wilson for rates (images of one "
+        "prompt count less, the more alike they are), a bootstrap over seeds and prompts for means, the span of the "
+        "seeds for distances. Bold: the interval lies apart from that of every other method (the references none and "
+        "oracle aside). Training, memory and parameters: mean over seeds."
     ]
     absent = [name for name in study.missing if name.startswith(f"{cell.backbone}/{cell.concept}/")]
     return notes + ([f"\nNot finished, and so not in this table: {', '.join(absent)}."] if absent else [])

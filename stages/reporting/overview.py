@@ -8,7 +8,7 @@ from stages.reporting import wording
 from stages.reporting.collect import REFERENCES, Cell, Collected
 from stages.reporting.evidence import anchor
 from stages.reporting.figures import Style, styles
-from stages.reporting.summary import ERASURE, cost, preservation
+from stages.reporting.summary import cost, erasure, preservation
 from stages.reporting.tables import Numbers
 
 
@@ -16,6 +16,7 @@ from stages.reporting.tables import Numbers
 class Glance:
     """One method in one table; `reached` when it does what is asked of it there."""
 
+    metric: str  # that of `seen`
     seen: str
     kept: str
     cost: str
@@ -61,7 +62,7 @@ def overview(study: Collected, numbers: Numbers) -> Overview:
 
 
 def _glance(study: Collected, numbers: Numbers, cell: Cell, method: str, reached: bool) -> Glance | None:
-    seen = numbers.get((cell, method, *ERASURE))
+    seen = numbers.get((cell, method, *erasure(cell)))
     if seen is None:
         return None
     what = preservation(numbers, cell)
@@ -69,7 +70,8 @@ def _glance(study: Collected, numbers: Numbers, cell: Cell, method: str, reached
     price = "" if spent.seconds is None else f"{spent.seconds:.0f} s"
     memory = "" if spent.memory_mb is None else f", {spent.memory_mb:,.0f} MB"
     return Glance(
-        wording.written(seen.value, ERASURE[1]),
+        cell.seen,
+        wording.written(seen.value, cell.seen),
         wording.written(kept.value, what[1]) if kept else "–",
         price + memory if price else "–",
         reached,

@@ -6,7 +6,7 @@ from matplotlib.figure import Figure
 
 from stages.reporting.collect import Cell, Collected
 from stages.reporting.figures import Panel, heat_maps, loss_curves, styles, tradeoff
-from stages.reporting.summary import ERASURE, preservation
+from stages.reporting.summary import erasure, preservation
 from stages.reporting.sweeps import Sweep
 from stages.reporting.tables import Numbers
 from stages.reporting.wording import contestants
@@ -21,7 +21,7 @@ def tradeoff_figure(study: Collected, numbers: Numbers, cell: Cell) -> Figure | 
         return None
     kept = preservation(numbers, cell)
     both = {
-        method: (numbers.get((cell, method, *ERASURE)), numbers.get((cell, method, *kept)))
+        method: (numbers.get((cell, method, *erasure(cell))), numbers.get((cell, method, *kept)))
         for method in contestants(study, numbers, cell)
     }
     points = {method: pair for method, pair in both.items() if all(pair)}
@@ -45,7 +45,8 @@ def curves_figure(study: Collected, numbers: Numbers, cell: Cell) -> Figure | No
 def sweep_figure(numbers: Numbers, cell: Cell, sweep: Sweep) -> Figure:
     """How often the concept is seen and how much else is right, for each pair of values of the two swept fields."""
     kept = preservation(numbers, cell)
-    titles = {f"{cell.concept} seen, %": ERASURE, "rest of its prompts, %": REST, f"retained {KEPT[kept[1]]}, %": kept}
+    titles = {f"{cell.concept} seen, %": erasure(cell), "rest of its prompts, %": REST}
+    titles |= {f"retained {KEPT[kept[1]]}, %": kept}
     have = {key[2:] for key in numbers if key[0] == cell}
     titles = {title: what for title, what in titles.items() if what in have}
     panels = {title: sweep.rates(numbers, cell, what) for title, what in titles.items()}

@@ -26,8 +26,7 @@ class Column:
 
 
 SAFE = Column("concept", "coherent_rate", "Safe and coherent", "high")  # no aim where a word is to be learned
-COLUMNS = (
-    Column("concept", "target_rate", "Concept seen", "low"),
+COLUMNS = (  # behind the concept's own
     Column("concept", "other_rate", "Rest of the prompt", "high"),
     SAFE,
     Column("neutral", "joint_rate", "Neutral twins", "high"),
@@ -40,16 +39,24 @@ COLUMNS = (
     Column("retain", "frechet_unedited", "Fréchet to unedited", "low"),
     Column("retain", "pixel_drift", "Pixel drift", "low"),
 )
-ERASURE = ("concept", "target_rate")
-TAUGHT = Column(*ERASURE, "Concept drawn", "high")  # where a word is to be learned
 PRESERVATION = (("retain", "joint_rate"), ("retain", "colour_rate"), ("retain", "shape_rate"))
+
+
+def erasure(cell: Cell) -> tuple[str, str]:
+    """The prompts and the metric that say how often the concept is seen."""
+    return "concept", cell.seen
+
+
+def concept_column(cell: Cell) -> Column:
+    """The first column: how often the concept is seen, which is the aim where a word is to be learned."""
+    named = ("Concept drawn", "high") if cell.aim == "learn" else ("Concept seen", "low")
+    return Column(*erasure(cell), *named)
 
 
 def columns(numbers: Numbers, cell: Cell) -> list[Column]:
     """The columns that this table has numbers for."""
     have = {key[2:] for key in numbers if key[0] == cell}
-    learn = cell.aim == "learn"
-    shown = [TAUGHT, *(column for column in COLUMNS[1:] if column != SAFE)] if learn else COLUMNS
+    shown = [concept_column(cell), *(column for column in COLUMNS if column != SAFE or cell.aim == "erase")]
     attacks = sorted(prompts for prompts, metric in have if metric == "attack_rate")
     back = [Column(name, "attack_rate", f"Back by {name.replace('_', ' ')}", "low") for name in attacks]
     return [*(column for column in shown if (column.prompts, column.metric) in have), *back]
@@ -115,11 +122,11 @@ def tradeoff(study: Collected, numbers: Numbers) -> pd.DataFrame:
     rows = []
     for cell in (cell for cell in study.cells() if cell.aim == "erase"):
         for method in study.methods(cell):
-            seen, kept = (numbers.get((cell, method, *key)) for key in (ERASURE, preservation(numbers, cell)))
+            seen, kept = (numbers.get((cell, method, *key)) for key in (erasure(cell), preservation(numbers, cell)))
             if seen and kept:
-                erasure = {"erasure": 1 - seen.value, "erasure_low": 1 - seen.high, "erasure_high": 1 - seen.low}
+                erased = {"erasure": 1 - seen.value, "erasure_low": 1 - seen.high, "erasure_high": 1 - seen.low}
                 keeps = {"preservation": kept.value, "preservation_low": kept.low, "preservation_high": kept.high}
-                rows.append({"backbone": cell.backbone, "concept": cell.concept, "method": method} | erasure | keeps)
+                rows.append({"backbone": cell.backbone, "concept": cell.concept, "method": method} | erased | keeps)
     spans = [f"{name}{end}" for name in ("erasure", "preservation") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["backbone", "concept", "method", *spans])
 
@@ -129,7 +136,7 @@ def flat(study: Collected, numbers: Numbers) -> dict[str, float]:
     found = {}
     for cell in study.cells():
         for method in study.methods(cell):
-            for prompts, metric in (ERASURE, preservation(numbers, cell)):
+            for prompts, metric in (erasure(cell), preservation(numbers, cell)):
                 if number := numbers.get((cell, method, prompts, metric)):
                     found[f"{cell.backbone}.{cell.concept}.{method}.{prompts}_{metric}"] = round(number.value, 6)
     return found

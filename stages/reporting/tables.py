@@ -8,11 +8,13 @@ from math import nan
 from typing import Any
 
 import pandas as pd
+import torch
 
-from stages.metrics.intervals import wilson
+from stages.metrics.intervals import effective_samples, wilson
+from stages.metrics.rates import number_prompts
 from stages.reporting.collect import UNEDITED, Cell, Collected, Result
 from stages.reporting.images import read_samples
-from stages.reporting.pooling import Prompts, hierarchical
+from stages.reporting.pooling import hierarchical
 
 COLUMNS = (
     "study",
@@ -41,6 +43,7 @@ class Number:
     n: int
 
 
+ByPrompt = Mapping[str, Sequence[float]]  # the values of each prompt's images
 Numbers = dict[tuple[Cell, str, str, str], Number]  # (cell, method, prompts, metric) -> pooled over seeds
 
 
@@ -80,25 +83,34 @@ def _pooled(study: Collected, same: Sequence[Result], seed: int) -> Iterator[tup
 
 
 def _pool(
-    rows: Sequence[Mapping[str, Any]], metric: str, prompts: Sequence[Prompts], seed: int
+    rows: Sequence[Mapping[str, Any]], metric: str, seeds: Sequence[ByPrompt], seed: int
 ) -> tuple[float, float, float]:
     """A rate by its pooled count, a mean over images by the bootstrap, anything else by the span of its seeds.
 
-    A single number spans nothing: its interval is NaN.
+    A prompt's images of all seeds are one group. A single number spans nothing: its interval is NaN.
     """
     n = sum(row["n"] for row in rows)
     mean = sum(row["value"] * row["n"] for row in rows) / n
     if metric.endswith("_rate"):
-        return mean, *wilson(round(mean * n), n)
-    if prompts:
-        return mean, *hierarchical(prompts, seed=seed)
+        return mean, *wilson(round(mean * n), n, effective=_effective(seeds))
+    if seeds:
+        return mean, *hierarchical([list(prompts.values()) for prompts in seeds], seed=seed)
     bounds = [row.get(key) for row in rows for key in ("value", "ci_low", "ci_high")]
     known = [bound for bound in bounds if bound is not None]
     return (mean, min(known), max(known)) if len(known) > 1 else (mean, nan, nan)
 
 
-def per_prompt(study: Collected, same: Sequence[Result], prompts: str, metric: str) -> list[Prompts]:
-    """A metric's values on the images of each prompt, a list per seed; for `x_change` minus the unedited model's.
+def _effective(seeds: Sequence[ByPrompt]) -> float | None:
+    """How many independent images all those of a rate are worth; None where single images are not known."""
+    images = [(name, value) for prompts in seeds for name, values in prompts.items() for value in values]
+    if not images:
+        return None
+    names, values = zip(*images, strict=True)
+    return effective_samples(torch.tensor(values), number_prompts(names))
+
+
+def per_prompt(study: Collected, same: Sequence[Result], prompts: str, metric: str) -> list[ByPrompt]:
+    """A metric's values on the images of each prompt, a mapping per seed; for `x_change` minus the unedited model's.
 
     Empty when the metric is no mean over images (a Frechet distance) or a result has no unedited twin.
     """
@@ -115,7 +127,7 @@ def per_prompt(study: Collected, same: Sequence[Result], prompts: str, metric: s
         for prompt, value in zip(asked, own, strict=False):
             if value is not None:
                 by_prompt.setdefault(prompt, []).append(value)
-        groups.append(list(by_prompt.values()))
+        groups.append(by_prompt)
     return groups if all(groups) else []
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from math import isnan
 
 from stages.reporting.collect import ORACLE, REFERENCES, UNEDITED, Cell, Collected
-from stages.reporting.summary import COLUMNS, ERASURE, best, preservation
+from stages.reporting.summary import best, concept_column, erasure, preservation
 from stages.reporting.tables import Number, Numbers
 from stages.variants import split
 
@@ -86,7 +86,7 @@ def headline(study: Collected, numbers: Numbers) -> str:
 
 def candidates(study: Collected, numbers: Numbers, cell: Cell) -> dict[str, Number]:
     """How often each method but the references still shows the concept."""
-    rates = {name: numbers.get((cell, name, *ERASURE)) for name in study.methods(cell) if name not in REFERENCES}
+    rates = {name: numbers.get((cell, name, *erasure(cell))) for name in study.methods(cell) if name not in REFERENCES}
     return {name: number for name, number in rates.items() if number}
 
 
@@ -167,10 +167,10 @@ def finding(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
 def _lessons(study: Collected, numbers: Numbers, cell: Cell, rates: dict[str, Number]) -> list[str]:
     """What a table of new words says: who draws the object, and how rarely it comes by itself."""
     ordered = sorted(rates, key=lambda name: -rates[name].value)
-    first, metric = ordered[0], ERASURE[1]
+    first = ordered[0]
     good = [name for name in reaching(study, numbers, cell) if name in rates]
-    span = f"(95% interval {interval(rates[first], metric)})"
-    before = numbers.get((cell, UNEDITED, *ERASURE))
+    span = f"(95% interval {interval(rates[first], cell.seen)})"
+    before = numbers.get((cell, UNEDITED, *erasure(cell)))
     unedited = f"; the unedited model draws it in {percent(before.value)}" if before else ""
     names = f": {listed(good)}" if good else ""
     return [
@@ -180,9 +180,9 @@ def _lessons(study: Collected, numbers: Numbers, cell: Cell, rates: dict[str, Nu
 
 
 def _leader(numbers: Numbers, cell: Cell, first: str, keeps: bool) -> str:
-    after, before = numbers[(cell, first, *ERASURE)], numbers.get((cell, UNEDITED, *ERASURE))
+    after, before = numbers[(cell, first, *erasure(cell))], numbers.get((cell, UNEDITED, *erasure(cell)))
     down = f"from {percent(before.value)} " if before else ""
-    span = f"(95% interval {interval(after, ERASURE[1])})"
+    span = f"(95% interval {interval(after, cell.seen)})"
     text = f"{first} takes {cell.concept} {down}to {percent(after.value)} of its prompts {span}"
     kept, was = (numbers.get((cell, name, *preservation(numbers, cell))) for name in (first, UNEDITED))
     if not (kept and was):
@@ -198,7 +198,7 @@ def _company(study: Collected, numbers: Numbers, cell: Cell, first: str, rates: 
     names = f": {listed(good)}" if good else ""
     lost = {name: number for name, number in rates.items() if number.value < rates[first].value}
     sentences = [f"{len(good)} of {counted(len(rates), 'method')} reach {LIMITS}{names}."]
-    if first in good and len(good) > 1 and best(numbers, cell, COLUMNS[0]) != first:
+    if first in good and len(good) > 1 and best(numbers, cell, concept_column(cell)) != first:
         sentences.append(f"The lead of {first} is within chance: its interval overlaps another method's.")
     for name, number in lost.items():
         kept = numbers.get((cell, name, *preservation(numbers, cell)))
@@ -220,7 +220,7 @@ def _swept(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
 
 
 def _oracle(numbers: Numbers, cell: Cell) -> list[str]:
-    seen = numbers.get((cell, ORACLE, *ERASURE))
+    seen = numbers.get((cell, ORACLE, *erasure(cell)))
     return (
         [f"The oracle, trained from scratch without {cell.concept}, shows it in {percent(seen.value)}."] if seen else []
     )

@@ -1,5 +1,6 @@
 """The page: alone in the world, nothing unescaped, every number leading somewhere, nothing shown that should not be."""
 
+import json
 from html.parser import HTMLParser
 
 import pytest
@@ -126,3 +127,20 @@ def test_where_a_word_is_taught_seeing_the_concept_is_the_aim(make):
     assert "of held-out prompts (95% interval" in text
     assert "learn" in page.all("data-aim")
     assert len(tree.text("tables/tradeoff.csv").splitlines()) <= 1
+
+
+def test_a_metric_that_calls_the_concept_otherwise_fills_the_same_columns(make):
+    tree = make(("none", "esd", "esd_u"), concepts=("red", "circle"), seeds=(0,))
+    assert tree.report() == 0
+    names = ("tables/tradeoff.csv", "tables/tiny-sd-shapes-red.md", "tables/tiny.md")
+    before = [tree.text(name) for name in names]
+    for path in tree.artifacts.rglob("rates.json"):
+        content = json.loads(path.read_text().replace("target", "nudity_core5_0.6"))
+        path.write_text(json.dumps(content | {"seen": "nudity_core5_0.6"}))
+    assert tree.report() == 0
+    assert [tree.text(name) for name in names] == before
+    assert "sd-shapes.red.esd.concept_nudity_core5_0.6_rate" in tree.text("tables/summary.json")
+    page = Page(tree.text("report/index.html"))
+    metrics = set(page.all("data-metric"))
+    assert "nudity_core5_0.6_rate" in metrics and "target_rate" not in metrics
+    assert "Concept seen" in " ".join(" ".join(page.words).split())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from stages.reporting.plots import sweep_figure
-from stages.reporting.summary import ERASURE
+from stages.reporting.summary import erasure
 from stages.reporting.sweeps import sweeps
 from stages.reporting.tables import pooled, results
 from stages.reporting.wording import contestants, finding, leader
@@ -30,7 +30,7 @@ def test_a_sweep_lies_over_its_two_longest_fields_and_takes_the_best_of_the_othe
         for column, steps in enumerate(found.columns):
             both = [f"esd@scale={scale},steps={steps},train={train}" for train in "xu"]
             assert found.best[row][column] == leader(study, numbers, tree.cell, both)
-    rates = found.rates(numbers, tree.cell, ERASURE)
+    rates = found.rates(numbers, tree.cell, erasure(tree.cell))
     assert rates.shape == (3, 4) and not np.isnan(rates).any()
     figure = sweep_figure(numbers, tree.cell, found)
     assert [text.get_text() for text in figure.axes[0].texts] == [f"{100 * rate:.0f}" for rate in rates.flatten()]

@@ -1,13 +1,16 @@
 """Tidy rows, pooled numbers, and which lead is marked."""
 
 import io
-from math import sqrt
+import json
+from collections.abc import Callable
+from pathlib import Path
 
 import pandas as pd
 import pytest
 
+from stages.metrics.intervals import wilson
 from stages.reporting.collect import Cell
-from stages.reporting.summary import COLUMNS, best
+from stages.reporting.summary import best, concept_column
 from stages.reporting.tables import Number, pooled, results
 from tests.report.conftest import METHODS, SEEDS
 
@@ -43,16 +46,40 @@ def test_every_measured_number_has_a_row_for_each_seed_and_one_pooled(done, tabl
     assert len(select(table, seed="all")) * len(SEEDS) == len(table) - len(select(table, seed="all"))
 
 
-def test_a_pooled_rate_is_the_pooled_count_with_its_wilson_interval(done, table):
-    outcomes = [r.outcomes["concept"]["target"] for r in done.collect().results if r.method == "esd_u"]
-    k, n, z = sum(map(sum, outcomes)), sum(map(len, outcomes)), 1.959963984540054
-    centre, reach = (k + z * z / 2) / (n + z * z), z * sqrt(k * (n - k) / n + z * z / 4) / (n + z * z)
-    row = select(table, method="esd_u", seed="all", prompts="concept", metric="target_rate").iloc[0]
-    assert (row["value"], row["n"]) == (pytest.approx(k / n), n)
-    assert (row["ci_low"], row["ci_high"]) == (
-        pytest.approx(max(centre - reach, 0), abs=1e-6),
-        pytest.approx(centre + reach, rel=1e-5),
-    )
+def renamed(tree, prompt: Callable[[int, int], str]) -> Number:
+    """The pooled rate of esd when image i of a seed has the prompt `prompt(seed, i)`."""
+    for seed in SEEDS:
+        path = Path(f"{tree.artifacts}/sd-shapes/red/esd/{seed}/samples/tiny/concept/metadata.jsonl")
+        rows = [json.loads(line) for line in path.read_text().splitlines()]
+        lines = [json.dumps(row | {"prompt": prompt(seed, i)}) for i, row in enumerate(rows)]
+        path.write_text("\n".join(lines))
+    return pooled(results(tree.collect()))[(CELL, "esd", "concept", "target_rate")]
+
+
+def test_a_pooled_rate_is_the_pooled_count_with_the_wilson_interval_of_what_its_prompts_are_worth(make):
+    tree = make(("none", "esd"))
+    for result in tree.collect().results:
+        path = result.folder / "metrics" / "tiny" / "rates.json"
+        content = json.loads(path.read_text())
+        content["samples"]["concept"]["target"] = [int(i % 3 == 0) for i in range(12)]
+        for row in content["rows"]:
+            if (row["prompts"], row["metric"]) == ("concept", "target_rate"):
+                row["value"] = 4 / 12
+        path.write_text(json.dumps(content))
+    own, same = renamed(tree, lambda seed, i: f"{seed} {i}"), renamed(tree, lambda seed, i: "one")
+    three = renamed(tree, lambda seed, i: f"{i % 3}")
+    assert all(number.n == 24 and number.value == pytest.approx(1 / 3) for number in (own, same, three))
+    assert (own.low, own.high) == wilson(8, 24)
+    assert (same.low, same.high) == wilson(8, 24, effective=1.0)
+    assert (three.low, three.high) == pytest.approx(wilson(8, 24, effective=3.0))  # each prompt all or nothing
+
+
+def test_a_rate_whose_images_are_not_known_has_the_plain_interval(make):
+    tree = make(("none", "esd"))
+    for path in tree.artifacts.rglob("rates.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"samples": {}}))
+    number = pooled(results(tree.collect()))[(CELL, "none", "concept", "target_rate")]
+    assert (number.low, number.high) == wilson(round(number.value * 24), 24)
 
 
 def test_a_pooled_change_rests_on_pairs_of_the_same_seed(done):
@@ -70,13 +97,13 @@ def test_a_distance_keeps_the_span_of_its_seeds(done, table):
 
 
 def numbers_of(**intervals):
-    column = COLUMNS[0]
+    column = concept_column(CELL)
     middle = {name: Number((low + high) / 2, low, high, 9) for name, (low, high) in intervals.items()}
     return {(CELL, name, column.prompts, column.metric): number for name, number in middle.items()}
 
 
 def test_a_lead_is_marked_only_where_the_intervals_are_apart():
-    target = COLUMNS[0]
+    target = concept_column(CELL)
     assert best(numbers_of(esd=(0.1, 0.2), uce=(0.3, 0.4)), CELL, target) == "esd"
     assert best(numbers_of(esd=(0.1, 0.35), uce=(0.3, 0.4)), CELL, target) is None
     assert best(numbers_of(esd=(0.1, 0.2), uce=(0.3, 0.4), eap=(0.15, 0.3)), CELL, target) is None
@@ -85,7 +112,7 @@ def test_a_lead_is_marked_only_where_the_intervals_are_apart():
 
 def test_the_references_are_no_contestants():
     numbers = numbers_of(none=(0.9, 1), oracle=(0, 0.01), esd=(0.1, 0.2), uce=(0.3, 0.4))
-    assert best(numbers, CELL, COLUMNS[0]) == "esd"
+    assert best(numbers, CELL, concept_column(CELL)) == "esd"
 
 
 def test_the_markdown_has_a_row_per_method_and_says_what_is_bold(done):
