@@ -37,6 +37,7 @@ class Backbone(ABC):
     TEXT_FIRST: ClassVar[bool] = True  # whether text stands before the image in joint attention
     NET: ClassVar[str] = "transformer"  # what a pipeline calls the network
     TOKENIZER: ClassVar[str] = "tokenizer"  # the one whose tokens the condition's embeds follow
+    TURN: ClassVar[int] = 32  # prompts that text encoders read, at least, once they are brought from where they wait
 
     net: nn.Module
     sites: Mapping[Site, Tap]
@@ -49,7 +50,7 @@ class Backbone(ABC):
         self.text_swaps: list[Mapping[str, Tensor]] = []
         self.originals: dict[str, Tensor] = {}  # the network's own values of parameters that are swapped now
         self.words: list[Mapping[str, str]] = []  # aliases and what stands for them before tokenization
-        self.pools: dict[str, Tensor] = {}  # prompt -> what `gather` made of it, a row per sample
+        self.pools: dict[str, Tensor] = {}  # prompt -> what `gather` made of it, a row per sample; on the CPU
         self._moment = Moment(0, None, {})
         self._encoded: dict[str, dict[str, Tensor]] = {}
 
@@ -99,6 +100,11 @@ class Backbone(ABC):
         """Tokens that a prompt may have, None where that is the pipeline's own number."""
         return self.settings.text_length
 
+    def batches(self, n: int, least: int = 1) -> list[slice]:
+        """n rows in parts of settings.batch, or of `least` where that is more."""
+        size = max(self.settings.batch, least)
+        return [slice(start, start + size) for start in range(0, n, size)]
+
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Prompts to a condition; each prompt is encoded once while nothing touches the text encoder."""
         prompts, written = tuple(prompts), tuple(map(self.written_out, prompts))
@@ -124,9 +130,10 @@ class Backbone(ABC):
     @torch.no_grad()
     def _encode_rows(self, prompts: Sequence[str]) -> dict[str, dict[str, Tensor]]:
         found = self._cache.read(prompts, self.device) if self._cache else {}
-        if missing := [prompt for prompt in prompts if prompt not in found]:
-            tensors = self._encode(missing)
-            new = {prompt: {name: value[row] for name, value in tensors.items()} for row, prompt in enumerate(missing)}
+        missing = [prompt for prompt in prompts if prompt not in found]
+        for rows in self.batches(len(missing), self.TURN if self.settings.offload != "none" else 1):
+            tensors, batch = self._encode(missing[rows]), enumerate(missing[rows])
+            new = {prompt: {name: value[row] for name, value in tensors.items()} for row, prompt in batch}
             if self._cache:
                 self._cache.write(new)
             found |= new
@@ -156,14 +163,14 @@ class Backbone(ABC):
         for _ in range(n):
             yield self.draw(condition, generator)
 
-    def picked(self, prompts: Sequence[str], generator: torch.Generator) -> Tensor:
-        """One random row of what was gathered for each prompt, on the device; KeyError when one has nothing."""
+    def picked(self, prompts: Sequence[str], generator: torch.Generator, at: list[int] | slice) -> Tensor:
+        """One random row of what was gathered for each prompt, `at` its places, on the device; KeyError without any."""
         rows = []
         for prompt in prompts:
             if prompt not in self.pools:
                 raise KeyError(f"no samples of {prompt!r}: gather them before anything is attached")
             pool = self.pools[prompt]
-            rows.append(pool[int(torch.randint(len(pool), (), generator=generator))].to(self.device))
+            rows.append(pool[int(torch.randint(len(pool), (), generator=generator))][at].to(self.device))
         return torch.stack(rows)
 
     def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
@@ -221,7 +228,9 @@ class Backbone(ABC):
         tokenizer = getattr(getattr(self, "pipeline", self), self.TOKENIZER, None)
         if tokenizer is None:
             raise ValueError(f"{self.name} has no tokens that stand for the rows of its text embedding")
-        length = self.settings.text_length or tokenizer.model_max_length
+        length, (*_, last) = tokenizer.model_max_length, self.tokenizers()
+        if self.TOKENIZER.replace("tokenizer", self.TEXT) == last:  # the long encoder, whose length the settings say
+            length = self.settings.text_length or length
         return tokenizer(list(prompts), truncation=True, max_length=length).input_ids
 
     def locate(self, name: str) -> tuple[nn.Module, str]:

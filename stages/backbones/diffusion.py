@@ -6,6 +6,7 @@ import copy
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ class Diffusion(Backbone):
     """A backbone driven by a diffusers scheduler; latents are (B, C, h, w) or (B, f, C, h, w)."""
 
     ROLES = ("uncond", "cond")  # order of the rows of a guided batch
+    LATENTS: ClassVar[torch.dtype | None] = None  # of latents between steps; None: as of the network
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
@@ -58,7 +60,12 @@ class Diffusion(Backbone):
     def _noise(self, owners: Sequence[torch.Generator], shape: tuple[int, ...] | None = None) -> Tensor:
         shape = shape or self.latent_shape()
         rows = [torch.randn((1, *shape), generator=owner) for owner in owners]
-        return torch.cat(rows).to(self.device, next(self.net.parameters()).dtype)
+        return torch.cat(rows).to(self.device, self.latent_dtype)
+
+    @property
+    def latent_dtype(self) -> torch.dtype:
+        """What latents are kept in between steps."""
+        return self.LATENTS or next(self.net.parameters()).dtype
 
     def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
         """The prediction for every row of the state; `role` is what activation edits see."""
@@ -151,25 +158,24 @@ class Diffusion(Backbone):
         prompts = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.pools]
         self.encode([*prompts, ""])
         for prompt in prompts:
-            seeds = run_seeds(seed, self.settings.pool)
-            chunks = [seeds[i : i + self.settings.batch] for i in range(0, len(seeds), self.settings.batch)]
-            condition = self.encode([prompt])
+            seeds, condition = run_seeds(seed, self.settings.pool), self.encode([prompt])
             runs = []
-            for chunk in chunks:
-                (start, owners), rows = self.begin(chunk), condition.repeat(len(chunk))
-                walk = self.walk(rows, start, steps=steps, guidance=guidance, generators=owners)
-                runs.append(torch.stack([state.latent for state in walk], dim=1))
+            for rows in self.batches(len(seeds)):
+                start, owners = self.begin(seeds[rows])
+                several = condition.repeat(len(start))
+                walk = self.walk(several, start, steps=steps, guidance=guidance, generators=owners)
+                runs.append(torch.stack([state.latent.cpu() for state in walk], dim=1))
             self.pools[prompt], self.pool_seeds[prompt] = torch.cat(runs), seed
 
     def draw(self, condition: Condition, generator: torch.Generator) -> State:
         """One random state per row, all at the same step; KeyError when a prompt's trajectories are not gathered."""
         steps = self.settings.steps
         step = int(torch.randint(steps, (), generator=generator))
-        latents = self.picked(condition.prompts, generator)
+        latents, ends = self.picked(condition.prompts, generator, [step, -1]).unbind(1)
         scheduler = copy.deepcopy(self.scheduler)
         time = self.timesteps(scheduler, steps)[step]
         times = time.to(self.device).expand(len(latents))
-        return State(latents[:, step], times, step, input_scale(scheduler, time), latents[:, -1])
+        return State(latents, times, step, input_scale(scheduler, time), ends)
 
 
 def seeded(seeds: Iterable[int]) -> list[torch.Generator]:

@@ -270,17 +270,17 @@ class InfinityBackbone(Backbone):
             if prompt in self.pools:
                 continue
             made = []
-            for start in range(0, len(seeds), settings.batch):
-                chunk = seeds[start : start + settings.batch]
-                condition = self.encode([prompt]).repeat(len(chunk))
+            for rows in self.batches(len(seeds)):
+                condition = self.encode([prompt]).repeat(len(seeds[rows]))
                 with self._precision():
-                    bits = self._bits(condition, chunk, len(self.schedule), settings.guidance).bits
-                made.append(torch.cat([bits_to_tokens(one, self.vae.config.patchify) for one in bits], dim=1))
-            self.pools[prompt] = torch.cat(made).to(torch.uint8)
+                    bits = self._bits(condition, seeds[rows], len(self.schedule), settings.guidance).bits
+                tokens = torch.cat([bits_to_tokens(one, self.vae.config.patchify) for one in bits], dim=1)
+                made.append(tokens.to(torch.uint8).cpu())
+            self.pools[prompt] = torch.cat(made)
 
     def draw(self, condition: Condition, generator: torch.Generator) -> State:
         """One gathered picture per row, with all its scales; KeyError when a prompt has none."""
-        return self.forced(self.picked(condition.prompts, generator))
+        return self.forced(self.picked(condition.prompts, generator, slice(None)))
 
     def forced(self, tokens: Tensor) -> State:
         """The state in which every scale is fed the coarser bits of `tokens` (B, L, bits)."""

@@ -79,14 +79,17 @@ def measure(backbone: Backbone, concept: Concept, seeds: int, seed: int) -> Call
     numbers = [number for _, neutral in pairs for number in runs[neutral].seeds[-seeds:]]
     count = len(ends) // len(pairs)
     condition = backbone.encode([prompt for prompt, _ in pairs for _ in range(count)])
+    call = {"steps": settings.steps, "guidance": settings.guidance}
 
     @torch.no_grad()
     def distance(mask: Intervention) -> float:
-        call = {"steps": settings.steps, "guidance": settings.guidance}
-        latent, run = ends[:, 0], Run(backbone, condition, seeds=numbers, **call)
-        with mask.attach(backbone):
-            for index in range(len(run)):
-                latent = run(index, latent)
-        return float((latent.float() - ends[:, 1].float()).square().mean())
+        finals = []
+        for rows in backbone.batches(len(ends)):
+            latent, run = ends[rows, 0], Run(backbone, condition.rows(rows), seeds=numbers[rows], **call)
+            with mask.attach(backbone):
+                for index in range(len(run)):
+                    latent = run(index, latent)
+            finals.append(latent)
+        return float((torch.cat(finals).float() - ends[:, 1].float()).square().mean())
 
     return distance

@@ -198,21 +198,27 @@ def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: in
         }
     numbers, runs = run_seeds(seed, seeds), {}
     for prompt in prompts:
-        condition, (start, owners) = backbone.encode([prompt]).repeat(seeds), backbone.begin(numbers)
-        with torch.no_grad():
-            walk = backbone.walk(condition, start, steps=steps, guidance=settings.guidance, generators=owners)
-            latents = [state.latent for state in walk]
-        runs[prompt] = Runs(torch.stack([latents[0], latents[-1]], dim=1), numbers)
+        condition, ends = backbone.encode([prompt]), []
+        for rows in backbone.batches(seeds):
+            start, owners = backbone.begin(numbers[rows])
+            call = {"steps": steps, "guidance": settings.guidance, "generators": owners}
+            with torch.no_grad():
+                latents = [state.latent for state in backbone.walk(condition.repeat(len(start)), start, **call)]
+            ends.append(torch.stack([latents[0], latents[-1]], dim=1))
+        runs[prompt] = Runs(torch.cat(ends), numbers)
     return runs
 
 
 @torch.no_grad()
 def edited(backbone: Backbone, edits: Resample, prompt: str, neutral: str, runs: Runs) -> Runs:
     """The prompt's runs with their final latents edited towards the neutral prompt."""
-    source, target = (backbone.encode([text]).repeat(len(runs.seeds)) for text in (prompt, neutral))
     start, final = runs.latents.unbind(1)
-    final = edits.edited(backbone, final, source, target, runs.seeds, backbone.settings.steps)
-    return Runs(torch.stack([start, final], dim=1), runs.seeds)
+    moved = []
+    for rows in backbone.batches(len(final)):
+        seeds = runs.seeds[rows]
+        source, target = (backbone.encode([text]).repeat(len(seeds)) for text in (prompt, neutral))
+        moved.append(edits.edited(backbone, final[rows], source, target, seeds, backbone.settings.steps))
+    return Runs(torch.stack([start, torch.cat(moved)], dim=1), runs.seeds)
 
 
 def clearest(pairs: Sequence[tuple[str, str]], runs: Mapping[str, Runs], share: float) -> list[tuple[str, str, int]]:

@@ -86,10 +86,9 @@ class RECE:
         whole, empty = (text_inputs(backbone, names, prompts) for prompts in (concept.prompts, [" "]))
 
         def rows(name: str) -> list[Rows]:
-            target = empty[name][0].reshape(-1, whole[name].shape[-1])
-            ours = whole[name].reshape(len(whole[name]), -1, target.shape[-1])
-            end = torch.arange(ours.shape[1]).clamp(max=len(target) - 1)  # where nothing is padded, its last token
-            return [(row, target[end]) for row in ours]
+            target, *ours = (value.reshape(-1, value.shape[-1]) for value in (*empty[name], *whole[name]))
+            ends = [torch.arange(len(row)).clamp(max=len(target) - 1) for row in ours]  # unpadded: its last token
+            return [(row, target[end]) for row, end in zip(ours, ends, strict=True)]
 
         return {name: rows(name) for name in names}
 

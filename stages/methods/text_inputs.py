@@ -11,16 +11,23 @@ import torch
 from torch import Tensor
 
 from stages.backbones.base import Backbone, Condition, State
+from stages.interventions.filtering import encoded
+from stages.localise import Tokenize
 
 Tokens = Literal["last", "range", "aligned"]
 
 
-def text_inputs(backbone: Backbone, names: Sequence[str], prompts: Sequence[str]) -> dict[str, Tensor]:
-    """The inputs of the named weights' modules, (B, L, d) of token sequences or (B, d) of pooled text."""
-    condition = backbone.encode(prompts)
-    with torch.no_grad(), reading(backbone, (name.rpartition(".")[0] for name in names)) as found:
-        backbone.predict(_any_state(backbone, condition), condition)
-    return {name: found[name.rpartition(".")[0]] for name in names}
+def text_inputs(backbone: Backbone, names: Sequence[str], prompts: Sequence[str]) -> dict[str, list[Tensor]]:
+    """The inputs of the named weights' modules for each prompt, (L, d) of token sequences or (d,) of pooled text."""
+    whole, modules = backbone.encode(prompts), {name: name.rpartition(".")[0] for name in names}
+    read: dict[str, list[Tensor]] = {name: [] for name in names}
+    with torch.no_grad(), reading(backbone, modules.values()) as found:
+        for rows in backbone.batches(len(whole)):
+            condition = whole.rows(rows)
+            backbone.predict(_any_state(backbone, condition), condition)
+            for name, module in modules.items():
+                read[name] += found[module]
+    return read
 
 
 @contextmanager
@@ -45,6 +52,38 @@ def _any_state(backbone: Backbone, condition: Condition) -> State:
         start = backbone.noise(range(len(condition)))
         return next(backbone.walk(condition, start, steps=backbone.settings.steps, guidance=1.0))
     return next(backbone.states(condition, 1, 0))
+
+
+def paired_rows(
+    backbone: Backbone, first: Sequence[str], second: Sequence[str], tokens: Tokens
+) -> list[tuple[list[int], list[int]]]:
+    """What `paired_tokens` says of each prompt and its twin, as rows of the text embedding, one encoder at a time."""
+    found: list[tuple[list[int], list[int]]] = [([], []) for _ in first]
+    for begin, length, tokenize in _segments(backbone):
+        for (ours, theirs), a, b in zip(found, tokenize(first), tokenize(second), strict=True):
+            pair = paired_tokens(a, b, max(len(a), len(b)) if length is None else length, tokens)
+            for rows, positions in zip((ours, theirs), pair, strict=True):
+                rows += [begin + position for position in positions]
+    return found
+
+
+def kept_rows(backbone: Backbone, prompts: Sequence[str], tokens: Tokens) -> list[list[slice]]:
+    """Rows of each prompt's text embedding that stay, for each encoder: of the last word for `last`, or else all."""
+    found: list[list[slice]] = [[] for _ in prompts]
+    for begin, length, tokenize in _segments(backbone):
+        for spans, ids in zip(found, tokenize(prompts), strict=True):
+            last = begin + max(len(ids) - 2, 0)
+            whole = slice(begin, begin + (len(ids) if length is None else length))
+            spans.append(slice(last, last + 1) if tokens == "last" else whole)
+    return found
+
+
+def _segments(backbone: Backbone) -> Iterator[tuple[int, int | None, Tokenize]]:
+    """Where each encoder's rows begin, how many there are (None: padding is not read), and its tokens of prompts."""
+    empty = backbone.encode([""])
+    for part in backbone.features():
+        begin, length, tokenize = encoded(backbone, part, empty)
+        yield begin, None if "mask" in empty.tensors else length, tokenize
 
 
 def paired_tokens(

@@ -13,7 +13,7 @@ from stages.backbones.base import Backbone
 from stages.concept import Concept
 from stages.fields import NonNegative, Rate
 from stages.interventions.weights import Weights
-from stages.methods.text_inputs import Tokens, paired_tokens, text_inputs
+from stages.methods.text_inputs import Tokens, kept_rows, paired_rows, text_inputs
 from stages.objectives import edited_weight, negative_guidance, projected_out
 
 Rows = tuple[Tensor, Tensor]  # what a weight is given for a concept's tokens (n, d), and for those they are mapped to
@@ -24,11 +24,12 @@ class UCE:
     """Maps the concept's keys and values to those of its neutral prompts, and keeps those of the retain prompts.
 
     `tokens` says which tokens of the two prompts are paired: the last word (the released code), the first release's
-    `range`, or all of them `aligned`. `technique`: the target is the neutral value (`replace`), or that value without
-    its part along the concept's (`tensor`). `ridge` holds the weight where no token says otherwise; the paper's
-    equation has none and cannot be solved without. `push` moves the target beyond the neutral prompt, away from the
-    concept, which the paper does without: where neutral prompts show the concept now and then, they are the floor of
-    an erasure that only equals them. `bias` adds a layer's bias to the targets, as the released code for Flux does.
+    `range`, or all of them `aligned`; those of several text encoders each among themselves. `technique`: the target is
+    the neutral value (`replace`), or that value without its part along the concept's (`tensor`). `ridge` holds the
+    weight where no token says otherwise; the paper's equation has none and cannot be solved without. `push` moves the
+    target beyond the neutral prompt, away from the concept, which the paper does without: where neutral prompts show
+    the concept now and then, they are the floor of an erasure that only equals them. `bias` adds a layer's bias to the
+    targets, as the released code for Flux does.
     """
 
     tokens: Tokens = "last"
@@ -77,26 +78,16 @@ def gather_rows(
     `push` moves the second rows g of a pair to g - push (c - g).
     """
     erased, neutral = zip(*concept.pairs(), strict=True)
-    read = {side: text_inputs(backbone, names, side) for side in (erased, neutral, concept.retain)}
-    ids = {side: backbone.tokenize(side) for side in read}
-    masked = "mask" in backbone.encode([""]).tensors  # padding that nothing reads
+    ours, theirs, others = (text_inputs(backbone, names, side) for side in (erased, neutral, concept.retain))
+    pairs, spans = paired_rows(backbone, erased, neutral, tokens), kept_rows(backbone, concept.retain, tokens)
     edits: dict[str, list[Rows]] = {}
     kept: dict[str, list[Tensor]] = {}
     for name in names:
-        ours, theirs, others = (read[side][name] for side in (erased, neutral, concept.retain))
-        if ours.ndim == 2:  # pooled text has no tokens
-            edits[name] = [(a[None], negative_guidance(b, a, push)[None]) for a, b in zip(ours, theirs, strict=True)]
-            kept[name] = [row[None] for row in others]
+        texts = zip(ours[name], theirs[name], pairs, strict=True)
+        if ours[name][0].ndim == 1:  # pooled text has no tokens
+            edits[name] = [(a[None], negative_guidance(b, a, push)[None]) for a, b, _ in texts]
+            kept[name] = [row[None] for row in others[name]]
             continue
-        pairs = [
-            paired_tokens(a, b, max(len(a), len(b)) if masked else ours.shape[1], tokens)
-            for a, b in zip(ids[erased], ids[neutral], strict=True)
-        ]
-        edits[name] = [
-            (ours[i][a], negative_guidance(theirs[i][b], ours[i][a], push)) for i, (a, b) in enumerate(pairs)
-        ]
-        kept[name] = []
-        for row, own in zip(others, ids[concept.retain], strict=True):
-            last = max(len(own) - 2, 0)
-            kept[name].append(row[last : last + 1] if tokens == "last" else row[: len(own) if masked else None])
+        edits[name] = [(a[own], negative_guidance(b[other], a[own], push)) for a, b, (own, other) in texts]
+        kept[name] = [rows[span] for rows, parts in zip(others[name], spans, strict=True) for span in parts]
     return edits, kept

@@ -1,4 +1,4 @@
-"""Methods where a condition has more than one text: pooled embeddings beside tokens, flows with noise of their own."""
+"""Methods where a condition has more than one text: pooled embeddings beside tokens, several encoders, own noise."""
 
 import pytest
 import torch
@@ -6,9 +6,12 @@ import torch
 from stages.attacks.ring_a_bell import RingABell
 from stages.concept import Concept
 from stages.interventions import resample
+from stages.interventions.filtering import encoded
 from stages.methods.flowedit import FlowEdit
 from stages.methods.rece import RECE, alike
-from stages.methods.uce import gather_rows
+from stages.methods.uce import UCE, gather_rows
+from stages.worlds.words import END, LENGTH, make_tokenizer
+from tests.backbones.families import FAMILIES
 
 RED = Concept("red", ("a red circle",), ("a circle",), ("a blue circle",))
 
@@ -24,6 +27,65 @@ def test_rece_searches_pooled_text_and_tokens_apart_though_they_are_as_wide(made
     for name in names:
         assert [rows.shape for rows, _ in found[name]] == [rows.shape for rows, _ in edits[name]]
     assert alike(edits) == [[name] for name in names]
+
+
+@pytest.fixture(scope="module")
+def unlike():
+    """Stable Diffusion 3 whose T5 puts no token before a prompt, as the real ones do not, and reads more of it."""
+    from tokenizers import processors
+
+    backbone = FAMILIES["sd3"].make(text_length=LENGTH + 5)
+    tokenizer = make_tokenizer()
+    end = (END, tokenizer.convert_tokens_to_ids(END))
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=f"$A {END}", special_tokens=[end])
+    backbone.pipeline.tokenizer_3 = tokenizer
+    return backbone
+
+
+TWINS = {  # positions in CLIP's begin, a, red, circle, end (a circle), and in T5's, which has no begin
+    "last": ([3], [2], [2], [1]),
+    "range": ([*range(3, 12)], [*range(2, 11)], [*range(2, 17)], [*range(1, 16)]),
+    "aligned": (
+        [*range(5), *range(5, 12)],
+        [0, 1, 1, 2, 3, *range(4, 11)],
+        [*range(4), *range(4, 17)],
+        [0, 0, 1, 2, *range(3, 16)],
+    ),
+}
+
+
+@pytest.mark.parametrize("tokens", TWINS)
+def test_each_encoders_tokens_are_paired_among_themselves(unlike, tokens):
+    name, first = unlike.readers()[0], unlike.features()["text_encoder_3"]
+    edits, kept = gather_rows(unlike, [name], RED, tokens)
+    clip, clip_twin, t5, t5_twin = TWINS[tokens]
+    shown, neutral, other = unlike.encode(["a red circle", "a circle", "a blue circle"]).tensors["embeds"]
+    ((ours, theirs),) = edits[name]
+    assert first == LENGTH and len(shown) == 2 * LENGTH + 5
+    assert torch.equal(ours, shown[[*clip, *(first + i for i in t5)]])
+    assert torch.equal(theirs, neutral[[*clip_twin, *(first + i for i in t5_twin)]])
+    assert torch.equal(torch.cat(kept[name]), other[[3, first + 2]] if tokens == "last" else other)
+
+
+def test_uce_edits_what_each_encoder_says(unlike):
+    name, first = unlike.readers()[0], unlike.features()["text_encoder_3"]
+    old = unlike.parameter(name).detach().double()
+    new = dict(UCE("last", preserve=0.0, ridge=1e-6).fit(unlike, RED, seed=0).items())[name].detach().double()
+    shown, neutral = unlike.encode(["a red circle", "a circle"]).tensors["embeds"].double()
+    for ours, theirs in ((3, 2), (first + 2, first + 1)):
+        torch.testing.assert_close(new @ shown[ours], old @ neutral[theirs], rtol=0, atol=1e-3)
+        assert (new @ shown[ours] - old @ shown[ours]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("name", ["sd3", "xl", "flux-dev", "pixart"])
+def test_a_long_prompt_has_as_many_tokens_as_its_encoder_reads(name):
+    backbone, prompt = FAMILIES[name].make(text_length=LENGTH + 5), "red " * 30
+    (ids,) = backbone.tokenize([prompt])
+    assert len(ids) == (LENGTH if name in ("sd3", "xl") else LENGTH + 5)
+    empty = backbone.encode([""])
+    for part in backbone.features():
+        _, length, tokenize = encoded(backbone, part, empty)
+        assert len(tokenize([prompt])[0]) == length
 
 
 def test_weights_that_read_the_same_are_searched_together(made):

@@ -143,7 +143,7 @@ def test_aligned_tokens_pair_equal_words_and_send_a_new_one_to_the_word_before()
 def test_what_weights_read_is_the_text_embedding(backbone):
     prompts = ["a red circle", ""]
     for value in text_inputs(backbone, backbone.readers(), prompts).values():
-        assert torch.equal(value, backbone.encode(prompts).tensors["embeds"])
+        assert torch.equal(torch.stack(value), backbone.encode(prompts).tensors["embeds"])
 
 
 def test_states_of_the_student_are_those_of_the_attached_weights(backbone, concept):
