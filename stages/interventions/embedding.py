@@ -206,7 +206,7 @@ def initial_vectors(backbone: Backbone, part: str, template: str, words: str, mo
         return torch.zeros_like(backbone.encode([""]).tensors[part], dtype=torch.float32)
     if part not in backbone.tokenizers():
         raise ValueError(f"{backbone.name} has no tokens that stand for the rows of its text embedding; use mode input")
-    text = template.format(words)
+    text = template.replace("{}", words)
     start, end = tokens_of(backbone, part, text, words)
     if mode == "output":
         first = backbone.features()[part]

@@ -62,7 +62,7 @@ class TextualInversion:
             template = self.templates[int(torch.randint(len(self.templates), (), generator=generator))]
             state, target = backbone.examples(batch, generator)
             with embedding.attach(backbone):
-                condition = backbone.encode([template.format(self.alias)]).repeat(self.batch)
+                condition = backbone.encode([template.replace("{}", self.alias)]).repeat(self.batch)
                 return backbone.distance(backbone.predict(state, condition), target)
 
         settings = {"steps": self.steps, "lr": self.lr, "weight_decay": self.weight_decay, "schedule": self.schedule}

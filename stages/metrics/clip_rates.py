@@ -66,6 +66,6 @@ class CLIPRates(Outcomes):
         embedded = embed_frames(model, images).mean(1)
         named = {}
         for label, names in self.choices.items():
-            texts = embed_texts(model, tokenizer, [self.template.format(name) for name in names])
+            texts = embed_texts(model, tokenizer, [self.template.replace("{}", name) for name in names])
             named[label] = [names[i] for i in (embedded @ texts.T).argmax(1).tolist()]
         return Recognition(named)

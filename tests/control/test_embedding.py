@@ -161,6 +161,13 @@ def test_two_words_in_one_prompt(backbone, concept):
         assert not torch.equal(backbone.encode(["a <new> and a blue circle"]).tensors["embeds"], both)
 
 
+def test_a_template_may_name_the_word_twice(backbone, concept):
+    embedding = learned(backbone, concept, templates=("a {} and a {}",))
+    with embedding.attach(backbone):
+        found = backbone.encode(["a <new> and a <new>"]).tensors["embeds"]
+    assert not torch.equal(found, backbone.encode(["a blue circle and a blue circle"]).tensors["embeds"])
+
+
 def test_a_prompt_too_long_for_the_word_is_refused(backbone, concept):
     embedding = learned(backbone, concept)
     with embedding.attach(backbone), pytest.raises(ValueError, match="is truncated"):

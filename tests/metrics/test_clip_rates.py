@@ -33,6 +33,14 @@ def test_the_likeliest_name_is_the_one_with_the_largest_cosine(clip_folder):
         assert found.tolist() == [float(name == target) for name in chosen]
 
 
+def test_a_template_may_name_what_is_seen_twice(clip_folder):
+    given = samples(["circle"] * 6)
+    model, tokenizer = load_clip(clip_folder)
+    texts = embed_texts(model, tokenizer, [f"a {name} like a {name}" for name in NAMES])
+    chosen = [NAMES[i] for i in (embed_images(model, given.images) @ texts.T).argmax(1).tolist()]
+    assert rates(clip_folder, template="a {} like a {}").look(given.images).named("shape") == chosen
+
+
 def test_concept_prompts_count_the_target_and_others_what_they_ask_for(clip_folder):
     metric = rates(clip_folder)
     concept, retain = samples(["circle"] * 4), samples(["square", "cross", "square", "cross"], seed=1)
