@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.attacks.base import Attempt
 from stages.backbones.base import Backbone
+from stages.backbones.memory import at_work
 from stages.concept import Concept
 from stages.fields import Count, Fraction, Rate
 from stages.spans import Prompt
@@ -39,11 +40,19 @@ class RingABell:
     strength: Rate = 3.0
     readable: bool = False
 
+    def __post_init__(self) -> None:
+        if self.population < 2:
+            raise ValueError(f"population must be at least 2, of which half are parents, got {self.population}")
+
     def search(self, backbone: Backbone, concept: Concept, *, seed: int) -> Attempt:
         """Prompts for the backbone's first text encoder; ValueError when it has none."""
         encoder = backbone.text_parts().get(backbone.TEXT)
         if encoder is None:
             raise ValueError(f"{backbone.name} has no text encoder to search in")
+        with at_work(encoder, device=backbone.device, waiting=encoder.device):
+            return self._search(backbone, encoder, concept, seed)
+
+    def _search(self, backbone: Backbone, encoder: nn.Module, concept: Concept, seed: int) -> Attempt:
         tokenizer = backbone.tokenizer
         width = min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", 512))
         if self.length > width - 2:

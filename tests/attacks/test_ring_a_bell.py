@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 import torch
 
+from stages.attacks import ring_a_bell
 from stages.attacks.base import load_attack
 from stages.attacks.ring_a_bell import RingABell, concept_vector, fitness
 from stages.interventions.steering import Steering
@@ -48,6 +49,21 @@ def test_it_searches_through_what_steers_the_text_encoder(backbone, concept):
     assert steered.notes["distance"] != plain.notes["distance"]
     wanted = start + SMALL.strength * concept_vector(shown, neutral)
     assert fitness(found, wanted).tolist() == pytest.approx(steered.notes["distance"])
+
+
+def test_the_encoder_is_where_the_network_is_for_the_whole_search_and_then_where_it_was(backbone, concept, monkeypatch):
+    moved, searched, to = [], [], backbone.text_encoder.to
+    monkeypatch.setattr(backbone.text_encoder, "to", lambda device: moved.append((device, len(searched))) or to(device))
+    monkeypatch.setattr(ring_a_bell, "fitness", lambda *given: searched.append(1) or fitness(*given))
+    backbone.home = torch.device("cpu", 0)  # what a GPU is to an encoder that waits on the CPU
+    SMALL.search(backbone, concept, seed=0)
+    assert searched and moved == [(backbone.home, 0), (torch.device("cpu"), len(searched))]
+
+
+def test_a_population_without_parents_is_refused():
+    assert RingABell(population=2).population == 2
+    with pytest.raises(ValueError, match="population must be at least 2, .* got 1"):
+        RingABell(population=1)
 
 
 def test_a_length_that_does_not_fit_is_refused(backbone, concept):
