@@ -36,11 +36,12 @@ class CircuitBreaker:
     """Trains LoRA so that the concept's hidden states lose their direction while all others keep theirs.
 
     Loss: alpha (1 - p) mean ReLU(cos) on the concept + alpha p mean ||difference|| on what stays, p = step / horizon,
-    both per token and layer, every scale weighing the same. `target_layers` are read (the paper's 10 and 20 of 32 when
-    empty), `transform_layers` carry LoRA (-1: all up to the last target). `reroute: neutral` pulls the concept's states
-    to those of its harmless twin instead. `uncond_share` of the rows that stay have no prompt, because guidance
-    multiplies any drift there; `response_only` of the concept's rows neither, so that the image alone gives it away.
-    `divergence` weighs the distance of the predictions that stay: KL on bit margins, MSE elsewhere.
+    both per token and layer, every scale weighing the same. `target_layers`, counted from 0, are read (the 10th and the
+    20th of 32, as in the paper, when empty), `transform_layers` carry LoRA (-1: all up to the last target).
+    `reroute: neutral` pulls the concept's states to those of its harmless twin instead. `uncond_share` of the rows that
+    stay have no prompt, because guidance multiplies any drift there; `response_only` of the concept's rows neither, so
+    that the image alone gives it away. `divergence` weighs the distance of the predictions that stay: KL on bit
+    margins, MSE elsewhere.
     """
 
     steps: Count = 150
@@ -82,8 +83,11 @@ class CircuitBreaker:
         return run.lora.folded()
 
     def targets(self, depth: int) -> tuple[int, ...]:
-        """The blocks whose output is read, of a network of so many."""
-        return self.target_layers or tuple(sorted({depth * 10 // 32, depth * 20 // 32}))
+        """The blocks whose output is read, of a network of so many.
+
+        The paper's layers 10 and 20 count the embedding as layer 0, so that they are the outputs of blocks 9 and 19.
+        """
+        return self.target_layers or tuple(sorted({max(depth * layer // 32, 1) - 1 for layer in (10, 20)}))
 
     def transforms(self, depth: int) -> tuple[int, ...]:
         """The blocks that carry LoRA."""

@@ -48,6 +48,17 @@ def test_every_variant_trains(backbone, concept, change):
     assert any(not torch.equal(a, b) for a, b in zip(plain.up, other.up, strict=True))
 
 
+def test_the_papers_layers_are_the_tenth_and_the_twentieth_of_32_blocks():
+    assert {depth: CircuitBreaker().targets(depth) for depth in (1, 2, 4, 12, 32)} == {
+        1: (0,),
+        2: (0,),
+        4: (0, 1),
+        12: (2, 6),
+        32: (9, 19),
+    }
+    assert CircuitBreaker().transforms(32) == tuple(range(20))
+
+
 def test_layers_that_are_not_there_are_named(backbone, concept):
     with pytest.raises(ValueError, match="target_layers: tiny has no block 9; it has 0 to 6"):
         CircuitBreaker(target_layers=(9,)).fit(backbone, concept, seed=0)
@@ -135,5 +146,5 @@ def test_cosines_are_logged_by_layer_and_scale_on_the_way(backbone, concept, tmp
     assert [at["step"] for at in watched] == [2, 4]
     for seen in (*(at["cosines"] for at in watched), record.notes["cosines"]):
         assert list(seen) == ["breaker", "retain"]
-        assert all(list(layers) == ["2.block.out", "4.block.out"] for layers in seen.values())
+        assert all(list(layers) == ["1.block.out", "3.block.out"] for layers in seen.values())
         assert all(scales for layers in seen.values() for scales in layers.values())
