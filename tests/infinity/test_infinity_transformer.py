@@ -2,6 +2,7 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
+from torch.overrides import TorchFunctionMode
 
 from Infinity import attention, bitwise_loss, margins, packed_weights
 from Infinity.attention import attend, attend_groups, attend_to_past, attend_to_text, block_causal_groups
@@ -46,16 +47,17 @@ def test_attention_to_the_past_equals_the_plain_one(monkeypatch, limit, dtype, s
 @pytest.mark.parametrize("few", [2**9, 0])
 @pytest.mark.parametrize("real", [None, [7, 5]])
 @pytest.mark.parametrize("large", [1, 32])
-def test_attention_to_the_text_equals_the_plain_one(monkeypatch, few, real, large):
+@pytest.mark.parametrize("width", [16, 24])
+def test_attention_to_the_text_equals_the_plain_one(monkeypatch, few, real, large, width):
     monkeypatch.setattr(attention, "FEW_LOGITS_AT_ONCE", few)
     q, k, v = (
-        torch.randn(2, n, 3, 16, generator=torch.Generator().manual_seed(n)).to(torch.bfloat16).transpose(1, 2)
+        torch.randn(2, n, 3, width, generator=torch.Generator().manual_seed(n)).to(torch.bfloat16).transpose(1, 2)
         for n in (9, 7, 7)
     )
     mask = None if real is None else (torch.arange(7) < torch.tensor(real)[:, None])[:, None, None]
     with torch.no_grad():
         ours = attend_to_text(large * q, k, v, mask=mask)
-    exact = attend(large * q.double(), k.double(), v.double(), mask=mask, scale=0.25)
+    exact = attend(large * q.double(), k.double(), v.double(), mask=mask, scale=width**-0.5)
     assert ours.dtype == v.dtype and torch.allclose(ours.double(), exact, atol=0.02)
 
 
@@ -233,3 +235,24 @@ def test_modulation_and_gelu_have_the_values_and_gradients_of_their_formulas():
         assert torch.allclose(ours, theirs, atol=1e-6)
         gradients = (torch.autograd.grad((one * weights).sum(), wanted) for one in (ours, theirs))
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
+
+
+def test_attention_in_bf16_can_be_watched(monkeypatch):
+    monkeypatch.setattr(attention, "FEW_LOGITS_AT_ONCE", 0)
+    q = torch.ones(1, 1, 2, 16, dtype=torch.bfloat16)
+    with torch.no_grad(), _Seen() as seen:
+        attend_to_text(q, q, q)
+        attend_to_past(q, q, q, torch.tensor(1.0))
+    assert seen.functions.count(nn.functional.scaled_dot_product_attention) == 2
+
+
+class _Seen(TorchFunctionMode):
+    """Every function of torch that is called."""
+
+    def __init__(self):
+        super().__init__()
+        self.functions = []
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        self.functions.append(function)
+        return function(*args, **(kwargs or {}))
