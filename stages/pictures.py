@@ -46,7 +46,7 @@ def read_metadata(folder: Path) -> list[dict[str, Any]]:
 
 def read_pictures(folder: Path) -> Tensor:
     """All pictures (N, 3, H, W) or clips (N, F, 3, H, W) of a folder in [0, 1], in the order of its metadata."""
-    return torch.stack([_read(Path(folder), line) for line in read_metadata(folder)])
+    return torch.stack([read_picture(Path(folder), line) for line in read_metadata(folder)])
 
 
 def read_folder(folder: Path | str, size: tuple[int, int] | None = None) -> Tensor:
@@ -65,7 +65,8 @@ def read_folder(folder: Path | str, size: tuple[int, int] | None = None) -> Tens
     return torch.stack(pictures)
 
 
-def _read(folder: Path, line: dict[str, Any]) -> Tensor:
+def read_picture(folder: Path, line: dict[str, Any]) -> Tensor:
+    """The picture (3, H, W) or clip (F, 3, H, W) of one line of a folder's metadata, in [0, 1]."""
     if "frames" in line:
         return torch.stack([_png(folder / line["file"] / f"{i:02d}.png") for i in range(line["frames"])])
     return _png(folder / line["file"])

@@ -11,8 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.pictures import _read as read_picture
-from stages.pictures import read_metadata
+from stages.pictures import read_metadata, read_picture
 
 Statistics = dict[str, Tensor]
 Asked = tuple[str, int]  # prompt and seed

@@ -47,10 +47,6 @@ class Verdict:
         """Returns whether each picture shows no clear shape, (N,)."""
         return self.shape.argmax(1) == len(self.shapes)
 
-    def confidence(self) -> Tensor:
-        """Returns the probability of the named colour and shape together, (N,)."""
-        return self.colour.amax(1) * self.shape.amax(1)
-
 
 class Judge(nn.Module):
     """Classifies pictures (N, 3, H, W) in [0, 1]; `features` serve distribution distances."""

@@ -68,7 +68,6 @@ def test_a_verdict_answers_by_name():
     assert verdict.named("direction") == ["right", "none", "left"]
     assert verdict.broken().tolist() == [False, True, True]
     assert verdict.shows({"colour": "red", "shape": "dot"}).tolist() == [True, False, False]
-    assert verdict.confidence().tolist() == [1, 1, 1]
     with pytest.raises(ValueError, match="the judge sees colour, shape, not 'direction'"):
         Verdict(("red",), ("dot",), torch.eye(2), torch.eye(2)).named("direction")
 
