@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 Measure = Callable[[Tensor, Tensor], Tensor]  # two states (B, L, D) to a value per token (B, L)
 Cosines = dict[str, dict[str, dict[int, float]]]  # breaker or retain -> layer -> scale (or step) -> mean cosine
 
+ROWS = 8  # that are watched together
 HORIZONS = {"2T": lambda steps: 2 * steps, "T+1": lambda steps: steps + 1, "T": lambda steps: steps}
 
 
@@ -41,11 +42,12 @@ class CircuitBreaker:
     `reroute: neutral` pulls the concept's states to those of its harmless twin instead. `uncond_share` of the rows that
     stay have no prompt, because guidance multiplies any drift there; `response_only` of the concept's rows neither, so
     that the image alone gives it away. `divergence` weighs the distance of the predictions that stay: KL on bit
-    margins, MSE elsewhere.
+    margins, MSE elsewhere. A step of the LoRA takes the mean gradient of `accumulate` batches, one after another.
     """
 
     steps: Count = 150
     batch: Count = 16
+    accumulate: Count = 1
     lr: Rate = 1e-4
     alpha: Rate = 10.0
     horizon: Literal["2T", "T+1", "T"] = "2T"
@@ -77,6 +79,7 @@ class CircuitBreaker:
         with run.lora.injected(backbone):
             settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
             settings |= {"clip": self.clip, "weight_decay": self.weight_decay, "half": backbone.half}
+            settings |= {"accumulate": self.accumulate}
             minimize(run.loss, run.lora.parameters(), **settings, seed=seed, companions=[run], label="circuit_breaker")
             prompts = {"breaker": len(run.unseen.condition), "retain": len(run.held_out.condition)}
             Record.note(cosines=run.watch(self.watched), watched=run.history, watched_prompts=prompts)
@@ -125,7 +128,8 @@ class _Run:
         method = self.method
         away, stay = coefficients(step + 1, method.alpha, HORIZONS[method.horizon](method.steps))
         value = away * self._breaking(generator) + self._staying(stay, generator)
-        if (step + 1) % method.log_every == 0:
+        watched = step + 1 in [at["step"] for at in self.history]  # at this step's batch before
+        if (step + 1) % method.log_every == 0 and not watched:
             seen = self.watch(1)
             self.history.append({"step": step + 1, "cosines": seen})
             for name, layers in seen.items():
@@ -193,8 +197,10 @@ class _Run:
         return {site: {step: pool.get(site, step).mean(0) for step in pool.steps(site)} for site in self.sites}
 
     @torch.no_grad()
-    def watch(self, draws: int, size: int = 8) -> Cosines:
+    def watch(self, draws: int) -> Cosines:
         """The cosine of what must break and of what must stay, by layer and scale (or step), on held-out prompts."""
+        size = min(ROWS, self.backbone.settings.batch)
+        draws = -(-draws * ROWS // size)  # of fewer where so many do not fit, but more of them
         found: dict[str, dict[str, dict[int, list[float]]]] = {}
         for name, prompts in (("breaker", self.unseen), ("retain", self.held_out)):
             values = found.setdefault(name, {str(site): {} for site in self.sites})

@@ -32,6 +32,7 @@ class ConceptAblation:
     `push` moves the target beyond the anchor's prediction, away from the concept's: where neutral prompts show the
     concept now and then, they are the floor of an erasure that only equals them; the paper does without this too.
     `first_token` off cuts the gradient through the first token's keys and values, as the released code does.
+    A step takes the mean gradient of `accumulate` batches, one after another.
     """
 
     train: Train = "cross-attn"
@@ -46,6 +47,7 @@ class ConceptAblation:
     steps: Count = 100
     lr: Rate = 2e-6
     batch: Count = 4
+    accumulate: Count = 1
     weight_decay: NonNegative = 1e-2
     clip: Rate = 1.0
     schedule: Schedule = "constant"
@@ -77,6 +79,7 @@ class ConceptAblation:
 
         settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
         settings |= {"weight_decay": self.weight_decay, "clip": self.clip, "half": backbone.half}
+        settings |= {"accumulate": self.accumulate}
         minimize(loss, weights.parameters(), **settings, seed=seed, label="concept_ablation")
         return weights
 

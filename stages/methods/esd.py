@@ -28,7 +28,7 @@ class ESD:
     the `source` prompt (the released code, whose scale is therefore larger by 1); the source is the concept's own
     prompt, or `erase_from`, in which alone the concept is then erased. `preserve` weighs the distance to the frozen
     network on the retain prompts, which the paper does without; the empty prompt, from which guidance starts, counts as
-    `empty` of them.
+    `empty` of them. A step takes the mean gradient of `accumulate` batches, one after another.
     """
 
     train: Train = "x"
@@ -41,6 +41,7 @@ class ESD:
     steps: Count = 1000
     lr: Rate = 1e-5
     batch: Count = 1
+    accumulate: Count = 1
     preserve: NonNegative = 0.0
     empty: Natural = 0
     schedule: Schedule = "constant"
@@ -72,7 +73,8 @@ class ESD:
             return value
 
         settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
-        minimize(loss, weights.parameters(), **settings, half=backbone.half, optimizer="adam", seed=seed, label="esd")
+        settings |= {"accumulate": self.accumulate, "half": backbone.half}
+        minimize(loss, weights.parameters(), **settings, optimizer="adam", seed=seed, label="esd")
         return weights
 
 

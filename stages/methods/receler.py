@@ -32,7 +32,8 @@ class Receler:
     sites when None) from `threshold` on; `reduction`: the `mean` there, or the `sum` that papers print. `preserve`
     weighs the distance to the frozen network on the retain prompts, which the paper does without; the empty prompt,
     from which guidance starts, counts as `empty` of them. Adapters stand where `kinds` says: after each attention that
-    reads text, or after self-attention where none does; `block`, where text also comes in by other ways.
+    reads text, or after self-attention where none does; `block`, where text also comes in by other ways. A step takes
+    the mean gradient of `accumulate` batches, one after another, each attacked by `inner` steps of its own.
     """
 
     rank: Count = 128
@@ -56,6 +57,7 @@ class Receler:
     steps: Count = 500
     lr: Rate = 3e-4
     batch: Count = 1
+    accumulate: Count = 1
     schedule: Schedule = "constant"
     warmup: Natural = 0
 
@@ -84,7 +86,7 @@ class Receler:
             return value
 
         settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
-        settings |= {"half": backbone.half}
+        settings |= {"accumulate": self.accumulate, "half": backbone.half}
         minimize(
             loss, adapter.parameters(), **settings, optimizer="adam", seed=seed, companions=[enemy], label="receler"
         )

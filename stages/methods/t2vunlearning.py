@@ -34,7 +34,8 @@ class T2VUnlearning:
     the first `limit` of them; `templates` such as `a video of {}` are put around every prompt and trained on too.
     `words` name the concept's tokens for the mask; without, they are what a prompt's neutral twin does not have.
     Adapters stand where `kinds` says: after each attention that reads text, or after self-attention where none does;
-    `block`, where text also comes in by other ways.
+    `block`, where text also comes in by other ways. A step takes the mean gradient of `accumulate` batches, one after
+    another.
     """
 
     rank: Count = 128
@@ -56,6 +57,7 @@ class T2VUnlearning:
     steps: Count = 500
     lr: Rate = 1e-4
     batch: Count = 1
+    accumulate: Count = 1
     schedule: Schedule = "constant"
     warmup: Natural = 0
 
@@ -81,7 +83,8 @@ class T2VUnlearning:
             return value
 
         settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
-        minimize(loss, adapter.parameters(), **settings, half=backbone.half, seed=seed, label="t2vunlearning")
+        settings |= {"accumulate": self.accumulate, "half": backbone.half}
+        minimize(loss, adapter.parameters(), **settings, seed=seed, label="t2vunlearning")
         return adapter.requires_grad_(False)
 
     def prompts(self, concept: Concept) -> list[tuple[str, str]]:

@@ -1,5 +1,6 @@
 """Circuit breakers leave the stationary start, turn the concept and keep the rest; data sets read as documented."""
 
+import dataclasses
 import json
 
 import pytest
@@ -138,8 +139,23 @@ def test_what_is_watched_is_never_trained_on():
         assert all(word in prompt for prompt in data.unseen) and not any(word in prompt for prompt in data.validation)
 
 
-def test_cosines_are_logged_by_layer_and_scale_on_the_way(backbone, concept, tmp_path):
-    method = CircuitBreaker(steps=4, batch=2, rank=2, watched=1, log_every=2)
+def test_what_is_watched_is_read_in_batches_that_the_backbone_fits(backbone, concept, monkeypatch):
+    sizes, draw = [], backbone.draw
+    run = _Run(CircuitBreaker(steps=2, rank=2), backbone, BreakerData.of(concept), seed=0)
+    monkeypatch.setattr(
+        backbone, "draw", lambda condition, *rest: sizes.append(len(condition)) or draw(condition, *rest)
+    )
+    for batch, expected in ((16, [8] * 4), (3, [3] * 12), (1, [1] * 32)):
+        backbone.settings = dataclasses.replace(backbone.settings, batch=batch)
+        with run.lora.injected(backbone):
+            run.watch(2)
+        assert sizes == expected
+        sizes.clear()
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_cosines_are_logged_by_layer_and_scale_on_the_way(backbone, concept, tmp_path, accumulate):
+    method = CircuitBreaker(steps=4, batch=2, rank=2, watched=1, log_every=2, accumulate=accumulate)
     with recording(tmp_path, "train", params={}) as record:
         method.fit(backbone, concept, seed=0)
     watched = record.notes["watched"]
