@@ -43,7 +43,7 @@ def _scale(values: dict[str, Tensor], backbone: Backbone, tap: Tap, mask: Tensor
             continue
         value = values.get(name, backbone.parameter(name)).float().clone()
         if found.axis == "columns":
-            value[:, found.start : found.stop] *= factor.to(value)
+            value[:, found.start : found.stop] *= factor.to(value).reshape(-1, *[1] * (value.ndim - 2))
         else:
             value *= factor.to(value).reshape(-1, *[1] * (value.ndim - 1))
         values[name] = value

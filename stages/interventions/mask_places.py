@@ -69,6 +69,8 @@ def share(net: nn.Module, tap: Tap) -> Share:
     if isinstance(module, nn.Linear):
         axis, width = ("columns", module.in_features) if tap.when == "input" else ("rows", module.out_features)
         return Share(tap.module, axis, 0, width)
+    if isinstance(module, nn.Conv2d) and tap.when == "input" and module.kernel_size == (1, 1):
+        return Share(tap.module, "columns", 0, module.in_channels)
     weight = getattr(module, "weight", None)
     if tap.when == "output" and weight is not None and weight.ndim == 1:
         return Share(tap.module, "rows", 0, len(weight))
