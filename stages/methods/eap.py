@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,16 +22,18 @@ from stages.objectives import gumbel_softmax, negative_guidance
 from stages.optimize import Schedule, minimize
 from stages.processes import agreed, average_gradients
 
+TOGETHER = 128  # words that are compared at once: encoded, a thousand of them may be gigabytes
+
 
 @dataclass
 class EAP:
     """ESD's erasure, while the prediction for the prompt that it harms most is held to the frozen network's.
 
     That prompt is a Gumbel-softmax mixture of the `nearest` of the retain prompts, or of the lines of the file
-    `vocabulary`, to each concept prompt; between two steps of the weights its logits take `search` steps of `search_lr`
-    to make the harm larger. `weight` is what preserving counts for. `space`: errors of predictions (the paper), or of
-    the final latents that they imply (`clean`, the released code). `preserve` is a second, plain preservation term on
-    the retain prompts, which the paper does without.
+    `vocabulary` that hold no word of the concept, to each concept prompt; between two steps of the weights its logits
+    take `search` steps of `search_lr` to make the harm larger. `weight` is what preserving counts for. `space`: errors
+    of predictions (the paper), or of the final latents that they imply (`clean`, the released code). `preserve` is a
+    second, plain preservation term on the retain prompts, which the paper does without.
     """
 
     train: Train = "xattn"
@@ -55,20 +58,18 @@ class EAP:
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """Trains copies of the chosen weights, alternating with the search."""
         words = self.candidates(concept)
-        if self.states == "frozen":
-            backbone.gather([*concept.prompts, *words], seed)
         prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
         if "embeds" not in prompts.condition.tensors:
             raise ValueError(f"EAP mixes the embeddings of texts, and {backbone.name} knows classes; choose esd")
         if self.preserve:
             backbone.gather(concept.retain, seed)
             retain = Prompts.of(backbone, concept.retain)
-        mixtures = [
-            Mixture(
-                nearest(condition, backbone.encode(words), self.nearest), self.temperature, self.hard, self.search_lr
-            )
-            for condition in (prompts.condition.rows([i]) for i in range(len(concept.prompts)))
+        found = [
+            nearest(backbone, prompts.condition.rows([i]), words, self.nearest) for i in range(len(prompts.condition))
         ]
+        if self.states == "frozen":
+            backbone.gather([*concept.prompts, *(word for chosen in found for word in chosen)], seed)
+        mixtures = [Mixture(backbone.encode(chosen), self.temperature, self.hard, self.search_lr) for chosen in found]
         weights = Weights.copy(backbone, choose(backbone, self.train))
 
         def states(mixture: Mixture, mixed: Condition, generator: torch.Generator) -> State:
@@ -97,12 +98,17 @@ class EAP:
         return weights
 
     def candidates(self, concept: Concept) -> tuple[str, ...]:
-        """What may be preserved: the lines of the vocabulary, or the retain prompts."""
+        """What may be preserved: the lines of the vocabulary but the concept's own words, or the retain prompts."""
         if not self.vocabulary:
             return concept.retain
-        words = tuple(filter(None, map(str.strip, Path(self.vocabulary).read_text(encoding="utf-8").splitlines())))
+        path = Path(self.vocabulary)
+        if not path.is_file():
+            raise FileNotFoundError(f"{path} is missing: the words that may be preserved, one a line")
+        own = {word for prompt, neutral in concept.pairs() for word in {*prompt.split()} - {*neutral.split()}}
+        lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
+        words = tuple(line for line in lines if line and not own & {*line.split()})
         if not words:
-            raise ValueError(f"{self.vocabulary}: no words in it")
+            raise ValueError(f"{path}: no words in it but the concept's own")
         return words
 
     def erasure(
@@ -128,11 +134,14 @@ class EAP:
         return backbone.distance(student, target)
 
 
-def nearest(condition: Condition, candidates: Condition, many: int) -> Condition:
-    """The candidates whose embeddings have the largest cosine similarity to the condition's one row."""
-    flat = candidates.tensors["embeds"].flatten(1)
-    similarity = cosine_similarity(flat, condition.tensors["embeds"].flatten(1), dim=1)
-    return candidates.rows(similarity.topk(min(many, len(candidates))).indices.tolist())
+def nearest(backbone: Backbone, condition: Condition, words: Sequence[str], many: int) -> list[str]:
+    """The words whose embeddings have the largest cosine similarity to the condition's one row."""
+    target, parts = condition.tensors["embeds"].flatten(1), []
+    for start in range(0, len(words), TOGETHER):
+        embeds = backbone.encode(words[start : start + TOGETHER]).tensors["embeds"]
+        parts.append(cosine_similarity(embeds.flatten(1), target, dim=1))
+    similarity = torch.cat(parts)
+    return [words[i] for i in similarity.topk(min(many, len(words))).indices.tolist()]
 
 
 class Mixture:

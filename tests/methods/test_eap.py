@@ -1,0 +1,45 @@
+"""What EAP may preserve: the lines of a vocabulary, without the concept's own words, nearest to each prompt."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from stages.concept import load_concept
+from stages.methods import eap, load_method
+from stages.methods.eap import EAP, nearest
+
+
+def test_a_vocabulary_holds_no_word_of_the_concept(concept, tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("circle\n\n red \nred square\nblue\n")
+    assert EAP(vocabulary=str(path)).candidates(concept) == ("circle", "blue")
+    path.write_text("red\n")
+    with pytest.raises(ValueError, match="no words in it but the concept's own"):
+        EAP(vocabulary=str(path)).candidates(concept)
+    with pytest.raises(FileNotFoundError, match="nowhere.txt is missing: the words that may be preserved, one a line"):
+        EAP(vocabulary="nowhere.txt").candidates(concept)
+
+
+def test_the_papers_vocabulary_is_there_and_large_enough():
+    method, dog = load_method("eap_paper", "sd14"), load_concept("dog")
+    words, lines = method.candidates(dog), Path(method.vocabulary).read_text().splitlines()
+    assert len(set(lines)) == len(lines) and "dog" in lines
+    assert len(words) > 5 * method.nearest and "dog" not in words and "puppy" in words
+
+
+def test_the_nearest_are_the_same_in_however_many_batches_they_are_read(backbone, monkeypatch):
+    words, condition = ["red", "a blue circle", "green", "square", "a red circle"], backbone.encode(["a red circle"])
+    whole = nearest(backbone, condition, words, 3)
+    monkeypatch.setattr(eap, "TOGETHER", 2)
+    assert nearest(backbone, condition, words, 3) == whole and whole[0] == "a red circle"
+    embeds = backbone.encode(words).tensors["embeds"].flatten(1)
+    cosines = torch.cosine_similarity(embeds, condition.tensors["embeds"].flatten(1))
+    assert whole == [words[i] for i in cosines.argsort(descending=True)[:3]]
+
+
+def test_only_what_may_be_preserved_is_sampled_beforehand(backbone, concept, tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("circle\nsquare\nblue\ngreen\n")
+    EAP(vocabulary=str(path), nearest=1, states="frozen", steps=1).fit(backbone, concept, seed=0)
+    assert 1 <= len(set(backbone.pools) - set(concept.prompts)) <= len(concept.prompts)
