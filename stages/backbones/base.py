@@ -21,6 +21,8 @@ from stages.spans import Prompt, written_out
 if TYPE_CHECKING:
     from stages.backbones.texts import EmbeddingCache
 
+AT_HAND = 512  # encoded prompts that stay on the device where a cache on disk has them all
+
 
 class Backbone(ABC):
     """A frozen generator. `sample`, `predict` and `encode` honour whatever is attached; see stages.edits."""
@@ -84,6 +86,10 @@ class Backbone(ABC):
     def modules(self) -> Mapping[str, nn.Module]:
         """Every part with weights, by name."""
 
+    @abstractmethod
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width of what is sampled, and of pictures to learn from."""
+
     # what all share
 
     @property
@@ -118,6 +124,8 @@ class Backbone(ABC):
                 self._encoded |= self._encode_rows(missing)
             cached = [self._encoded[text] for text in texts]
             tensors = {name: torch.stack([row[name] for row in cached]) for name in cached[0]}
+            while self._cache and len(self._encoded) > AT_HAND:
+                self._encoded.pop(next(iter(self._encoded)))
         condition = Condition(prompts, tensors)
         for edit in self.condition_edits:
             condition = edit(condition)
@@ -181,10 +189,6 @@ class Backbone(ABC):
         """The loss of training from scratch on what `embed` made of captioned pictures; `draws` counts random times."""
         raise ValueError(f"{self.name} cannot be trained from scratch")
 
-    def picture_size(self) -> tuple[int, int] | None:
-        """Height and width of what is sampled, None where any will do."""
-        return self.settings.size
-
     def tap(self, site: Site) -> Tap:
         """Where `site` is in this network, or in its text encoders; KeyError says what there is."""
         return lookup(self.text_sites if site.stream == "encoder" else self.sites, site, self.name)
@@ -230,15 +234,17 @@ class Backbone(ABC):
             raise ValueError(f"{self.name} has no tokens that stand for the rows of its text embedding")
         length, (*_, last) = tokenizer.model_max_length, self.tokenizers()
         if self.TOKENIZER.replace("tokenizer", self.TEXT) == last:  # the long encoder, whose length the settings say
-            length = self.settings.text_length or length
+            length = self.text_length or length
         return tokenizer(list(prompts), truncation=True, max_length=length).input_ids
 
     def locate(self, name: str) -> tuple[nn.Module, str]:
         """The module that a parameter's name is relative to, and the name there."""
-        if name.startswith(self.TEXT):
-            part, _, path = name.partition(".")
-            return self.text_parts()[part], path
-        return self.net, name
+        if not name.startswith(self.TEXT):
+            return self.net, name
+        (part, _, path), parts = name.partition("."), self.text_parts()
+        if part not in parts:
+            raise KeyError(f"{self.name} has no {part}; it has {', '.join(parts) or 'no text encoder'}")
+        return parts[part], path
 
     def text_parts(self) -> dict[str, nn.Module]:
         """The text encoders by name: text_encoder, text_encoder_2 ..."""

@@ -52,9 +52,14 @@ class PixArt(Latent):
         """The address table; cross-attention is not normalised."""
         return site_table(self.net, _blocks(self.net), ATTENTION | DENSE)
 
+    @property
+    def text_length(self) -> int:
+        """Tokens that a prompt may have; its pipeline's own number is 300."""
+        return self.settings.text_length or 300
+
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
         embeds, mask, _, _ = self.pipeline.encode_prompt(
-            prompts, False, device=self.device, max_sequence_length=self.settings.text_length or 300
+            prompts, False, device=self.device, max_sequence_length=self.text_length
         )
         return {"embeds": embeds, "mask": mask}
 
@@ -95,7 +100,7 @@ class Sana(Latent):
             [prompt],
             False,
             device=self.device,
-            max_sequence_length=self.settings.text_length or 300,
+            max_sequence_length=self.text_length,
             complex_human_instruction=instruction,
         )
         return {"embeds": embeds, "mask": mask}
@@ -108,7 +113,7 @@ class Sana(Latent):
         return [self._kept(prompt) for prompt in prompts]
 
     def _kept(self, prompt: str) -> list[int]:
-        tokenizer, length = self.pipeline.tokenizer, self.settings.text_length or 300
+        tokenizer, length = self.pipeline.tokenizer, self.text_length
         skipped = len(tokenizer.encode("\n".join(INSTRUCTION))) - 2 if prompt else 0
         read = instructed(Prompt(prompt)).text
         ids = tokenizer(read, truncation=True, max_length=skipped + length).input_ids

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stages.backbones.base import Backbone, Condition, Settings, State
+from stages.backbones.state import run_seeds
 
 
 class Diffusion(Backbone):
@@ -22,7 +23,7 @@ class Diffusion(Backbone):
 
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
-        self.pool_seeds: dict[str, int] = {}  # prompt -> seed of its trajectories, where it is not 0
+        self.pool_seeds: dict[str, int] = {}  # prompt -> seed of what was gathered here; 0 for what was read
 
     # what a family provides
 
@@ -181,11 +182,6 @@ class Diffusion(Backbone):
 def seeded(seeds: Iterable[int]) -> list[torch.Generator]:
     """One CPU generator per seed."""
     return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-
-
-def run_seeds(seed: int, n: int) -> list[int]:
-    """The seeds of n runs that a method makes with its own seed."""
-    return [seed * 1_000_003 + i for i in range(n)]
 
 
 def input_scale(scheduler: object, time: Tensor) -> float:

@@ -31,6 +31,7 @@ from Infinity.quantizer import tokens_to_bits
 from stages.backbones import infinity_files as files
 from stages.backbones.base import Backbone, Condition, Settings, State
 from stages.backbones.memory import enable_checkpointing
+from stages.backbones.state import run_seeds
 from stages.backbones.texts import t5
 from stages.sites import Tap, site_table
 
@@ -225,6 +226,11 @@ class InfinityBackbone(Backbone):
 
     # pictures and their bits
 
+    def picture_size(self) -> tuple[int, int]:
+        """What the schedule and the tokenizer come to; of settings.size the ratio alone counts."""
+        rows, columns = self.schedule.finer(self.vae.config.patchify)[-1]
+        return rows * self.vae.config.stride, columns * self.vae.config.stride
+
     def decode(self, codes: Tensor) -> Tensor:
         """Summed codes (B, d, h, w) to pictures (B, 3, H, W) in [0, 1]."""
         return (self.vae.decode(codes) + 1) / 2
@@ -265,7 +271,7 @@ class InfinityBackbone(Backbone):
     def gather(self, prompts: Sequence[str], seed: int) -> None:
         """Samples settings.pool pictures per prompt with the network as it is now; kept ones are not remade."""
         settings = self.settings
-        seeds = [seed * 1_000_003 + i for i in range(settings.pool)]
+        seeds = run_seeds(seed, settings.pool)
         for prompt in dict.fromkeys(prompts):
             if prompt in self.pools:
                 continue

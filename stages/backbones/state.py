@@ -61,3 +61,8 @@ class State:
 
 
 Sampler = Callable[..., Tensor]  # (condition, *, seeds, steps, guidance) -> images
+
+
+def run_seeds(seed: int, n: int) -> list[int]:
+    """The seeds of n runs that a method makes with its own seed."""
+    return [seed * 1_000_003 + i for i in range(n)]

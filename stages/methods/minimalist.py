@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from stages.backbones.base import Backbone, Condition
-from stages.backbones.diffusion import run_seeds
+from stages.backbones.state import run_seeds
 from stages.concept import Concept
 from stages.fields import Count, Fraction, Natural, NonNegative, Rate
 from stages.interventions.binarize import kept_shares

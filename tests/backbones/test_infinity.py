@@ -281,6 +281,12 @@ def test_distance_is_the_cross_entropy_of_scales_weighed_by_the_root_of_their_ar
     assert variable.grad.abs().max() < 1e-7, "the nearest prediction is the target itself"
 
 
+def test_it_samples_and_learns_from_pictures_of_its_own_size(backbone):
+    images = backbone.sample(backbone.encode(PROMPTS[:1]), seeds=[0], steps=backbone.settings.steps, guidance=1.0)
+    assert tuple(images.shape[-2:]) == backbone.picture_size()
+    backbone.examples(images, torch.Generator().manual_seed(0))
+
+
 def test_pictures_become_states_and_the_margins_of_their_bits(backbone):
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     state, target = backbone.examples(images, torch.Generator())

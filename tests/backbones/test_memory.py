@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import nn
 
+from stages.backbones import base
 from stages.backbones.base import Settings
 from stages.backbones.texts import EmbeddingCache, fingerprint
 from stages.edits import edit_activations, swap_parameters
@@ -177,6 +178,16 @@ def test_embeddings_come_from_disk_without_the_encoder(tmp_path, monkeypatch):
     read = again.encode(PROMPTS)
     assert read.tensors.keys() == {"embeds", "mask"}
     assert all(torch.equal(read.tensors[name], value) for name, value in first.tensors.items())
+
+
+def test_what_a_cache_on_disk_holds_need_not_stay_at_hand(tmp_path, monkeypatch):
+    backbone = loaded("unet", tmp_path / "saved", cache=str(tmp_path / "cache"))
+    prompts = ["a red circle", "a blue square", "a green cross"]
+    first = backbone.encode(prompts)
+    monkeypatch.setattr(base, "AT_HAND", 1)
+    again = backbone.encode(prompts)
+    assert len(backbone._encoded) == 1
+    assert all(torch.equal(first.tensors[name], again.tensors[name]) for name in first.tensors)
 
 
 def test_a_cache_is_of_one_set_of_encoders_and_survives_damage(tmp_path):
