@@ -137,6 +137,10 @@ def test_trajectories_are_kept_where_there_is_room_for_them(monkeypatch):
     assert type(pool) is Tensor and len(pool) == 3
     row = backbone.picked(WORDS[:1], torch.Generator(), [1, -1])[0]
     assert any(torch.equal(row, run[[1, -1]]) for run in pool)
+    condition, backbone.home = backbone.encode(WORDS[:1]), torch.device("meta")  # where the network works
+    state = backbone.draw(condition, torch.Generator())
+    assert state.latent.is_meta and state.final.is_meta and state.time.is_meta
+    assert references(backbone, WORDS[:1], 2, 4, seed=0)[WORDS[0]].latents.is_meta
 
 
 def test_bits_are_kept_where_there_is_room_for_them(monkeypatch):
