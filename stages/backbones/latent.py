@@ -211,11 +211,14 @@ class Latent(Diffusion):
         return (images / 2 + 0.5).clamp(0, 1)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] to latents; the mean, where the autoencoder has a distribution."""
+        """Images (B, 3, H, W) in [0, 1] to latents; the mean, where the autoencoder has a distribution.
+
+        They are of the kind that is sampled, whatever precision the autoencoder works in.
+        """
         with self._working(self.vae):
             encoded = self.vae.encode(images.to(self.home, self.vae.dtype) * 2 - 1, return_dict=False)[0]
         latent = encoded.mean if hasattr(encoded, "deterministic") else encoded
-        return (latent - self.offset) * self.vae.config.scaling_factor
+        return ((latent - self.offset) * self.vae.config.scaling_factor).to(self.latent_dtype)
 
     # the schedule
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -13,8 +13,12 @@ Prediction = Literal["epsilon", "v_prediction", "flow_prediction"]
 
 
 def prediction(scheduler: Any) -> Prediction:
-    """What the network predicts; flow is noise - clean."""
-    return scheduler.config.get("prediction_type", "flow_prediction")
+    """What the network predicts; flow is noise - clean. ValueError for what has no equations here."""
+    kind = scheduler.config.get("prediction_type", "flow_prediction")
+    if kind not in get_args(Prediction):
+        said = f"prediction_type must be one of {', '.join(get_args(Prediction))}, got {kind!r}"
+        raise ValueError(f"{type(scheduler).__name__}: {said}")
+    return kind
 
 
 def levels(scheduler: Any, time: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:

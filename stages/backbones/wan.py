@@ -37,6 +37,7 @@ class Wan(Clips):
     SCHEDULER, TEXTS = UniPCMultistepScheduler, {"text_encoder": umt5}
     WITHOUT = {"transformer_2": None}
     ENDS = ("condition_embedder.time", "scale_shift_table", "proj_out.")
+    LATENTS = torch.float32  # as its pipeline keeps them, whatever the network's precision
 
     def __init__(self, name: str, settings: Settings, pipeline: WanPipeline, device: str = "cpu") -> None:
         super().__init__(name, settings, pipeline, device)
