@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
+from safetensors import SafetensorError
 
 from stages.backbones.settings import Settings
 from stages.params import suggestion
@@ -121,6 +122,12 @@ def explain(
     if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
         return FileNotFoundError(
             f"there is no folder and no repository {path}: see {page}, or log in with: hf auth login"
+        )
+    if any(isinstance(cause, SafetensorError) for cause in causes):
+        damaged = found[1] if (found := re.search(r"/snapshots/[^/]+/([^\s']+)", text)) else ""
+        return ValueError(
+            f"{path}: {damaged or 'a file'} is damaged in the local cache ({text}); delete it and download it again: "
+            f"hf download {' '.join(filter(None, (path, damaged)))} --force-download"
         )
     if "safetensors" in text and "download" not in text:
         copy = f"P.from_pretrained('{path}').save_pretrained('checkpoints/{Path(path).name}')"
