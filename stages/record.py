@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import math
 import platform
 import resource
 import subprocess
@@ -49,7 +50,7 @@ class Record:
     def losses(label: str, history: History) -> None:
         """Keeps a loss curve, thinned to at most 200 points."""
         if (record := _current.get()) is not None:
-            stride = max(1, len(history.losses) // 200)
+            stride = max(1, math.ceil(len(history.losses) / 200))
             curve = [round(value, 6) for value in history.losses[::stride]]
             record.curves[label] = {"every": stride, "loss": curve, "seconds": round(history.seconds, 2)}
 
@@ -64,7 +65,10 @@ class Record:
 def recording(
     folder: Path, stage: str, *, params: Mapping[str, Any], seed: int | None = None, inputs: Iterable[Path] = ()
 ) -> Iterator[Record]:
-    """Makes a record current for the block and writes record-<stage>.json at its end."""
+    """Makes a record current for the block and writes record-<stage>.json at its end.
+
+    JSON has no nan and no inf: they are written as strings, since by then the work is done.
+    """
     imports, cpu, commit = time.time() - begun(), time.process_time(), git()
     digests = {str(path): digest(path) for path in inputs if Path(path).exists()}
     record = Record(folder, stage, key=_key(stage, params, seed, digests))
@@ -97,18 +101,29 @@ def recording(
         "curves": record.curves,
         "notes": record.notes,
     }
-    write_json(record.folder / f"record-{stage}.json", content)
+    write_json(record.folder / f"record-{stage}.json", _sayable(content))
 
 
 def _key(*made_of: Any) -> str:
     return hashlib.sha256(json.dumps(made_of, sort_keys=True, default=str).encode()).hexdigest()[:12]
 
 
+def _sayable(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _sayable(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_sayable(inner) for inner in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
 def git() -> dict[str, Any]:
-    """The commit and whether the tree differs from it; nulls outside a checkout."""
+    """The commit and whether the tree differs from it; nulls outside a checkout, and where there is no git."""
 
     def ask(*words: str) -> str | None:
-        done = subprocess.run(("git", *words), capture_output=True, text=True, check=False)
+        try:
+            done = subprocess.run(("git", *words), capture_output=True, text=True, check=False)
+        except OSError:
+            return None
         return done.stdout.strip() if done.returncode == 0 else None
 
     status = ask("status", "--porcelain", "--untracked-files=no")

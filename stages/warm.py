@@ -29,7 +29,10 @@ DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def handed_over() -> int | None:
-    """This command's exit code after the warm process ran it; None if there is none, and the caller has to go on."""
+    """This command's exit code after the warm process ran it; None if there is none, and the caller has to go on.
+
+    If that process is killed meanwhile, the job has failed, and one line says so.
+    """
     path, entry = os.environ.pop(SERVER, ""), getattr(sys.modules["__main__"], "__spec__", None)
     if not path or entry is None or not entry.name.startswith("stages."):
         return None
@@ -42,10 +45,14 @@ def handed_over() -> int | None:
                 return None
         except OSError:
             return None
-        answer = line.recv(1)
-    if not answer:
-        raise RuntimeError("the warm process has ended; PALIMPSEST_WARM= (set to nothing) runs every job by itself")
-    return answer[0]
+        try:
+            answer = line.recv(1)
+        except OSError:
+            answer = b""
+    if answer:
+        return answer[0]
+    sys.stderr.write("error: the warm process has ended; PALIMPSEST_WARM= (set to nothing) runs every job by itself\n")
+    return 1
 
 
 def environment(threads: int) -> None:

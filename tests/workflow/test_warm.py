@@ -3,6 +3,7 @@
 import os
 import shutil
 import signal
+import socket as sockets
 import subprocess
 import sys
 import time
@@ -160,8 +161,27 @@ def test_jobs_end_with_a_server_that_is_killed(project):
     server.kill()
     server.wait()
     _, err = asked.communicate(timeout=20)
-    assert "the warm process has ended" in err
+    assert told_once(err) and asked.returncode == 1
     wait(lambda: gone(pid))
+
+
+def test_a_line_that_breaks_after_the_job_was_taken_is_told_too(project):
+    (project / "run").mkdir()
+    with sockets.socket(sockets.AF_UNIX) as listener:
+        listener.bind(str(project / "run/socket"))
+        listener.listen(1)
+        asked = client(project)
+        line, _ = listener.accept()
+        line.recv(1)
+        line.sendall(b"+")
+        line.close()  # with the rest unread: a reset, not an end
+    _, err = asked.communicate(timeout=20)
+    assert told_once(err) and asked.returncode == 1
+
+
+def told_once(said: str) -> bool:
+    (line,) = [line for line in said.splitlines() if line != "aside"]
+    return line.startswith("error: the warm process has ended; ")
 
 
 @pytest.mark.parametrize("socket", ["run/socket", ""])
