@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from itertools import chain, count
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor, nn
 
 from stages.sites import Edit, Moment, Site, Tap
@@ -44,13 +45,17 @@ def edit_condition(
 def swap_parameters(backbone: Backbone, values: Mapping[str, Tensor]) -> Iterator[None]:
     """Puts `values` in place of the named parameters (ESD, concept ablation, EAP); KeyError for an unknown name.
 
+    ValueError for a value of another shape, and for two values of one parameter that has two names.
+
     The tensors themselves are put in, wherever the parameter is shared (T5's embedding has two homes), so gradients
     reach them; the originals come back as the same objects, and meanwhile are in `backbone.originals`.
     """
+    originals = {name: backbone.parameter(name) for name in values}
+    _refuse_two_values(originals, values)
     with ExitStack() as stack:
         homes = _homes(backbone, values)
         for name, value in values.items():
-            original = backbone.parameter(name)
+            original = originals[name]
             if original.shape != value.shape:
                 raise ValueError(f"parameter {name} has shape {tuple(original.shape)}, got {tuple(value.shape)}")
             for module, home in homes[id(original)]:
@@ -134,6 +139,14 @@ def _hook(module: nn.Module, tap: Tap, site: Site | None, edit: Edit, backbone: 
     if tap.item is not None:
         return module.register_forward_pre_hook(lambda _module, args: apply(args))
     return module.register_forward_pre_hook(lambda _module, args: (apply(args[0]), *args[1:]))
+
+
+def _refuse_two_values(originals: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    first: dict[int, str] = {}
+    for name, value in values.items():
+        other = first.setdefault(id(originals[name]), name)
+        if value is not values[other] and not torch.equal(value.to(values[other]), values[other]):
+            raise ValueError(f"{other} and {name} are two names of one parameter, got two values")
 
 
 def _homes(backbone: Backbone, names: Iterable[str]) -> dict[int, list[tuple[nn.Module, str]]]:

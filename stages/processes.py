@@ -37,12 +37,19 @@ def claim_device() -> None:
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replaces each gradient by its mean over all processes; leaves a single process bit for bit alone."""
+    """Replaces each gradient by its mean over all processes; leaves a single process bit for bit alone.
+
+    Where a parameter took part in the losses of some processes alone, the others count as zeros.
+    """
     if count() == 1:
         return
-    for parameter in parameters:
-        if parameter.grad is not None:
-            parameter.grad = _accelerator().reduce(parameter.grad, reduction="mean")
+    parameters = list(parameters)
+    own = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=_accelerator().device)
+    having = _accelerator().reduce(own, reduction="sum").tolist()
+    for parameter, found in zip(parameters, having, strict=True):
+        if found:
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = _accelerator().reduce(gradient, reduction="mean")
 
 
 def average(value: float) -> float:

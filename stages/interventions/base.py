@@ -99,7 +99,10 @@ def save(intervention: Intervention, folder: Path) -> None:
 
 
 def load(folder: Path) -> Intervention:
-    """Reads what `save` wrote; FileNotFoundError or ValueError names the file that is missing or damaged."""
+    """Reads what `save` wrote; FileNotFoundError or ValueError names the file that is missing or damaged.
+
+    Where both are whole and do not belong together, ValueError names the folder.
+    """
     header, weights = folder / "intervention.json", folder / "intervention.safetensors"
     for path in (header, weights):
         if not path.is_file():
@@ -107,9 +110,14 @@ def load(folder: Path) -> Intervention:
     try:
         content = json.loads(header.read_text())
         cls, spec = find_class(content["class"]), content["spec"]
-    except (json.JSONDecodeError, KeyError, TypeError, UnicodeDecodeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{header}: not an intervention's header: {error}") from None
-    return cls.restore(read_tensors(weights), spec)
+    tensors = read_tensors(weights)
+    try:
+        return cls.restore(tensors, spec)
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError) as error:
+        what = f"{header.name} and {weights.name} make no {cls.__name__}"
+        raise ValueError(f"{folder}: {what} ({type(error).__name__}: {error})") from error
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

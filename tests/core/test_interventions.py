@@ -190,6 +190,29 @@ def test_damaged_files_are_refused_in_one_line(weights, tmp_path):
     header.write_text("not json")
     with pytest.raises(ValueError, match="not an intervention's header"):
         load(tmp_path)
-    header.write_text(json.dumps({"class": "os.system", "spec": {}}))
-    with pytest.raises(ValueError, match="no intervention class"):
+    for content in ({"class": "os.system", "spec": {}}, {"class": 3, "spec": {}}, ["class"], {"class": "base.Stack"}):
+        header.write_text(json.dumps(content))
+        with pytest.raises(ValueError, match=r"intervention\.json: not an intervention's header"):
+            load(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "spec"),
+    [
+        ("guidance.NegativePrompt", {"strength": 1.0}),
+        ("guidance.NegativePrompt", ["a red shape"]),
+        ("base.Stack", {}),
+        ("base.Stack", {"parts": [{"class": "no.Class", "spec": {}}]}),
+        ("lowrank.LowRank", {"part": "net", "scaling": 1.0}),
+        ("adapter.Adapter", {"sites": ["0.cross_attn.out"], "strength": 1.0}),
+        ("steering.Steering", {"strengths": {}}),
+        ("resample.Resample", {"words": {}, "course": {"last": 1}}),
+        ("embedding.Embedding", {"alias": "<new>", "initialiser": "blue", "colour": "blue"}),
+    ],
+)
+def test_files_that_do_not_belong_together_are_refused_by_their_folder(weights, tmp_path, name, spec):
+    save(weights, tmp_path)
+    (tmp_path / "intervention.json").write_text(json.dumps({"class": name, "spec": spec}))
+    with pytest.raises(ValueError, match=f"make no {name.split('.')[1]} \\(\\w*Error: ") as caught:
         load(tmp_path)
+    assert str(caught.value).startswith(f"{tmp_path}: intervention.json and intervention.safetensors")

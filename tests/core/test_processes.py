@@ -24,6 +24,15 @@ history = minimize(
 )
 print([weight.tolist(), history.losses])
 """
+UNEVEN = """
+import json, torch
+from stages.processes import average_gradients, rank
+both, one, other, none = (torch.nn.Parameter(torch.zeros(2)) for _ in range(4))
+weight = one if rank() == 0 else other
+((2 + 2 * rank()) * (both + weight).sum()).backward()
+average_gradients([one, other, none, both])
+print(json.dumps([None if p.grad is None else p.grad.tolist() for p in (both, one, other, none)]))
+"""
 RESUMED = """
 import contextlib, torch
 from stages.methods.receler import Enemy
@@ -130,6 +139,11 @@ def test_two_processes_equal_one_with_both_draws():
     history = minimize(both, [weight], steps=4, lr=0.1, seed=7)
     torch.testing.assert_close(torch.tensor(results[0][0]), weight.detach(), rtol=1e-6, atol=1e-7)
     assert results[0][1] == pytest.approx(history.losses)
+
+
+@pytest.mark.slow
+def test_a_process_without_a_gradient_counts_as_one_of_zeros():
+    assert launched(UNEVEN) == [[[3.0, 3.0], [1.0, 1.0], [2.0, 2.0], None]] * 2
 
 
 @pytest.mark.slow

@@ -64,6 +64,31 @@ def test_a_failure_half_way_detaches_what_was_attached(backbone, query):
     assert torch.equal(backbone.predict(state, condition), before)
 
 
+def test_one_parameter_of_two_names_takes_one_value(backbone, query):
+    state, condition, _ = query
+    keys = backbone.weights("cross_attn", projections=("key",))
+    first, second = keys[0], next(name for name in keys[1:] if same_shape(backbone, keys[0], name))
+    owners = [backbone.net.get_submodule(name.rpartition(".")[0]) for name in (first, second)]
+    owners[1].weight = shared = owners[0].weight
+    before = backbone.predict(state, condition)
+    two = {first: torch.zeros_like(shared), second: torch.ones_like(shared)}
+    with (
+        pytest.raises(ValueError, match="are two names of one parameter, got two values"),
+        swap_parameters(backbone, two),
+    ):
+        pass
+    assert owners[0].weight is owners[1].weight is shared
+    with swap_parameters(backbone, {name: torch.zeros_like(shared) for name in two}):
+        assert not owners[0].weight.any() and not owners[1].weight.any()
+        assert backbone.originals[first] is backbone.originals[second] is shared
+        assert not torch.equal(backbone.predict(state, condition), before)
+    assert owners[0].weight is owners[1].weight is shared and not backbone.originals
+
+
+def same_shape(backbone, *names):
+    return len({backbone.parameter(name).shape for name in names}) == 1
+
+
 def test_edits_nest_in_order_of_application(backbone, query):
     state, condition, _ = query
     site = backbone.select("cross_attn")[0]
