@@ -164,6 +164,28 @@ def test_results_from_elsewhere_are_stamped_before_they_are_used(made: Project, 
     assert "make restore" in done.stdout
 
 
+def test_what_jobs_keep_for_one_another_is_no_result_from_elsewhere(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PALIMPSEST_WARM", "")
+    kept = project.root / "artifacts/cache/embeddings/1234/some.safetensors"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("")
+    prompts = "artifacts/prompts/demo/red.json"
+    project.snakemake("--cores", "1", prompts)
+    assert (project.root / prompts).is_file()
+
+
+def test_a_sentence_with_a_stroke_in_it_is_no_file(project: Project) -> None:
+    content = {
+        "class": "stages.methods.textual_inversion.TextualInversion",
+        "initialiser": f"a {'very ' * 60}old cat and/or dog",
+    }
+    (project.root / "params/methods/wordy.yaml").write_text(yaml.safe_dump(content))
+    project.edit("params/studies/demo.yaml", "esd_x", "wordy")
+    assert project.plan()[0]["train"] > 0
+
+
 def test_binarized_masks_come_from_the_run_of_their_method(project: Project) -> None:
     (project.root / "params/methods/hard.yaml").write_text("class: stages.methods.binarized.Binarized\nof: esd\n")
     project.edit("params/studies/demo.yaml", "esd_x", "hard")

@@ -119,8 +119,8 @@ def own_files(wildcards):
     """The files that a method's fields name (pictures of a new word, a setup, data), and those in folders they name."""
     values = method_params(wildcards.method, wildcards.backbone).values()
     named = [Path(value) for value in values if isinstance(value, str) and ("/" in value or Path(value).suffix)]
-    inside = [file for path in named if path.is_dir() for file in path.iterdir()]
-    return sorted(str(path) for path in (*named, *inside) if path.is_file())
+    inside = [file for path in named if os.path.isdir(path) for file in path.iterdir()]
+    return sorted(str(path) for path in (*named, *inside) if os.path.isfile(path))  # False for a long sentence, too
 
 
 def trained_masks(wildcards):
@@ -223,7 +223,7 @@ if shutil.which("nvidia-smi"):
 
 
 onstart:
-    pulled = any(Path("artifacts").rglob("*.safetensors"))
+    pulled = any(path.parts[1] != "cache" for path in Path("artifacts").rglob("*.safetensors"))
     stamped = any(path.is_file() for path in Path(".snakemake/metadata").rglob("*"))
     if pulled and not stamped and not workflow.touch:
         raise WorkflowError(
