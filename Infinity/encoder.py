@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from .text import Text
@@ -37,7 +37,8 @@ def with_positive_prompt(prompt: str) -> str:
 class TextEncoder:
     """Last hidden states of a T5 encoder, cut to each prompt's own tokens (end mark included), float32.
 
-    With `cache`, each prompt is encoded once and kept as a safetensors file; the encoder is loaded when one is missing.
+    With `cache`, each prompt is encoded once and kept as a safetensors file; the encoder is loaded when one is missing
+    or damaged.
     """
 
     def __init__(
@@ -91,14 +92,21 @@ class TextEncoder:
 
     def _read(self, text: str) -> Tensor | None:
         path = self._path(text)
-        return load_file(path)["features"] if path is not None and path.is_file() else None
+        if path is None:
+            return None
+        try:
+            return load_file(path)["features"]
+        except (FileNotFoundError, SafetensorError):
+            return None
 
     def _write(self, text: str, features: Tensor) -> None:
         path = self._path(text)
         if path is None:
             return
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, suffix=".part")
-        os.close(handle)
-        save_file({"features": features.contiguous()}, temporary)
-        os.replace(temporary, path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+        try:
+            temporary.write_bytes(save({"features": features.contiguous()}))  # save_file's would be its owner's alone
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)

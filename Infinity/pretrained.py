@@ -23,11 +23,15 @@ class Pretrained:
     config: Any
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: str = "5GB") -> None:
-        """Write the weights and then config.json to `folder`, so that a half-written folder does not load."""
+        """Write the weights and then config.json to `folder`, so that a half-written folder does not load.
+
+        What the folder held before no longer loads from the moment the weights are being written.
+        """
         from huggingface_hub import save_torch_state_dict
 
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
+        (folder / CONFIG_FILE).unlink(missing_ok=True)
         save_torch_state_dict(self.state_dict(), folder, max_shard_size=max_shard_size)
         values = {"_class_name": type(self).__name__, **self.config.to_dict()}
         temporary = folder / f"{CONFIG_FILE}.part"

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import accumulate
 
+from .config import MAX_SCALES
+
 Grid = tuple[int, int]
 
 PIXELS_PER_TOKEN = 16
@@ -35,6 +37,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if not self.grids or any(min(grid) < 1 for grid in self.grids):
             raise ValueError(f"a schedule needs at least one grid of positive size, got {self.grids}")
+        if len(self.grids) > MAX_SCALES:
+            raise ValueError(f"a schedule has at most {MAX_SCALES} scales, got {len(self.grids)}")
 
     @classmethod
     def of(cls, *grids: Grid | int, reference: Grid | None = None) -> Schedule:

@@ -38,6 +38,21 @@ def test_save_and_load_give_the_same_output(model, inputs, text, grids, tmp_path
     assert all(parameter.requires_grad for parameter in loaded.parameters())
 
 
+def test_a_folder_that_is_written_anew_does_not_load_until_it_is_whole(model, tmp_path, monkeypatch):
+    model.save_pretrained(tmp_path)
+
+    def stop(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr("huggingface_hub.save_torch_state_dict", stop)
+        model.save_pretrained(tmp_path)
+    with pytest.raises(CheckpointError, match=r"holds no config\.json"):
+        Infinity.from_pretrained(tmp_path)
+    model.save_pretrained(tmp_path)
+    assert same(model, Infinity.from_pretrained(tmp_path))
+
+
 def test_a_sharded_folder_loads_and_a_missing_shard_is_named(model, tmp_path):
     model.save_pretrained(tmp_path, max_shard_size="40KB")
     shards = sorted(tmp_path.glob("*.safetensors"))

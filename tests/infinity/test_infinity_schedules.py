@@ -40,6 +40,9 @@ def test_bad_schedules_say_what_is_allowed():
         schedule("2M")
     with pytest.raises(ValueError, match="1 to 7"):
         schedule("0.06M").prefix(8)
+    assert len(Schedule.of(*range(1, 16))) == 15
+    with pytest.raises(ValueError, match="at most 15 scales, got 16"):
+        Schedule.of(*range(1, 17))
 
 
 def test_offsets_partition_the_tokens():

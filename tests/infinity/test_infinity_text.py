@@ -45,6 +45,31 @@ def test_each_prompt_is_encoded_once_and_then_read_from_disk(folder, tmp_path, m
         TextEncoder(folder, cache=tmp_path, max_length=8).encode(["red circle"])
 
 
+@pytest.mark.parametrize("kept", [0, 20])
+def test_a_damaged_file_of_the_cache_is_made_again(folder, tmp_path, kept):
+    first = TextEncoder(folder, cache=tmp_path).encode(["red circle"])
+    (file,) = tmp_path.iterdir()
+    whole = file.read_bytes()
+    file.write_bytes(whole[:kept])
+    assert torch.equal(TextEncoder(folder, cache=tmp_path).encode(["red circle"]).values, first.values)
+    assert file.read_bytes() == whole
+
+
+def test_the_cache_is_open_to_others_and_keeps_nothing_unfinished(folder, tmp_path, monkeypatch):
+    TextEncoder(folder, cache=tmp_path).encode(["blue"])
+    (file,) = tmp_path.iterdir()
+    (tmp_path / "plain").touch()
+    assert file.stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+    def stop(*paths):
+        raise OSError("no space left")
+
+    monkeypatch.setattr("os.replace", stop)
+    with pytest.raises(OSError, match="no space left"):
+        TextEncoder(folder, cache=tmp_path).encode(["red circle"])
+    assert {path.name for path in tmp_path.iterdir()} == {file.name, "plain"}
+
+
 def test_the_positive_prompt_is_added_to_people_only(folder):
     assert with_positive_prompt("a woman").endswith("perfect facial features")
     assert with_positive_prompt("many cats") != "many cats"  # "man" is a part of "many", as published
