@@ -35,7 +35,7 @@ def test_a_method_comes_from_its_file_with_overrides(root):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("class: stages.methods.esd.ESD\nstep: 3\n", r"esd.yaml: unknown key 'step'; did you mean steps\? have: accumulate, batch"),
+        ("class: stages.methods.esd.ESD\nstep: 3\n", r"esd.yaml: unknown key 'step'; did you mean steps\? have: accum"),
         ("class: stages.methods.esd.ESD\nsteps: -3\n", r"esd.yaml: steps: Input should be greater than 0, got -3"),
         ("class: stages.methods.esd.ESD\ntrain: q\n", r"esd.yaml: train: Input should be 'x', 'x_strict'"),
         ("class: stages.methods.esd.Missing\n", r"cannot import class 'stages.methods.esd.Missing'"),
