@@ -21,6 +21,7 @@ def replacing(path: Path) -> Iterator[Path]:
     _remove(temporary)
     try:
         yield temporary
+        _share(temporary)
         if temporary.is_dir():
             _remove(path)
         os.replace(temporary, path)
@@ -48,6 +49,15 @@ def digest(path: Path) -> str:
             with file.open("rb") as stream:
                 state.update(hashlib.file_digest(stream, "sha256").digest())
     return state.hexdigest()
+
+
+def _share(path: Path) -> None:
+    """Gives files the permissions that the umask leaves: safetensors writes its own for their owner alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    for file in path.rglob("*") if path.is_dir() else [path]:
+        if file.is_file():
+            file.chmod(0o666 & ~mask)
 
 
 def _remove(path: Path) -> None:

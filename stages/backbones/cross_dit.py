@@ -83,6 +83,7 @@ class Sana(Latent):
     TOKENIZER = ""  # embeds leave out the middle of what Gemma reads; see `tokenize`
     SCHEDULER, TEXTS = DPMSolverMultistepScheduler, {"text_encoder": gemma}
     ENDS = ("time_embed.", "proj_out.")
+    LATENTS = torch.float32  # as its pipeline keeps them, whatever the network's precision
 
     def find_sites(self) -> dict[Site, Tap]:
         """The address table; the feed-forward's tensors are (B, C, h, w), seen as tokens."""
@@ -121,14 +122,15 @@ class Sana(Latent):
         return kept if kept[-1] == tokenizer.eos_token_id else [*kept, tokenizer.pad_token_id][:length]
 
     def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """One call of the transformer, at its own scale of time."""
+        """One call of the transformer, at its own scale of time; the velocity in float32, as guidance is."""
+        dtype = self.net.dtype
         return self.net(
-            latent,
-            encoder_hidden_states=tensors["embeds"],
+            latent.to(dtype),
+            encoder_hidden_states=tensors["embeds"].to(dtype),
             encoder_attention_mask=tensors["mask"],
             timestep=time * self.net.config.timestep_scale,
             return_dict=False,
-        )[0]
+        )[0].float()
 
 
 def instructed(prompt: Prompt) -> Prompt:

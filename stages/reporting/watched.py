@@ -21,7 +21,7 @@ def cosine_rows(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]
     cosines, counts = notes.get("cosines") or {}, notes.get("watched_prompts") or {}
     rows = []
     for kind, (prompts, metric) in {"breaker": BREAKER, "retain": RETAIN}.items():
-        values = [value for scales in cosines.get(kind, {}).values() for value in scales.values()]
+        values = [float(value) for scales in cosines.get(kind, {}).values() for value in scales.values()]
         if values:
             value, n = sum(values) / len(values), counts.get(kind, 1)
             rows.append({"prompts": prompts, "metric": metric, "value": value, "n": n})

@@ -37,3 +37,13 @@ def test_wan_rounds_what_its_network_reads_and_not_its_latents(name, tmp_path):
     assert (ours - theirs).abs().max() < 1e-5 and ours.std() > 0.1
     nn.Module.to(backbone.net, torch.bfloat16)  # what diffusers keeps in float32, too
     assert backbone.embed(ours).dtype == backbone.noise(SEEDS).dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", ["sana", "sana-euler"])
+def test_sana_rounds_what_its_network_reads_and_not_its_latents(name, tmp_path):
+    family, backbone = FAMILIES[name], loaded(name, tmp_path, dtype="bfloat16")
+    pipe = family.cls.PIPELINE.from_pretrained(tmp_path, dtype=torch.bfloat16, vae=backbone.vae, **family.cls.WITHOUT)
+    assert backbone.noise(SEEDS).dtype == torch.float32
+    theirs = family.call(pipe, PROMPTS, backbone.noise(SEEDS), 3.0)
+    ours = backbone.sample(backbone.encode(PROMPTS), seeds=SEEDS, steps=4, guidance=3.0)
+    assert torch.equal(ours, theirs) and ours.float().std() > 0.1
