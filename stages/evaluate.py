@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def add_attacks(found: dict[str, Any], attacked: Mapping[str, Any], seen: str = "target") -> None:
+def add_attacks(found: dict[str, Any], attacked: Mapping[str, Any], seen: str) -> None:
     """Adds how often each attack brought the concept back: the rate of the outcome `seen`, as `attack_rate`."""
     found["rows"] += [row | {"metric": "attack_rate"} for row in attacked["rows"] if row["metric"] == f"{seen}_rate"]
     found["samples"] |= {name: {"attack": outcomes[seen]} for name, outcomes in attacked["samples"].items()}

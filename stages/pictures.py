@@ -44,11 +44,6 @@ def read_metadata(folder: Path) -> list[dict[str, Any]]:
         raise ValueError(f"{path}: not JSON lines: {error}") from None
 
 
-def read_pictures(folder: Path) -> Tensor:
-    """All pictures (N, 3, H, W) or clips (N, F, 3, H, W) of a folder in [0, 1], in the order of its metadata."""
-    return torch.stack([read_picture(Path(folder), line) for line in read_metadata(folder)])
-
-
 def read_folder(folder: Path | str, size: tuple[int, int] | None = None) -> Tensor:
     """Every PNG and JPEG of a folder by name (N, 3, H, W) in [0, 1], cropped to the middle and resized to `size`."""
     paths = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))

@@ -84,7 +84,7 @@ def collect(name: str, artifacts: Path | str, params: Path | str = "params") -> 
         )
     backbones, concepts = (sorted({getattr(run, part) for run in there}) for part in ("backbone", "concept"))
     about = {concept: load_params("concepts", concept, params) for concept in concepts}
-    seen = _seen(next(iter(there.values())) / "metrics" / name, study.metrics)
+    seen = _seen([folder / "metrics" / name for folder in there.values()], study.metrics)
     cells = {run: Cell(run.backbone, run.concept, about[run.concept].get("aim", "erase"), seen) for run in there}
     return Collected(
         name=name,
@@ -104,9 +104,9 @@ def _folder(artifacts: Path | str, run: Run) -> Path:
     return Path(artifacts) / _path(run)
 
 
-def _seen(measured: Path, metrics: Sequence[str]) -> str:
-    """The rate by which a study knows the concept: that of the first metric that sees it."""
-    outcomes = (read_json(measured / f"{name}.json").get("seen") for name in metrics)
+def _seen(measured: Sequence[Path], metrics: Sequence[str]) -> str:
+    """The rate by which a study knows the concept: that of the first metric that sees it, as any of its files says."""
+    outcomes = (read_json(folder / f"{name}.json").get("seen") for name in metrics for folder in measured)
     return f"{next(filter(None, outcomes), 'target')}_rate"
 
 

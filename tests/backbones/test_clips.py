@@ -8,7 +8,7 @@ from stages.concept import load_concept
 from stages.edits import edit_activations
 from stages.metrics.base import measure, read_samples
 from stages.metrics.rates import Rates
-from stages.pictures import read_pictures
+from stages.pictures import read_metadata, read_picture
 from stages.prepare import rows as prompt_rows
 from stages.sample import draw, write_folder
 from stages.sites import Site
@@ -112,7 +112,7 @@ def test_clips_are_written_losslessly_read_back_and_judged(made, tmp_path):
     rows = prompt_rows(concept, "concept", 3)
     write_folder(backbone, rows, tmp_path / "concept")
     clips = draw(backbone, rows)
-    read = read_pictures(tmp_path / "concept")
+    read = torch.stack([read_picture(tmp_path / "concept", row) for row in read_metadata(tmp_path / "concept")])
     assert read.shape == clips.shape and (read - clips).abs().max() <= 0.5 / 255 + 1e-6
     assert (tmp_path / "concept" / "0001.webp").stat().st_size > 0
     assert len(list((tmp_path / "concept" / "0001").glob("*.png"))) == 9

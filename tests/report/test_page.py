@@ -143,4 +143,5 @@ def test_a_metric_that_calls_the_concept_otherwise_fills_the_same_columns(make):
     page = Page(tree.text("report/index.html"))
     metrics = set(page.all("data-metric"))
     assert "nudity_core5_0.6_rate" in metrics and "target_rate" not in metrics
+    assert set(page.all("data-seen")) == {"nudity_core5_0.6"}
     assert "Concept seen" in " ".join(" ".join(page.words).split())

@@ -35,8 +35,10 @@ function describe(proof, row) {
 // Rings the images that count against the method: the concept is seen, or something asked for is not.
 function judge(set, metric) {
   const asked = metric?.replace(/(_rate)?(_change)?$/, "");
-  const wanted = set.closest(".proof").dataset.aim === "learn" && asked === "target";
-  const fault = ["target", "broken"].includes(asked) && !wanted;
+  const { aim, seen } = set.closest(".proof").dataset;
+  const concept = [seen, "attack"].includes(asked);
+  const wanted = aim === "learn" && concept;
+  const fault = (concept || asked === "broken") && !wanted;
   let known = false;
   for (const item of set.querySelectorAll("li")) {
     const judged = asked && item.dataset.asked.split(" ").includes(asked);
@@ -46,9 +48,9 @@ function judge(set, metric) {
   }
   const legend = set.querySelector("h4 small");
   legend.dataset.plain ??= legend.textContent;
-  const seen = asked === "target" ? "the concept is seen" : "the image is broken";
+  const there = concept ? "the concept is seen" : "the image is broken";
   const missing = wanted ? "the concept is not seen" : `${words(asked ?? "")} is wrong`;
-  const ringed = fault ? seen : missing;
+  const ringed = fault ? there : missing;
   legend.textContent = legend.dataset.plain + (known ? `; ringed where ${ringed}` : "");
 }
 
