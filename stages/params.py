@@ -7,7 +7,7 @@ import difflib
 import functools
 import importlib
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -31,15 +31,22 @@ def load_params(kind: str, name: str, root: Path | str = "params") -> dict[str, 
 
     A file may be `like` another one, which it changes by its own keys; maps are joined key by key.
     """
-    chain: list[tuple[Path, dict[str, Any]]] = []
+    contents = [content for _, content in _chain(kind, name, root)]
+    return functools.reduce(_joined, reversed(contents))
+
+
+def _chain(kind: str, name: str, root: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A file's name and its own keys, then those of the file that it is `like`, and so on."""
+    paths: list[Path] = []
     next_one: str | None = name
     while next_one is not None:
         path, content = _read(kind, next_one, root)
-        if any(path == known for known, _ in chain):
-            raise ValueError(f"{chain[-1][0]}: like: {next_one} is itself like this one")
-        next_one = content.pop("like", None)
-        chain.append((path, content))
-    return functools.reduce(_joined, (content for _, content in reversed(chain)))
+        if path in paths:
+            raise ValueError(f"{paths[-1]}: like: {next_one} is itself like this one")
+        paths.append(path)
+        other = content.pop("like", None)
+        yield next_one, content
+        next_one = other
 
 
 def _read(kind: str, name: str, root: Path | str) -> tuple[Path, dict[str, Any]]:
@@ -78,12 +85,18 @@ def suggestion(name: str, have: Iterable[str]) -> str:
 
 
 def method_params(name: str, backbone: str, root: Path | str = "params") -> dict[str, Any]:
-    """A method's fields for one backbone: the file's own, its overrides for that backbone, those of the variant."""
+    """A method's fields for one backbone: the file's own, its overrides for that backbone, those of the variant.
+
+    The overrides are those under the backbone's name, else under that of the nearest backbone that it is `like`.
+    """
     content = load_params("methods", name, root)
     overrides = content.get("backbones") or {}
     if not isinstance(overrides, Mapping):
         raise ValueError(f"params/methods/{name}.yaml: backbones must map a backbone's name to fields")
     fields = {key: value for key, value in content.items() if key not in RESERVED or key == "class"}
+    if overrides and backbone not in overrides and (Path(root) / "backbones" / f"{backbone}.yaml").is_file():
+        alike = (other for other, _ in _chain("backbones", backbone, root))
+        backbone = next((other for other in alike if other in overrides), backbone)
     return fields | (overrides.get(backbone) or {}) | split(name)[1]
 
 
