@@ -112,12 +112,13 @@ def explain(
         (found[1] for cause in causes if (found := re.search(r"/resolve/[^/]+/(\S+?)\.?(\s|$)", str(cause)))), ""
     )
     file = file or index
+    revision = f" --revision {settings.revision}" if settings.revision else ""
     if Path(path).is_dir():
         return ValueError(f"{path}: cannot be loaded: {text}")
     if any(isinstance(cause, GatedRepoError) for cause in causes):
         return FileNotFoundError(
             f"{path} is gated and {file} was refused: accept its licence at {page}, then run: "
-            f"hf auth login && hf download {path}"
+            f"hf auth login && hf download {path}{revision}"
         )
     if any(isinstance(cause, RepositoryNotFoundError) for cause in causes):
         return FileNotFoundError(
@@ -127,7 +128,7 @@ def explain(
         damaged = found[1] if (found := re.search(r"/snapshots/[^/]+/([^\s']+)", text)) else ""
         return ValueError(
             f"{path}: {damaged or 'a file'} is damaged in the local cache ({text}); delete it and download it again: "
-            f"hf download {' '.join(filter(None, (path, damaged)))} --force-download"
+            f"hf download {' '.join(filter(None, (path, damaged)))}{revision} --force-download"
         )
     if "safetensors" in text and "download" not in text:
         copy = f"P.from_pretrained('{path}').save_pretrained('checkpoints/{Path(path).name}')"
@@ -138,7 +139,7 @@ def explain(
         )
     return FileNotFoundError(
         f"{path}: {file} is not in the local cache and cannot be fetched now ({text}); "
-        f"with a network, run: hf download {path} (licence: {page})"
+        f"with a network, run: hf download {path}{revision} (licence: {page})"
     )
 
 

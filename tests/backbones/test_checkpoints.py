@@ -136,6 +136,8 @@ def test_a_damaged_file_of_the_cache_is_to_be_downloaded_again(saved, tmp_path, 
     assert "pickles" not in str(caught.value) and "\n" not in str(caught.value)
     if part == "unet":  # transformers does not say which file
         assert f"{NAME}: unet/{damaged.name} is damaged" in str(caught.value)
+    with pytest.raises(ValueError, match=f" --revision {commit} --force-download$"):
+        load(NAME, revision=commit)
 
 
 def test_a_backbone_that_is_not_trained_yet_says_how(tmp_path):
