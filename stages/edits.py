@@ -51,13 +51,11 @@ def swap_parameters(backbone: Backbone, values: Mapping[str, Tensor]) -> Iterato
     reach them; the originals come back as the same objects, and meanwhile are in `backbone.originals`.
     """
     originals = {name: backbone.parameter(name) for name in values}
-    _refuse_two_values(originals, values)
+    _check_values(originals, values)
     with ExitStack() as stack:
         homes = _homes(backbone, values)
         for name, value in values.items():
             original = originals[name]
-            if original.shape != value.shape:
-                raise ValueError(f"parameter {name} has shape {tuple(original.shape)}, got {tuple(value.shape)}")
             for module, home in homes[id(original)]:
                 stack.callback(module._parameters.__setitem__, home, original)
                 module._parameters[home] = value
@@ -141,7 +139,10 @@ def _hook(module: nn.Module, tap: Tap, site: Site | None, edit: Edit, backbone: 
     return module.register_forward_pre_hook(lambda _module, args: (apply(args[0]), *args[1:]))
 
 
-def _refuse_two_values(originals: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+def _check_values(originals: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        if originals[name].shape != value.shape:
+            raise ValueError(f"parameter {name} has shape {tuple(originals[name].shape)}, got {tuple(value.shape)}")
     first: dict[int, str] = {}
     for name, value in values.items():
         other = first.setdefault(id(originals[name]), name)

@@ -1,5 +1,7 @@
 """Every site fires once, in order; every edit reaches the output and leaves nothing behind."""
 
+import re
+
 import pytest
 import torch
 
@@ -77,6 +79,12 @@ def test_one_parameter_of_two_names_takes_one_value(backbone, query):
         swap_parameters(backbone, two),
     ):
         pass
+    for wrong in two:
+        with (
+            pytest.raises(ValueError, match=rf"parameter {re.escape(wrong)} has shape .*, got \(1, 1\)"),
+            swap_parameters(backbone, two | {wrong: torch.zeros(1, 1)}),
+        ):
+            pass
     assert owners[0].weight is owners[1].weight is shared
     with swap_parameters(backbone, {name: torch.zeros_like(shared) for name in two}):
         assert not owners[0].weight.any() and not owners[1].weight.any()
