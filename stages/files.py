@@ -11,6 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+UMASK = os.umask(0)  # it can only be read by setting it: once, before there are threads
+os.umask(UMASK)
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -53,11 +56,9 @@ def digest(path: Path) -> str:
 
 def _share(path: Path) -> None:
     """Gives files the permissions that the umask leaves: safetensors writes its own for their owner alone."""
-    mask = os.umask(0)
-    os.umask(mask)
     for file in path.rglob("*") if path.is_dir() else [path]:
-        if file.is_file():
-            file.chmod(0o666 & ~mask)
+        if file.is_file() and not file.is_symlink():
+            file.chmod(0o666 & ~UMASK)
 
 
 def _remove(path: Path) -> None:

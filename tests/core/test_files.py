@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stages.files import digest, replacing, write_text
+from stages.files import UMASK, digest, replacing, write_text
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
@@ -18,15 +18,22 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
-def test_files_and_folders_are_shared_as_the_umask_says(tmp_path, mask, mode):
-    before = os.umask(mask)
-    try:
-        with replacing(tmp_path / "file") as temporary:
-            save_file({"a": torch.zeros(1)}, temporary)
-        with replacing(tmp_path / "folder") as temporary:
-            temporary.mkdir()
-            save_file({"a": torch.zeros(1)}, temporary / "inside")
-    finally:
-        os.umask(before)
+def test_files_and_folders_are_shared_as_the_umask_says(tmp_path, monkeypatch, mask, mode):
+    monkeypatch.setattr("stages.files.UMASK", mask)
+    with replacing(tmp_path / "file") as temporary:
+        save_file({"a": torch.zeros(1)}, temporary)
+    with replacing(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        save_file({"a": torch.zeros(1)}, temporary / "inside")
     assert all((tmp_path / name).stat().st_mode & 0o777 == mode for name in ("file", "folder/inside"))
     assert digest(tmp_path / "file") == digest(tmp_path / "folder/inside")
+
+
+def test_the_umask_stays_and_what_a_link_points_to_keeps_its_permissions(tmp_path):
+    before = os.umask(UMASK)
+    assert before == UMASK
+    (tmp_path / "own").touch(mode=0o600)
+    with replacing(tmp_path / "folder") as temporary:
+        temporary.mkdir()
+        (temporary / "link").symlink_to(tmp_path / "own")
+    assert (tmp_path / "folder/link").is_symlink() and (tmp_path / "own").stat().st_mode & 0o777 == 0o600
