@@ -172,7 +172,7 @@ class Backbone(ABC):
             yield self.draw(condition, generator)
 
     def picked(self, prompts: Sequence[str], generator: torch.Generator, at: list[int] | slice) -> Tensor:
-        """One random row of what was gathered for each prompt, `at` its places, on the device; KeyError without any."""
+        """One random row gathered for each prompt, at the positions `at`, on the device; KeyError without any."""
         rows = []
         for prompt in prompts:
             if prompt not in self.pools:
@@ -232,7 +232,7 @@ class Backbone(ABC):
         tokenizer = getattr(getattr(self, "pipeline", self), self.TOKENIZER, None)
         if tokenizer is None:
             raise ValueError(f"{self.name} has no tokens that stand for the rows of its text embedding")
-        length, (*_, last) = tokenizer.model_max_length, self.tokenizers()
+        length, last = tokenizer.model_max_length, next(reversed(self.tokenizers()), None)
         if self.TOKENIZER.replace("tokenizer", self.TEXT) == last:  # the long encoder, whose length the settings say
             length = self.text_length or length
         return tokenizer(list(prompts), truncation=True, max_length=length).input_ids

@@ -88,6 +88,13 @@ def test_a_long_prompt_has_as_many_tokens_as_its_encoder_reads(name):
         assert len(tokenize([prompt])[0]) == length
 
 
+def test_tokens_need_no_list_of_tokenizers(monkeypatch):
+    backbone = FAMILIES["unet"].make()
+    ids = backbone.tokenize(["red"])
+    monkeypatch.setattr(backbone, "tokenizers", dict)
+    assert backbone.tokenize(["red"]) == ids
+
+
 def test_weights_that_read_the_same_are_searched_together(made):
     names = made("unet").readers()
     edits, _ = gather_rows(made("unet"), names, RED, "range")
