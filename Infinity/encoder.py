@@ -106,7 +106,8 @@ class TextEncoder:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            temporary.write_bytes(save({"features": features.contiguous()}))  # save_file's would be its owner's alone
+            # save_file would make it readable by its owner only.
+            temporary.write_bytes(save({"features": features.contiguous()}))
             os.replace(temporary, path)
         finally:
             temporary.unlink(missing_ok=True)

@@ -23,7 +23,7 @@ class Settings:
     guidance: NonNegative = 7.5
     batch: Count = 32  # images sampled at a time
     pool: Count = 32  # cached trajectories of the frozen network per training prompt
-    size: tuple[Count, Count] | None = None  # height, width in pixels (Infinity: their ratio); the checkpoint's if None
+    size: tuple[Count, Count] | None = None  # height, width in pixels (Infinity: ratio); the checkpoint's own when None
     frames: Natural = 0  # of a clip; 0 for images
     text_length: Count | None = None  # tokens of a long text encoder (T5, Gemma); its pipeline's own when None
     embedded_guidance: NonNegative = 3.5  # what a guidance-distilled network is told while it samples

@@ -64,7 +64,10 @@ class Binarized:
 
 
 def first_below(scores: Iterable[float], limit: float) -> tuple[int, float]:
-    """Position and value of the first score below the limit, without asking for those after it; the last if none is."""
+    """Position and value of the first of at least one score that is below the limit, or of the last if none is.
+
+    Those after it are not asked for.
+    """
     for position, score in enumerate(scores):  # noqa: B007 (both outlive the loop)
         if score < limit:
             break

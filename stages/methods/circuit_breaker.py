@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 Measure = Callable[[Tensor, Tensor], Tensor]  # two states (B, L, D) to a value per token (B, L)
 Cosines = dict[str, dict[str, dict[int, float]]]  # breaker or retain -> layer -> scale (or step) -> mean cosine
 
-ROWS = 8  # that are watched together
+ROWS = 8  # watched at a time
 HORIZONS = {"2T": lambda steps: 2 * steps, "T+1": lambda steps: steps + 1, "T": lambda steps: steps}
 
 

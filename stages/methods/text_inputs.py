@@ -68,7 +68,7 @@ def paired_rows(
 
 
 def kept_rows(backbone: Backbone, prompts: Sequence[str], tokens: Tokens) -> list[list[slice]]:
-    """Rows of each prompt's text embedding that stay, for each encoder: of the last word for `last`, or else all."""
+    """Rows of each prompt's text embedding that stay, by encoder: only the last word's for `last`, otherwise all."""
     found: list[list[slice]] = [[] for _ in prompts]
     for begin, length, tokenize in _segments(backbone):
         for spans, ids in zip(found, tokenize(prompts), strict=True):
