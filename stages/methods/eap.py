@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -104,9 +105,9 @@ class EAP:
         path = Path(self.vocabulary)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: the words that may be preserved, one a line")
-        own = {word for prompt, neutral in concept.pairs() for word in {*prompt.split()} - {*neutral.split()}}
+        own = words_of(*concept.prompts) - words_of(*concept.neutral)
         lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
-        words = tuple(line for line in lines if line and not own & {*line.split()})
+        words = tuple(line for line in lines if line and not own & words_of(line))
         if not words:
             raise ValueError(f"{path}: no words in it but the concept's own")
         return words
@@ -136,12 +137,17 @@ class EAP:
 
 def nearest(backbone: Backbone, condition: Condition, words: Sequence[str], many: int) -> list[str]:
     """The words whose embeddings have the largest cosine similarity to the condition's one row."""
-    target, parts = condition.tensors["embeds"].flatten(1), []
+    target, parts = condition.tensors["embeds"].flatten(1).float(), []  # in bf16 too many cosines are equal
     for start in range(0, len(words), TOGETHER):
         embeds = backbone.encode(words[start : start + TOGETHER]).tensors["embeds"]
-        parts.append(cosine_similarity(embeds.flatten(1), target, dim=1))
+        parts.append(cosine_similarity(embeds.flatten(1).float(), target, dim=1))
     similarity = torch.cat(parts)
     return [words[i] for i in similarity.topk(min(many, len(words))).indices.tolist()]
+
+
+def words_of(*texts: str) -> set[str]:
+    """The words of texts, in small letters and without punctuation."""
+    return {word for text in texts for word in re.findall(r"\w+", text.lower())}
 
 
 class Mixture:

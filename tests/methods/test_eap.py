@@ -1,11 +1,13 @@
 """What EAP may preserve: the lines of a vocabulary, without the concept's own words, nearest to each prompt."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from stages.concept import load_concept
+from stages.backbones.base import Condition
+from stages.concept import Concept, load_concept
 from stages.methods import eap, load_method
 from stages.methods.eap import EAP, nearest
 
@@ -19,6 +21,13 @@ def test_a_vocabulary_holds_no_word_of_the_concept(concept, tmp_path):
         EAP(vocabulary=str(path)).candidates(concept)
     with pytest.raises(FileNotFoundError, match="nowhere.txt is missing: the words that may be preserved, one a line"):
         EAP(vocabulary="nowhere.txt").candidates(concept)
+
+
+def test_words_are_the_same_whatever_their_case_and_what_stands_beside_them(tmp_path):
+    dog = Concept("dog", ("A dog", "A photo of a Dog."), ("An animal", "A photo of an animal."), ("a cat",))
+    path = tmp_path / "words.txt"
+    path.write_text("a cat\nDOG\na dog's bone\nhot-dog\nphoto\ndogma\n(dog)\n")
+    assert EAP(vocabulary=str(path)).candidates(dog) == ("a cat", "photo", "dogma")
 
 
 def test_the_papers_vocabulary_is_there_and_large_enough():
@@ -36,6 +45,28 @@ def test_the_nearest_are_the_same_in_however_many_batches_they_are_read(backbone
     embeds = backbone.encode(words).tensors["embeds"].flatten(1)
     cosines = torch.cosine_similarity(embeds, condition.tensors["embeds"].flatten(1))
     assert whole == [words[i] for i in cosines.argsort(descending=True)[:3]]
+
+
+def test_the_nearest_by_a_backbone_in_bf16_are_those_of_its_numbers_in_float32():
+    draws = torch.Generator().manual_seed(0)
+    words, padding = [f"word {i}" for i in range(40)], torch.randn(60, 16, generator=draws)
+    said = torch.randn(len(words) + 1, 4, 16, generator=draws)
+    rows = torch.cat([said, padding.expand(len(said), -1, -1)], dim=1).bfloat16()
+    numbers = dict(zip([*words, "red"], rows, strict=True))
+
+    def encoder(dtype):
+        def encode(texts):
+            return Condition(tuple(texts), {"embeds": torch.stack([numbers[text] for text in texts]).to(dtype)})
+
+        return SimpleNamespace(encode=encode)
+
+    half, full = encoder(torch.bfloat16), encoder(torch.float32)
+    few = torch.cosine_similarity(*(half.encode(texts).tensors["embeds"].flatten(1) for texts in (words, ["red"])))
+    assert len(few.unique()) < len(words) / 2  # bf16 itself cannot rank them
+    ranked = nearest(half, half.encode(["red"]), words, 40)
+    assert ranked == nearest(full, full.encode(["red"]), words, 40)
+    exact = torch.cosine_similarity(rows[:-1].double().flatten(1), rows[-1:].double().flatten(1))
+    assert ranked == [words[i] for i in exact.argsort(descending=True)]
 
 
 def test_only_what_may_be_preserved_is_sampled_beforehand(backbone, concept, tmp_path):
