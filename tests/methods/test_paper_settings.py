@@ -1,14 +1,19 @@
 """Settings for real checkpoints: what `all` runs there fits a tiny network of the same kind, and stays the paper's."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
+from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 
-from Infinity.config import SIZES
+from Infinity import Infinity, InfinityConfig, schedule
+from stages.backbones import infinity, mmdit, unet
 from stages.concept import Concept
 from stages.methods import load_method
+from stages.methods.steering import sites_at
 from stages.params import load_params, names
+from stages.sites import select, site_table
 from stages.study import fitting
 from tests.backbones import tiny_infinity
 from tests.backbones.families import FAMILIES
@@ -46,6 +51,21 @@ SHORT = {
 }
 RED = Concept("red", ("a red circle", "a red square"), ("a blue circle", "a blue square"), ("a green circle",))
 LATENTS = {"sd14": 64, "sd15": 64, "sd21": 64, "sd21-768": 96, "sdxl": 128, "sdxl-turbo": 64}  # sides of U-Nets'
+V2 = {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True}
+XL = {
+    "block_out_channels": [320, 640, 1280],
+    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+    "transformer_layers_per_block": [1, 2, 10],
+    "attention_head_dim": [5, 10, 20],
+    "cross_attention_dim": 2048,
+    "use_linear_projection": True,
+    "addition_embed_type": "text_time",
+    "addition_time_embed_dim": 256,
+    "projection_class_embeddings_input_dim": 2816,
+}
+V1 = {"cross_attention_dim": 768}
+UNETS = {"sd14": V1, "sd15": V1, "sd21": V2, "sd21-768": V2, "sdxl": XL, "sdxl-turbo": XL}
 
 
 @pytest.fixture(scope="module")
@@ -102,18 +122,60 @@ def test_batches_that_are_taken_in_parts_are_the_papers(checkpoint):
 
 @pytest.mark.parametrize("checkpoint", [name for name in REAL if "receler_paper" in fitting(name, "dog")])
 def test_receler_looks_at_maps_that_there_are(checkpoint):
-    method = load_method("receler_paper", checkpoint)
-    assert method.side == (LATENTS[checkpoint] // 4 if checkpoint in LATENTS else None)
+    side = load_method("receler_paper", checkpoint).side
+    assert side == (LATENTS[checkpoint] // 4 if checkpoint in LATENTS else None)
+    assert side is None or side**2 in tokens_of_maps(UNETS[checkpoint], LATENTS[checkpoint])
 
 
 @pytest.mark.parametrize("checkpoint", REAL)
 def test_layers_are_learned_one_after_another_only_where_sampling_takes_few_steps(checkpoint):
-    if load_params("backbones", checkpoint)["steps"] > 4:
-        assert load_method("activation_transport_paper", checkpoint).incremental == "no"
+    few = load_params("backbones", checkpoint)["steps"] <= 4
+    assert few == (checkpoint in ("sdxl-turbo", "flux-schnell"))
+    assert load_method("activation_transport_paper", checkpoint).incremental == ("both" if few else "no")
+
+
+def test_activation_transport_finds_the_layers_that_it_lists_for_flux():
+    with torch.device("meta"):
+        sites = mmdit.flux_sites(FluxTransformer2DModel(), text=256)
+    method = load_method("activation_transport_paper", "flux-schnell")
+    found = method.sites(SimpleNamespace(name="flux-schnell", sites=sites, text_sites={}))
+    assert len(method.layers) > 19 and list(map(str, found)) == list(method.layers)
 
 
 @pytest.mark.parametrize("checkpoint", [name for name in REAL if name.startswith("infinity")])
-def test_conditioned_transport_takes_the_later_half_of_the_layers(checkpoint):
-    assert "conditioned_transport_paper" in fitting(checkpoint, "dog")
-    depth = SIZES[load_params("backbones", checkpoint)["release"]["model_type"]]["depth"]
-    assert list(load_method("conditioned_transport_paper", checkpoint).layers) == list(range(depth // 2, depth))
+def test_layers_that_are_listed_for_infinity_are_there(checkpoint):
+    backbone = bare_infinity(checkpoint)
+    method, blocks = load_method("circuit_breaker_documented", checkpoint), backbone.select("block")
+    listed = {*method.targets(len(blocks)), *method.transforms(len(blocks))}
+    assert listed == set(range(6)) <= {site.block for site in blocks}
+    assert {"circuit_breaker_documented", "conditioned_transport_paper"} <= set(fitting(checkpoint, "dog"))
+    method = load_method("conditioned_transport_paper", checkpoint)
+    depth = len(sites_at(backbone, method.location))
+    assert list(method.layers) == list(range(depth // 2, depth))  # the later half
+    assert method.steps_on and set(method.steps_on) <= set(range(backbone.scales))
+
+
+def tokens_of_maps(config, side):
+    """How many tokens ask in the cross-attention of a U-Net of that structure, without memory for its weights."""
+    seen = set()
+    with torch.device("meta"), torch.no_grad():
+        net = UNet2DConditionModel(**config)
+        sites = unet.sites(net)
+        for site in select(sites, "cross_attn"):
+            attention = net.get_submodule(sites[site].module)
+            attention.register_forward_hook(lambda module, args, output: seen.add(output.shape[1]))
+        added = {"text_embeds": torch.empty(1, 1280), "time_ids": torch.empty(1, 6)}  # read by SDXL alone
+        text = torch.empty(1, 77, config["cross_attention_dim"])
+        net(torch.empty(1, 4, side, side), torch.empty(1), text, added_cond_kwargs=added)
+    return seen
+
+
+def bare_infinity(checkpoint):
+    """The sites and the number of scales of a released Infinity, without memory for its weights."""
+    release = load_params("backbones", checkpoint)["release"]
+    with torch.device("meta"):
+        net = Infinity(InfinityConfig.named(release["model_type"], release["vae_type"]))
+    sites = site_table(net, (f"blocks.{i}" for i in range(len(net.blocks))), infinity.BLOCK)
+    return SimpleNamespace(
+        select=lambda *kinds, **where: select(sites, *kinds, **where), scales=len(schedule(release["pn"]))
+    )
