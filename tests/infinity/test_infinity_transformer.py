@@ -6,7 +6,7 @@ from torch.overrides import TorchFunctionMode
 
 from Infinity import attention, bitwise_loss, margins, packed_weights
 from Infinity.attention import attend, attend_groups, attend_to_past, attend_to_text, block_causal_groups
-from Infinity.layers import FEW_PRODUCTS, FeedForward, TanhGELU, empty_linear, modulate
+from Infinity.layers import FEW_PRODUCTS, FeedForward, TanhGELU, empty_linear, modulate, multiplies
 from Infinity.schedules import Schedule, schedule
 
 
@@ -44,12 +44,17 @@ def test_attention_to_the_past_equals_the_plain_one(monkeypatch, limit, dtype, s
     assert torch.allclose(ours.double(), exact, atol=error)
 
 
-@pytest.mark.parametrize("few", [2**9, 0])
+@pytest.mark.parametrize(("few", "many"), [(0, 2**22), (0, 2**4), (2**9, 2**22)])
 @pytest.mark.parametrize("real", [None, [7, 5]])
 @pytest.mark.parametrize("large", [1, 32])
 @pytest.mark.parametrize("width", [16, 24])
-def test_attention_to_the_text_equals_the_plain_one(monkeypatch, few, real, large, width):
+def test_attention_to_the_text_equals_the_plain_one(monkeypatch, few, many, real, large, width):
     monkeypatch.setattr(attention, "FEW_LOGITS_AT_ONCE", few)
+    monkeypatch.setattr(attention, "MANY_LOGITS", many)
+    plain, called = nn.functional.scaled_dot_product_attention, []
+    monkeypatch.setattr(
+        nn.functional, "scaled_dot_product_attention", lambda *a, **k: called.append(a) or plain(*a, **k)
+    )
     q, k, v = (
         torch.randn(2, n, 3, width, generator=torch.Generator().manual_seed(n)).to(torch.bfloat16).transpose(1, 2)
         for n in (9, 7, 7)
@@ -57,6 +62,8 @@ def test_attention_to_the_text_equals_the_plain_one(monkeypatch, few, real, larg
     mask = None if real is None else (torch.arange(7) < torch.tensor(real)[:, None])[:, None, None]
     with torch.no_grad():
         ours = attend_to_text(large * q, k, v, mask=mask)
+    suits = few <= 9 * 7 <= many // (2 * 3) and large == 1 and multiplies(torch.bfloat16)
+    assert len(called) == (0 if suits else 1)
     exact = attend(large * q.double(), k.double(), v.double(), mask=mask, scale=width**-0.5)
     assert ours.dtype == v.dtype and torch.allclose(ours.double(), exact, atol=0.02)
 
