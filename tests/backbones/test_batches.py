@@ -1,4 +1,4 @@
-"""Nothing is given to a network or an encoder in larger parts than settings.batch, and no result depends on it."""
+"""A network reads settings.batch rows at a time, twice when guided, and an encoder as many; no result depends on it."""
 
 from contextlib import contextmanager
 from dataclasses import replace
