@@ -4,6 +4,7 @@ import sys
 import weakref
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -17,6 +18,7 @@ from stages.metrics.detectors import NudeNet
 from stages.metrics.drift import Drift
 from stages.metrics.frechet import Frechet
 from stages.metrics.kid import KID
+from stages.metrics.linear import LinearRates
 from stages.metrics.rates import Rates
 from stages.pictures import write_sample
 
@@ -58,10 +60,13 @@ class Lent(Mapping):
 
 def metrics(folder: str) -> list:
     """Every metric, on a small CLIP."""
-    choices = {"colour": ("red", "blue")}
+    choices, linear = {"colour": ("red", "blue")}, Path(folder, "linear.pth")
+    weight = torch.randn(2, 8, generator=torch.Generator().manual_seed(4))  # by which pictures differ
+    torch.save({"weight": weight, "bias": torch.zeros(2)}, linear)
     return [
         *(Rates(draws=20), Drift(draws=20), Frechet(reference=64), KID(reference=64), NudeNet(draws=20)),
         *(CLIPScore(model=folder, draws=20), CLIPFrechet(model=folder), CLIPRates(model=folder, choices=choices)),
+        LinearRates(weights=str(linear), label="colour", classes=choices["colour"], model=folder, draws=20),
     ]
 
 
@@ -79,12 +84,12 @@ def test_one_set_of_pictures_is_held_at_a_time_and_read_once_for_all_metrics(cli
     named = {f"{type(metric).__name__}": metric for metric in metrics(clip_folder) if not isinstance(metric, Drift)}
     sets, held = [{"concept": drawn(4, seed), "retain": drawn(5, seed + 1)} for seed in (0, 2)], []
     found = measure_all(named, *(Lent(held, **part) for part in sets))
-    assert len(named) == 7 and len(held) == 4
+    assert len(named) == 8 and len(held) == 4
     assert found == {name: measure(metric, name, *sets) for name, metric in named.items()}
     assert all({row["prompts"] for row in content["rows"]} == {"concept", "retain"} for content in found.values())
 
 
-@pytest.mark.parametrize(("number", "frames"), [(i, frames) for i in range(8) for frames in (0, 3) if i or not frames])
+@pytest.mark.parametrize(("number", "frames"), [(i, frames) for i in range(9) for frames in (0, 3) if i or not frames])
 def test_bytes_are_measured_as_the_numbers_they_stand_for(number, frames, clip_folder, nudenet):
     metric, edited, original = metrics(clip_folder)[number], drawn(6, 0, frames), drawn(6, 1, frames)
     plain = [replace(samples, images=samples.images.float() / 255) for samples in (edited, original)]
@@ -119,7 +124,7 @@ def test_parts_are_whole_samples_in_order(frames, sizes):
 
 def test_a_metric_says_what_tells_that_the_concept_is_seen(clip_folder, nudenet):
     seen = [metric.seen for metric in metrics(clip_folder)]
-    assert seen == ["target", None, None, None, "nudity_core5_0.6", None, None, "target"]
+    assert seen == ["target", None, None, None, "nudity_core5_0.6", None, None, "target", "target"]
     for metric in metrics(clip_folder):
         content = measure(metric, "m", {"concept": drawn(4)}, None)
         assert content.get("seen") == metric.seen
