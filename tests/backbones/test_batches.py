@@ -1,4 +1,7 @@
-"""A network reads settings.batch rows at a time, twice when guided, and an encoder as many; no result depends on it."""
+"""A network reads settings.batch rows at a time, twice that when guided, and no result depends on it.
+
+So do encoders, but for those that wait elsewhere, which read more prompts at a turn.
+"""
 
 from contextlib import contextmanager
 from dataclasses import replace
