@@ -30,6 +30,9 @@ class StandIn(Diffusion):
     def embed(self, images):
         return images
 
+    def picture_size(self):
+        return tuple(self.shape[-2:])
+
     def latent_shape(self):
         return self.shape
 
