@@ -228,8 +228,7 @@ class InfinityBackbone(Backbone):
 
     def picture_size(self) -> tuple[int, int]:
         """What the schedule and the tokenizer come to; of settings.size the ratio alone counts."""
-        rows, columns = self.schedule.finer(self.vae.config.patchify)[-1]
-        return rows * self.vae.config.stride, columns * self.vae.config.stride
+        return tuple(side * self.vae.config.stride for side in self.schedule.finer(self.vae.config.patchify)[-1])
 
     def decode(self, codes: Tensor) -> Tensor:
         """Summed codes (B, d, h, w) to pictures (B, 3, H, W) in [0, 1]."""

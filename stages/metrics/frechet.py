@@ -6,10 +6,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.fields import Count
-from stages.metrics.base import Metric, Samples, Statistics, Value
+from stages.metrics.base import Samples, Statistics, Value
 from stages.metrics.distances import distances
-from stages.metrics.judged import JUDGE, judge_features, real_features
+from stages.metrics.judged import Judged
 
 log = logging.getLogger(__name__)
 
@@ -47,22 +46,15 @@ def warn_of_lacking_rank(name: str, features: Tensor) -> None:
 
 
 @dataclass(frozen=True)
-class Frechet(Metric):
+class Frechet(Judged):
     """Frechet distances of standardised judge features: to real renders, and to the unedited samples.
 
     They grow as samples get fewer, so compare equal n only.
     """
 
-    seed: int = 0
-    judge: str = JUDGE
-    reference: Count = 2048  # real renders
-
-    def features(self, samples: Samples) -> Tensor:
-        return judge_features(self.judge, samples)
-
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
         warn_of_lacking_rank("frechet", features)
-        return {"features": features, "real": real_features(self.judge, samples, self.reference, self.seed)}
+        return super().statistics(features, samples)
 
     def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
         return distances("frechet", gap, edited, original, seed=self.seed, least=0.0)

@@ -1,11 +1,13 @@
 """The judge of the world of shapes as metrics read it."""
 
+from dataclasses import dataclass
 from functools import cache, lru_cache
 
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Samples, floats
+from stages.fields import Count
+from stages.metrics.base import Metric, Samples, Statistics, floats
 from stages.worlds.captions import DIRECTIONS
 from stages.worlds.judge import Judge
 from stages.worlds.shapes import Shapes
@@ -39,6 +41,21 @@ def real_features(judge: str, samples: Samples, n: int, seed: int) -> Tensor:
     asked = tuple(tuple(str(row.get(label, "")) for label in LABELS) for row in samples.rows)
     clip = samples.images.shape[1] if samples.images.ndim == 5 else None
     return _real_features(load_judge(judge), asked, samples.images.shape[-1], clip, n, seed)
+
+
+@dataclass(frozen=True)
+class Judged(Metric):
+    """What distances of the judge's standardised features share: those of the samples, and those of real renders."""
+
+    seed: int = 0
+    judge: str = JUDGE
+    reference: Count = 2048  # real renders
+
+    def features(self, samples: Samples) -> Tensor:
+        return judge_features(self.judge, samples)
+
+    def statistics(self, features: Tensor, samples: Samples) -> Statistics:
+        return {"features": features, "real": real_features(self.judge, samples, self.reference, self.seed)}
 
 
 @lru_cache(maxsize=16)

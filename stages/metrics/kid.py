@@ -5,10 +5,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.fields import Count
-from stages.metrics.base import Metric, Samples, Statistics, Value
+from stages.metrics.base import Statistics, Value
 from stages.metrics.distances import distances
-from stages.metrics.judged import JUDGE, judge_features, real_features
+from stages.metrics.judged import Judged
 
 
 def mmd(x: Tensor, y: Tensor, *, paired: bool = False, frames: int = 1) -> Tensor:
@@ -42,21 +41,11 @@ def gap(x: Tensor, y: Tensor, *, paired: bool) -> float:
 
 
 @dataclass(frozen=True)
-class KID(Metric):
+class KID(Judged):
     """Kernel distances of standardised judge features: to real renders, and to the unedited samples.
 
     Below 0 by chance where there is no gap.
     """
-
-    seed: int = 0
-    judge: str = JUDGE
-    reference: Count = 2048  # real renders
-
-    def features(self, samples: Samples) -> Tensor:
-        return judge_features(self.judge, samples)
-
-    def statistics(self, features: Tensor, samples: Samples) -> Statistics:
-        return {"features": features, "real": real_features(self.judge, samples, self.reference, self.seed)}
 
     def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
         return distances("kid", gap, edited, original, seed=self.seed)
