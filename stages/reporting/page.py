@@ -59,7 +59,7 @@ def facts(study: Collected, sections: Sequence[Section]) -> list[Fact]:
     return [
         Fact(f"{backbones}", "generator" if backbones == 1 else "generators"),
         Fact(f"{methods}", "method" if methods == 1 else "methods"),
-        Fact(f"{seeds}", "seed each" if seeds == 1 else "seeds each"),
+        Fact(f"{seeds}", "seed each" if seeds == 1 else "seeds at most"),
         Fact(f"{images:,}", "images judged"),
         Fact(wording.duration(seconds), "of computing"),
     ]
