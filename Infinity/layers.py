@@ -39,7 +39,9 @@ class Linear(nn.Linear):
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
     """x weight^T + bias by oneDNN, without gradients; `gelu` applies GELU (tanh) before the result is rounded."""
-    return torch.ops.mkldnn._linear_pointwise(x, weight, bias, *(("gelu", [], "tanh") if gelu else ("none", [], "")))
+    return torch.ops.mkldnn._linear_pointwise.default(
+        x, weight, bias, *(("gelu", [], "tanh") if gelu else ("none", [], ""))
+    )
 
 
 def in_one(layer: nn.Module, x: Tensor, *, bias: Tensor | None = None, gelu: bool = False) -> Tensor | None:
@@ -47,12 +49,17 @@ def in_one(layer: nn.Module, x: Tensor, *, bias: Tensor | None = None, gelu: boo
 
     None without one, and where a gradient, a forward hook or an adapter needs the parts.
     """
-    if type(layer) is not Linear or layer.packed is None or is_watched(layer):
-        return None
-    if not layer.packed.serves(x, layer.weight):
+    if not serves_packed(layer, x):
         return None
     dtype = layer.weight.dtype
     return multiply(x.to(dtype), layer.packed.value, layer.bias if bias is None else bias.to(dtype), gelu=gelu)
+
+
+def serves_packed(layer: nn.Module, x: Tensor) -> bool:
+    """Whether `layer` is a plain one that keeps a packed weight for `x`, and nothing wants to see it called."""
+    if type(layer) is not Linear or layer.packed is None or is_watched(layer):
+        return False
+    return layer.packed.serves(x, layer.weight)
 
 
 def pack(weight: Tensor) -> Tensor:
@@ -62,15 +69,17 @@ def pack(weight: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Packed:
-    """A weight laid out as oneDNN reads it, and where and at which version the weight was."""
+    """A weight laid out as oneDNN reads it, where and at which version it was, and whether a text may be folded in."""
 
     value: Tensor
     source: tuple[int, int]
+    folds: bool = False
 
     @classmethod
-    def of(cls, weight: Tensor) -> Packed:
+    def of(cls, weight: Tensor, fold: bool | None = None) -> Packed:
         """A copy of `weight`."""
-        return cls(pack(weight), (weight.data_ptr(), weight._version))
+        folds = weight.dtype == torch.bfloat16 if fold is None else fold
+        return cls(pack(weight), (weight.data_ptr(), weight._version), folds)
 
     @staticmethod
     def possible(weight: Tensor) -> bool:
@@ -88,16 +97,19 @@ class Packed:
 
 
 @contextmanager
-def packed_weights(model: nn.Module) -> Iterator[None]:
+def packed_weights(model: nn.Module, *, fold: bool | None = None) -> Iterator[None]:
     """Keep a second copy of every weight, laid out as oneDNN reads it, while the context lasts; on a CPU only.
 
     Sampling picture after picture then lays nothing out at each scale: equal up to rounding, and sooner. Gradients go
     past the copies, and so does a weight that is replaced or edited meanwhile; edits through `.data` are not noticed.
+
+    `fold` lets cross-attention fold short texts into its projections, which changes the order of sums; left out, bf16
+    does, whose rounding is coarser than that, and float32 keeps the reference's order.
     """
     layers = [one for one in model.modules() if isinstance(one, Linear) and one.packed is None]
     try:
         for layer in layers:
-            layer.packed = Packed.of(layer.weight) if Packed.possible(layer.weight) else None
+            layer.packed = Packed.of(layer.weight, fold) if Packed.possible(layer.weight) else None
         yield
     finally:
         for layer in layers:
@@ -184,40 +196,40 @@ class LayerNorm(nn.Module):
         return F.layer_norm(x.float(), x.shape[-1:], self.weight.float(), self.bias.float(), EPS)
 
 
-def modulate(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
-    """LN(x) (1 + scale) + shift in float32, for `x` (B, L, C) and `scale`, `shift` (B, 1, C)."""
+def modulate(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
+    """LN(x) gain + shift in float32, for `x` (B, L, C) and `gain`, `shift` (B, 1, C)."""
     if torch.is_grad_enabled():
-        return Modulation.apply(x.float(), scale, shift)
-    return _modulated(x.float(), scale, shift)[0]
+        return Modulation.apply(x.float(), gain, shift)
+    return _modulated(x.float(), gain, shift)[0]
 
 
-def _modulated(x: Tensor, scale: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def _modulated(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """The modulated norm of `x`, its means and its inverse deviations."""
     one, zero = x.new_ones(x.shape[-1]), x.new_zeros(x.shape[-1])  # with weights, the kernel takes half the time
     y, mean, inverse = torch.native_layer_norm(x, x.shape[-1:], one, zero, EPS)
-    return torch.addcmul(shift, y, 1 + scale, out=y), mean, inverse
+    return torch.addcmul(shift, y, gain, out=y), mean, inverse
 
 
 class Modulation(torch.autograd.Function):
     """`modulate`, which keeps `x` and its statistics for the backward pass, and not LN(x) beside it."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
         """Normalise and modulate."""
-        y, mean, inverse = _modulated(x, scale, shift)
-        ctx.save_for_backward(x, mean, inverse, scale)
+        y, mean, inverse = _modulated(x, gain, shift)
+        ctx.save_for_backward(x, mean, inverse, gain)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of `x`, `scale` and `shift`."""
-        x, mean, inverse, scale = ctx.saved_tensors
-        inner, shape = gradient * (1 + scale), x.shape[-1:]
+        """Gradients of `x`, `gain` and `shift`."""
+        x, mean, inverse, gain = ctx.saved_tensors
+        inner, shape = gradient * gain, x.shape[-1:]
         wanted = [True, False, False]
         of_x = torch.ops.aten.native_layer_norm_backward(inner, x, shape, mean, inverse, None, None, wanted)[0]
-        of_scale = ((x - mean) * inverse * gradient).sum_to_size(scale.shape)
-        return of_x, of_scale, gradient.sum_to_size(scale.shape)
+        of_gain = ((x - mean) * inverse * gradient).sum_to_size(gain.shape)
+        return of_x, of_gain, gradient.sum_to_size(gain.shape)
 
 
 class TanhGELU(nn.Module):
@@ -270,4 +282,4 @@ class HeadNorm(nn.Module):
     def forward(self, x: Tensor, pooled: Tensor) -> Tensor:
         """Norm of `x` (B, L, C), its scale and shift from `pooled` (B, C)."""
         scale, shift = self.ada_lin(pooled)[:, None].chunk(2, dim=-1)
-        return modulate(x, scale, shift)
+        return modulate(x, 1 + scale, shift)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 
 import torch
@@ -10,6 +11,7 @@ from torch import Tensor
 
 from .attention import LayerCache, Places
 from .choice import Noise, choose_bits, seeded_noise
+from .layers import is_watched
 from .quantizer import codes_of, codes_to_tokens, resize, tokens_to_bits
 from .schedules import Schedule
 from .settings import Guide, Sample, Sampling, ScaleResult, ScaleStep, linear_guidance
@@ -112,6 +114,7 @@ class _Run:
         _keep_freed_memory()
         tokens = schedule.ends[self.scales - 1]
         self.cache: list[LayerCache] = model.new_cache(len(texts) * self.batch, tokens)
+        self.modules = list(model.blocks.modules())
         self.tokens = model.first(self.condition)
         self.summed: Tensor | None = None
 
@@ -140,11 +143,12 @@ class _Run:
         start, end = self.schedule.starts[index], self.schedule.ends[index]
         x = self.tokens + model.lvl_embed.weight[index]
         places = Places(model.turns(self.schedule, x.device)[start:end])
-        for number, (block, cache) in enumerate(zip(model.blocks, self.cache, strict=True)):
-            x = block(x, self.condition, places, cache)
-            if number in self.blocks and step.guidance != 1 and len(self.roles) > 1:
-                guided = linear_guidance(x[self.roles["cond"]], x[self.roles["uncond"]], step)
-                x = torch.cat([guided, guided, x[2 * self.batch :]])
+        with nullcontext() if any(map(is_watched, self.modules)) else torch.inference_mode():  # which costs less time
+            for number, (block, cache) in enumerate(zip(model.blocks, self.cache, strict=True)):
+                x = block(x, self.condition, places, cache)
+                if number in self.blocks and step.guidance != 1 and len(self.roles) > 1:
+                    guided = linear_guidance(x[self.roles["cond"]], x[self.roles["uncond"]], step)
+                    x = torch.cat([guided, guided, x[2 * self.batch :]])
         return x
 
     def _combines(self, step: ScaleStep) -> bool:

@@ -65,13 +65,18 @@ class Block(nn.Module):
         keep: Tensor | None = None,
     ) -> Tensor:
         """Map `x` (B, L, C) float32 to the same shape; `keep` (2, B, 1, 1) scales the two droppable branches."""
-        parts = (self.ada_gss + condition.modulation).float().unbind(2)
-        gamma1, gamma2, scale1, scale2, shift1, shift2 = parts
+        make = partial(self._modulation, condition)
+        gamma1, gamma2, gain1, gain2, shift1, shift2 = make() if cache is None else cache.once("modulation", make)
         if keep is not None:
             gamma1, gamma2 = gamma1 * keep[0], gamma2 * keep[1]
-        x = torch.addcmul(x, self.sa(modulate(x, scale1, shift1), places, cache), gamma1)
+        x = torch.addcmul(x, self.sa(modulate(x, gain1, shift1), places, cache), gamma1)
         x = x + self.ca(self.ca_norm(x), condition.text, cache)
-        return torch.addcmul(x, self.ffn(modulate(x, scale2, shift2)), gamma2)
+        return torch.addcmul(x, self.ffn(modulate(x, gain2, shift2)), gamma2)
+
+    def _modulation(self, condition: Condition) -> tuple[Tensor, ...]:
+        """Factors of the two branches, then gains and shifts of their norms, each (B, 1, C) float32."""
+        gamma1, gamma2, scale1, scale2, shift1, shift2 = (self.ada_gss + condition.modulation).float().unbind(2)
+        return gamma1, gamma2, 1 + scale1, 1 + scale2, shift1, shift2
 
 
 class TextPooling(nn.Module):

@@ -151,6 +151,21 @@ def test_packed_weights_draw_the_same_picture_hooked_or_not_and_with_an_adapter(
     assert not equal(adapted.bits, plain.bits)
 
 
+def test_what_sampling_returns_or_shows_to_a_hook_may_be_saved_for_gradients(model, text, grids):
+    kept = [*_tensors(model, text, grids)]
+    handle = model.blocks[1].register_forward_hook(lambda module, args, output: kept.append(output))
+    kept += _tensors(model, text, grids)
+    handle.remove()
+    factor = torch.ones((), requires_grad=True)
+    sum((one * factor).sum() for one in kept).backward()
+    assert torch.allclose(factor.grad, sum(one.sum() for one in kept))
+
+
+def _tensors(model, text, grids):
+    results = list(sample_scales(model, text, grids, GUIDED, noise=seeded_noise(SEEDS)))
+    return [one for result in results for one in (result.logits, result.summed, result.inputs) if one is not None]
+
+
 def test_text_keys_are_computed_once_per_block(model, text, grids):
     calls = []
     model.blocks[0].ca.mat_kv.register_forward_hook(lambda *_: calls.append(1))

@@ -2,11 +2,11 @@ import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
-from Infinity import attention, bitwise_loss, margins, packed_weights
-from Infinity.attention import attend, attend_groups, attend_to_past, attend_to_text, block_causal_groups
-from Infinity.layers import FEW_PRODUCTS, FeedForward, TanhGELU, empty_linear, modulate, multiplies
+from Infinity import bitwise_loss, margins, packed_weights
+from Infinity.attention import attend_groups, block_causal_groups
+from Infinity.heads import attend
+from Infinity.layers import FEW_PRODUCTS, FeedForward, TanhGELU, empty_linear, modulate
 from Infinity.schedules import Schedule, schedule
 
 
@@ -24,48 +24,6 @@ def test_grouped_attention_equals_a_dense_block_causal_mask(small):
     dense = attend(q, k, v, mask=dense_mask(grids)).transpose(1, 2).flatten(2)
     assert torch.allclose(ours, dense, atol=1e-6)
     assert groups[-1].mask is None or small >= grids.tokens
-
-
-@pytest.mark.parametrize("limit", [2**22, 2**17, 2**14])
-@pytest.mark.parametrize(
-    ("dtype", "scale", "error"), [("float32", 20, 1e-5), ("bfloat16", 20, 0.02), ("bfloat16", 4, 0.02)]
-)
-def test_attention_to_the_past_equals_the_plain_one(monkeypatch, limit, dtype, scale, error):
-    monkeypatch.setattr(attention, "MANY_LOGITS", limit)
-    generator = torch.Generator().manual_seed(0)
-    q, k = (nn.functional.normalize(torch.randn(2, 3, n, 16, generator=generator), dim=-1) for n in (120, 300))
-    v = torch.randn(2, 3, 300, 16, generator=generator)
-    q, k, v = (one.to(getattr(torch, dtype)) for one in (q * scale, k, v))
-    past = k[:, :, :200], v[:, :, :200]  # as a cache gives them
-    with torch.no_grad():
-        ours = attend_to_past(q.transpose(1, 2).contiguous().transpose(1, 2), *past, torch.tensor(float(scale)))
-    exact = attend(q.double(), *(one.double() for one in past)).transpose(1, 2).flatten(2)
-    assert q.shape[2] * 200 >= attention.FEW_LOGITS and ours.dtype == v.dtype
-    assert torch.allclose(ours.double(), exact, atol=error)
-
-
-@pytest.mark.parametrize(("few", "many"), [(0, 2**22), (0, 2**4), (2**9, 2**22)])
-@pytest.mark.parametrize("real", [None, [7, 5]])
-@pytest.mark.parametrize("large", [1, 32])
-@pytest.mark.parametrize("width", [16, 24])
-def test_attention_to_the_text_equals_the_plain_one(monkeypatch, few, many, real, large, width):
-    monkeypatch.setattr(attention, "FEW_LOGITS_AT_ONCE", few)
-    monkeypatch.setattr(attention, "MANY_LOGITS", many)
-    plain, called = nn.functional.scaled_dot_product_attention, []
-    monkeypatch.setattr(
-        nn.functional, "scaled_dot_product_attention", lambda *a, **k: called.append(a) or plain(*a, **k)
-    )
-    q, k, v = (
-        torch.randn(2, n, 3, width, generator=torch.Generator().manual_seed(n)).to(torch.bfloat16).transpose(1, 2)
-        for n in (9, 7, 7)
-    )
-    mask = None if real is None else (torch.arange(7) < torch.tensor(real)[:, None])[:, None, None]
-    with torch.no_grad():
-        ours = attend_to_text(large * q, k, v, mask=mask)
-    suits = few <= 9 * 7 <= many // (2 * 3) and large == 1 and multiplies(torch.bfloat16)
-    assert len(called) == (0 if suits else 1)
-    exact = attend(large * q.double(), k.double(), v.double(), mask=mask, scale=width**-0.5)
-    assert ours.dtype == v.dtype and torch.allclose(ours.double(), exact, atol=0.02)
 
 
 @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-6), (torch.bfloat16, 0.03)])
@@ -231,35 +189,14 @@ def test_gradients_edits_and_replaced_weights_go_past_the_packed_copies():
 
 def test_modulation_and_gelu_have_the_values_and_gradients_of_their_formulas():
     generator = torch.Generator().manual_seed(0)
-    x, scale, shift = (torch.randn(2, n, 8, generator=generator, requires_grad=True) for n in (5, 1, 1))
+    x, gain, shift = (torch.randn(2, n, 8, generator=generator, requires_grad=True) for n in (5, 1, 1))
     weights = torch.randn(2, 5, 8, generator=generator)
     norm, gelu = torch.nn.functional.layer_norm, torch.nn.functional.gelu
     pairs = (
-        (modulate(x, scale, shift), norm(x, (8,), eps=1e-6) * (1 + scale) + shift, [x, scale, shift]),
+        (modulate(x, gain, shift), norm(x, (8,), eps=1e-6) * gain + shift, [x, gain, shift]),
         (TanhGELU()(x), gelu(x, approximate="tanh"), [x]),
     )
     for ours, theirs, wanted in pairs:
         assert torch.allclose(ours, theirs, atol=1e-6)
         gradients = (torch.autograd.grad((one * weights).sum(), wanted) for one in (ours, theirs))
         assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
-
-
-def test_attention_in_bf16_can_be_watched(monkeypatch):
-    monkeypatch.setattr(attention, "FEW_LOGITS_AT_ONCE", 0)
-    q = torch.ones(1, 1, 2, 16, dtype=torch.bfloat16)
-    with torch.no_grad(), _Seen() as seen:
-        attend_to_text(q, q, q)
-        attend_to_past(q, q, q, torch.tensor(1.0))
-    assert seen.functions.count(nn.functional.scaled_dot_product_attention) == 2
-
-
-class _Seen(TorchFunctionMode):
-    """Every function of torch that is called."""
-
-    def __init__(self):
-        super().__init__()
-        self.functions = []
-
-    def __torch_function__(self, function, types, args=(), kwargs=None):
-        self.functions.append(function)
-        return function(*args, **(kwargs or {}))
