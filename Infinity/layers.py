@@ -69,17 +69,15 @@ def pack(weight: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Packed:
-    """A weight laid out as oneDNN reads it, where and at which version it was, and whether a text may be folded in."""
+    """A weight laid out as oneDNN reads it, and where and at which version the weight was."""
 
     value: Tensor
     source: tuple[int, int]
-    folds: bool = False
 
     @classmethod
-    def of(cls, weight: Tensor, fold: bool | None = None) -> Packed:
+    def of(cls, weight: Tensor) -> Packed:
         """A copy of `weight`."""
-        folds = weight.dtype == torch.bfloat16 if fold is None else fold
-        return cls(pack(weight), (weight.data_ptr(), weight._version), folds)
+        return cls(pack(weight), (weight.data_ptr(), weight._version))
 
     @staticmethod
     def possible(weight: Tensor) -> bool:
@@ -97,19 +95,18 @@ class Packed:
 
 
 @contextmanager
-def packed_weights(model: nn.Module, *, fold: bool | None = None) -> Iterator[None]:
+def packed_weights(model: nn.Module) -> Iterator[None]:
     """Keep a second copy of every weight, laid out as oneDNN reads it, while the context lasts; on a CPU only.
 
     Sampling picture after picture then lays nothing out at each scale: equal up to rounding, and sooner. Gradients go
     past the copies, and so does a weight that is replaced or edited meanwhile; edits through `.data` are not noticed.
 
-    `fold` lets cross-attention fold short texts into its projections, which changes the order of sums; left out, bf16
-    does, whose rounding is coarser than that, and float32 keeps the reference's order.
+    In bf16, cross-attention then folds short texts into its projections (folded.py).
     """
     layers = [one for one in model.modules() if isinstance(one, Linear) and one.packed is None]
     try:
         for layer in layers:
-            layer.packed = Packed.of(layer.weight, fold) if Packed.possible(layer.weight) else None
+            layer.packed = Packed.of(layer.weight) if Packed.possible(layer.weight) else None
         yield
     finally:
         for layer in layers:

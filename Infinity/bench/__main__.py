@@ -82,9 +82,7 @@ class Bench:
         ours = copy.deepcopy(self.model)
         half = copy.deepcopy(self.model).cast_blocks(torch.bfloat16) if fast else None
         ways = {f"floor {name}": way for name, way in measure.multipliers().items()}
-        folded = copy.deepcopy(self.model)
-        runs = {"ours": lambda: self.sample(ours), "folded": lambda: self.sample(folded)}
-        runs |= {"stored": self.sample, "plain": self.plain}
+        runs = {"ours": lambda: self.sample(ours), "stored": self.sample, "plain": self.plain}
         runs |= {name: measure.pass_over_weights(self.model, [rows], way) for name, way in ways.items()}
         if fast:
             packed, scales = measure.multipliers()["packed"], [2 * count for count in self.grids.lengths]
@@ -95,10 +93,9 @@ class Bench:
             start = self.clock()
             stack.enter_context(packed_weights(ours))
             packing = self.clock() - start
-            stack.enter_context(packed_weights(folded, fold=True))
             stack.enter_context(packed_weights(half) if fast else nullcontext())
             seconds = measure.best_of(runs, self.repeats, self.clock)
-            bits = {name: runs[name]() for name in ("ours", "folded", "plain", *(["bf16"] if fast else []))}
+            bits = {name: runs[name]() for name in ("ours", "plain", *(["bf16"] if fast else []))}
         # seconds that the matrix work of a whole sampling would take at the rate of a pass over the weights
         work = measure.sampling_work(self.model, self.grids, 2, self.text.lengths[0])
         scale = work / measure.weight_work(self.model, rows)
@@ -112,9 +109,6 @@ class Bench:
             found["oneDNN's matrix rate, GFLOP/s"] = work / floors["packed"] / 1e9
             found["sampling over oneDNN's floor"] = seconds["ours"] / floors["oneDNN"]
             found["sampling over oneDNN's, packed"] = seconds["ours"] / floors["packed"]
-            found["text folded, over oneDNN's floor"] = seconds["folded"] / floors["oneDNN"]
-            found["text folded, over oneDNN's, packed"] = seconds["folded"] / floors["packed"]
-            found["text folded, bits equal to plain"] = _agreement(bits["folded"], bits["plain"])
         found |= {
             "packing the weights, s": packing,
             "sampling with weights as stored, s": seconds["stored"],

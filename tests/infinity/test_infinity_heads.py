@@ -2,11 +2,14 @@
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from torch import nn
 from torch.nn.functional import normalize
 from torch.overrides import TorchFunctionMode
 
-from Infinity import Sampling, heads, packed_weights, sample
+from Infinity import Sampling, folded, heads, packed_weights, sample
+from Infinity.attention import TextContext
+from Infinity.folded import FoldedText
 from Infinity.heads import attend, attend_to_past, attend_to_text
 from Infinity.layers import multiplies
 
@@ -89,73 +92,68 @@ class _Seen(TorchFunctionMode):
         return function(*args, **(kwargs or {}))
 
 
-class TestFoldedText:
-    """Cross-attention whose text is folded into its projections."""
+@pytest.fixture
+def reads(monkeypatch):
+    """What folded texts gave, None where they refused; a text of any length may be folded into short heads."""
+    found, attend = [], folded.FoldedText.attend
+    monkeypatch.setattr(folded.FoldedText, "attend", lambda self, x: found.append(attend(self, x)) or found[-1])
+    monkeypatch.setattr(folded, "SHARE_OF_HEAD", 8.0)
+    return found
 
-    GUIDED = Sampling(2.0, 0.7)
 
-    @pytest.fixture
-    def folded(self, monkeypatch):
-        """Products that a folded text made, by their shapes; short heads fold any text."""
-        from Infinity import folded
+def in_bf16(model, text, grids):
+    with packed_weights(model), torch.autocast("cpu", BF16), torch.no_grad():
+        return sample(model, text, grids, Sampling(2.0, 0.7), seeds=range(len(text)))
 
-        calls, product = [], folded._Products.__call__
-        monkeypatch.setattr(folded._Products, "__call__", lambda self, x: calls.append(x.shape) or product(self, x))
-        monkeypatch.setattr(folded, "SHARE_OF_HEAD", 8.0)
-        return calls
 
-    def logits(self, model, text, grids, **options):
-        with torch.no_grad():
-            return sample(model, text, grids, self.GUIDED, seeds=range(len(text)), **options)
+@pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (BF16, 0.05)])
+@pytest.mark.parametrize("rows", [[0], [0, 1, 2]])
+@pytest.mark.parametrize("large", [1.0, 300.0])
+def test_a_folded_text_reads_as_the_layer_that_it_stands_for(model, text, dtype, error, rows, large):
+    layer, x = model.blocks[0].ca.to(dtype), random(len(rows), 5, 32).to(dtype)
+    with torch.no_grad():
+        layer.mat_q.weight *= large
+        context = model.condition(text.select(rows)).text
+        context = TextContext(context.features.to(dtype), context.mask)
+        ours = FoldedText.of(layer.mat_q, layer.proj, *layer.read(context.features), context.mask).attend(x)
+        assert (ours is None) == (large > 1)
+        assert ours is None or torch.allclose(ours.float(), layer(x, context).float(), atol=error)
 
-    @pytest.mark.parametrize("rows", [[0], [0, 1, 2]])
-    def test_gives_the_same_picture_of_prompts_of_any_length(self, model, text, grids, folded, rows):
-        text = text.select(rows)
-        plain = self.logits(model, text, grids)
-        with packed_weights(model, fold=True):
-            ours = self.logits(model, text, grids)
-        assert len(folded) == 2 * len(model.blocks) * len(grids)
-        assert all(torch.equal(a, b) for a, b in zip(ours.bits, plain.bits, strict=True))
 
-    @pytest.mark.parametrize(("dtype", "error"), [(torch.float32, 1e-5), (BF16, 0.05)])
-    @pytest.mark.parametrize("large", [1.0, 100.0])
-    def test_equals_the_layer_that_it_stands_for(self, model, text, grids, folded, dtype, error, large):
-        block = model.blocks[0].to(dtype)
-        x = random(3, 5, 32)
-        with torch.no_grad():
-            block.ca.mat_q.weight *= large
-            context = model.condition(text).text
-            context = type(context)(context.features.to(dtype), context.mask)
-            cache = model.new_cache(3, 5)[0]
-            with torch.autocast("cpu", BF16, enabled=dtype == BF16):
-                plain = block.ca(x, context)
-                with packed_weights(model, fold=True):
-                    ours = block.ca(x, context, cache)
-        assert len(folded) == (2 if large == 1 else 1)
-        assert ours.dtype == plain.dtype and torch.allclose(ours.float(), plain.float(), atol=error)
+@pytest.mark.skipif(not multiplies(BF16), reason="oneDNN has no bf16 on this processor")
+def test_bf16_folds_at_every_scale_and_draws_as_without(model, text, grids, reads, monkeypatch):
+    ours = in_bf16(model.cast_blocks(BF16), text, grids)
+    assert len(reads) == len(model.blocks) * len(grids) and all(one is not None for one in reads)
+    monkeypatch.setattr(folded, "MANY_PROMPTS", 5)
+    plain = in_bf16(model, text, grids)
+    assert len(reads) == len(model.blocks) * len(grids)
+    same = torch.cat([(a == b).float().flatten() for a, b in zip(ours.bits, plain.bits, strict=True)])
+    assert same.mean() > 0.95
 
-    def test_float32_folds_only_when_asked_and_bf16_by_itself(self, model, text, grids, folded):
-        with packed_weights(model):
-            self.logits(model, text, grids)
-        assert not folded
-        with packed_weights(model.cast_blocks(BF16)), torch.autocast("cpu", BF16):
-            self.logits(model, text, grids)
-        assert bool(folded) == multiplies(BF16)
 
-    def test_hooks_long_texts_and_many_prompts_go_past_it(self, model, text, grids, folded, monkeypatch):
-        from Infinity import folded as module
+@pytest.mark.skipif(not multiplies(BF16), reason="oneDNN has no bf16 on this processor")
+def test_large_logits_hooks_adapters_and_long_texts_go_past_folding(model, text, grids, reads, monkeypatch):
+    model.cast_blocks(BF16)
+    with torch.no_grad():
+        model.blocks[0].ca.mat_q.weight *= 300
+    in_bf16(model, text, grids)
+    assert all(one is None for one in reads[::4]) and any(one is not None for one in reads[1::4])
+    reads.clear()
+    handles = [block.ca.mat_q.register_forward_hook(lambda *_: None) for block in model.blocks]
+    in_bf16(model, text, grids)
+    assert not reads
+    for handle in handles:
+        handle.remove()
+    monkeypatch.setattr(folded, "SHARE_OF_HEAD", 0.5)
+    in_bf16(model, text, grids)
+    assert not reads
+    monkeypatch.setattr(folded, "SHARE_OF_HEAD", 8.0)
+    get_peft_model(model, LoraConfig(r=2, target_modules=["ca.proj"]))
+    in_bf16(model, text, grids)
+    assert not reads
 
-        with packed_weights(model, fold=True):
-            seen = []
-            handles = [block.ca.mat_q.register_forward_hook(lambda *_: seen.append(1)) for block in model.blocks]
-            self.logits(model, text, grids)
-            for handle in handles:
-                handle.remove()
-            assert seen and not folded
-            monkeypatch.setattr(module, "MANY_PROMPTS", 5)
-            self.logits(model, text, grids)
-            assert not folded
-            monkeypatch.setattr(module, "MANY_PROMPTS", 6)
-            monkeypatch.setattr(module, "SHARE_OF_HEAD", 0.5)
-            self.logits(model, text, grids)
-            assert not folded
+
+def test_float32_keeps_the_order_of_its_sums(model, text, grids, reads):
+    with packed_weights(model):
+        sample(model, text, grids, Sampling(2.0, 0.7), seeds=range(3))
+    assert not reads
