@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Literal
 
@@ -12,13 +12,13 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from stages.attention import attention_maps
 from stages.backbones.base import Backbone, Condition, State
+from stages.backbones.prompts import Tokenize
 from stages.sites import Site
 
 FLAT = 1e-8  # a map whose range is smaller than this share of its height shows nothing
 
 
 How = Literal["auto", "attention", "difference", "everywhere"]
-Tokenize = Callable[[Sequence[str]], list[list[int]]]
 
 
 def locate(

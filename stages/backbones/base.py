@@ -1,4 +1,4 @@
-"""What every backbone shares: the addresses of its tensors, the places edits register, and how prompts are encoded."""
+"""What every backbone shares: the addresses of its tensors and the places where edits register."""
 
 from __future__ import annotations
 
@@ -6,22 +6,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from stages import objectives
+from stages.backbones.prompts import EncodedPrompts
 from stages.backbones.settings import Settings
 from stages.backbones.state import Condition, Sampler, State
 from stages.sites import Moment, Part, Site, Stream, Tap, encoder_sites, lookup, select
 from stages.spans import Prompt, written_out
-
-if TYPE_CHECKING:
-    from stages.backbones.texts import EmbeddingCache
-
-AT_HAND = 512  # encoded prompts that stay on the device where a cache on disk has them all
 
 
 class Backbone(ABC):
@@ -39,7 +34,6 @@ class Backbone(ABC):
     TEXT_FIRST: ClassVar[bool] = True  # whether text stands before the image in joint attention
     NET: ClassVar[str] = "transformer"  # what a pipeline calls the network
     TOKENIZER: ClassVar[str] = "tokenizer"  # the one whose tokens the condition's embeds follow
-    TURN: ClassVar[int] = 32  # prompts that text encoders read, at least, once they are brought from where they wait
 
     net: nn.Module
     sites: Mapping[Site, Tap]
@@ -54,7 +48,7 @@ class Backbone(ABC):
         self.words: list[Mapping[str, str]] = []  # aliases and what stands for them before tokenization
         self.pools: dict[str, Tensor] = {}  # prompt -> what `gather` made of it, a row per sample; on the CPU
         self._moment = Moment(0, None, {})
-        self._encoded: dict[str, dict[str, Tensor]] = {}
+        self.encoded = EncodedPrompts(self)
 
     # what a family provides
 
@@ -119,13 +113,7 @@ class Backbone(ABC):
             with self.at(0, {"cond" if any(texts) else "uncond": slice(0, len(texts))}, prompts=written):
                 tensors = self._encode(texts)
         else:
-            missing = list(dict.fromkeys(text for text in texts if text not in self._encoded))
-            if missing:
-                self._encoded |= self._encode_rows(missing)
-            cached = [self._encoded[text] for text in texts]
-            tensors = {name: torch.stack([row[name] for row in cached]) for name in cached[0]}
-            while self._cache and len(self._encoded) > AT_HAND:
-                self._encoded.pop(next(iter(self._encoded)))
+            tensors = self.encoded.stacked(texts)
         condition = Condition(prompts, tensors)
         for edit in self.condition_edits:
             condition = edit(condition)
@@ -134,26 +122,6 @@ class Backbone(ABC):
     def written_out(self, prompt: str) -> Prompt:
         """The prompt as its tokenizer gets it, aliases replaced by the words that stand for them."""
         return written_out(prompt, {alias: text for words in self.words for alias, text in words.items()})
-
-    @torch.no_grad()
-    def _encode_rows(self, prompts: Sequence[str]) -> dict[str, dict[str, Tensor]]:
-        found = self._cache.read(prompts, self.device) if self._cache else {}
-        missing = [prompt for prompt in prompts if prompt not in found]
-        for rows in self.batches(len(missing), self.TURN if self.settings.offload != "none" else 1):
-            tensors, batch = self._encode(missing[rows]), enumerate(missing[rows])
-            new = {prompt: {name: value[row] for name, value in tensors.items()} for row, prompt in batch}
-            if self._cache:
-                self._cache.write(new)
-            found |= new
-        return found
-
-    @cached_property
-    def _cache(self) -> EmbeddingCache | None:
-        if self.settings.cache is None or not self.text_parts():
-            return None
-        from stages.backbones.texts import EmbeddingCache
-
-        return EmbeddingCache(self.settings.cache, self.text_parts(), f"{type(self).__name__} {self.text_length}")
 
     def sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
         """Images (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]; one generator per image, on the CPU."""

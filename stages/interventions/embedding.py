@@ -15,6 +15,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from stages.backbones.prompts import segment
 from stages.edits import edit_activations, edit_condition
 from stages.files import replacing
 from stages.interventions.base import Intervention
@@ -78,7 +79,7 @@ class Embedding(Intervention):
     def _replace_output(self, backbone: Backbone, part: str, vectors: Tensor, condition: Condition) -> Condition:
         embeds, first = condition.tensors["embeds"], backbone.features()[part]
         prompts = [backbone.written_out(prompt) for prompt in condition.prompts]
-        spans = self.spans(backbone, part, prompts, encoder_length(backbone, part, embeds.shape[1]))
+        spans = self.spans(backbone, part, prompts, segment(backbone, part, embeds.shape[1]).length)
         spans = [(row, start + first, end + first) for row, start, end in spans]
         return condition.with_tensors(embeds=replaced(embeds, vectors, spans))
 
@@ -160,13 +161,6 @@ def embedding_tap(backbone: Backbone, part: str) -> Tap:
     table = encoder.get_input_embeddings().weight
     homes = [name for name, module in encoder.named_modules() if getattr(module, "weight", None) is table]
     return Tap(f"{part}.{homes[-1]}")
-
-
-def encoder_length(backbone: Backbone, part: str, tokens: int) -> int:
-    """How many of the condition's tokens are this encoder's."""
-    starts = sorted(backbone.features().values())
-    first = backbone.features()[part]
-    return min((start for start in starts if start > first), default=tokens) - first
 
 
 def parts_of(backbone: Backbone, mode: Mode) -> list[str]:

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
+from stages.backbones.prompts import segment
 from stages.edits import Predictions, edit_guidance, free_role
 from stages.interventions.base import Intervention
-from stages.interventions.embedding import POOLED, encoder_length
-from stages.localise import Tokenize, concept_tokens
+from stages.interventions.embedding import POOLED
+from stages.localise import concept_tokens
 from stages.sites import Moment
 
 if TYPE_CHECKING:
@@ -82,9 +83,9 @@ class Filter(Intervention):
             if part == POOLED:
                 value, where = new[POOLED], (0,)
             else:
-                begin, length, tokenize = encoded(backbone, part, row)
-                found = (concept_tokens(backbone, [prompt], [without[word]], tokenize=tokenize)[0] for word in named)
-                places = sorted({begin + i for places in found for i in places if i < length})
+                at = segment(backbone, part, new["embeds"].shape[1])
+                found = (concept_tokens(backbone, [prompt], [without[word]], tokenize=at.tokenize)[0] for word in named)
+                places = sorted({at.begin + i for places in found for i in places if i < at.length})
                 value, where = new["embeds"], (0, places)
             value[where] = projected(value[where], rows, absent[part]).to(value)
         return row.with_tensors(**new)
@@ -94,9 +95,9 @@ class Filter(Intervention):
         condition, found = backbone.encode(prompts), {}
         tensors = condition.tensors
         for part in backbone.features():
-            begin, length, tokenize = encoded(backbone, part, condition)
-            embeds = tensors["embeds"][:, begin : begin + length].double()
-            sizes = [min(len(ids), length) for ids in tokenize(prompts)]
+            at = segment(backbone, part, tensors["embeds"].shape[1])
+            embeds = tensors["embeds"][:, at.begin : at.begin + at.length].double()
+            sizes = [min(len(ids), at.length) for ids in at.tokenize(prompts)]
             sizes = tensors["mask"].sum(1).tolist() if "mask" in tensors else sizes
             if self.pool == "last":
                 found[part] = torch.stack([text[size - 1] for text, size in zip(embeds, sizes, strict=True)])
@@ -112,15 +113,6 @@ class Filter(Intervention):
     def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Filter:
         """From what `spec` says."""
         return cls(**spec)
-
-
-def encoded(backbone: Backbone, part: str, condition: Condition) -> tuple[int, int, Tokenize]:
-    """Where a text encoder's tokens begin in `embeds`, how many there are, and how it makes them of prompts."""
-    begin, length = backbone.features()[part], encoder_length(backbone, part, condition.tensors["embeds"].shape[1])
-    if begin == 0:
-        return begin, length, backbone.tokenize
-    own = backbone.tokenizers()[part]
-    return begin, length, lambda prompts: own(list(prompts), truncation=True, max_length=length).input_ids
 
 
 def triggers(distances: Tensor, alpha: float) -> Tensor:

@@ -11,8 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.backbones.base import Backbone, Condition, State
-from stages.interventions.filtering import encoded
-from stages.localise import Tokenize
+from stages.backbones.prompts import Tokenize, segment
 
 Tokens = Literal["last", "range", "aligned"]
 
@@ -80,10 +79,10 @@ def kept_rows(backbone: Backbone, prompts: Sequence[str], tokens: Tokens) -> lis
 
 def _segments(backbone: Backbone) -> Iterator[tuple[int, int | None, Tokenize]]:
     """Where each encoder's rows begin, how many there are (None: padding is not read), and its tokens of prompts."""
-    empty = backbone.encode([""])
-    for part in backbone.features():
-        begin, length, tokenize = encoded(backbone, part, empty)
-        yield begin, None if "mask" in empty.tensors else length, tokenize
+    empty = backbone.encode([""]).tensors
+    for encoder in backbone.features():
+        at = segment(backbone, encoder, empty["embeds"].shape[1])
+        yield at.begin, None if "mask" in empty else at.length, at.tokenize
 
 
 def paired_tokens(

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from stages.backbones import base
+from stages.backbones import prompts as prompts_module
 from stages.backbones.base import Settings
 from stages.backbones.texts import EmbeddingCache, fingerprint
 from stages.edits import edit_activations, swap_parameters
@@ -184,9 +184,9 @@ def test_what_a_cache_on_disk_holds_need_not_stay_at_hand(tmp_path, monkeypatch)
     backbone = loaded("unet", tmp_path / "saved", cache=str(tmp_path / "cache"))
     prompts = ["a red circle", "a blue square", "a green cross"]
     first = backbone.encode(prompts)
-    monkeypatch.setattr(base, "AT_HAND", 1)
+    monkeypatch.setattr(prompts_module, "AT_HAND", 1)
     again = backbone.encode(prompts)
-    assert len(backbone._encoded) == 1
+    assert len(backbone.encoded.rows) == 1
     assert all(torch.equal(first.tensors[name], again.tensors[name]) for name in first.tensors)
 
 

@@ -80,7 +80,8 @@ def test_weights_move_and_stay_finite_over_any_base(backbone, concept, dtype):
     backbone.gather([*concept.prompts, *concept.retain], 0)
     backbone.net.to(dtype)
     backbone.pools = {name: pool.to(dtype) for name, pool in backbone.pools.items()}
-    backbone._encoded = {p: {n: t.to(dtype) for n, t in row.items()} for p, row in backbone._encoded.items()}
+    rows = backbone.encoded.rows.items()
+    backbone.encoded.rows = {p: {n: t.to(dtype) for n, t in row.items()} for p, row in rows}
     adapter = T2VUnlearning(rank=2, steps=20, batch=1, lr=1e-3, preserve=0.5, states="trajectory").fit(
         backbone, concept, seed=0
     )

@@ -52,7 +52,7 @@ def test_two_steps(case):
         MANIFEST["unet_config"], tensors(HERE / "model.safetensors", "w."), scheduler(case["scheduler"])
     )
     embeds = tensors(HERE / "embeds.safetensors")
-    backbone._encoded[""] = {"embeds": embeds["uncond"][0]}
+    backbone.encoded.rows[""] = {"embeds": embeds["uncond"][0]}
     empty, concept = given(embeds["uncond"]), given(embeds["concept"])
     source = concept if case["erase_from"] is None else given(embeds[case["erase_from"].replace(" ", "_")])
     weights = Weights.copy(backbone, choose(backbone, NAMES[case["train_method"]]))
