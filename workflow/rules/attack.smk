@@ -13,6 +13,7 @@ rule attack:
     wildcard_constraints:
         method=one_of(METHODS),
         attack=one_of(names("attacks")),
+    priority: 2
     threads: 1
     resources:
         gpu=1,

@@ -12,6 +12,7 @@ rule baseline:
         f"benchmarks/sample/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.tsv"
     wildcard_constraints:
         method=one_of(UNTRAINED),
+    priority: 1
     threads: 1
     resources:
         gpu=1,

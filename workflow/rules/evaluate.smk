@@ -15,6 +15,7 @@ rule evaluate:
         f"benchmarks/evaluate/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.tsv"
     wildcard_constraints:
         method=one_of(METHODS),
+    priority: 3
     threads: 1
     resources:
         gpu=1,

@@ -7,6 +7,7 @@ rule judge:
         "logs/pretrain/{world}-judge.log",
     benchmark:
         "benchmarks/pretrain/{world}-judge.tsv"
+    priority: 4
     threads: 1
     resources:
         gpu=1,
@@ -30,6 +31,7 @@ rule autoencoder:
         "logs/pretrain/{world}-autoencoder.log",
     benchmark:
         "benchmarks/pretrain/{world}-autoencoder.tsv"
+    priority: 4
     threads: 1
     resources:
         gpu=1,
@@ -53,6 +55,7 @@ rule tokenizer:
         "logs/pretrain/{world}-tokenizer.log",
     benchmark:
         "benchmarks/pretrain/{world}-tokenizer.tsv"
+    priority: 4
     threads: 1
     resources:
         gpu=1,
@@ -78,6 +81,7 @@ rule backbone:
         "logs/pretrain/{backbone}.log",
     benchmark:
         "benchmarks/pretrain/{backbone}.tsv"
+    priority: 4
     threads: 1
     resources:
         gpu=1,

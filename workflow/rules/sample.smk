@@ -11,6 +11,7 @@ rule sample:
         f"logs/sample/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.log",
     benchmark:
         f"benchmarks/sample/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.tsv"
+    priority: 1
     threads: 1
     resources:
         gpu=1,
