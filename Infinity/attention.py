@@ -53,7 +53,7 @@ def block_causal_groups(schedule: Schedule, device: torch.device, *, small: int 
 class LayerCache:
     """One block's past while sampling: keys and values (B, H, tokens, c), how many are filled, and the text's own.
 
-    `constants` is what a block makes of its weights and of the condition alone, the same at every scale.
+    `constants` is what a block makes of its weights and of the condition alone, once for all scales.
     """
 
     keys: Tensor
@@ -120,7 +120,7 @@ class SelfAttention(nn.Module):
         q, k = _turn(qk, factors, places.turns).transpose(1, 2).chunk(2, dim=1)
         v = v.transpose(1, 2)
         if cache is not None:
-            bound = cache.once("largest logit", lambda: float(factors.max()))
+            bound = cache.once("largest logit", lambda: _largest(factors))
             k, v = cache.append(k, v)
             q = q if q.dtype == v.dtype else q.to(v.dtype, memory_format=torch.contiguous_format)
             return self.proj(attend_to_past(q, k, v, bound))
@@ -156,9 +156,11 @@ class CrossAttention(nn.Module):
             cache.text = keys_values
             if folds(self.mat_q, self.proj, x, keys_values[0]):
                 make = partial(FoldedText.of, self.mat_q, self.proj, *keys_values, text.mask)
-                y = cache.once("folded", make).attend(x)
+                folded = cache.once("folded", make)
+                y = None if folded is None else folded.attend(x)
                 if y is not None:
                     return y
+                cache.constants["folded"] = None  # nor at later scales
         q = split(self.mat_q(x), self.heads)
         return self.proj(attend_to_text(q, *keys_values, mask=text.mask))
 
@@ -192,6 +194,11 @@ def _turn(qk: Tensor, factors: Tensor, turns: Tensor) -> Tensor:
     wide = qk.float()
     factors = factors / torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp_min(1e-12)
     return rotate_(wide * factors if torch.is_grad_enabled() else wide.mul_(factors), turns)
+
+
+def _largest(factors: Tensor) -> float:
+    """The largest logit of cosine attention, known in advance; of use on a CPU only, elsewhere not waited for."""
+    return float(factors.detach().max()) if factors.device.type == "cpu" else math.inf
 
 
 def attend_groups(q: Tensor, k: Tensor, v: Tensor, groups: tuple[Group, ...]) -> Tensor:

@@ -7,8 +7,8 @@ columns of the output's,
 
 so that a token costs 4 C H T operations in place of 4 C^2 and the attention itself: a fifth at 20 tokens of text and
 heads of 96 channels. K Q and V O^T are made once per picture. The other order of sums gives another rounding, of which
-bf16 has plenty; float32 keeps the reference's order, and would gain little, since oneDNN makes no float32 products of
-several matrices at once.
+bf16 has plenty; float32 keeps the reference's order, and would gain little, since torch multiplies float32 by one
+matrix per prompt at half oneDNN's rate.
 """
 
 from __future__ import annotations
@@ -22,8 +22,7 @@ from torch.overrides import has_torch_function
 from .heads import LARGE_LOGIT, MANY_LOGITS
 from .layers import serves_packed
 
-MANY_PROMPTS = 8  # whose folded texts take more memory than they are worth
-SHARE_OF_HEAD = 0.5  # tokens of text per channel of a head, from which on little is saved
+PROJECTIONS = 1.0  # as large as so many times the two projections a folded text may be: it has to be read as well
 
 
 @dataclass(frozen=True)
@@ -74,7 +73,7 @@ class FoldedText:
 def folds(query: nn.Linear, output: nn.Linear, x: Tensor, keys: Tensor) -> bool:
     """Whether folding by `keys` (B, H, T, c) into bf16 is possible for `x` (B, L, C), and saves work."""
     prompts, heads, tokens, width = keys.shape
-    if prompts > MANY_PROMPTS or tokens > SHARE_OF_HEAD * width or prompts * x.shape[1] * heads * tokens > MANY_LOGITS:
+    if prompts * tokens > PROJECTIONS * width or prompts * x.shape[1] * heads * tokens > MANY_LOGITS:
         return False
     if not serves_packed(query, x) or not serves_packed(output, x) or has_torch_function((x,)):
         return False

@@ -1,4 +1,4 @@
-"""softmax(q k^T) v over heads: by torch's own kernel, and while sampling on a CPU by oneDNN's products."""
+"""softmax(q k^T) v over heads: by torch's own kernel, and without gradients on a CPU by products done sooner."""
 
 from __future__ import annotations
 
@@ -36,8 +36,9 @@ def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, scale
 def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: float) -> Tensor:
     """softmax(q k^T) v without a mask, heads merged, (B, L, H c); no logit exceeds `bound`.
 
-    Sampling on a CPU goes through oneDNN, some queries at a time, in half the time of torch's own kernel: bf16 in one
-    product over all heads where it holds the logits well, else as a convolution with logits in float32.
+    Without gradients on a CPU, bf16 is multiplied over all heads at once where it holds the logits well. Else many
+    logits are made in float32 by a grouped convolution, in half the time of torch's own kernel, few of float32 by
+    torch's products, and what remains is left to that kernel.
     """
     batch, heads, length, width = q.shape
     tokens = k.shape[2]
@@ -62,7 +63,7 @@ def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: float) -> Tensor:
 def attend_to_text(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None) -> Tensor:
     """softmax(q k^T / sqrt(c)) v, heads (B, H, L, c) merged to (B, L, H c); `mask` as for `attend`.
 
-    Sampling on a CPU multiplies all heads at once, in bf16 unless a logit turns out too large to be held well there.
+    Without gradients on a CPU, all heads are multiplied at once, unless a logit is too large for its exponential.
     """
     scale = q.shape[-1] ** -0.5
     each = q.shape[2] * k.shape[2]
@@ -71,7 +72,7 @@ def attend_to_text(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = Non
     flat = torch.baddbmm(q.new_empty(1), q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), beta=0, alpha=scale)
     logits = flat.unflatten(0, q.shape[:2])  # rounded once
     least, most = torch.aminmax(logits)
-    if not max(-float(least), float(most)) <= LARGE_LOGIT[q.dtype]:
+    if not max(-float(least), float(most)) <= LARGE_LOGIT[logits.dtype]:
         return merge(attend(q, k, v, mask=mask, scale=scale))
     y = q.new_empty(q.shape[0], q.shape[2], *q.shape[1::2])
     _write_weighted(logits.exp_() if mask is None else logits.exp_().mul_(mask), v, y.transpose(1, 2))

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.overrides import has_torch_function
 
 from .attention import LayerCache, Places
 from .choice import Noise, choose_bits, seeded_noise
@@ -74,7 +75,7 @@ def sample_scales(
     `noise` gives the draws; `negative` replaces the null text; `extra` adds further texts as rows after [cond; uncond];
     `forced` fixes the bits of the first scales; `guide(cond, uncond, step)` combines margins (B, n, bits) in place of
     the linear rule, at every scale; `on_scale` is called before each scale runs. Once no later scale is guided, only
-    the prompts' own rows are run.
+    the prompts' own rows are run. Weights may not change meanwhile: some are read at the first scale only.
     """
     run = _Run(model, text, schedule, settings, negative, extra or {}, patchify, guide)
     for index in range(run.scales):
@@ -114,7 +115,7 @@ class _Run:
         _keep_freed_memory()
         tokens = schedule.ends[self.scales - 1]
         self.cache: list[LayerCache] = model.new_cache(len(texts) * self.batch, tokens)
-        self.modules = list(model.blocks.modules())
+        self.modules = list(model.modules())
         self.tokens = model.first(self.condition)
         self.summed: Tensor | None = None
 
@@ -143,7 +144,8 @@ class _Run:
         start, end = self.schedule.starts[index], self.schedule.ends[index]
         x = self.tokens + model.lvl_embed.weight[index]
         places = Places(model.turns(self.schedule, x.device)[start:end])
-        with nullcontext() if any(map(is_watched, self.modules)) else torch.inference_mode():  # which costs less time
+        watched = any(map(is_watched, self.modules)) or has_torch_function((x,))
+        with nullcontext() if watched else torch.inference_mode():  # which costs less time
             for number, (block, cache) in enumerate(zip(model.blocks, self.cache, strict=True)):
                 x = block(x, self.condition, places, cache)
                 if number in self.blocks and step.guidance != 1 and len(self.roles) > 1:

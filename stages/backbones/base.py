@@ -48,7 +48,7 @@ class Backbone(ABC):
         self.words: list[Mapping[str, str]] = []  # aliases and what stands for them before tokenization
         self.pools: dict[str, Tensor] = {}  # prompt -> what `gather` made of it, a row per sample; on the CPU
         self._moment = Moment(0, None, {})
-        self.encoded = EncodedPrompts(self)
+        self.encoded = EncodedPrompts()
 
     # what a family provides
 
@@ -113,7 +113,7 @@ class Backbone(ABC):
             with self.at(0, {"cond" if any(texts) else "uncond": slice(0, len(texts))}, prompts=written):
                 tensors = self._encode(texts)
         else:
-            tensors = self.encoded.stacked(texts)
+            tensors = self.encoded.stacked(self, texts)
         condition = Condition(prompts, tensors)
         for edit in self.condition_edits:
             condition = edit(condition)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING
 
 import torch
@@ -22,46 +21,48 @@ Tokenize = Callable[[Sequence[str]], list[list[int]]]
 
 
 class EncodedPrompts:
-    """What a backbone's text encoders make of each prompt while nothing edits them; kept on disk where settings say."""
+    """What a backbone's text encoders make of each prompt while nothing edits them; kept on disk where settings say.
 
-    def __init__(self, backbone: Backbone) -> None:
-        self.backbone = backbone
+    It belongs to one backbone and is given it at each call: a reference would keep a dropped backbone in memory.
+    """
+
+    def __init__(self) -> None:
         self.rows: dict[str, Row] = {}  # prompt -> its tensors, without the batch's dimension
+        self.cache: EmbeddingCache | None = None
 
-    def stacked(self, texts: Sequence[str]) -> dict[str, Tensor]:
+    def stacked(self, backbone: Backbone, texts: Sequence[str]) -> dict[str, Tensor]:
         """Tensors (B, ...) of some prompts, of which those not met before are encoded."""
         missing = list(dict.fromkeys(text for text in texts if text not in self.rows))
         if missing:
-            self.rows |= self._found(missing)
+            self.rows |= self._found(backbone, missing)
         rows = [self.rows[text] for text in texts]
         tensors = {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
-        while self._cache and len(self.rows) > AT_HAND:
+        while self.cache and len(self.rows) > AT_HAND:
             self.rows.pop(next(iter(self.rows)))
         return tensors
 
     @torch.no_grad()
-    def _found(self, texts: Sequence[str]) -> dict[str, Row]:
+    def _found(self, backbone: Backbone, texts: Sequence[str]) -> dict[str, Row]:
         """On disk or, a batch at a time, by the encoders."""
-        backbone = self.backbone
-        found = self._cache.read(texts, backbone.device) if self._cache else {}
+        self.cache = self.cache or _cache(backbone)
+        found = self.cache.read(texts, backbone.device) if self.cache else {}
         missing = [text for text in texts if text not in found]
         for part in backbone.batches(len(missing), TURN if backbone.settings.offload != "none" else 1):
             tensors, batch = backbone._encode(missing[part]), enumerate(missing[part])
             new = {text: {name: value[row] for name, value in tensors.items()} for row, text in batch}
-            if self._cache:
-                self._cache.write(new)
+            if self.cache:
+                self.cache.write(new)
             found |= new
         return found
 
-    @cached_property
-    def _cache(self) -> EmbeddingCache | None:
-        backbone = self.backbone
-        if backbone.settings.cache is None or not backbone.text_parts():
-            return None
-        from stages.backbones.texts import EmbeddingCache
 
-        kind = f"{type(backbone).__name__} {backbone.text_length}"
-        return EmbeddingCache(backbone.settings.cache, backbone.text_parts(), kind)
+def _cache(backbone: Backbone) -> EmbeddingCache | None:
+    if backbone.settings.cache is None or not backbone.text_parts():
+        return None
+    from stages.backbones.texts import EmbeddingCache
+
+    kind = f"{type(backbone).__name__} {backbone.text_length}"
+    return EmbeddingCache(backbone.settings.cache, backbone.text_parts(), kind)
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,11 @@
+from contextlib import contextmanager, nullcontext
+
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from torch import nn
 
-from Infinity import Sampling, Text, margins, packed_weights, sample, sample_scales, teacher_inputs
+from Infinity import Sampling, Text, folded, margins, packed_weights, sample, sample_scales, teacher_inputs
 from Infinity.choice import choose_bits, seeded_noise
 from Infinity.quantizer import sum_codes
 
@@ -38,21 +40,36 @@ def test_a_seed_decides_its_own_picture_alone(model, text, grids):
     assert not torch.equal(one.bits[-1][1], other.bits[-1][1])
 
 
-def test_rows_are_dropped_once_guidance_ends_without_changing_a_bit(model, text, grids):
+@pytest.mark.parametrize("rows", [[0], [0, 1, 2]])
+@pytest.mark.parametrize("half", [False, True])
+def test_rows_are_dropped_once_guidance_ends_without_changing_a_bit(model, text, grids, monkeypatch, rows, half):
+    monkeypatch.setattr(folded, "PROJECTIONS", 8.0)
+    with _in_bf16(model) if half else nullcontext():
+        _end_guidance(model, text.select(rows), grids, [SEEDS[row] for row in rows])
+
+
+@contextmanager
+def _in_bf16(model):
+    with packed_weights(model.cast_blocks(torch.bfloat16)), torch.autocast("cpu", torch.bfloat16):
+        yield
+
+
+def _end_guidance(model, text, grids, seeds):
+    batch = len(seeds)
     settings = Sampling(guidance=[1.0, 3.0, 1.0, 1.0], temperature=[1.0, 0.5, 0.8, 1.0])
     seen = []
-    short = sample(model, text, grids, settings, seeds=SEEDS, on_scale=lambda step: seen.append(dict(step.roles)))
+    short = sample(model, text, grids, settings, seeds=seeds, on_scale=lambda step: seen.append(dict(step.roles)))
     full = sample(
         model,
         text,
         grids,
         settings,
-        seeds=SEEDS,
+        seeds=seeds,
         guide=lambda cond, uncond, step: step.guidance * cond + (1 - step.guidance) * uncond,
     )
     assert equal(short.bits, full.bits)
     assert [sorted(roles) for roles in seen] == [["cond", "uncond"]] * 2 + [["cond"]] * 2
-    assert seen[0] == {"cond": slice(0, 3), "uncond": slice(3, 6)}
+    assert seen[0] == {"cond": slice(0, batch), "uncond": slice(batch, 2 * batch)}
 
 
 def test_guidance_of_one_is_sampling_without_the_null_text(model, text, grids):
@@ -153,16 +170,31 @@ def test_packed_weights_draw_the_same_picture_hooked_or_not_and_with_an_adapter(
 
 def test_what_sampling_returns_or_shows_to_a_hook_may_be_saved_for_gradients(model, text, grids):
     kept = [*_tensors(model, text, grids)]
-    handle = model.blocks[1].register_forward_hook(lambda module, args, output: kept.append(output))
-    kept += _tensors(model, text, grids)
-    handle.remove()
+
+    def keep(module, args, output):
+        kept.append(args[0])
+
+    for part in (model.blocks[1], model.head_nm):
+        handle = part.register_forward_hook(keep)
+        kept += _tensors(model, text, grids)
+        handle.remove()
+    handles = []
+
+    def watch_from_the_second(step):
+        if step.index == 1:
+            handles.append(model.blocks[1].register_forward_hook(keep))
+
+    before = len(kept)
+    kept += _tensors(model, text, grids, on_scale=watch_from_the_second)
+    handles[0].remove()
+    assert len(kept) - before == len(grids) - 1 + len(_tensors(model, text, grids))
     factor = torch.ones((), requires_grad=True)
     sum((one * factor).sum() for one in kept).backward()
     assert torch.allclose(factor.grad, sum(one.sum() for one in kept))
 
 
-def _tensors(model, text, grids):
-    results = list(sample_scales(model, text, grids, GUIDED, noise=seeded_noise(SEEDS)))
+def _tensors(model, text, grids, **options):
+    results = list(sample_scales(model, text, grids, GUIDED, noise=seeded_noise(SEEDS), **options))
     return [one for result in results for one in (result.logits, result.summed, result.inputs) if one is not None]
 
 
