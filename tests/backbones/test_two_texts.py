@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from stages.attacks.ring_a_bell import RingABell
+from stages.backbones.prompts import segment
 from stages.concept import Concept
 from stages.interventions import resample
-from stages.interventions.filtering import encoded
 from stages.methods.flowedit import FlowEdit
 from stages.methods.rece import RECE, alike
 from stages.methods.uce import UCE, gather_rows
@@ -84,8 +84,8 @@ def test_a_long_prompt_has_as_many_tokens_as_its_encoder_reads(name):
     assert len(ids) == (LENGTH if name in ("sd3", "xl") else LENGTH + 5)
     empty = backbone.encode([""])
     for part in backbone.features():
-        _, length, tokenize = encoded(backbone, part, empty)
-        assert len(tokenize([prompt])[0]) == length
+        at = segment(backbone, part, empty.tensors["embeds"].shape[1])
+        assert len(at.tokenize([prompt])[0]) == at.length
 
 
 def test_tokens_need_no_list_of_tokenizers(monkeypatch):
