@@ -61,6 +61,7 @@ class LayerCache:
     filled: int = 0
     text: tuple[Tensor, Tensor] | None = None
     constants: dict[str, Any] = field(default_factory=dict)
+    folds: bool = True  # until a logit turns out too large for it
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write the new keys and values (B, H, n, c) in place and return all filled ones."""
@@ -154,15 +155,22 @@ class CrossAttention(nn.Module):
         keys_values = self.read(text.features) if cache is None or cache.text is None else cache.text
         if cache is not None:
             cache.text = keys_values
-            if folds(self.mat_q, self.proj, x, keys_values[0]):
-                make = partial(FoldedText.of, self.mat_q, self.proj, *keys_values, text.mask)
-                folded = cache.once("folded", make)
-                y = None if folded is None else folded.attend(x)
-                if y is not None:
-                    return y
-                cache.constants["folded"] = None  # nor at later scales
+            y = self._read_folded(x, text, cache)
+            if y is not None:
+                return y
         q = split(self.mat_q(x), self.heads)
         return self.proj(attend_to_text(q, *keys_values, mask=text.mask))
+
+    def _read_folded(self, x: Tensor, text: TextContext, cache: LayerCache) -> Tensor | None:
+        """What `forward` gives, by the text folded into both projections; None where that is not to be."""
+        if not cache.folds or not folds(self.mat_q, self.proj, x, cache.text[0]):
+            return None
+        make = partial(FoldedText.of, self.mat_q, self.proj, *cache.text, text.mask)
+        y = cache.once("folded", make).attend(x)
+        if y is None:
+            cache.folds = False
+            del cache.constants["folded"]
+        return y
 
     def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Keys and values (B, H, T, c) of text features (B, T, C)."""

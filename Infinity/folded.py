@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import has_torch_function
 
-from .heads import LARGE_LOGIT, MANY_LOGITS
+from .heads import MANY_LOGITS, exponentials_
 from .layers import serves_packed
 
 PROJECTIONS = 1.0  # as large as so many times the two projections a folded text may be: it has to be read as well
@@ -60,12 +60,9 @@ class FoldedText:
     def attend(self, x: Tensor) -> Tensor | None:
         """Read each prompt from its row of `x` (B, L, C); None where a logit is too large to be exponentiated."""
         logits = torch.baddbmm(self.query_bias[:, None], x.to(self.queries.dtype), self.queries.transpose(1, 2))
-        least, most = torch.aminmax(logits)
-        if not max(-float(least), float(most)) <= LARGE_LOGIT[logits.dtype]:
+        weights = exponentials_(logits.unflatten(-1, (self.heads, -1)), self.mask)
+        if weights is None:
             return None
-        weights = logits.exp_().unflatten(-1, (self.heads, -1))
-        if self.mask is not None:
-            weights.mul_(self.mask)
         weights.div_(weights.sum(-1, keepdim=True))
         return torch.baddbmm(self.output_bias, weights.flatten(2), self.outputs.transpose(1, 2))
 

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention import MAX_LOG_SCALE, CrossAttention, SelfAttention, attend
+from ..attention import MAX_LOG_SCALE, CrossAttention, SelfAttention
 from ..choice import choose_bits, seeded_noise
+from ..heads import attend
 from ..layers import EPS
 from ..quantizer import codes_of, codes_to_tokens, resize, tokens_to_bits
 from ..rope import rotate

@@ -77,10 +77,11 @@ class Embedding(Intervention):
         return replaced(h, vectors, self.spans(backbone, part, at.prompts, h.shape[1]))
 
     def _replace_output(self, backbone: Backbone, part: str, vectors: Tensor, condition: Condition) -> Condition:
-        embeds, first = condition.tensors["embeds"], backbone.features()[part]
+        embeds = condition.tensors["embeds"]
+        at = segment(backbone, part, embeds.shape[1])
         prompts = [backbone.written_out(prompt) for prompt in condition.prompts]
-        spans = self.spans(backbone, part, prompts, segment(backbone, part, embeds.shape[1]).length)
-        spans = [(row, start + first, end + first) for row, start, end in spans]
+        spans = self.spans(backbone, part, prompts, at.length)
+        spans = [(row, start + at.begin, end + at.begin) for row, start, end in spans]
         return condition.with_tensors(embeds=replaced(embeds, vectors, spans))
 
     def _shift_pooled(self, backbone: Backbone, part: str, vectors: Tensor, condition: Condition) -> Condition:

@@ -144,6 +144,9 @@ def test_large_logits_hooks_adapters_and_long_texts_go_past_folding(model, text,
     assert not reads
     for handle in handles:
         handle.remove()
+    with _Seen():
+        in_bf16(model, text, grids)
+    assert not reads
     monkeypatch.setattr(folded, "PROJECTIONS", 0.5)
     in_bf16(model, text, grids)
     assert not reads

@@ -193,6 +193,19 @@ def test_what_sampling_returns_or_shows_to_a_hook_may_be_saved_for_gradients(mod
     assert torch.allclose(factor.grad, sum(one.sum() for one in kept))
 
 
+@pytest.mark.parametrize("before", [False, True])
+def test_training_under_the_autocast_that_sampled_has_the_same_gradients(model, inputs, text, grids, before):
+    with torch.autocast("cpu", torch.bfloat16):
+        if before:
+            sample(model, text, grids, GUIDED, seeds=SEEDS)
+        margins(model(inputs, text, grids)).square().mean().backward()
+    ours = model.blocks[0].ca.mat_q.weight.grad.clone()
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        margins(model(inputs, text, grids)).square().mean().backward()
+    assert ours.abs().max() > 0 and torch.equal(ours, model.blocks[0].ca.mat_q.weight.grad)
+
+
 def _tensors(model, text, grids, **options):
     results = list(sample_scales(model, text, grids, GUIDED, noise=seeded_noise(SEEDS), **options))
     return [one for result in results for one in (result.logits, result.summed, result.inputs) if one is not None]
