@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.cli import entry, parser, set_up
-from stages.concept import load_concept
+from stages.launch.cli import entry, parser, set_up
 from stages.params import load_params
-from stages.record import recording
-from stages.sample import SEED_STRIDE, write_folder
+from stages.params.concept import load_concept
+from stages.store.record import recording
+from stages.store.samples import SEED_STRIDE, write_folder
 
 SEED_STEP = 100  # between the sampling seeds of two pictures
 

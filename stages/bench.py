@@ -1,15 +1,18 @@
-"""bench: what every stage of the last runs spent its time on, read from the records beside the results."""
+"""bench: what every stage of the last runs spent its time on, and what backpropagation by steps costs."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import sys
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.cli import entry
+from stages.launch.cli import entry, set_up
+from stages.store.files import write_json
 
 COLUMNS = ("stage", "jobs", "import s", "set-up s", "work s", "images/s", "peak MB", "import > work")
 
@@ -23,12 +26,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--artifacts", default="artifacts", type=Path)
     parser.add_argument("--stepwise", metavar="BACKBONE", help="time gradients of minimalist masks there instead")
+    parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
     if args.stepwise:
-        from stages import bench_stepwise
-
-        out = args.artifacts / "bench-stepwise.json"
-        return bench_stepwise.main(["--backbone", args.stepwise, "--out", str(out)])
+        set_up(args.threads)
+        stepwise(args.stepwise, args.artifacts / "bench-stepwise.json")
+        return 0
     records = [json.loads(path.read_text()) for path in sorted(args.artifacts.rglob("record-*.json"))]
     records = [record for record in records if "phases" in record]
     if not records:
@@ -77,6 +80,87 @@ def render(rows: Sequence[tuple[Any, ...]]) -> str:
         for row in cells
     ]
     return "\n".join(lines)
+
+
+def stepwise(name: str, out: Path, repeats: int = 5, batch: int = 4) -> None:
+    """Times one gradient of minimalist masks at 4 denoising steps, both ways, and counts saved elements at 4 to 32."""
+    from stages.backbones import load_backbone
+
+    work = gradients(load_backbone(name), batch)
+    seconds = {name: [] for name in work}
+    for _ in range(repeats + 1):  # alternating, so that both see the same machine; the first is warm-up
+        for name, run in work.items():
+            started = time.process_time()
+            run(4)
+            seconds[name].append(time.process_time() - started)
+    medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
+    saved = {
+        name: {steps: saved_elements(lambda s=steps, r=run: r(s)) for steps in (4, 8, 16, 32)}
+        for name, run in work.items()
+    }
+    ratio = medians["by steps"] / medians["whole graph"]
+    write_json(out, {"cpu_seconds": medians, "ratio": ratio, "saved_elements": saved})
+    for name in work:
+        counts = ", ".join(f"{steps} steps: {count:,}" for steps, count in saved[name].items())
+        sys.stdout.write(f"{name}: {medians[name]:.3f} s; saved elements at {counts}\n")
+    sys.stdout.write(f"by steps / whole graph: {ratio:.2f} times\n")
+
+
+def gradients(backbone: Any, batch: int) -> dict[str, Callable[[int], Any]]:
+    """One gradient of all scores at a number of denoising steps, by steps and through the whole graph."""
+    import torch
+
+    from stages.interventions.masks.mask import Mask, replayable
+    from stages.interventions.masks.places import find_places, sizes
+    from stages.reading.unroll import Run, unroll
+
+    places = find_places(backbone, ("hidden", "norm"))
+    mask = Mask.fresh(sizes(backbone, places), places, "hard_concrete", start=1.0, noise=0.5).to(backbone.device)
+    condition, start = backbone.encode([""] * batch), backbone.noise(range(batch))
+
+    def gradient(steps: int, whole: bool) -> Any:
+        run = Run(backbone, condition, seeds=range(batch), steps=steps, guidance=backbone.settings.guidance)
+
+        def step(index: int, latent: torch.Tensor) -> torch.Tensor:
+            with mask.noisy(replayable(0)), mask.attach(backbone):
+                return run(index, latent)
+
+        final = start
+        if whole:
+            for index in range(steps):
+                final = step(index, final)
+        else:
+            final = unroll(step, steps, start, mask.parameters())
+        return torch.autograd.grad(final.square().mean(), list(mask.parameters()))
+
+    return {"by steps": lambda steps: gradient(steps, False), "whole graph": lambda steps: gradient(steps, True)}
+
+
+def saved_elements(work: Callable[[], Any]) -> int:
+    """The peak of elements that autograd keeps for the backward pass while `work` runs."""
+    import weakref
+
+    import torch
+
+    count = {"now": 0, "peak": 0}
+
+    class Saved:
+        def __init__(self, tensor: torch.Tensor) -> None:
+            self.tensor = tensor
+
+    def free(size: int) -> None:
+        count["now"] -= size
+
+    def pack(tensor: torch.Tensor) -> Saved:
+        count["now"] += tensor.numel()
+        count["peak"] = max(count.values())
+        saved = Saved(tensor)
+        weakref.finalize(saved, free, tensor.numel())
+        return saved
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda saved: saved.tensor):
+        work()
+    return count["peak"]
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.cli import entry, parser, set_up
-from stages.concept import load_concept
+from stages.launch.cli import entry, parser, set_up
 from stages.params import check_name, method_params
-from stages.record import recording
+from stages.params.concept import load_concept
+from stages.store.record import recording
 
 
 @entry
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stages.backbones import load_backbone
     from stages.interventions import load, save
     from stages.interventions.base import read_tensors
-    from stages.interventions.binarize import kept_shares, merge
+    from stages.interventions.masks.binarize import kept_shares, merge
     from stages.methods import load_method
     from stages.methods.binarized import Binarized
 
@@ -58,8 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         record.notes["parameters"] = sum(value.numel() for value in merged.tensors().values())
         save(merged, Path(args.out))
         if args.checkpoint:
-            from stages.export import write_checkpoint
-            from stages.interventions.folding import folded
+            from stages.interventions.export import write_checkpoint
+            from stages.interventions.masks.fold import folded
 
             write_checkpoint(folded(merged, backbone), backbone, Path(args.checkpoint))
     return 0

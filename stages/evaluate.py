@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.cli import entry, parser, set_up
-from stages.concept import load_concept
-from stages.files import write_json
+from stages.launch.cli import entry, parser, set_up
 from stages.params import build, check_name, load_params
-from stages.record import recording
+from stages.params.concept import load_concept
+from stages.store.files import write_json
+from stages.store.record import recording
 
 
 @entry
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     contents, sets = {name: load_params("metrics", name) for name in study["metrics"]}, list(study["prompts"])
     set_up(args.threads)
     from stages.metrics.base import SampleFolders, measure, measure_all
-    from stages.pictures import read_metadata
+    from stages.store.pictures import read_metadata
 
     folders = [
         Path("artifacts") / args.backbone / args.concept / method / str(args.seed) / "samples" / args.study

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import yaml
 
-from stages.cli import entry
-from stages.files import write_text
-from stages.methods.experiment import Experiment, Files, files, read_experiment, read_model
+from stages.documented.experiment import Experiment, Files, files, read_experiment, read_model
+from stages.launch.cli import entry
+from stages.store.files import write_text
 
 MARK = "# Written by stages.experiment from "
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from stages.cli import entry, parser, set_up
-from stages.concept import load_concept
-from stages.files import replacing
-from stages.record import recording
+from stages.launch.cli import entry, parser, set_up
+from stages.params.concept import load_concept
+from stages.store.files import replacing
+from stages.store.record import recording
 
 SEED = 0  # of the trajectories; methods draw from them with their own seeds
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.cli import entry, parser
-from stages.concept import Concept, load_concept
-from stages.files import write_json
+from stages.launch.cli import entry, parser
 from stages.params import load_params
-from stages.prompts import read_prompts, select
+from stages.params.concept import Concept, load_concept
+from stages.params.datasets import read_prompts, select
+from stages.store.files import write_json
 
 
 @entry

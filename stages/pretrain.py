@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.cli import entry, set_up
-from stages.files import replacing
+from stages.launch.cli import entry, set_up
 from stages.params import load_params
-from stages.record import recording
+from stages.store.files import replacing
+from stages.store.record import recording
 
 
 @entry
@@ -67,7 +67,7 @@ def tokenizer(args: argparse.Namespace) -> Callable[[Path], Any]:
 def backbone(args: argparse.Namespace) -> Callable[[Path], Any]:
     """A generator, trained from scratch."""
     from stages.backbones import load_settings
-    from stages.worlds.pretraining import pretrain
+    from stages.backbones.from_scratch import pretrain
 
     cls, settings = load_settings(args.backbone)
     if settings.world is None:

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from stages.cli import entry
-from stages.files import replacing, write_json, write_text
+from stages.launch.cli import entry
+from stages.store.files import replacing, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas as pd

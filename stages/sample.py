@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from stages.cli import entry, parser, set_up
-from stages.concept import Concept, load_concept
-from stages.files import replacing
+from stages.launch.cli import entry, parser, set_up
 from stages.params import method_params
-from stages.record import Record, recording
+from stages.params.concept import Concept, load_concept
+from stages.store.record import Record, recording
+from stages.store.samples import SEED_STRIDE, read_sets, write_folder
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from stages.backbones import Backbone
     from stages.interventions.base import Intervention
-    from stages.methods.base import Method
-
-SEED_STRIDE = 1_000_000  # between the sampling seeds of two run seeds
+    from stages.methods.shared.base import Method
 
 
 @entry
@@ -64,41 +59,6 @@ def fitted(method: Method, backbone: Backbone, concept: Concept, seed: int, reco
     if parameters := sum(value.numel() for value in intervention.tensors().values()):
         record.notes |= {"fit_seconds": round(time.perf_counter() - started, 3), "parameters": parameters}
     return intervention
-
-
-def read_sets(path: Path) -> dict[str, list[dict[str, Any]]]:
-    """The prompt sets; ValueError for a file that stages.prepare did not write."""
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; make it with stages.prepare")
-    try:
-        return json.loads(path.read_text())["sets"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
-        raise ValueError(f"{path}: not prompt sets: {error}") from None
-
-
-def write_folder(backbone: Backbone, rows: list[dict[str, Any]], out: Path) -> None:
-    """Samples in batches and writes the folder whole."""
-    from tqdm import tqdm
-
-    from stages.pictures import write_sample
-
-    size = backbone.settings.batch
-    with replacing(out) as folder:
-        folder.mkdir()
-        lines = []
-        for start in tqdm(range(0, len(rows), size), f"sample {out.name}", mininterval=2, leave=False):
-            batch = rows[start : start + size]
-            for row, picture in zip(batch, draw(backbone, batch), strict=True):
-                lines.append(write_sample(folder, row, picture))
-        (folder / "metadata.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
-
-
-def draw(backbone: Backbone, rows: list[dict[str, Any]]) -> Tensor:
-    """The pictures of some rows at the backbone's own steps and guidance."""
-    settings = backbone.settings
-    condition = backbone.encode([row["prompt"] for row in rows])
-    seeds = [row["seed"] for row in rows]
-    return backbone.sample(condition, seeds=seeds, steps=settings.steps, guidance=settings.guidance)
 
 
 if __name__ == "__main__":

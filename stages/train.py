@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
-from stages.cli import entry, parser, set_up
-from stages.concept import load_concept
+from stages.launch.cli import entry, parser, set_up
 from stages.params import check_name, method_params
-from stages.record import recording
+from stages.params.concept import load_concept
+from stages.store.record import recording
 
 
 @entry
@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stages.interventions import save
     from stages.interventions.base import read_tensors
     from stages.methods import load_method
-    from stages.processes import claim_device, rank, wait
+    from stages.training.processes import claim_device, rank, wait
 
     claim_device()
     method = load_method(args.method, args.backbone)

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
+from stages.backbones.core.base import Backbone
 from stages.interventions.base import Identity, Intervention
 from stages.params import build, load_params
+from stages.params.concept import Concept
 
 
 @dataclass(frozen=True)

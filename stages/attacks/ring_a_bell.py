@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from stages.attacks.base import Attempt
-from stages.backbones.base import Backbone
-from stages.backbones.memory import at_work
-from stages.concept import Concept
-from stages.fields import Count, Fraction, Rate
-from stages.spans import Prompt
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.memory import at_work
+from stages.control.words import Prompt
+from stages.params.concept import Concept
+from stages.params.types import Count, Fraction, Rate
 
 Encode = Callable[[Tensor], Tensor]  # token ids (B, L) to the text encoder's last states (B, L, d)
 

@@ -15,11 +15,11 @@ from diffusers import (
 )
 from torch import Tensor, nn
 
-from stages.backbones.base import Settings
-from stages.backbones.clips import Clips
-from stages.backbones.frames import FrameAutoencoder
-from stages.backbones.texts import t5
-from stages.sites import Site, Tap, site_table
+from stages.backbones.core.base import Settings
+from stages.backbones.core.clips import Clips
+from stages.backbones.core.frames import FrameAutoencoder
+from stages.backbones.text.encoders import t5
+from stages.control.sites import Site, Tap, site_table
 
 
 def sites(net: CogVideoXTransformer3DModel, text: int) -> dict[Site, Tap]:

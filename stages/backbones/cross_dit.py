@@ -15,10 +15,10 @@ from diffusers import (
 )
 from torch import Tensor
 
-from stages.backbones.latent import Latent
-from stages.backbones.texts import gemma, t5
-from stages.sites import Site, Tap, site_table
-from stages.spans import Prompt
+from stages.backbones.core.latent import Latent
+from stages.backbones.text.encoders import gemma, t5
+from stages.control.sites import Site, Tap, site_table
+from stages.control.words import Prompt
 
 ATTENTION = {
     "norm": Tap("norm1"),

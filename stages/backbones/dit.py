@@ -10,10 +10,10 @@ import torch
 from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 from torch import Tensor
 
-from stages.backbones.base import Settings
-from stages.backbones.latent import Latent
+from stages.backbones.core.base import Settings
+from stages.backbones.core.latent import Latent
+from stages.control.sites import Site, Tap, site_table
 from stages.params import suggestion
-from stages.sites import Site, Tap, site_table
 
 BLOCK = {
     "norm": Tap("norm1.linear"),

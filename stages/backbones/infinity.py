@@ -28,12 +28,12 @@ from Infinity import (
     teacher_inputs,
 )
 from Infinity.quantizer import tokens_to_bits
-from stages.backbones import infinity_files as files
-from stages.backbones.base import Backbone, Condition, Settings, State
-from stages.backbones.memory import enable_checkpointing
-from stages.backbones.state import run_seeds
-from stages.backbones.texts import t5
-from stages.sites import Tap, site_table
+from stages.backbones.core.base import Backbone, Condition, Settings, State
+from stages.backbones.core.memory import enable_checkpointing
+from stages.backbones.loading import infinity as files
+from stages.backbones.text.encoders import t5
+from stages.control.sites import Tap, site_table
+from stages.control.state import run_seeds
 
 BLOCK = {
     "attn.heads": Tap("sa.proj", "input"),

@@ -17,10 +17,10 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import Tensor
 from torch.nn import functional
 
-from stages.backbones.base import Condition, State
-from stages.backbones.latent import Latent
-from stages.backbones.texts import clip, clip_projected, t5
-from stages.sites import Site, Tap, site_table
+from stages.backbones.core.base import Condition, State
+from stages.backbones.core.latent import Latent
+from stages.backbones.text.encoders import clip, clip_projected, t5
+from stages.control.sites import Site, Tap, site_table
 
 NORMS = {"norm": Tap("norm1.linear"), "norm@text": Tap("norm1_context.linear")}
 HEADS = {"attn.heads": Tap("attn.to_out.0", "input"), "attn.heads@text": Tap("attn.to_add_out", "input")}

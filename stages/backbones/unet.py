@@ -13,9 +13,9 @@ from diffusers import (
 )
 from torch import Tensor, nn
 
-from stages.backbones.latent import Latent
-from stages.backbones.texts import clip, clip_projected
-from stages.sites import Site, Tap, site_table
+from stages.backbones.core.latent import Latent
+from stages.backbones.text.encoders import clip, clip_projected
+from stages.control.sites import Site, Tap, site_table
 
 BLOCK = {
     "norm": Tap("norm1"),

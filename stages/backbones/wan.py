@@ -9,10 +9,10 @@ import torch
 from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
 from torch import Tensor
 
-from stages.backbones.base import Condition, Settings, State
-from stages.backbones.clips import Clips
-from stages.backbones.texts import umt5
-from stages.sites import Site, Tap, site_table
+from stages.backbones.core.base import Condition, Settings, State
+from stages.backbones.core.clips import Clips
+from stages.backbones.text.encoders import umt5
+from stages.control.sites import Site, Tap, site_table
 
 BLOCK = {
     "norm": Tap("norm1"),

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu
 
-from stages.edits import edit_activations
+from stages.control.edits import edit_activations
+from stages.control.sites import Edit, Moment, Site
 from stages.interventions.base import Intervention
-from stages.sites import Edit, Moment, Site
 
 if TYPE_CHECKING:
-    from stages.backbones.base import Backbone
+    from stages.backbones.core.base import Backbone
 
 
 class Bottleneck(nn.Module):

@@ -14,10 +14,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stages.files import replacing, write_json
+from stages.store.files import replacing, write_json
 
 if TYPE_CHECKING:
-    from stages.backbones.base import Backbone
+    from stages.backbones.core.base import Backbone
 
 PACKAGE = "stages.interventions."
 

@@ -15,15 +15,15 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stages.backbones.prompts import segment
-from stages.edits import edit_activations, edit_condition
-from stages.files import replacing
+from stages.backbones.text.encoded import segment
+from stages.control.edits import edit_activations, edit_condition
+from stages.control.sites import Moment, Tap
+from stages.control.words import Prompt, tokenize
 from stages.interventions.base import Intervention
-from stages.sites import Moment, Tap
-from stages.spans import Prompt, tokenize
+from stages.store.files import replacing
 
 if TYPE_CHECKING:
-    from stages.backbones.base import Backbone, Condition
+    from stages.backbones.core.base import Backbone, Condition
 
 Mode = Literal["input", "output"]
 POOLED = "pooled"  # the part that stands for the summary of a prompt beside its tokens
@@ -173,7 +173,7 @@ def parts_of(backbone: Backbone, mode: Mode) -> list[str]:
 
 def identity(backbone: Backbone, parts: Sequence[str]) -> dict[str, str]:
     """Digests of the tokenizer and of the encoder of each part; the pooled text is of all encoders."""
-    from stages.backbones.texts import fingerprint
+    from stages.backbones.text.cache import fingerprint
 
     found = {}
     for part in backbone.tokenizers() if POOLED in parts else parts:
@@ -187,7 +187,7 @@ def identity(backbone: Backbone, parts: Sequence[str]) -> dict[str, str]:
 
 def tokens_of(backbone: Backbone, part: str, text: str, words: str) -> tuple[int, int]:
     """The token span of `words` in a text, uncut."""
-    from stages.spans import occurrences
+    from stages.control.words import occurrences
 
     tokenizer = backbone.tokenizers()[part]
     tokens = tokenize(tokenizer, text, min(tokenizer.model_max_length, 512))

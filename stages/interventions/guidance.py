@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from stages.edits import Predictions, edit_guidance, edit_samples, free_role
+from stages.control.edits import Predictions, edit_guidance, edit_samples, free_role
+from stages.control.sites import Moment
 from stages.interventions.base import Intervention
-from stages.sites import Moment
 
 if TYPE_CHECKING:
-    from stages.backbones.base import Backbone, Condition, Sampler
+    from stages.backbones.core.base import Backbone, Condition, Sampler
 
 
 class NegativePrompt(Intervention):

@@ -15,11 +15,11 @@ from peft.tuners.lora import LoraLayer
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stages.files import replacing
 from stages.interventions.base import Intervention
+from stages.store.files import replacing
 
 if TYPE_CHECKING:
-    from stages.backbones.base import Backbone
+    from stages.backbones.core.base import Backbone
 
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_forward_hooks_with_kwargs", "_forward_pre_hooks_with_kwargs")
 _names = count()

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from stages.edits import swap_parameters
+from stages.control.edits import swap_parameters
 from stages.interventions.base import Intervention
 
 if TYPE_CHECKING:
-    from stages.backbones.base import Backbone
+    from stages.backbones.core.base import Backbone
 
 
 class Weights(Intervention):

@@ -10,11 +10,12 @@ from typing import Literal, TypeVar, get_args
 import torch
 from torch import Tensor
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
-from stages.fields import Count, Fraction, NonNegative
-from stages.interventions.maps import Gate, gate_tensors
-from stages.interventions.statistics import (
+from stages.backbones.core.base import Backbone
+from stages.control.sites import Kind, Site
+from stages.interventions.steering.gates import Gate, gate_tensors
+from stages.interventions.steering.steering import Mode, Steering, role_strengths
+from stages.methods.shared.classes import Against, Classes, activations, kept_out
+from stages.objectives.statistics import (
     NOWHERE,
     gaussian_transport,
     linear_transport,
@@ -22,10 +23,9 @@ from stages.interventions.statistics import (
     mean_transport,
     support,
 )
-from stages.interventions.steering import Mode, Steering, role_strengths
-from stages.methods.steering import Against, Classes, activations, kept_out
-from stages.recorder import Pool
-from stages.sites import Kind, Site
+from stages.params.concept import Concept
+from stages.params.types import Count, Fraction, NonNegative
+from stages.reading.activations import Pool
 
 FITS = {"linear": linear_transport, "gaussian": gaussian_transport, "mean": mean_transport}
 Place = TypeVar("Place", bound=Hashable)

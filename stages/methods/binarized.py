@@ -7,17 +7,17 @@ from dataclasses import dataclass
 
 import torch
 
-from stages.backbones.base import Backbone
-from stages.backbones.diffusion import Diffusion
-from stages.concept import Concept
-from stages.fields import Count, Fraction
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.diffusion import Diffusion
 from stages.interventions.base import Identity, Intervention
-from stages.interventions.binarize import Scope, binarized, kept_shares
-from stages.interventions.mask import Mask
-from stages.methods.base import load_method
+from stages.interventions.masks.binarize import Scope, binarized, kept_shares
+from stages.interventions.masks.mask import Mask
 from stages.methods.minimalist import references
-from stages.record import Record
-from stages.stepwise import Run, keeps_history
+from stages.methods.shared.base import load_method
+from stages.params.concept import Concept
+from stages.params.types import Count, Fraction
+from stages.reading.unroll import Run, keeps_history
+from stages.store.record import Record
 
 
 @dataclass

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
-from stages.fields import Count, Fraction, NonNegative
-from stages.interventions.maps import Gate, gate_tensors
-from stages.interventions.statistics import unit_direction
-from stages.interventions.steering import Mode, Steering, decayed, role_strengths
-from stages.methods.steering import Against, Classes, Location, activations, kept_out, sites_at
+from stages.backbones.core.base import Backbone
+from stages.interventions.steering.gates import Gate, gate_tensors
+from stages.interventions.steering.steering import Mode, Steering, decayed, role_strengths
+from stages.methods.shared.classes import Against, Classes, Location, activations, kept_out, sites_at
+from stages.objectives.statistics import unit_direction
+from stages.params.concept import Concept
+from stages.params.types import Count, Fraction, NonNegative
 
 
 @dataclass

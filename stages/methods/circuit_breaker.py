@@ -11,18 +11,18 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.base import Backbone, Condition, State
-from stages.concept import Concept
-from stages.fields import Count, Fraction, Natural, NonNegative, Rate
+from stages.backbones.core.base import Backbone, Condition, State
+from stages.control.sites import Site
+from stages.documented.breaker_data import BreakerData, read_breaker_data
 from stages.interventions.lowrank import LowRank, linear_layers
-from stages.methods.base import Prompts
-from stages.methods.breaker_data import BreakerData, read_breaker_data
-from stages.methods.steering import activations
-from stages.optimize import Schedule, generator, minimize
-from stages.record import Record
-from stages.recorder import Reading, reading
-from stages.rerouting import Norm, centred, coefficients, scale_means, token_cosine, token_distance
-from stages.sites import Site
+from stages.methods.shared.base import Prompts
+from stages.methods.shared.classes import activations
+from stages.objectives.rerouting import Norm, centred, coefficients, scale_means, token_cosine, token_distance
+from stages.params.concept import Concept
+from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+from stages.reading.activations import Reading, reading
+from stages.store.record import Record
+from stages.training.minimize import Schedule, generator, minimize
 
 log = logging.getLogger(__name__)
 Measure = Callable[[Tensor, Tensor], Tensor]  # two states (B, L, D) to a value per token (B, L)

@@ -10,14 +10,14 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.base import Backbone, Condition, State
-from stages.concept import Concept
-from stages.fields import Count, Natural, NonNegative, Rate
+from stages.backbones.core.base import Backbone, Condition, State
 from stages.interventions.weights import Weights
-from stages.methods.base import Prompts, frozen, noised, preservation, retained
-from stages.methods.selections import Train, choose
+from stages.methods.shared.base import Prompts, frozen, noised, preservation, retained
+from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
-from stages.optimize import Schedule, minimize
+from stages.params.concept import Concept
+from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.training.minimize import Schedule, minimize
 
 
 @dataclass

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
-from stages.fields import Count, Fraction, NonNegative, Rate
-from stages.interventions.maps import Gate, Transport, gate_tensors
-from stages.interventions.steering import Mode, Steering, role_strengths
-from stages.methods.steering import Against, Classes, Location, activations, kept_out, sites_at
-from stages.optimize import generator, minimize
+from stages.backbones.core.base import Backbone
+from stages.interventions.steering.gates import Gate, gate_tensors
+from stages.interventions.steering.maps import Transport
+from stages.interventions.steering.steering import Mode, Steering, role_strengths
+from stages.methods.shared.classes import Against, Classes, Location, activations, kept_out, sites_at
+from stages.params.concept import Concept
+from stages.params.types import Count, Fraction, NonNegative, Rate
+from stages.training.minimize import generator, minimize
 
 
 @dataclass

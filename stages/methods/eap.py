@@ -12,16 +12,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from stages.backbones.base import Backbone, Condition, State
-from stages.concept import Concept
-from stages.fields import Count, Natural, NonNegative, Rate
+from stages.backbones.core.base import Backbone, Condition, State
 from stages.interventions.weights import Weights
-from stages.loss_scale import gradients
-from stages.methods.base import Prompts, States, frozen, preservation, reached
-from stages.methods.selections import Train, choose
+from stages.methods.shared.base import Prompts, States, frozen, preservation, reached
+from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import gumbel_softmax, negative_guidance
-from stages.optimize import Schedule, minimize
-from stages.processes import agreed, average_gradients
+from stages.params.concept import Concept
+from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.training.float16 import gradients
+from stages.training.minimize import Schedule, minimize
+from stages.training.processes import agreed, average_gradients
 
 TOGETHER = 128  # words that are compared at once: encoded, a thousand of them may be gigabytes
 

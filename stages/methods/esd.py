@@ -8,24 +8,24 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.base import Backbone, Condition, State
-from stages.concept import Concept
-from stages.fields import Count, Natural, NonNegative, Rate
+from stages.backbones.core.base import Backbone, Condition, State
 from stages.interventions.weights import Weights
-from stages.methods.base import Prompts, States, frozen, preservation, reached, retained
-from stages.methods.selections import Train, choose
+from stages.methods.shared.base import Prompts, States, frozen, preservation, reached, retained
+from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import away, negative_guidance
-from stages.optimize import Schedule, minimize
+from stages.params.concept import Concept
+from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.training.minimize import Schedule, minimize
 
 
 @dataclass
 class ESD:
     """Fine-tunes some weights so that the prediction for the concept becomes uncond - scale (cond - uncond).
 
-    `train` and `blocks` are explained in stages.methods.selections. `states` says whose partial samples are trained on:
-    those of the network in training (`student`, guided by `guidance`; the paper) or of the frozen one (`frozen`, made
-    once; the released code). `origin`: the target starts from the unconditional prediction (the paper) or from that of
-    the `source` prompt (the released code, whose scale is therefore larger by 1); the source is the concept's own
+    `train` and `blocks` are explained in stages.methods.shared.trained_weights. `states` says whose partial samples are
+    trained on: those of the network in training (`student`, guided by `guidance`; the paper) or of the frozen one
+    (`frozen`, made once; the released code). `origin`: the target starts from the unconditional prediction (the paper)
+    or from that of the `source` prompt (the released code, whose scale is therefore larger by 1); the source is the concept's own
     prompt, or `erase_from`, in which alone the concept is then erased. `preserve` weighs the distance to the frozen
     network on the retain prompts, which the paper does without; the empty prompt, from which guidance starts, counts as
     `empty` of them. A step takes the mean gradient of `accumulate` batches, one after another.

@@ -5,10 +5,10 @@ from __future__ import annotations
 import difflib
 from dataclasses import dataclass
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
-from stages.fields import Count, Natural, NonNegative
-from stages.interventions.resample import Course, Resample
+from stages.backbones.core.base import Backbone
+from stages.interventions.flowedit import Course, Resample
+from stages.params.concept import Concept
+from stages.params.types import Count, Natural, NonNegative
 
 
 @dataclass
@@ -29,7 +29,7 @@ class FlowEdit:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Resample:
         """ValueError where the backbone is no flow, or where the concept's pairs do not say what to replace."""
-        from stages.backbones.schedule import prediction
+        from stages.backbones.core.forward_process import prediction
 
         scheduler = getattr(backbone, "scheduler", None)
         if scheduler is None or prediction(scheduler) != "flow_prediction":

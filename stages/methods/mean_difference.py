@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
-from stages.fields import Count, Fraction
-from stages.interventions.maps import Gate
-from stages.interventions.steering import Mode, Steering
+from stages.backbones.core.base import Backbone
+from stages.documented.setups import ALL
+from stages.interventions.steering.gates import Gate
+from stages.interventions.steering.steering import Mode, Steering
 from stages.methods.prototype_steering import PrototypeSteering
-from stages.methods.setups import ALL
-from stages.methods.steering import Against, Location
+from stages.methods.shared.classes import Against, Location
+from stages.params.concept import Concept
+from stages.params.types import Count, Fraction
 
 
 @dataclass

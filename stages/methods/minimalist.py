@@ -9,19 +9,19 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.base import Backbone, Condition
-from stages.backbones.state import run_seeds
-from stages.concept import Concept
-from stages.fields import Count, Fraction, Natural, NonNegative, Rate
-from stages.interventions.binarize import kept_shares
-from stages.interventions.mask import Mask, replayable
-from stages.interventions.mask_places import Family, find_places, sizes
-from stages.interventions.resample import Resample
-from stages.methods.base import Prompts, frozen, load_method, preservation
+from stages.backbones.core.base import Backbone, Condition
+from stages.control.state import run_seeds
+from stages.interventions.flowedit import Resample
+from stages.interventions.masks.binarize import kept_shares
+from stages.interventions.masks.mask import Mask, replayable
+from stages.interventions.masks.places import Family, find_places, sizes
+from stages.methods.shared.base import Prompts, frozen, load_method, preservation
 from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, open_probability
-from stages.optimize import Loss, Schedule, minimize
-from stages.record import Record
-from stages.stepwise import Run, unroll
+from stages.params.concept import Concept
+from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+from stages.reading.unroll import Run, unroll
+from stages.store.record import Record
+from stages.training.minimize import Loss, Schedule, minimize
 
 
 @dataclass

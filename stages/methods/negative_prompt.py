@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
-from stages.fields import NonNegative
+from stages.backbones.core.base import Backbone
 from stages.interventions.guidance import NegativePrompt as Negative
+from stages.params.concept import Concept
+from stages.params.types import NonNegative
 
 
 @dataclass

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
+from stages.backbones.core.base import Backbone
 from stages.interventions.base import Identity
+from stages.params.concept import Concept
 
 
 @dataclass

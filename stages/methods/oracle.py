@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stages.backbones import Backbone, load_settings
-from stages.concept import Concept
 from stages.interventions.weights import Weights
+from stages.params.concept import Concept
 
 
 @dataclass
@@ -32,7 +32,7 @@ class Oracle:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """All weights of network and text encoder after a training without the concept's label."""
-        from stages.worlds.pretraining import pretrain
+        from stages.backbones.from_scratch import pretrain
 
         if backbone.settings.world is None:
             raise ValueError(f"an oracle needs a world to train in, and {backbone.name} is a real checkpoint")

@@ -8,17 +8,17 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
-from stages.fields import Count, Fraction, Natural
-from stages.interventions.maps import Gate, gate_tensors
-from stages.interventions.statistics import Distance, prototype_direction
-from stages.interventions.steering import Mode, Steering, role_strengths
-from stages.methods.setups import ALL, Setup, parse_setup, read_setups
-from stages.methods.steering import Against, Classes, Visual, activations, kept_out, sites_at
-from stages.prompts import read_prompts, select
-from stages.recorder import Pool
-from stages.sites import Site
+from stages.backbones.core.base import Backbone
+from stages.control.sites import Site
+from stages.documented.setups import ALL, Setup, parse_setup, read_setups
+from stages.interventions.steering.gates import Gate, gate_tensors
+from stages.interventions.steering.steering import Mode, Steering, role_strengths
+from stages.methods.shared.classes import Against, Classes, Visual, activations, kept_out, sites_at
+from stages.objectives.statistics import Distance, prototype_direction
+from stages.params.concept import Concept
+from stages.params.datasets import read_prompts, select
+from stages.params.types import Count, Fraction, Natural
+from stages.reading.activations import Pool
 
 FORMS = {"additive": "shift", "attract": "attract", "project": "project"}
 EVERYWHERE = {"scales": {"all": {"layers": [ALL], "strength_cond": 1.0, "strength_uncond": 1.0}}}

@@ -9,13 +9,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
-from stages.fields import Count, NonNegative, Rate
+from stages.backbones.core.base import Backbone
 from stages.interventions.weights import Weights
-from stages.methods.text_inputs import Tokens, text_inputs
+from stages.methods.shared.text_inputs import Tokens, text_inputs
 from stages.methods.uce import UCE, Rows, gather_rows
 from stages.objectives import revived
+from stages.params.concept import Concept
+from stages.params.types import Count, NonNegative, Rate
 
 
 @dataclass

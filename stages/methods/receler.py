@@ -9,17 +9,17 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from stages.backbones.base import Backbone, Condition, State
-from stages.concept import Concept
-from stages.fields import Count, Fraction, Natural, NonNegative, Rate
+from stages.backbones.core.base import Backbone, Condition, State
+from stages.control.sites import Site
 from stages.interventions.adapter import Adapter
-from stages.localise import How, concept_tokens, locate
-from stages.loss_scale import gradients
-from stages.methods.base import Prompts, States, frozen, preservation, reached, retained
+from stages.methods.shared.base import Prompts, States, frozen, preservation, reached, retained
 from stages.objectives import Reduction, negative_guidance, outside
-from stages.optimize import Schedule, minimize
-from stages.processes import average_gradients
-from stages.sites import Site
+from stages.params.concept import Concept
+from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+from stages.reading.concept_masks import How, concept_tokens, locate
+from stages.training.float16 import gradients
+from stages.training.minimize import Schedule, minimize
+from stages.training.processes import average_gradients
 
 
 @dataclass

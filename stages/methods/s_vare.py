@@ -8,13 +8,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.base import Backbone, Condition, State
-from stages.concept import Concept
-from stages.fields import Count, Fraction, Natural, NonNegative, Rate
+from stages.backbones.core.base import Backbone, Condition, State
 from stages.interventions.weights import Weights
-from stages.methods.base import Prompts, frozen, preservation
+from stages.methods.shared.base import Prompts, frozen, preservation
 from stages.objectives import bit_divergence, filtered_cross_entropy
-from stages.optimize import Schedule, minimize
+from stages.params.concept import Concept
+from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+from stages.training.minimize import Schedule, minimize
 
 
 @dataclass

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
-from stages.fields import Count, NonNegative
-from stages.interventions.filtering import Filter, Pool
+from stages.backbones.core.base import Backbone
+from stages.interventions.safree import Filter, Pool
 from stages.methods.flowedit import replacements
+from stages.params.concept import Concept
+from stages.params.types import Count, NonNegative
 
 
 @dataclass

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
-from stages.fields import Count, Fraction, Natural, NonNegative
-from stages.interventions.safety import Safety, SafetyGuidance
+from stages.backbones.core.base import Backbone
+from stages.interventions.sld import Safety, SafetyGuidance
+from stages.params.concept import Concept
+from stages.params.types import Count, Fraction, Natural, NonNegative
 
 
 @dataclass

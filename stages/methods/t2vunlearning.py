@@ -10,16 +10,16 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.base import Backbone, Condition, State
-from stages.concept import Concept
-from stages.fields import Count, Fraction, Natural, NonNegative, Rate
+from stages.backbones.core.base import Backbone, Condition, State
+from stages.control.sites import Site
 from stages.interventions.adapter import Adapter
-from stages.localise import How, concept_tokens, locate
-from stages.methods.base import Prompts, frozen, noised, preservation, retained
+from stages.methods.shared.base import Prompts, frozen, noised, preservation, retained
 from stages.objectives import Reduction, negative_guidance, outside
-from stages.optimize import Schedule, minimize
-from stages.prompts import read_pairs
-from stages.sites import Site
+from stages.params.concept import Concept
+from stages.params.datasets import read_pairs
+from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+from stages.reading.concept_masks import How, concept_tokens, locate
+from stages.training.minimize import Schedule, minimize
 
 
 @dataclass

@@ -8,12 +8,12 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
-from stages.fields import Count, Fraction, NonNegative, Rate
+from stages.backbones.core.base import Backbone
 from stages.interventions.embedding import Embedding, Mode, identity, initial_vectors, parts_of
-from stages.optimize import Schedule, generator, minimize
-from stages.pictures import read_folder
+from stages.params.concept import Concept
+from stages.params.types import Count, Fraction, NonNegative, Rate
+from stages.store.pictures import read_folder
+from stages.training.minimize import Schedule, generator, minimize
 
 
 @dataclass

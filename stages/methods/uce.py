@@ -9,12 +9,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.base import Backbone
-from stages.concept import Concept
-from stages.fields import NonNegative, Rate
+from stages.backbones.core.base import Backbone
 from stages.interventions.weights import Weights
-from stages.methods.text_inputs import Tokens, kept_rows, paired_rows, text_inputs
+from stages.methods.shared.text_inputs import Tokens, kept_rows, paired_rows, text_inputs
 from stages.objectives import edited_weight, negative_guidance, projected_out
+from stages.params.concept import Concept
+from stages.params.types import NonNegative, Rate
 
 Rows = tuple[Tensor, Tensor]  # what a weight is given for a concept's tokens (n, d), and for those they are mapped to
 

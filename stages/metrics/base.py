@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from stages.pictures import read_metadata, read_picture
+from stages.store.pictures import read_metadata, read_picture
 
 Statistics = dict[str, Tensor]
 Asked = tuple[str, int]  # prompt and seed

@@ -12,7 +12,7 @@ from stages.metrics.base import Metric, Samples, Statistics, Value
 from stages.metrics.clip_score import embed_frames, load_clip
 from stages.metrics.distances import distances
 from stages.metrics.frechet import gap, warn_of_lacking_rank
-from stages.pictures import read_folder
+from stages.store.pictures import read_folder
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 
-from stages.backbones.checkpoints import load_alone
-from stages.fields import Count, Rate
+from stages.backbones.loading.checkpoints import load_alone
 from stages.metrics.base import Metric, Samples, Statistics, Value, floats
 from stages.metrics.intervals import DRAWS, bootstrap
 from stages.metrics.rates import GROUP, change, number_prompts
+from stages.params.types import Count, Rate
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training pictures
 

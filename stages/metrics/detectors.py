@@ -14,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.fields import Count
 from stages.metrics.base import Metric, Samples, Statistics, Value, floats
 from stages.metrics.intervals import DRAWS
 from stages.metrics.rates import GROUP, change, number_prompts, rate
+from stages.params.types import Count
 
 Detection = Mapping[str, Any]  # {"class": label, "score": float, ...}
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.fields import Count
 from stages.metrics.base import Metric, Samples, Statistics, Value, floats
 from stages.metrics.intervals import DRAWS, bootstrap
 from stages.metrics.judged import JUDGE, judge_features
 from stages.metrics.rates import GROUP, number_prompts
+from stages.params.types import Count
 
 
 @dataclass(frozen=True)

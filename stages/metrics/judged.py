@@ -6,8 +6,8 @@ from functools import cache, lru_cache
 import torch
 from torch import Tensor
 
-from stages.fields import Count
 from stages.metrics.base import Metric, Samples, Statistics, floats
+from stages.params.types import Count
 from stages.worlds.captions import DIRECTIONS
 from stages.worlds.judge import Judge
 from stages.worlds.shapes import Shapes

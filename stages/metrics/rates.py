@@ -8,10 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from stages.fields import Count
 from stages.metrics.base import Metric, Samples, Statistics, Value
 from stages.metrics.intervals import DRAWS, effective_samples, paired_bootstrap, wilson
 from stages.metrics.judged import JUDGE, LABELS, load_judge
+from stages.params.types import Count
 
 GROUP = "prompt"  # the statistic that numbers each sample's prompt
 

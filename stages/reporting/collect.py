@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import load_params
-from stages.reporting.watched import cosine_rows
-from stages.study import Run, load_study
+from stages.params.study import Run, load_study
+from stages.reporting.cosines import cosine_rows
 
 UNEDITED, ORACLE = "none", "oracle"  # the model as it was, and the one trained from scratch without the concept
 REFERENCES = (UNEDITED, ORACLE)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import load_params
+from stages.params.names import split
 from stages.reporting.collect import Cell, Collected, Result
 from stages.reporting.grids import spread
 from stages.reporting.images import Sample, blurred, data_uri, read_samples
 from stages.reporting.tables import Number, Numbers
 from stages.reporting.wording import interval, written
-from stages.variants import split
 
 BUDGET = 2400  # images of evidence that a page carries, shared by all rows
 FEWEST, MOST = 6, 24  # of one row and prompt set

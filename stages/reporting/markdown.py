@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from stages.reporting.collect import Cell, Collected
+from stages.reporting.cosines import cosines
 from stages.reporting.summary import Column, Cost, best, columns, cost
 from stages.reporting.tables import Numbers
-from stages.reporting.watched import cosines
 from stages.reporting.wording import counted, interval, written
 
 ARROWS = {"low": "↓", "high": "↑"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from stages.reporting import wording
 from stages.reporting.collect import REFERENCES, UNEDITED, Cell, Collected
+from stages.reporting.cosines import cosines
 from stages.reporting.evidence import Evidence, Tile, evidence, judgements, tile
 from stages.reporting.figures import Style, styles, themed_svg
 from stages.reporting.grids import SETS, Grid, grid
@@ -15,7 +16,6 @@ from stages.reporting.plots import curves_figure, sweep_figure, tradeoff_figure
 from stages.reporting.summary import Column, best, columns, cost
 from stages.reporting.sweeps import Sweep, sweeps
 from stages.reporting.tables import Number, Numbers
-from stages.reporting.watched import cosines
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from stages.params.names import split
 from stages.reporting.collect import Cell, Collected
 from stages.reporting.tables import Numbers
 from stages.reporting.wording import families, leader
-from stages.variants import split
 
 
 @dataclass(frozen=True)

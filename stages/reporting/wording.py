@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan
 
+from stages.params.names import split
 from stages.reporting.collect import ORACLE, REFERENCES, UNEDITED, Cell, Collected
 from stages.reporting.summary import best, concept_column, erasure, preservation
 from stages.reporting.tables import Number, Numbers
-from stages.variants import split
 
 ERASED = 0.25  # a concept seen in at most this share of its prompts counts as erased
 KEPT = 0.05  # retained prompts may lose at most this share

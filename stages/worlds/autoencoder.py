@@ -4,7 +4,7 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from stages.optimize import History, minimize
+from stages.training.minimize import History, minimize
 from stages.worlds.shapes import Shapes
 
 SPREAD = 0.01  # weight of the pull of each latent channel to mean 0 and variance 1

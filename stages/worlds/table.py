@@ -1,4 +1,4 @@
-"""The prompt datasets of the world of shapes, as rows of `stages.prompts`."""
+"""The prompt datasets of the world of shapes, as rows of `stages.params.datasets`."""
 
 import csv
 import io

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from Infinity import Schedule, Tokenizer, TokenizerConfig, tokenizer_loss
-from stages.optimize import History, minimize
+from stages.training.minimize import History, minimize
 from stages.worlds.shapes import Shapes
 
 SCALES = (1, 2, 4, 8)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stages.optimize import History, minimize
+from stages.training.minimize import History, minimize
 from stages.worlds.judge import Judge
 from stages.worlds.shapes import Shapes
 

@@ -8,8 +8,8 @@ import torch
 from stages.attacks import ring_a_bell
 from stages.attacks.base import load_attack
 from stages.attacks.ring_a_bell import RingABell, concept_vector, fitness
-from stages.interventions.steering import Steering
-from stages.recorder import pooling
+from stages.interventions.steering.steering import Steering
+from stages.reading.activations import pooling
 
 SMALL = RingABell(population=12, generations=1, length=3, readable=True)
 

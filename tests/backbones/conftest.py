@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stages.backbones.base import State
+from stages.backbones.core.base import State
 from tests.backbones.families import FAMILIES
 
 PROMPTS = ["a red circle", "a blue square"]

@@ -10,11 +10,11 @@ import torch
 from diffusers import AutoencoderDC, AutoencoderKL, AutoencoderKLCogVideoX, AutoencoderKLWan, AutoencoderTiny
 from torch import Tensor, nn
 
-from stages.backbones.base import Settings
 from stages.backbones.cogvideox import CogVideoX
+from stages.backbones.core.base import Settings
+from stages.backbones.core.latent import Latent
 from stages.backbones.cross_dit import PixArt, Sana
 from stages.backbones.dit import DiT
-from stages.backbones.latent import Latent
 from stages.backbones.mmdit import SD3, Flux
 from stages.backbones.unet import UNet, UNetXL
 from stages.backbones.wan import Wan

@@ -10,12 +10,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.concept import Concept
 from stages.interventions.base import Identity
-from stages.methods import text_inputs
 from stages.methods.binarized import measure
 from stages.methods.flowedit import FlowEdit
 from stages.methods.minimalist import edited, references
+from stages.methods.shared import text_inputs
+from stages.params.concept import Concept
 from tests.backbones import tiny_infinity
 from tests.backbones.families import FAMILIES
 

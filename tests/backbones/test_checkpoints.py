@@ -11,9 +11,9 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors.torch import load_file, save_file
 
 from stages.backbones import Settings, load_backbone, load_settings
-from stages.backbones.checkpoints import choose_scheduler, load_network, load_pipeline
+from stages.backbones.loading.checkpoints import choose_scheduler, load_network, load_pipeline
 from stages.params import load_params, names
-from stages.stepwise import Run
+from stages.reading.unroll import Run
 from tests.backbones.families import FAMILIES
 
 NAME = "someone/some-model"

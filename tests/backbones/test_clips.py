@@ -3,16 +3,16 @@
 import pytest
 import torch
 
-from stages.backbones.frames import FrameAutoencoder
-from stages.concept import load_concept
-from stages.edits import edit_activations
+from stages.backbones.core.frames import FrameAutoencoder
+from stages.control.edits import edit_activations
+from stages.control.sites import Site
 from stages.metrics.base import measure, read_samples
 from stages.metrics.rates import Rates
-from stages.pictures import read_metadata, read_picture
+from stages.params.concept import load_concept
 from stages.prepare import rows as prompt_rows
-from stages.sample import draw, write_folder
-from stages.sites import Site
-from stages.stepwise import Run
+from stages.reading.unroll import Run
+from stages.store.pictures import read_metadata, read_picture
+from stages.store.samples import draw, write_folder
 from stages.worlds.autoencoder import make_autoencoder
 from stages.worlds.judge import Judge
 from stages.worlds.shapes import Shapes

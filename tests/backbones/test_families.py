@@ -3,12 +3,12 @@
 import pytest
 import torch
 
-from stages.backbones.base import Settings
-from stages.concept import Concept
-from stages.edits import edit_activations, edit_condition, edit_guidance, swap_parameters
+from stages.backbones.core.base import Settings
+from stages.control.edits import edit_activations, edit_condition, edit_guidance, swap_parameters
+from stages.control.sites import Site, select
 from stages.interventions.guidance import NegativePrompt
 from stages.methods.esd import ESD
-from stages.sites import Site, select
+from stages.params.concept import Concept
 from tests.backbones.conftest import PROMPTS
 from tests.backbones.families import FAMILIES, SEEDS
 

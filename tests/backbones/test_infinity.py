@@ -6,18 +6,18 @@ import pytest
 import torch
 
 from Infinity import Text, bits_to_tokens, margins
-from stages.attention import attention_maps
-from stages.backbones.base import Settings
+from stages.backbones.core.base import Settings
 from stages.backbones.infinity import CERTAIN, InfinityBackbone
-from stages.concept import Concept
-from stages.edits import edit_activations, edit_condition, edit_guidance, edit_samples, swap_parameters
+from stages.control.edits import edit_activations, edit_condition, edit_guidance, edit_samples, swap_parameters
+from stages.control.sites import Site
 from stages.interventions import load, save
 from stages.interventions.guidance import NegativePrompt
-from stages.interventions.safety import Safety, SafetyGuidance
+from stages.interventions.sld import Safety, SafetyGuidance
 from stages.params import load_params
 from stages.params import names as named
-from stages.recorder import pooling
-from stages.sites import Site
+from stages.params.concept import Concept
+from stages.reading.activations import pooling
+from stages.reading.attention import attention_maps
 from tests.backbones.tiny_infinity import make
 from tests.methods.test_every_method import small
 

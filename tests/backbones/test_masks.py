@@ -5,15 +5,15 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stages.concept import Concept
-from stages.interventions.binarize import binarized
-from stages.interventions.folding import folded
-from stages.interventions.mask import Mask, replayable
-from stages.interventions.mask_places import find_places, sizes
+from stages.interventions.masks.binarize import binarized
+from stages.interventions.masks.fold import folded
+from stages.interventions.masks.mask import Mask, replayable
+from stages.interventions.masks.places import find_places, sizes
 from stages.methods import load_method
 from stages.methods.flowedit import FlowEdit
 from stages.methods.minimalist import Minimalist, references
-from stages.stepwise import Run, unroll
+from stages.params.concept import Concept
+from stages.reading.unroll import Run, unroll
 
 NAMES = ("xl", "sd35", "flux-schnell", "dit", "pixart-ddim", "sana-euler", "cogvideox-2b")
 

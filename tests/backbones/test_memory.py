@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from stages.backbones import prompts as prompts_module
-from stages.backbones.base import Settings
-from stages.backbones.texts import EmbeddingCache, fingerprint
-from stages.edits import edit_activations, swap_parameters
+from stages.backbones.core.base import Settings
+from stages.backbones.text import encoded as prompts_module
+from stages.backbones.text.cache import EmbeddingCache, fingerprint
+from stages.control.edits import edit_activations, swap_parameters
 from stages.interventions.embedding import embedding_tap
 from stages.interventions.weights import Weights
 from tests.backbones.conftest import PROMPTS

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from Infinity.layers import Linear, has_onednn
-from stages.backbones.onednn import multiply_by_onednn
+from stages.backbones.core.onednn import multiply_by_onednn
 
 ROWS, WIDTH = 96, 128  # enough products for oneDNN
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler
 
-from stages.backbones import schedule
+from stages.backbones.core import forward_process as schedule
 
 
 @pytest.mark.parametrize("call", [schedule.target, schedule.clean, schedule.noised])

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from stages.attacks.ring_a_bell import RingABell
-from stages.backbones.prompts import segment
-from stages.concept import Concept
-from stages.interventions import resample
+from stages.backbones.text.encoded import segment
+from stages.interventions import flowedit as resample
 from stages.methods.flowedit import FlowEdit
 from stages.methods.rece import RECE, alike
 from stages.methods.uce import UCE, gather_rows
+from stages.params.concept import Concept
 from stages.worlds.words import END, LENGTH, make_tokenizer
 from tests.backbones.families import FAMILIES
 

@@ -7,11 +7,11 @@ import torch
 
 from Infinity import Tokenizer, TokenizerConfig
 from stages.backbones import load_settings
-from stages.backbones.latent import Latent
+from stages.backbones.core.latent import Latent
+from stages.backbones.from_scratch import Recipe, render, train
 from stages.params import construct, load_params, names
 from stages.worlds.autoencoder import make_autoencoder
 from stages.worlds.classes import UNCONDITIONAL, classes
-from stages.worlds.pretraining import Recipe, render, train
 from stages.worlds.shapes import Shapes
 from stages.worlds.words import make_tokenizer
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from Infinity import Tokenizer, TokenizerConfig
-from stages.backbones.base import Settings
+from stages.backbones.core.base import Settings
 from stages.backbones.infinity import InfinityBackbone
 from stages.worlds.words import make_tokenizer
 

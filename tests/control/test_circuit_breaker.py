@@ -6,12 +6,12 @@ import json
 import pytest
 import torch
 
-from stages.concept import Concept, load_concept
-from stages.methods.breaker_data import BreakerData, read_breaker_data
+from stages.documented.breaker_data import BreakerData, read_breaker_data
 from stages.methods.circuit_breaker import CircuitBreaker, _Run
-from stages.optimize import generator
-from stages.record import recording
-from stages.rerouting import coefficients, token_cosine, token_distance
+from stages.objectives.rerouting import coefficients, token_cosine, token_distance
+from stages.params.concept import Concept, load_concept
+from stages.store.record import recording
+from stages.training.minimize import generator
 
 
 def mean(cosines):

@@ -4,12 +4,12 @@ import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 
-from stages.backbones.base import Settings
+from stages.backbones.core.base import Settings
 from stages.backbones.unet import UNet
 from stages.interventions import Stack, load, save
 from stages.methods.textual_inversion import TextualInversion
-from stages.optimize import generator
-from stages.record import recording
+from stages.store.record import recording
+from stages.training.minimize import generator
 from tests.backbones.families import FAMILIES
 from tests.backbones.tiny_infinity import make
 from tests.core.conftest import BUILD
@@ -124,7 +124,7 @@ def test_a_resumed_training_equals_an_unbroken_one(backbone, concept, tmp_path, 
             raise KeyboardInterrupt
         return plain(images, owner)
 
-    monkeypatch.setattr("stages.optimize.minimize.__kwdefaults__", minimize_defaults(checkpoint_every=0.0))
+    monkeypatch.setattr("stages.training.minimize.minimize.__kwdefaults__", minimize_defaults(checkpoint_every=0.0))
     monkeypatch.setattr(backbone, "examples", interrupted)
     with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
         method(steps=4, batch=2, lr=0.1).fit(backbone, concept, seed=0)
@@ -135,7 +135,7 @@ def test_a_resumed_training_equals_an_unbroken_one(backbone, concept, tmp_path, 
 
 
 def minimize_defaults(**changed):
-    from stages.optimize import minimize
+    from stages.training.minimize import minimize
 
     return dict(minimize.__kwdefaults__) | changed
 

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from stages import objectives as eq
-from stages import rerouting
-from stages.concept import Concept
-from stages.interventions import resample
-from stages.interventions.resample import Course, Resample, flow_edit
-from stages.interventions.safety import Safety, SafetyGuidance
+from stages.interventions import flowedit as resample
+from stages.interventions.flowedit import Course, Resample, flow_edit
+from stages.interventions.sld import Safety, SafetyGuidance
 from stages.methods.flowedit import FlowEdit
+from stages.objectives import rerouting
+from stages.params.concept import Concept
 from tests.backbones.families import FAMILIES
 
 PROMPTS = ["a red circle", "a blue square"]

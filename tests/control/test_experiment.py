@@ -10,14 +10,14 @@ import yaml
 
 from stages import experiment as entry
 from stages.backbones import load_settings
-from stages.concept import load_concept
+from stages.documented.experiment import files, read_experiment, read_model
 from stages.methods import load_method
-from stages.methods.experiment import files, read_experiment, read_model
 from stages.metrics.base import Samples
 from stages.metrics.linear import LinearRates, read_linear
 from stages.params import build, load_params, method_params
-from stages.prompts import read_prompts, select
-from stages.study import load_study
+from stages.params.concept import load_concept
+from stages.params.datasets import read_prompts, select
+from stages.params.study import load_study
 
 ROOT = Path(__file__).parents[2]
 SETUP = {"scales": {"0": {"layers": [-1], "strength_cond": 3.0, "strength_uncond": 1.0}}}

@@ -5,7 +5,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from peft import PeftModel
 
-from stages.edits import edit_activations
+from stages.control.edits import edit_activations
 from stages.interventions import Stack, load, save
 from stages.interventions.lowrank import LowRank, linear_layers
 from stages.interventions.weights import Weights

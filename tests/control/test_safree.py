@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stages.interventions.filtering import Filter, projected, share_of_steps, triggers
+from stages.interventions.safree import Filter, projected, share_of_steps, triggers
 from stages.methods.safree import SAFREE
 from tests.backbones.families import FAMILIES
 

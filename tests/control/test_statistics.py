@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from stages.interventions import statistics as stat
+from stages.objectives import statistics as stat
 
 SOURCE = torch.tensor([[0.0, 0.0], [2.0, 0.0]])
 TARGET = torch.tensor([[4.0, 1.0], [6.0, 1.0]])  # both vary along the first axis alone, by 4 / 3 together

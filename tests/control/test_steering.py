@@ -6,20 +6,20 @@ import json
 import pytest
 import torch
 
+from stages.control.sites import Moment, Site
+from stages.documented.setups import Scale, Setup, parse_setup, read_setups
 from stages.interventions import Stack, load, save
 from stages.interventions.guidance import NegativePrompt
-from stages.interventions.maps import FORMS, Transport, renormed
-from stages.interventions.statistics import prototype_direction
-from stages.interventions.steering import Steering, role_strengths, stored_step
+from stages.interventions.steering.maps import FORMS, Transport, renormed
+from stages.interventions.steering.steering import Steering, role_strengths, stored_step
 from stages.methods.activation_transport import ActivationTransport
 from stages.methods.casteer import CASteer
 from stages.methods.conditioned_transport import ConditionedTransport
 from stages.methods.mean_difference import MeanDifference
 from stages.methods.prototype_steering import PrototypeSteering
-from stages.methods.setups import Scale, Setup, parse_setup, read_setups
-from stages.methods.steering import Classes, activations, sites_at
-from stages.recorder import pooling, reading
-from stages.sites import Moment, Site
+from stages.methods.shared.classes import Classes, activations, sites_at
+from stages.objectives.statistics import prototype_direction
+from stages.reading.activations import pooling, reading
 
 CALL = {"seeds": [1, 2], "steps": 4, "guidance": 3.0}
 METHODS = {

@@ -5,16 +5,16 @@ import dataclasses
 import pytest
 import torch
 
-from stages.concept import Concept
+from stages.control.sites import Moment
 from stages.interventions import load, save
-from stages.interventions.maps import Transport
-from stages.interventions.steering import Steering, role_strengths
+from stages.interventions.steering.maps import Transport
+from stages.interventions.steering.steering import Steering, role_strengths
 from stages.methods.activation_transport import ActivationTransport
 from stages.methods.casteer import CASteer
 from stages.methods.conditioned_transport import ConditionedTransport
 from stages.methods.mean_difference import MeanDifference
-from stages.methods.steering import activations, sites_at
-from stages.sites import Moment
+from stages.methods.shared.classes import activations, sites_at
+from stages.params.concept import Concept
 
 METHODS = {
     "casteer": CASteer(samples=4, location="text", mode="CONDITIONAL"),
@@ -48,7 +48,7 @@ def test_padding_is_left_alone_and_has_no_say_in_what_real_tokens_get(backbone, 
     at = Moment(0, site, {"cond": slice(0, 2)})
     alone = steering.edit(h[:, :3], at)
     real = torch.tensor([[True] * 3 + [False] * 2] * 2)
-    monkeypatch.setattr("stages.interventions.steering.real_tokens", lambda *_: real)
+    monkeypatch.setattr("stages.interventions.steering.steering.real_tokens", lambda *_: real)
     out = steering.edit(h, at, backbone)
     assert torch.equal(out[:, 3:], h[:, 3:]) and not torch.equal(out[:, :3], h[:, :3])
     torch.testing.assert_close(out[:, :3], alone)
@@ -108,7 +108,9 @@ def test_a_gate_may_keep_out_the_prompts_that_must_not_change(backbone, concept,
 
 @pytest.mark.parametrize("name", GATED)
 def test_a_gate_that_reads_no_other_class_samples_none(backbone, concept, name, monkeypatch):
-    monkeypatch.setattr("stages.methods.steering.activations", lambda *_: pytest.fail("sampled what must not change"))
+    monkeypatch.setattr(
+        "stages.methods.shared.classes.activations", lambda *_: pytest.fail("sampled what must not change")
+    )
     for gate in ("none", "region"):
         assert dataclasses.replace(GATED[name], gate=gate, against="retain").fit(backbone, concept, seed=0).gate == gate
 
@@ -117,7 +119,7 @@ def test_what_must_not_change_is_sampled_once_for_all_sites(backbone, concept, m
     seen, layers = [], ("text", "cross_attn")
     method = ActivationTransport(samples=4, layers=layers, gate="nearest", against="retain")
     monkeypatch.setattr(
-        "stages.methods.steering.activations",
+        "stages.methods.shared.classes.activations",
         lambda *given: seen.append(given[2]) or activations(*given),
     )
     sites = {site for site, _ in method.fit(backbone, concept, seed=0).maps}

@@ -7,9 +7,9 @@ import torch
 import yaml
 from diffusers import AutoencoderTiny
 
-from stages.backbones.base import Settings
+from stages.backbones.core.base import Settings
 from stages.backbones.unet import UNet
-from stages.concept import Concept
+from stages.params.concept import Concept
 from stages.worlds.words import make_tokenizer
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ import yaml
 
 from stages import attack, evaluate, precompute, prepare, sample, train
 from stages.evaluate import add_attacks
-from stages.files import digest
 from stages.interventions import load
+from stages.store.files import digest
 from tests.core.conftest import BUILD
 from tests.metrics.told import Told
 

@@ -11,8 +11,8 @@ from stages.interventions import load, save
 from stages.interventions.base import Identity
 from stages.interventions.embedding import Embedding, identity, initial_vectors
 from stages.interventions.lowrank import LowRank, linear_layers
-from stages.interventions.mask import Mask
-from stages.interventions.mask_places import find_places, sizes
+from stages.interventions.masks.mask import Mask
+from stages.interventions.masks.places import find_places, sizes
 from stages.interventions.weights import Weights
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from stages.files import UMASK, digest, replacing, write_text
+from stages.store.files import UMASK, digest, replacing, write_text
 
 
 def test_a_failed_write_leaves_what_was_there(tmp_path):
@@ -19,7 +19,7 @@ def test_a_failed_write_leaves_what_was_there(tmp_path):
 
 @pytest.mark.parametrize(("mask", "mode"), [(0o022, 0o644), (0o007, 0o660)])
 def test_files_and_folders_are_shared_as_the_umask_says(tmp_path, monkeypatch, mask, mode):
-    monkeypatch.setattr("stages.files.UMASK", mask)
+    monkeypatch.setattr("stages.store.files.UMASK", mask)
     with replacing(tmp_path / "file") as temporary:
         save_file({"a": torch.zeros(1)}, temporary)
     with replacing(tmp_path / "folder") as temporary:

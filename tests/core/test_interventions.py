@@ -6,10 +6,10 @@ import pickle
 import pytest
 import torch
 
-from stages.edits import edit_guidance, free_role
+from stages.control.edits import edit_guidance, free_role
 from stages.interventions import Identity, Stack, load, save
 from stages.interventions.guidance import NegativePrompt
-from stages.interventions.safety import Safety, SafetyGuidance, safety_guidance
+from stages.interventions.sld import Safety, SafetyGuidance, safety_guidance
 from stages.interventions.weights import Weights
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from stages.backbones.base import State
+from stages.backbones.core.base import State
 from stages.interventions.weights import Weights
-from stages.loss_scale import LossScale, gradients
-from stages.optimize import minimize, rate
-from stages.record import recording
+from stages.store.record import recording
+from stages.training.float16 import LossScale, gradients
+from stages.training.minimize import minimize, rate
 
 
 def problem(dim=3):

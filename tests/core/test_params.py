@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from stages.concept import Concept, load_concept
-from stages.fields import Count
 from stages.methods import load_method
 from stages.methods.esd import ESD
 from stages.params import build, check_name, construct, load_params, method_params, names
+from stages.params.concept import Concept, load_concept
+from stages.params.types import Count
 
 
 @dataclass

@@ -11,13 +11,13 @@ import pytest
 import torch
 
 from stages import train
-from stages.optimize import generator, minimize
-from stages.processes import average_gradients, claim_device
+from stages.training.minimize import generator, minimize
+from stages.training.processes import average_gradients, claim_device
 
 ROOT = Path(__file__).parents[2]
 WORK = """
 import torch
-from stages.optimize import minimize
+from stages.training.minimize import minimize
 weight = torch.nn.Parameter(torch.zeros(3))
 history = minimize(
     lambda step, g: (weight - torch.randn(3, generator=g)).square().sum(), [weight], steps=4, lr=0.1, seed=7
@@ -26,7 +26,7 @@ print([weight.tolist(), history.losses])
 """
 UNEVEN = """
 import json, torch
-from stages.processes import average_gradients, rank
+from stages.training.processes import average_gradients, rank
 both, one, other, none = (torch.nn.Parameter(torch.zeros(2)) for _ in range(4))
 weight = one if rank() == 0 else other
 ((2 + 2 * rank()) * (both + weight).sum()).backward()
@@ -36,9 +36,9 @@ print(json.dumps([None if p.grad is None else p.grad.tolist() for p in (both, on
 RESUMED = """
 import contextlib, torch
 from stages.methods.receler import Enemy
-from stages.optimize import minimize
-from stages.processes import rank
-from stages.record import recording
+from stages.training.minimize import minimize
+from stages.training.processes import rank
+from stages.store.record import recording
 
 def run(stop, folder):
     weight, enemy = torch.nn.Parameter(torch.zeros(3)), Enemy(1, torch.zeros(1, 1, 3), 0.1, 0.0, 5)
@@ -63,7 +63,7 @@ print([unbroken, run(None, "broken")])
 SEARCHED = """
 import torch
 from stages.backbones import load_backbone
-from stages.concept import Concept
+from stages.params.concept import Concept
 from stages.methods import eap
 
 found, minimize = [], eap.minimize
@@ -119,7 +119,7 @@ def test_training_claims_its_device_before_anything_is_loaded(project, monkeypat
     def claim():
         raise ValueError("claimed")
 
-    monkeypatch.setattr("stages.processes.claim_device", claim)
+    monkeypatch.setattr("stages.training.processes.claim_device", claim)
     monkeypatch.setattr("stages.backbones.load_backbone", None)
     names = ["--backbone", "tiny", "--concept", "red", "--method", "esd", "--seed", "1", "--out", "out"]
     assert train.main(names) == 2 and "claimed" in capsys.readouterr().err

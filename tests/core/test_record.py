@@ -5,9 +5,9 @@ import math
 
 import pytest
 
-from stages import record
-from stages.optimize import History
-from stages.record import Record, recording
+from stages.store import record
+from stages.store.record import Record, recording
+from stages.training.minimize import History
 
 
 def written(folder):

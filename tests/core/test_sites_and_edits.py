@@ -5,9 +5,9 @@ import re
 import pytest
 import torch
 
-from stages.backbones.base import State
-from stages.edits import edit_activations, edit_condition, edit_guidance, edit_samples, swap_parameters
-from stages.sites import Site, select
+from stages.backbones.core.base import State
+from stages.control.edits import edit_activations, edit_condition, edit_guidance, edit_samples, swap_parameters
+from stages.control.sites import Site, select
 
 
 @pytest.fixture

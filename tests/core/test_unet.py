@@ -4,8 +4,8 @@ import pytest
 import torch
 from diffusers import EulerDiscreteScheduler, StableDiffusionPipeline
 
-from stages.backbones.base import Settings
-from stages.backbones.checkpoints import load_pipeline
+from stages.backbones.core.base import Settings
+from stages.backbones.loading.checkpoints import load_pipeline
 from stages.backbones.unet import UNet
 
 

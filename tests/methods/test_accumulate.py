@@ -10,8 +10,8 @@ from stages.methods.concept_ablation import ConceptAblation
 from stages.methods.esd import ESD
 from stages.methods.receler import Receler
 from stages.methods.t2vunlearning import T2VUnlearning
-from stages.optimize import minimize
-from stages.record import recording
+from stages.store.record import recording
+from stages.training.minimize import minimize
 
 RECELER = Receler(rank=2, localise=0.0, states="frozen", slots=2, inner=2)
 

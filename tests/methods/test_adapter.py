@@ -6,12 +6,12 @@ import pytest
 import torch
 from diffusers import CogVideoXTransformer3DModel
 
+from stages.control.sites import Site, Tap
 from stages.interventions import load, save
 from stages.interventions.adapter import Adapter, Bottleneck, width
-from stages.localise import at_sites, binary, combined, concept_tokens, locate, normalised
 from stages.methods.t2vunlearning import T2VUnlearning
-from stages.optimize import generator
-from stages.sites import Site, Tap
+from stages.reading.concept_masks import at_sites, binary, combined, concept_tokens, locate, normalised
+from stages.training.minimize import generator
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
 VIDEO = {  # blocks, heads and what the adapters of rank 128 come to, of CogVideoX 2B and 5B

@@ -6,10 +6,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stages.backbones.base import Condition
-from stages.concept import Concept, load_concept
+from stages.backbones.core.base import Condition
 from stages.methods import eap, load_method
 from stages.methods.eap import EAP, nearest
+from stages.params.concept import Concept, load_concept
 
 
 def test_a_vocabulary_holds_no_word_of_the_concept(concept, tmp_path):

@@ -5,12 +5,9 @@ import dataclasses
 import pytest
 import torch
 
-from stages.concept import Concept
-from stages.interventions.mask import Mask
-from stages.interventions.mask_places import find_places, sizes
+from stages.interventions.masks.mask import Mask
+from stages.interventions.masks.places import find_places, sizes
 from stages.interventions.weights import Weights
-from stages.loss_scale import gradients
-from stages.methods.base import frozen, partial
 from stages.methods.concept_ablation import ConceptAblation
 from stages.methods.eap import EAP, Mixture
 from stages.methods.esd import ESD
@@ -18,13 +15,16 @@ from stages.methods.minimalist import Minimalist
 from stages.methods.rece import RECE
 from stages.methods.receler import Receler
 from stages.methods.s_vare import SVARE
-from stages.methods.selections import choose
+from stages.methods.shared.base import frozen, partial
+from stages.methods.shared.text_inputs import paired_tokens, text_inputs
+from stages.methods.shared.trained_weights import choose
 from stages.methods.t2vunlearning import T2VUnlearning
-from stages.methods.text_inputs import paired_tokens, text_inputs
 from stages.methods.textual_inversion import TextualInversion
 from stages.methods.uce import UCE, gather_rows
-from stages.optimize import generator, minimize
-from stages.record import recording
+from stages.params.concept import Concept
+from stages.store.record import recording
+from stages.training.float16 import gradients
+from stages.training.minimize import generator, minimize
 
 
 @pytest.fixture

@@ -5,12 +5,12 @@ import dataclasses
 import pytest
 import torch
 
-from stages.concept import Concept
 from stages.interventions import Stack, load, save
 from stages.interventions.adapter import Adapter
 from stages.interventions.guidance import NegativePrompt
 from stages.interventions.lowrank import LowRank, linear_layers
 from stages.methods import load_method
+from stages.params.concept import Concept
 from tests.backbones import tiny_infinity
 from tests.backbones.families import FAMILIES as TINY
 

@@ -5,20 +5,20 @@ import dataclasses
 import pytest
 import torch
 
-from stages.bench_stepwise import saved_elements
+from stages.bench import saved_elements
+from stages.control.sites import Tap
 from stages.interventions import load, save
-from stages.interventions.binarize import above, binarized, merge, top
-from stages.interventions.folding import folded
-from stages.interventions.mask import Mask, replayable
-from stages.interventions.mask_places import family_of, find_places, sizes
-from stages.interventions.released import call_order, read_released
+from stages.interventions.masks.binarize import above, binarized, merge, top
+from stages.interventions.masks.fold import folded
+from stages.interventions.masks.mask import Mask, replayable
+from stages.interventions.masks.places import family_of, find_places, sizes
+from stages.interventions.masks.released import call_order, read_released
 from stages.interventions.weights import fold
 from stages.methods.binarized import Binarized, first_below
 from stages.methods.minimalist import Minimalist
 from stages.objectives import erase_and_preserve, hard_concrete, keep_gap, masked, open_probability
-from stages.record import recording
-from stages.sites import Tap
-from stages.stepwise import Run, unroll
+from stages.reading.unroll import Run, unroll
+from stages.store.record import recording
 
 FAMILIES = ("heads", "hidden", "norm", "linear")
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}

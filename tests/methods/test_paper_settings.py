@@ -9,12 +9,12 @@ from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 
 from Infinity import Infinity, InfinityConfig, schedule
 from stages.backbones import infinity, mmdit, unet
-from stages.concept import Concept
+from stages.control.sites import select, site_table
 from stages.methods import load_method
-from stages.methods.steering import sites_at
+from stages.methods.shared.classes import sites_at
 from stages.params import load_params, names
-from stages.sites import select, site_table
-from stages.study import fitting
+from stages.params.concept import Concept
+from stages.params.study import fitting
 from tests.backbones import tiny_infinity
 from tests.backbones.families import FAMILIES
 

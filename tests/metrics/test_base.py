@@ -20,7 +20,7 @@ from stages.metrics.frechet import Frechet
 from stages.metrics.kid import KID
 from stages.metrics.linear import LinearRates
 from stages.metrics.rates import Rates
-from stages.pictures import write_sample
+from stages.store.pictures import write_sample
 
 TARGET = {"colour": "red"}
 

@@ -8,7 +8,7 @@ from stages.metrics.base import Samples, measure
 from stages.metrics.clip_frechet import CLIPFrechet
 from stages.metrics.clip_score import embed_images, load_clip
 from stages.params import build, load_params
-from stages.pictures import to_pixels
+from stages.store.pictures import to_pixels
 
 N = 24
 

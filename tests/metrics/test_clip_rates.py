@@ -5,7 +5,7 @@ from stages.metrics.base import Samples, measure
 from stages.metrics.clip_rates import CLIPRates
 from stages.metrics.clip_score import embed_images, embed_texts, load_clip
 from stages.params import build, load_params
-from stages.prompts import read_prompts
+from stages.params.datasets import read_prompts
 
 NAMES = ("circle", "square", "cross")
 

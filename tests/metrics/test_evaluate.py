@@ -9,7 +9,7 @@ import yaml
 
 from stages import evaluate
 from stages.metrics import detectors
-from stages.pictures import write_sample
+from stages.store.pictures import write_sample
 
 RUN = ["--study", "mini", "--backbone", "tiny", "--concept", "nudity", "--method", "esd", "--seed", "0"]
 OUT = Path("artifacts/tiny/nudity/esd/0/metrics/mini")

@@ -8,9 +8,9 @@ import torch
 from stages.metrics import detectors
 from stages.metrics.base import Samples, measure
 from stages.metrics.detectors import PRESETS, NudeNet, flags, instances
-from stages.metrics.harmonic import celebrity_score, harmonic_mean, object_score
-from stages.metrics.i2p import expected_maximum, probability, prompt_percent
-from stages.metrics.unlearncanvas import accuracies
+from stages.metrics.stored.harmonic import celebrity_score, harmonic_mean, object_score
+from stages.metrics.stored.i2p import expected_maximum, probability, prompt_percent
+from stages.metrics.stored.unlearncanvas import accuracies
 
 
 def found(label: str, score: float) -> dict[str, object]:

@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import load_file
 
-from stages.backbones.base import Condition, Settings
+from stages.backbones.core.base import Condition, Settings
 from stages.backbones.unet import UNet
 
 FIXTURES = Path(os.environ.get("PALIMPSEST_FIXTURES", "../shared/fixtures"))

@@ -2,8 +2,8 @@
 
 import torch
 
-from stages.backbones.base import Settings
-from stages.backbones.diffusion import Diffusion
+from stages.backbones.core.base import Settings
+from stages.backbones.core.diffusion import Diffusion
 
 
 class StandIn(Diffusion):

@@ -5,8 +5,9 @@ import re
 import pytest
 import torch
 
-from stages.interventions.maps import affine, affine_pooled, affine_shift
-from stages.interventions.statistics import (
+from stages.interventions.steering.maps import affine, affine_pooled, affine_shift
+from stages.methods.activation_transport import in_turn
+from stages.objectives.statistics import (
     NOWHERE,
     gaussian_transport,
     linear_transport,
@@ -14,7 +15,6 @@ from stages.interventions.statistics import (
     mean_transport,
     support,
 )
-from stages.methods.activation_transport import in_turn
 from tests.parity.fixtures import Fixtures
 
 FOUND = Fixtures("methods/activation_transport")

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from stages.interventions.maps import erase, renormed, shift
-from stages.interventions.statistics import unit_direction
-from stages.interventions.steering import decayed, stored_step
+from stages.interventions.steering.maps import erase, renormed, shift
+from stages.interventions.steering.steering import decayed, stored_step
+from stages.objectives.statistics import unit_direction
 from tests.parity.fixtures import Fixtures
 
 FOUND = Fixtures("methods/casteer")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from stages.rerouting import (
+from stages.objectives.rerouting import (
     balanced_mean,
     centred,
     coefficients,

@@ -6,11 +6,11 @@ import pytest
 import torch
 from diffusers import DDPMScheduler
 
-from stages.backbones.base import State
+from stages.backbones.core.base import State
 from stages.interventions.weights import Weights
-from stages.methods.base import frozen
 from stages.methods.concept_ablation import ConceptAblation
-from stages.methods.selections import choose
+from stages.methods.shared.base import frozen
+from stages.methods.shared.trained_weights import choose
 from stages.objectives import masked_error
 from tests.parity.files import close, close_gradients, folder, given, manifest, meta_unet, tensors, tiny_unet
 

@@ -6,11 +6,11 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from stages.backbones.base import State
+from stages.backbones.core.base import State
 from stages.interventions.weights import Weights
-from stages.methods.base import frozen
 from stages.methods.eap import Mixture
-from stages.methods.selections import choose
+from stages.methods.shared.base import frozen
+from stages.methods.shared.trained_weights import choose
 from stages.objectives import clean_from_noise, gumbel_softmax, negative_guidance
 from tests.parity.files import close, close_gradients, folder, given, manifest, meta_unet, tensors, tiny_unet
 

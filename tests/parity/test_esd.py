@@ -9,9 +9,9 @@ import torch
 from diffusers import DDIMScheduler, PNDMScheduler
 
 from stages.interventions.weights import Weights
-from stages.methods.base import frozen
 from stages.methods.esd import erasure
-from stages.methods.selections import choose
+from stages.methods.shared.base import frozen
+from stages.methods.shared.trained_weights import choose
 from stages.objectives import away
 from tests.parity.files import close, close_gradients, folder, given, manifest, meta_unet, tensors, tiny_unet
 

@@ -9,7 +9,7 @@ import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxTransformer2DModel, SD3Transformer2DModel
 from torch.nn.functional import pixel_shuffle, pixel_unshuffle
 
-from stages.interventions.resample import Course, flow_edit
+from stages.interventions.flowedit import Course, flow_edit
 from tests.parity.fixtures import Fixtures
 
 FOUND = Fixtures("methods/flowedit")

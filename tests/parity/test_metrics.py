@@ -10,9 +10,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from stages.metrics import detectors, harmonic, i2p, intervals, unlearncanvas
+from stages.metrics import detectors, intervals
 from stages.metrics.frechet import frechet, moments
 from stages.metrics.kid import kid, mmd
+from stages.metrics.stored import harmonic, i2p, unlearncanvas
 
 ROOT = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("PALIMPSEST_FIXTURES", ROOT.parent / "shared" / "fixtures"))

@@ -15,12 +15,12 @@ import torch
 from safetensors.torch import load_file
 from torch import nn
 
-from stages.interventions.binarize import above, merge, positive, top
-from stages.interventions.mask import Mask
-from stages.interventions.released import call_order
+from stages.control.sites import Moment, Tap
+from stages.interventions.masks.binarize import above, merge, positive, top
+from stages.interventions.masks.mask import Mask
+from stages.interventions.masks.released import call_order
 from stages.objectives import hard_concrete, masked, open_probability
-from stages.sites import Moment, Tap
-from stages.stepwise import unroll
+from stages.reading.unroll import unroll
 
 FOLDER = Path(os.environ.get("PALIMPSEST_FIXTURES", "../shared/fixtures")) / "minimalist"
 pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no fixtures in {FOLDER}")

@@ -5,8 +5,9 @@ import re
 import pytest
 import torch
 
-from stages.interventions.maps import Transport, attract, gate_open, network, project, renormed, shift
-from stages.interventions.statistics import (
+from stages.interventions.steering.gates import gate_open
+from stages.interventions.steering.maps import Transport, attract, network, project, renormed, shift
+from stages.objectives.statistics import (
     discriminant,
     pooled_covariance,
     prototype_direction,
@@ -135,8 +136,8 @@ def test_modes_name_their_half(backbone_free_steering):
 @pytest.fixture
 def backbone_free_steering():
     """Applies a Steering's own edit at the moment that the fixture describes: conditional rows first."""
-    from stages.interventions.steering import Steering, role_strengths
-    from stages.sites import Moment, Site
+    from stages.control.sites import Moment, Site
+    from stages.interventions.steering.steering import Steering, role_strengths
 
     def apply(mode, direction, x):
         site, size = Site(0, "ff"), len(x) // 2

@@ -6,14 +6,14 @@ import pytest
 import torch
 from diffusers import DDIMScheduler
 
-from stages.attention import attended
-from stages.backbones.base import State
+from stages.backbones.core.base import State
+from stages.control.sites import Site
 from stages.interventions.adapter import Adapter, Bottleneck
-from stages.localise import at_sites, binary, combined, normalised
-from stages.methods.base import frozen
 from stages.methods.receler import Receler
+from stages.methods.shared.base import frozen
 from stages.objectives import outside
-from stages.sites import Site
+from stages.reading.attention import attended
+from stages.reading.concept_masks import at_sites, binary, combined, normalised
 from tests.parity.files import close, close_gradients, folder, given, manifest, tensors, tiny_unet
 
 HERE = folder("methods/receler")

@@ -5,7 +5,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, UNet2DConditionModel
 from torch import nn
 
-from stages.interventions.safety import Safety, SafetyGuidance, safety_guidance
+from stages.interventions.sld import Safety, SafetyGuidance, safety_guidance
 from tests.parity.fixtures import Fixtures
 from tests.parity.stand_in import StandIn
 

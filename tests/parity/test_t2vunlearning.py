@@ -6,15 +6,15 @@ import pytest
 import torch
 from diffusers import AutoencoderTiny, CogVideoXDDIMScheduler, CogVideoXTransformer3DModel
 
-from stages.attention import attention_maps
-from stages.backbones.base import Settings, State
-from stages.backbones.latent import Latent
+from stages.backbones.core.base import Settings, State
+from stages.backbones.core.latent import Latent
+from stages.control.sites import Site, Tap
 from stages.interventions.adapter import Adapter, Bottleneck
-from stages.localise import at_sites, binary, combined, difference_map, normalised, pooled
-from stages.methods.base import frozen
+from stages.methods.shared.base import frozen
 from stages.methods.t2vunlearning import T2VUnlearning
 from stages.objectives import negative_guidance, outside
-from stages.sites import Site, Tap
+from stages.reading.attention import attention_maps
+from stages.reading.concept_masks import at_sites, binary, combined, difference_map, normalised, pooled
 from tests.parity.files import close, close_gradients, folder, given, manifest, tensors
 
 HERE = folder("methods/t2vunlearning")

@@ -5,8 +5,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
+from stages.control.words import occurrences, token_span, tokenize, written_out
 from stages.interventions.embedding import replaced
-from stages.spans import occurrences, token_span, tokenize, written_out
 from tests.parity.fixtures import Fixtures
 
 FOUND = Fixtures("methods/textual_inversion")

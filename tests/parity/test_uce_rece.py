@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from stages.methods.rece import RECE
-from stages.methods.text_inputs import paired_tokens
+from stages.methods.shared.text_inputs import paired_tokens
 from stages.methods.uce import UCE
 from stages.objectives import revived
 from tests.parity.files import close, folder, manifest, tensors

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from stages import report
+from stages.params.names import sweep
 from stages.reporting.collect import Cell, Collected, collect
-from stages.variants import sweep
 from tests.report.synthetic import write_params, write_run
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from stages.reporting.collect import Cell
+from stages.reporting.cosines import cosine_rows, cosines
 from stages.reporting.tables import Number
-from stages.reporting.watched import cosine_rows, cosines
 
 SEEN = {
     "breaker": {"1.block.out": {"0": 0.1, "1": 0.3}, "3.block.out": {"0": 0.0, "1": -0.2}},

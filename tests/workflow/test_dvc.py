@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from stages.params import names
-from stages.study import load_study
+from stages.params.study import load_study
 from tests.workflow.conftest import ROOT, Project
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())

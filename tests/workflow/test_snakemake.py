@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 import yaml
 
-from stages import study as studies
+from stages.params import study as studies
 from tests.workflow.conftest import DEMO, ROOT, Project
 
 DEMO_CELLS = yaml.safe_load(DEMO.read_text())

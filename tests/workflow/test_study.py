@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from stages import study as studies
-from stages.concept import load_concept
 from stages.methods.oracle import Oracle
-from stages.params import load_params, method_params, names
-from stages.variants import split, sweep, variant
+from stages.params import canonical, check_name, load_params, method_params, names
+from stages.params import study as studies
+from stages.params.concept import load_concept
+from stages.params.names import split, sweep, variant
+from stages.params.source import class_fields, code
 
 ROOT = Path(__file__).parents[2]
 DEMO = Path(__file__).parent / "demo.yaml"
@@ -194,9 +195,9 @@ def test_what_is_wrong_with_attacks_is_named(params: Path, attacks: str, says: s
 def test_a_variants_name_is_a_folder_and_says_its_fields(value: object) -> None:
     name = variant("esd", {"one": value, "two": 2})
     assert split(name) == ("esd", {"one": value, "two": 2})
-    assert studies.check_name(name, "method") == name
+    assert check_name(name, "method") == name
     with pytest.raises(ValueError, match="concept name"):
-        studies.check_name(name, "concept")
+        check_name(name, "concept")
 
 
 @pytest.mark.parametrize("value", ["", "1", "true", "a b", "../up", "a,b", None, [], {}, float("nan")])
@@ -210,7 +211,7 @@ def test_a_value_that_no_name_can_hold_is_refused(value: object) -> None:
 @pytest.mark.parametrize("name", ["esd@", "esd@lr", "esd@lr=", "esd@lr=1,", "esd@lr=1/2", "esd@lr=1@lr=2", "@lr=1"])
 def test_a_variants_name_in_disorder_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match="method name"):
-        studies.check_name(name, "method")
+        check_name(name, "method")
 
 
 @pytest.mark.parametrize(
@@ -250,9 +251,9 @@ def test_a_backbone_may_not_take_the_name_of_another_folder(params: Path) -> Non
 
 
 def test_parameters_are_equal_whatever_their_order_and_comments() -> None:
-    assert studies.frozen({"a": 1, "b": [2, 3]}) == studies.frozen({"b": [2, 3], "a": 1})
-    assert studies.frozen({"a": 1, "b": 2}, without=("b",)) == studies.frozen({"a": 1})
-    assert studies.frozen({"a": 1}) != studies.frozen({"a": 2})
+    assert canonical({"a": 1, "b": [2, 3]}) == canonical({"b": [2, 3], "a": 1})
+    assert canonical({"a": 1, "b": 2}, without=("b",)) == canonical({"a": 1})
+    assert canonical({"a": 1}) != canonical({"a": 2})
 
 
 def test_fields_of_a_class_come_with_those_of_its_bases(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -260,10 +261,10 @@ def test_fields_of_a_class_come_with_those_of_its_bases(tmp_path: Path, monkeypa
     write(
         tmp_path,
         "new",
-        "from stages.methods.base import Base\nclass New(Base):\n    lr: float = 1.0\n    size: int = 2\n",
+        "from stages.methods.shared.base import Base\nclass New(Base):\n    lr: float = 1.0\n    size: int = 2\n",
     )
     monkeypatch.setattr(studies, "__file__", str(tmp_path / "stages" / "study.py"))
-    fields = studies.class_fields("stages.methods.new.New", "here")
+    fields = class_fields("stages.methods.new.New", "here")
     assert fields == {"steps": "Count", "lr": "float", "size": "int"}
 
 
@@ -271,11 +272,11 @@ def test_a_digest_of_code_sees_code_alone(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(studies, "__file__", str(tmp_path / "stages" / "study.py"))
     source = '"""A module."""\n\ndef fit(x):\n    """Fits."""\n    return x + 1\n'
     write(tmp_path, "new", source)
-    digest = studies.code("stages.methods.new.fit")
+    digest = code("stages.methods.new.fit")
     write(tmp_path, "new", source.replace("A module", "Another").replace("Fits.", "Fits x.") + "# why\n")
-    assert studies.code("stages.methods.new.fit") == digest
+    assert code("stages.methods.new.fit") == digest
     write(tmp_path, "new", source.replace("x + 1", "x + 2"))
-    assert studies.code("stages.methods.new.fit") != digest
+    assert code("stages.methods.new.fit") != digest
 
 
 def write(root: Path, name: str, source: str) -> None:
@@ -289,7 +290,7 @@ def test_the_method_that_the_guide_adds_works(params: Path, tmp_path: Path, monk
     shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "stages/methods/quiet.py").write_text(python)
     (params / "methods/quiet.yaml").write_text(yaml)
-    monkeypatch.setattr(studies, "__file__", str(tmp_path / "stages/study.py"))
+    monkeypatch.setattr(studies, "__file__", str(tmp_path / "stages/params/study.py"))
     assert "quiet" in {run.method for run in studies.load_study("full", params).runs}
     module = types.ModuleType("quiet")
     monkeypatch.setitem(sys.modules, "quiet", module)

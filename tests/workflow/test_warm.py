@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 ENTRY = """
 import colorsys  # something that the warm process lacks
 import os, sys, time
-from stages.cli import entry
+from stages.launch.cli import entry
 
 @entry
 def main(argv=None):
@@ -56,7 +56,7 @@ def server(project: Path) -> Iterator[subprocess.Popen[str]]:
 
 def started(project: Path) -> subprocess.Popen[str]:
     (project / "run").mkdir()
-    command = (sys.executable, "-m", "stages.warm", str(project / "run/socket"))
+    command = (sys.executable, "-m", "stages.launch.fork_server", str(project / "run/socket"))
     process = subprocess.Popen(command, cwd=project, stdin=subprocess.PIPE, text=True)
     wait(lambda: (project / "run/socket").exists())
     return process

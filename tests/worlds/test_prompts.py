@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from stages.pictures import read_folder
-from stages.prompts import labels, read_prompts, select
+from stages.params.datasets import labels, read_prompts, select
+from stages.store.pictures import read_folder
 from stages.worlds.shapes import Shapes
 from stages.worlds.table import LEARNED, NEW_WORD, clip_rows, new_word_rows, picture_rows, to_csv, turned_rows
 

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from transformers import AutoTokenizer
 
-from stages.prompts import read_prompts
+from stages.params.datasets import read_prompts
 from stages.worlds.shapes import PALETTE, Shapes
 from stages.worlds.words import LENGTH, SYNONYMS, WORDS, make_tokenizer
 

@@ -23,11 +23,13 @@ shell.prefix(
     + ("" if sys.stderr.isatty() else "export TQDM_MININTERVAL=10; ")
 )
 
-from stages import params, study as studies, warm
-from stages.params import names
+from stages import params
+from stages.launch import fork_server as warm
+from stages.params import canonical, check, names, source
+from stages.params import study as studies
 
 load_params, method_params = cache(params.load_params), cache(params.method_params)  # thousands of jobs, few files
-code = cache(studies.code)
+code = cache(source.code)
 
 
 def refuse(error):
@@ -37,7 +39,7 @@ def refuse(error):
 
 
 try:
-    studies.check_schema(config, "pipeline", "params/pipeline.yaml")
+    check.check_schema(config, "pipeline", "params/pipeline.yaml")
     STUDY = studies.load_study(config["study"])
 except ValueError as error:
     refuse(error)
@@ -152,17 +154,17 @@ def baseline_samples(wildcards):
 
 def backbone_params(wildcards):
     """What a backbone's users read of its file."""
-    return studies.frozen(load_params("backbones", wildcards.backbone), without=("build", "pretrain"))
+    return canonical(load_params("backbones", wildcards.backbone), without=("build", "pretrain"))
 
 
 def pretrain_params(wildcards):
     """What a backbone's training reads of its file: everything but how it is sampled and cached."""
     sampling = ("steps", "scheduler", "guidance", "temperature", "top_p", "batch", "pool", "cache")
-    return studies.frozen(load_params("backbones", wildcards.backbone), without=sampling)
+    return canonical(load_params("backbones", wildcards.backbone), without=sampling)
 
 
 def concept_params(wildcards):
-    return studies.frozen(load_params("concepts", wildcards.concept))
+    return canonical(load_params("concepts", wildcards.concept))
 
 
 def train_params(wildcards):
@@ -170,13 +172,13 @@ def train_params(wildcards):
     content = method_params(wildcards.method, wildcards.backbone)
     if content.get("target") == "flowedit":
         content = content | {"edit": method_params(content.get("edit", "flowedit"), wildcards.backbone)}
-    return studies.frozen(content | {"code": code(content["class"])})
+    return canonical(content | {"code": code(content["class"])})
 
 
 def attack_params(wildcards):
     """An attack's fields and a digest of its code."""
     content = load_params("attacks", wildcards.attack)
-    return studies.frozen(content | {"code": code(content["class"])})
+    return canonical(content | {"code": code(content["class"])})
 
 
 def load_metric(name):
@@ -186,7 +188,7 @@ def load_metric(name):
 def metric_params(wildcards):
     """The settings of the study's metrics and digests of their code."""
     contents = map(load_metric, STUDY.metrics)
-    return [studies.frozen(content | {"code": code(content["class"])}) for content in contents]
+    return [canonical(content | {"code": code(content["class"])}) for content in contents]
 
 
 def sign_of_life():
@@ -210,7 +212,7 @@ def warm_process():
         return None
     Path("logs").mkdir(exist_ok=True)
     os.environ[warm.SERVER] = str(Path(tempfile.mkdtemp(prefix="palimpsest-")) / "warm")
-    command = (sys.executable, "-m", "stages.warm", os.environ[warm.SERVER])
+    command = (sys.executable, "-m", "stages.launch.fork_server", os.environ[warm.SERVER])
     with open("logs/warm.log", "w") as log:
         return subprocess.Popen(command, cwd=workflow.basedir, stdin=subprocess.PIPE, stderr=log).stdin
 

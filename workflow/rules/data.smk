@@ -14,7 +14,7 @@ rule prepare:
         runtime=10,
     params:
         study=STUDY.name,
-        counts=studies.frozen(STUDY.prompts),
+        counts=canonical(STUDY.prompts),
         concept=concept_params,
     message:
         "prompts of {wildcards.concept}"

@@ -35,7 +35,7 @@ rule report:
         runtime=60,
     params:
         study=STUDY.name,
-        content=studies.frozen(load_params("studies", STUDY.name)),
+        content=canonical(load_params("studies", STUDY.name)),
         sensitive=[name for (name,) in STUDY.unique("concept") if load_params("concepts", name).get("sensitive")],
     message:
         "tables, figures and report of {params.study}"

@@ -1,0 +1,42 @@
+"""What a file in params/backbones/ may say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+
+
+@dataclass(frozen=True)
+class Settings:
+    """A backbone's file in params/backbones/."""
+
+    path: str  # a folder in the ecosystem's own format, or a repository id
+    family: str
+    world: str | None = None
+    revision: str | None = None
+    variant: str | None = None  # of the weight files, such as fp16
+    dtype: str = "float32"
+    steps: Count = 50  # of the sampler
+    scheduler: str | None = None  # a diffusers class that takes over the numbers of the checkpoint's own
+    guidance: NonNegative = 7.5
+    batch: Count = 32  # images sampled at a time
+    pool: Count = 32  # cached trajectories of the frozen network per training prompt
+    size: tuple[Count, Count] | None = None  # height, width in pixels (Infinity: ratio); the checkpoint's own when None
+    frames: Natural = 0  # of a clip; 0 for images
+    text_length: Count | None = None  # tokens of a long text encoder (T5, Gemma); its pipeline's own when None
+    embedded_guidance: NonNegative = 3.5  # what a guidance-distilled network is told while it samples
+    training_guidance: NonNegative = 1.0  # and while a method trains on it, where it is guided least
+    gradient_checkpointing: bool = False
+    vae_tiling: bool = False
+    vae_slicing: bool = False
+    offload: Literal["none", "parts", "blocks"] = "none"  # what waits on the CPU for its turn
+    cache: str | None = None  # a folder that keeps prompt embeddings
+    free_text_encoder: bool = False  # drop the text encoders once the network starts; read again for a new prompt
+    temperature: Rate = 1.0  # of what an autoregressive network draws
+    top_p: Fraction = 0.0  # a value of probability at most 1 - top_p is not drawn; 0 for all
+    release: dict[str, Any] = field(default_factory=dict)  # Infinity's published files, see Infinity.Release
+    autoencoder: str = "autoencoder"  # the part of its world that turns pictures into latents or bits
+    build: dict[str, Any] = field(default_factory=dict)  # the architecture of a world's own backbone
+    pretrain: dict[str, Any] = field(default_factory=dict)  # its training

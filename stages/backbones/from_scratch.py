@@ -1,0 +1,102 @@
+"""Training a small generator on a world from random weights: the pretrain rule, and the oracle."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from stages.backbones.core.base import Backbone, Settings
+from stages.backbones.loading.by_name import choose_device
+from stages.params import construct
+from stages.params.types import Count, Fraction, NonNegative, Rate
+from stages.training.minimize import History, assign, minimize
+from stages.worlds.shapes import Batch, Shapes
+from stages.worlds.words import make_tokenizer
+
+AUTOENCODER = "artifacts/worlds/{world}/{part}"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a world's backbone is trained: the `pretrain` of its file."""
+
+    steps: Count
+    batch: Count = 32
+    lr: Rate = 2e-3
+    warmup: Count = 50
+    weight_decay: NonNegative = 0.0
+    images: Count = 16384  # or clips
+    ema: Fraction = 0.995
+    draws: Count = 1  # of each training time, of which the noisiest counts: form is decided at high noise
+    clip: Rate = 1.0
+    seed: int = 0
+    exclude: str | None = None  # what is never rendered nor named, such as `yellow cross`
+    colours: tuple[str, ...] = Shapes.colours  # of the world that it is shown: more of them, more freely combined
+
+
+def pretrain(
+    cls: type[Backbone],
+    name: str,
+    settings: Settings,
+    *,
+    seed: int = 0,
+    exclude: str | None = None,
+    device: str | None = None,
+) -> Backbone:
+    """A backbone of class `cls` trained from scratch on its world; `exclude` is never rendered nor named."""
+    recipe = construct(Recipe, settings.pretrain, f"{name}: pretrain")
+    vae = cls.load_autoencoder(AUTOENCODER.format(world=settings.world, part=settings.autoencoder))
+    backbone = cls.create(name, settings, make_tokenizer(), vae, recipe.seed + seed, choose_device(name, device))
+    train(backbone, render(settings, recipe, seed, exclude), recipe, seed)
+    backbone.freeze()
+    return backbone
+
+
+def render(settings: Settings, recipe: Recipe, seed: int, exclude: str | None = None) -> Batch:
+    """What the world shows it: pictures, or clips of as many frames as the settings ask for."""
+    if exclude and recipe.exclude:
+        raise ValueError(f"a backbone trained without {recipe.exclude!r} cannot be trained without {exclude!r}, too")
+    world, seed, exclude = Shapes(colours=recipe.colours), recipe.seed + seed, exclude or recipe.exclude
+    if settings.frames:
+        return world.clips(recipe.images, seed, settings.frames, exclude)
+    return world.sample(recipe.images, seed, exclude)
+
+
+def train(backbone: Backbone, data: Batch, recipe: Recipe, seed: int) -> History:
+    """Fits network and text encoder jointly to captioned pictures or clips; leaves the averaged weights in place.
+
+    Parts stay in evaluation mode: the dropout of diffusers and transformers (labels of a DiT among it) draws from the
+    global generator, which nobody owns. What is to be dropped, captions or lessons do.
+    """
+    latents = embed_all(backbone, data.images)
+    parts = [backbone.net, *backbone.text_parts().values()]
+    parameters = [p for part in parts for p in part.requires_grad_(True).parameters()]
+
+    def loss(step: int, generator: torch.Generator) -> Tensor:
+        rows = torch.randint(len(latents), (recipe.batch,), generator=generator)
+        captions = [data.captions[i] for i in rows.tolist()]
+        return backbone.lesson(latents[rows], captions, generator, recipe.draws)
+
+    history = minimize(
+        loss,
+        parameters,
+        steps=recipe.steps,
+        lr=recipe.lr,
+        seed=recipe.seed + seed,
+        schedule="cosine",
+        warmup=recipe.warmup,
+        weight_decay=recipe.weight_decay,
+        clip=recipe.clip,
+        ema=recipe.ema,
+        label="pretrain",
+    )
+    assign(parameters, history.average)
+    return history
+
+
+@torch.no_grad()
+def embed_all(backbone: Backbone, images: Tensor, batch: int = 64) -> Tensor:
+    """Latents of all pictures or clips."""
+    return torch.cat([backbone.embed(images[i : i + batch]) for i in range(0, len(images), batch)])

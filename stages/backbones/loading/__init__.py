@@ -1,0 +1,1 @@
+"""Backbones from names, checkpoints and released files."""

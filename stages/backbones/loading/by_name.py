@@ -1,0 +1,41 @@
+"""Backbones by the name of their file in params/backbones."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from stages.backbones.core.settings import Settings
+from stages.params import construct, load_params, resolve_class
+
+if TYPE_CHECKING:
+    from stages.backbones.core.base import Backbone
+
+log = logging.getLogger(__name__)
+
+
+def load_settings(name: str, root: Path | str = "params") -> tuple[type[Backbone], Settings]:
+    """The class and settings of params/backbones/<name>.yaml."""
+    content = load_params("backbones", name, root)
+    where = f"{root}/backbones/{name}.yaml"
+    if "class" not in content:
+        raise ValueError(f"{where}: the key 'class' is missing")
+    fields = {key: value for key, value in content.items() if key != "class"}
+    return resolve_class(content["class"], where), construct(Settings, fields, where)
+
+
+def load_backbone(name: str, root: Path | str = "params", device: str | None = None) -> Backbone:
+    """The backbone of params/backbones/<name>.yaml with its weights; on the GPU if there is one, and says so."""
+    cls, settings = load_settings(name, root)
+    return cls.load(name, settings, choose_device(name, device))
+
+
+def choose_device(name: str, device: str | None = None) -> str:
+    """The device asked for, else the GPU if there is one; says so where it is the CPU."""
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device == "cpu":
+        log.info("%s runs on the CPU", name)
+    return device

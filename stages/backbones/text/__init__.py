@@ -1,0 +1,1 @@
+"""Text encoders and the prompts that they encoded."""

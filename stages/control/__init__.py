@@ -1,0 +1,1 @@
+"""How a network is touched: addresses, the five edits, and what is attached."""

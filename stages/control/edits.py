@@ -1,0 +1,169 @@
+"""The five context managers through which everything in this project touches a model.
+
+Each registers through an ExitStack, so a failure half way still detaches; when one closes, the backbone is bit for bit
+what it was. They nest, and the order of nesting is the order of application.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from itertools import chain, count
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from stages.control.sites import Edit, Moment, Site, Tap
+
+if TYPE_CHECKING:
+    from stages.backbones.core.base import Backbone, Condition, Sampler
+
+Predictions = Mapping[str, Tensor]  # role -> prediction; guidance is linear in them
+GuidanceEdit = Callable[[Predictions, Moment], Predictions]
+Asked = str | Callable[["Condition"], "Condition"]  # a prompt, or a condition made from a run's own
+
+
+@contextmanager
+def edit_condition(
+    backbone: Backbone, fn: Callable[[Condition], Condition] | None = None, words: Mapping[str, str] | None = None
+) -> Iterator[None]:
+    """Passes every encoded condition through `fn` (textual inversion).
+
+    `words` maps aliases to what is written in their place before tokenization.
+    """
+    with ExitStack() as stack:
+        if words:
+            stack.enter_context(_appended(backbone.words, words))
+        if fn is not None:
+            stack.enter_context(_appended(backbone.condition_edits, fn))
+        yield
+
+
+@contextmanager
+def swap_parameters(backbone: Backbone, values: Mapping[str, Tensor]) -> Iterator[None]:
+    """Puts `values` in place of the named parameters (ESD, concept ablation, EAP); KeyError for an unknown name.
+
+    ValueError for a value of another shape, and for two values of one parameter that has two names.
+
+    The tensors themselves are put in, wherever the parameter is shared (T5's embedding has two homes), so gradients
+    reach them; the originals come back as the same objects, and meanwhile are in `backbone.originals`.
+    """
+    originals = {name: backbone.parameter(name) for name in values}
+    _check_values(originals, values)
+    with ExitStack() as stack:
+        homes = _homes(backbone, values)
+        for name, value in values.items():
+            original = originals[name]
+            for module, home in homes[id(original)]:
+                stack.callback(module._parameters.__setitem__, home, original)
+                module._parameters[home] = value
+            if name not in backbone.originals:
+                backbone.originals[name] = original
+                stack.callback(backbone.originals.pop, name)
+        if any(name.startswith(backbone.TEXT) for name in values):
+            stack.enter_context(_appended(backbone.text_swaps, values))
+        yield
+
+
+@contextmanager
+def edit_activations(backbone: Backbone, edits: Mapping[Site | Tap, Edit]) -> Iterator[None]:
+    """Passes the activation at each site through its edit (steering, masks, adapters); KeyError for an absent site.
+
+    A Tap in place of a site reaches a module that the site table does not list; its edit sees a moment without a site.
+    """
+    with ExitStack() as stack:
+        for place, edit in edits.items():
+            site, tap = (None, place) if isinstance(place, Tap) else (place, backbone.tap(place))
+            root, path = backbone.locate(tap.module)
+            try:
+                module = root.get_submodule(path)
+            except AttributeError:
+                raise KeyError(f"{backbone.name} has no module {tap.module!r}") from None
+            stack.callback(_hook(module, tap, site, edit, backbone).remove)
+            if root is not backbone.net:
+                stack.enter_context(_appended(backbone.text_swaps, tap))
+        yield
+
+
+@contextmanager
+def edit_guidance(backbone: Backbone, fn: GuidanceEdit, extra: Mapping[str, Asked] | None = None) -> Iterator[None]:
+    """Passes the predictions of all roles through `fn` before they are combined (SLD, negative prompts, SAFREE).
+
+    `extra` maps further roles to the prompts whose predictions `fn` wants beside `uncond` and `cond`, or to what makes
+    their condition of each run's; ValueError for one that another edit has, see `free_role`.
+    """
+    for role in extra or {}:
+        if free_role(backbone, role) != role:
+            raise ValueError(f"another edit of guidance on {backbone.name} has the role {role!r}")
+    with _appended(backbone.guidance_edits, (fn, dict(extra or {}))):
+        yield
+
+
+def free_role(backbone: Backbone, name: str) -> str:
+    """The role of that name, or else the first of `name 2`, `name 3` ... that no edit of guidance asks for yet."""
+    taken = {"cond", "uncond"}.union(*(extra for _, extra in backbone.guidance_edits))
+    numbered = (f"{name} {number}" for number in count(2))
+    return next(role for role in chain([name], numbered) if role not in taken)
+
+
+@contextmanager
+def edit_samples(backbone: Backbone, fn: Callable[[Sampler], Sampler]) -> Iterator[None]:
+    """Wraps the sampler itself (FlowEdit)."""
+    with _appended(backbone.sample_edits, fn):
+        yield
+
+
+def _hook(module: nn.Module, tap: Tap, site: Site | None, edit: Edit, backbone: Backbone) -> Any:
+    def apply(value: Any) -> Any:
+        tensor = value if tap.item is None else value[tap.item]
+        start, stop = tap.tokens
+        if tap.spatial:
+            tokens = edit(tensor.flatten(2).transpose(1, 2), backbone.moment(site))
+            edited = tokens.transpose(1, 2).reshape(tensor.shape).contiguous()
+        elif (start, stop) == (0, None):
+            edited = edit(tensor, backbone.moment(site))
+        else:
+            part = edit(tensor[:, start:stop], backbone.moment(site))
+            edited = tensor.clone()
+            edited[:, start:stop] = part
+        if tap.item is None:
+            return edited
+        return (*value[: tap.item], edited, *value[tap.item + 1 :])
+
+    if tap.when == "output":
+        return module.register_forward_hook(lambda _module, _args, output: apply(output))
+    if tap.item is not None:
+        return module.register_forward_pre_hook(lambda _module, args: apply(args))
+    return module.register_forward_pre_hook(lambda _module, args: (apply(args[0]), *args[1:]))
+
+
+def _check_values(originals: Mapping[str, Tensor], values: Mapping[str, Tensor]) -> None:
+    for name, value in values.items():
+        if originals[name].shape != value.shape:
+            raise ValueError(f"parameter {name} has shape {tuple(originals[name].shape)}, got {tuple(value.shape)}")
+    first: dict[int, str] = {}
+    for name, value in values.items():
+        other = first.setdefault(id(originals[name]), name)
+        if value is not values[other] and not torch.equal(value.to(values[other]), values[other]):
+            raise ValueError(f"{other} and {name} are two names of one parameter, got two values")
+
+
+def _homes(backbone: Backbone, names: Iterable[str]) -> dict[int, list[tuple[nn.Module, str]]]:
+    """Every module that holds a parameter, by the parameter's identity, in the parts that the names are of."""
+    homes: dict[int, list[tuple[nn.Module, str]]] = defaultdict(list)
+    for root in {id(root): root for root, _ in map(backbone.locate, names)}.values():
+        for module in root.modules():
+            for leaf, value in module._parameters.items():
+                homes[id(value)].append((module, leaf))
+    return homes
+
+
+@contextmanager
+def _appended(items: list[Any], item: Any) -> Iterator[None]:
+    items.append(item)
+    try:
+        yield
+    finally:
+        items.pop(next(i for i in reversed(range(len(items))) if items[i] is item))

@@ -1,0 +1,1 @@
+"""Files whose shape the documents of others fix."""

@@ -1,0 +1,49 @@
+"""An intervention as files that diffusers and peft load by themselves: a checkpoint, a LoRA or token embeddings."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import save_file
+
+from stages.backbones import Backbone, load_backbone
+from stages.interventions.base import Intervention
+from stages.interventions.embedding import Embedding
+from stages.interventions.lowrank import LowRank
+from stages.interventions.masks.fold import folded
+from stages.interventions.masks.mask import Mask
+from stages.interventions.weights import Weights, fold
+from stages.store.files import replacing
+
+LORA = "pytorch_lora_weights.safetensors"  # what load_lora_weights looks for
+
+
+def write(made: Intervention, name: str, out: Path) -> None:
+    """Writes it in the form that its kind has elsewhere; ValueError for a change that is no file's."""
+    if isinstance(made, LowRank):
+        write_lora(made.folded(), out)
+    elif isinstance(made, Embedding):
+        made.export(out)
+    elif isinstance(made, Mask | Weights):
+        backbone = load_backbone(name)
+        write_checkpoint(folded(made, backbone) if isinstance(made, Mask) else made, backbone, out)
+    else:
+        raise ValueError(
+            f"a {type(made).__name__} acts while pictures are sampled and has no form outside this project: "
+            f"attach it with stages.interventions.load(run).attach(backbone)"
+        )
+
+
+def write_checkpoint(weights: Weights, backbone: Backbone, out: Path) -> None:
+    """The backbone with the values in its networks, which an unmodified pipeline loads."""
+    fold(weights, backbone)
+    with replacing(out) as folder:
+        backbone.save(folder)
+
+
+def write_lora(lora: LowRank, out: Path) -> None:
+    """A folder for `load_lora_weights` and for `PeftModel.from_pretrained`."""
+    lora.export(out)
+    content = {name: value.detach().cpu().contiguous().clone() for name, value in lora.tensors().items()}
+    with replacing(out / LORA) as temporary:
+        save_file(content, temporary, {"format": "pt"})

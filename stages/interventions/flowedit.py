@@ -1,0 +1,151 @@
+"""FlowEdit (arXiv 2412.08629): a sample moved along the difference of two velocities, without inversion."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from stages.backbones.core.base import Sampler, State
+from stages.control.edits import edit_samples
+from stages.interventions.base import Intervention
+
+if TYPE_CHECKING:
+    from stages.backbones.core.base import Backbone, Condition
+
+Pair = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]  # noised source, noised edit, step -> their velocities
+Single = Callable[[Tensor, int], Tensor]  # latent, step -> the target prompt's velocity
+
+
+@dataclass(frozen=True)
+class Course:
+    """Which of a sampler's steps edit: from the `first`-last on, averaged over `average` draws of noise; the last
+    `plain` steps are ordinary sampling of the target prompt."""
+
+    first: int
+    average: int = 1
+    plain: int = 0
+
+
+def flow_edit(
+    source: Tensor, pair: Pair, single: Single, sigmas: Tensor, noise: Callable[[], Tensor], course: Course
+) -> Tensor:
+    """The edited latent; `sigmas` (T + 1,) fall from the noisiest to 0. arXiv 2412.08629, Algorithm 1.
+
+    z_src = (1 - s) x + s n, z_tar = z + z_src - x, z += (s' - s) mean_n (v_tar(z_tar) - v_src(z_src)), z = x at first.
+    The same noise serves both within a draw; every draw is fresh.
+    """
+    steps, edit, latent = len(sigmas) - 1, source, None
+    for step in range(steps):
+        left, sigma, change = steps - step, sigmas[step], sigmas[step + 1] - sigmas[step]
+        if left > course.first:
+            continue
+        if left > course.plain:
+            drift = torch.zeros_like(source)
+            for _ in range(course.average):
+                noised = (1 - sigma) * source + sigma * noise()
+                before, after = pair(noised, edit + noised - source, step)
+                drift = drift + (after - before) / course.average
+            edit = edit + change * drift
+        else:
+            if latent is None:
+                latent = edit + (1 - sigma) * source + sigma * noise() - source
+            latent = latent + change * single(latent, step)
+    return edit if latent is None else latent
+
+
+class Resample(Intervention):
+    """Edits every sample whose prompt names the concept towards the prompt without it; all others stay as they are.
+
+    `words` maps phrases to what takes their place, whole words and longest first.
+    """
+
+    def __init__(
+        self, words: Mapping[str, str], course: Course, source_guidance: float, target_guidance: float
+    ) -> None:
+        super().__init__()
+        self.words, self.course = dict(words), course
+        self.source_guidance, self.target_guidance = source_guidance, target_guidance
+
+    def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
+        """Wraps the sampler."""
+        return edit_samples(backbone, lambda sampler: self._wrapped(backbone, sampler))
+
+    def _wrapped(self, backbone: Backbone, sampler: Sampler) -> Sampler:
+        @torch.no_grad()
+        def sample(condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
+            pictures = sampler(condition, seeds=seeds, steps=steps, guidance=guidance)
+            wanted = [reworded(prompt, self.words) for prompt in condition.prompts]
+            rows = [i for i, (a, b) in enumerate(zip(condition.prompts, wanted, strict=True)) if a != b]
+            if not rows:
+                return pictures
+            target = backbone.encode([wanted[i] for i in rows])
+            latent, owners = backbone.embed(pictures[rows]), [seeds[i] for i in rows]
+            edited = backbone.decode(self.edited(backbone, latent, condition.rows(rows), target, owners, steps))
+            return pictures.index_copy(0, torch.tensor(rows, device=pictures.device), edited.to(pictures))
+
+        return sample
+
+    def edited(
+        self,
+        backbone: Backbone,
+        latent: Tensor,
+        source: Condition,
+        target: Condition,
+        seeds: Sequence[int],
+        steps: int,
+    ) -> Tensor:
+        """Final latents of the source condition, moved to the target condition; one generator per row.
+
+        What is moved stays in float32, as in the steps of diffusers' solvers, whatever the network works in.
+        """
+        scheduler = copy.deepcopy(backbone.scheduler)
+        times = backbone.timesteps(scheduler, steps)
+        owners = [apart(int(seed)) for seed in seeds]
+
+        def velocity(z: Tensor, condition: Condition, guidance: float, step: int) -> Tensor:
+            state = State(z.to(latent.dtype), times[step].to(z.device).expand(len(z)), step)
+            return backbone.guide(state, condition, guidance).float()
+
+        def pair(noised: Tensor, edit: Tensor, step: int) -> tuple[Tensor, Tensor]:
+            before = velocity(noised, source, self.source_guidance, step)
+            return before, velocity(edit, target, self.target_guidance, step)
+
+        def single(z: Tensor, step: int) -> Tensor:
+            return velocity(z, target, self.target_guidance, step)
+
+        def noise() -> Tensor:
+            return torch.cat([torch.randn((1, *latent.shape[1:]), generator=g) for g in owners]).to(latent.device)
+
+        sigmas = scheduler.sigmas.to(latent.device, torch.float32)
+        return flow_edit(latent.float(), pair, single, sigmas, noise, self.course).to(latent.dtype)
+
+    def spec(self) -> dict[str, Any]:
+        """Words, course and guidance."""
+        guidance = {"source_guidance": self.source_guidance, "target_guidance": self.target_guidance}
+        return {"words": self.words, "course": asdict(self.course), **guidance}
+
+    @classmethod
+    def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Resample:
+        """From its spec."""
+        return cls(spec["words"], Course(**spec["course"]), spec["source_guidance"], spec["target_guidance"])
+
+
+def apart(seed: int) -> torch.Generator:
+    """The owner of a picture's editing noise; no seed's numbers are those of any picture's starting noise."""
+    digest = hashlib.blake2b(f"{seed}/flowedit".encode(), digest_size=7).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+
+
+def reworded(prompt: str, words: Mapping[str, str]) -> str:
+    """The prompt with each phrase replaced, whole words and longest first; white space closes up behind it."""
+    for phrase in sorted(words, key=lambda phrase: (-len(phrase), phrase)):
+        prompt = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", words[phrase], prompt)
+    return " ".join(prompt.split())

@@ -1,0 +1,1 @@
+"""Masks on neurons and heads: places, zeros and ones, folding."""

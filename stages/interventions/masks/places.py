@@ -1,0 +1,124 @@
+"""Where masks go in a network, how many numbers each needs, and the linear layer that each can be folded into."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from torch import nn
+
+from stages.control.sites import Site, Tap
+from stages.interventions.masks.mask import Place
+
+if TYPE_CHECKING:
+    from stages.backbones.core.base import Backbone
+
+Family = Literal["heads", "hidden", "norm", "linear"]
+JOINED = ".net.0"  # of a diffusers feed-forward: its activation, which the linear layer at .net.2 reads
+
+
+@dataclass(frozen=True)
+class Share:
+    """The part of a module's weights that a mask at a tap multiplies: rows of its output or columns of its input."""
+
+    module: str
+    axis: Literal["rows", "columns"]
+    start: int
+    stop: int
+
+    @property
+    def width(self) -> int:
+        """Channels."""
+        return self.stop - self.start
+
+
+def find_places(backbone: Backbone, families: Iterable[Family], linear: str = ".*") -> dict[str, tuple[Place, ...]]:
+    """The masks of the chosen families: name to places, in order of execution (linear: in order of registration).
+
+    Both streams share the mask of a joint attention's heads and of a feed-forward that serves both. Norms are those
+    with weights (or the layer that modulates them), of the text stream where there is one. `linear` is a regular
+    expression that a linear layer's path must match from its start.
+    """
+    found: dict[str, tuple[Place, ...]] = {}
+    for family in families:
+        chosen = _linears(backbone.net, linear) if family == "linear" else _sites(backbone, family)
+        if not chosen:
+            raise ValueError(f"{backbone.name} has nothing to mask as {family}")
+        found |= chosen
+    return found
+
+
+def family_of(places: Sequence[Place]) -> Family:
+    """The family of a mask, from where it is."""
+    first = places[0]
+    if isinstance(first, Tap):
+        return "linear"
+    return "norm" if first.kind.startswith("norm") else first.part
+
+
+def sizes(backbone: Backbone, places: Mapping[str, Sequence[Place]]) -> dict[str, int]:
+    """How many numbers each mask has: heads of an attention, channels elsewhere."""
+    return {name: _size(backbone, group[0]) for name, group in places.items()}
+
+
+def share(net: nn.Module, tap: Tap) -> Share:
+    """What a mask at `tap` multiplies; ValueError where no linear layer or norm stands next to it."""
+    module, width = net.get_submodule(tap.module), None
+    if isinstance(module, nn.Linear):
+        axis, width = ("columns", module.in_features) if tap.when == "input" else ("rows", module.out_features)
+        return Share(tap.module, axis, 0, width)
+    if isinstance(module, nn.Conv2d) and tap.when == "input" and module.kernel_size == (1, 1):
+        return Share(tap.module, "columns", 0, module.in_channels)
+    weight = getattr(module, "weight", None)
+    if tap.when == "output" and weight is not None and weight.ndim == 1:
+        return Share(tap.module, "rows", 0, len(weight))
+    if tap.when == "output" and tap.module.endswith(JOINED):
+        reader = tap.module[:-1] + "2"
+        return Share(reader, "columns", 0, net.get_submodule(reader).in_features)
+    parent, _, leaf = tap.module.rpartition(".")
+    fused = getattr(net.get_submodule(parent), "proj_out", None)
+    if tap.when == "output" and fused is not None and leaf in ("attn", "act_mlp"):
+        middle = fused.out_features  # a fused block's projection reads attention, then feed-forward
+        bounds = (0, middle) if leaf == "attn" else (middle, fused.in_features)
+        return Share(f"{parent}.proj_out", "columns", *bounds)
+    raise ValueError(f"the {tap.when} of {tap.module} is next to no linear layer or norm with weights")
+
+
+def _sites(backbone: Backbone, family: Family) -> dict[str, tuple[Place, ...]]:
+    if family == "norm":
+        norms = [site for site in backbone.sites if site.kind.startswith("norm") and _foldable(backbone, site)]
+        chosen = [site for site in norms if site.stream == "text"] or norms
+        return {str(site): (site,) for site in chosen}
+    groups: dict[tuple[object, ...], tuple[Site, ...]] = {}
+    for site in (site for site in backbone.sites if site.part == family):
+        key = (site.block, site.kind) if family == "heads" else (backbone.tap(site).module,)
+        groups[key] = (*groups.get(key, ()), site)
+    return {str(min(group)): group for group in groups.values()}
+
+
+def _foldable(backbone: Backbone, site: Site) -> bool:
+    try:
+        return share(backbone.net, backbone.tap(site)).width > 0
+    except ValueError:
+        return False
+
+
+def _linears(net: nn.Module, pattern: str) -> dict[str, tuple[Place, ...]]:
+    try:
+        wanted = re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"linear: {pattern!r} is not a regular expression: {error}") from None
+    paths = [path for path, module in net.named_modules() if isinstance(module, nn.Linear)]
+    return {path: (Tap(path),) for path in paths if wanted.match(path)}
+
+
+def _size(backbone: Backbone, place: Place) -> int:
+    tap = place if isinstance(place, Tap) else backbone.tap(place)
+    if isinstance(place, Site) and place.part == "heads":
+        path = tap.module
+        while path and not hasattr(backbone.net.get_submodule(path), "heads"):
+            path = path.rpartition(".")[0]
+        return int(backbone.net.get_submodule(path).heads)
+    return share(backbone.net, tap).width

@@ -1,0 +1,1 @@
+"""Steering: maps of activations and the gates that hold them back."""

@@ -1,0 +1,39 @@
+"""Gates of steering: which samples are steered."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stages.interventions.steering.maps import Tensors
+from stages.objectives.statistics import discriminant, source_posterior, source_region, squared_distance
+
+Gate = Literal["none", "nearest", "discriminant", "region"]
+
+
+def gate_open(gate: Gate, pooled: Tensor, by: Tensors) -> Tensor:
+    """Which samples (B,) of pooled activations (B, D) are steered.
+
+    `nearest`: nearer to the source prototype than to the other; `discriminant`: the source's posterior reaches
+    `threshold`; `region`: the distance to the source mean is within `limit`, so that nothing unlike the source is
+    touched.
+    """
+    if gate == "nearest":
+        return (pooled - by["source"]).norm(dim=1) <= (pooled - by["other"]).norm(dim=1)
+    if gate == "discriminant":
+        return source_posterior(pooled, by["gate_weight"], by["gate_bias"]) >= by["threshold"]
+    if gate == "region":
+        return squared_distance(pooled, by["mean"], by["precision"]) <= by["limit"]
+    return torch.ones(len(pooled), dtype=torch.bool, device=pooled.device)
+
+
+def gate_tensors(gate: Gate, source: Tensor, other: Tensor, threshold: float, quantile: float) -> dict[str, Tensor]:
+    """What a gate needs to know of both classes' pooled activations (n, D): those to steer, and others."""
+    if gate == "nearest":
+        return {"source": source.mean(0), "other": other.mean(0)}
+    if gate == "discriminant":
+        weight, bias = discriminant(source, other)
+        return {"gate_weight": weight, "gate_bias": bias, "threshold": source.new_tensor(threshold)}
+    return source_region(source, quantile) if gate == "region" else {}

@@ -1,0 +1,76 @@
+"""What every entry shares: one clear line and exit code 2 for wrong input, logging, and a fixed number of threads."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import logging
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+
+from stages.launch import fork_server as warm
+from stages.launch.environment import environment
+
+Main = Callable[[Sequence[str] | None], int]
+MISPLACED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
+WRONG_INPUT = (ValueError, KeyError, FloatingPointError, *MISPLACED)
+
+
+def entry(main: Main) -> Main:
+    """Turns the errors of wrong input into one line on stderr and exit code 2; anything else is a bug and shows.
+
+    A command whose study has a warm process is run by that one.
+    """
+
+    @functools.wraps(main)
+    def wrapped(argv: Sequence[str] | None = None) -> int:
+        if argv is None and (code := warm.handed_over()) is not None:
+            return code
+        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
+        warnings.filterwarnings("ignore", category=FutureWarning)
+        try:
+            return main(argv) or 0
+        except WRONG_INPUT as error:
+            message = error.args[0] if isinstance(error, KeyError) and error.args else error
+            sys.stderr.write(f"error: {' '.join(str(message).split())}\n")
+            return 2
+
+    return wrapped
+
+
+def parser(description: str, *options: str) -> argparse.ArgumentParser:
+    """A parser with `--threads`, `--out` and the named ones of the options that entries share."""
+    parser = argparse.ArgumentParser(description=description)
+    for option in options:
+        kind = {"seed": int}.get(option, str)
+        parser.add_argument(f"--{option}", type=kind, required=True, help=HELP[option])
+    parser.add_argument("--out", required=True, help="where the result goes")
+    parser.add_argument(
+        "--threads", type=int, default=1, help="of the processor; results are bit-equal only for one number"
+    )
+    return parser
+
+
+HELP = {
+    "study": "a file of params/studies/",
+    "backbone": "a file of params/backbones/",
+    "concept": "a file of params/concepts/",
+    "method": "a file of params/methods/",
+    "seed": "of training and, as an offset, of sampling",
+    "prompts": "the prompt sets that stages.prepare wrote",
+}
+
+
+def set_up(threads: int) -> None:
+    """Fixes what numbers depend on: threads, deterministic kernels, and no chatter from the model libraries."""
+    if threads < 1:
+        raise ValueError(f"--threads must be 1 or more, got {threads}")
+    environment(threads)
+    import torch
+
+    torch.set_num_threads(threads)
+    torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler, for a second
+    torch.utils.deterministic.fill_uninitialized_memory = False  # up to a tenth of a training step, for no result
+    for name in ("httpx", "filelock", "fsspec"):
+        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,115 @@
+"""What methods share: the interface, loading by name, and the fitting of copied weights."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from stages.backbones.core.base import Backbone, Condition, State
+from stages.interventions.base import Intervention
+from stages.params import build, method_params
+from stages.params.concept import Concept
+
+
+class Method(Protocol):
+    """A dataclass whose fields are the hyperparameters."""
+
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Intervention:
+        """The intervention that this method makes of the backbone for the concept."""
+
+
+def load_method(name: str, backbone: str, root: Path | str = "params") -> Method:
+    """The method of params/methods/<name>.yaml with its overrides for that backbone."""
+    return build(method_params(name, backbone, root), f"{root}/methods/{name}.yaml")
+
+
+@dataclass
+class Prompts:
+    """Prompts encoded once, drawn at random per row; for training loops."""
+
+    condition: Condition
+
+    @classmethod
+    def of(cls, backbone: Backbone, prompts: Sequence[str]) -> Prompts:
+        """Encodes the prompts with whatever is attached now."""
+        return cls(backbone.encode(prompts))
+
+    def draw(self, n: int, generator: torch.Generator) -> Condition:
+        """n random rows."""
+        return self.condition.rows(self.indices(n, generator))
+
+    def indices(self, n: int, generator: torch.Generator) -> list[int]:
+        """n random positions, for prompts that are paired with others."""
+        return torch.randint(len(self.condition), (n,), generator=generator).tolist()
+
+
+def frozen(backbone: Backbone, state: State, condition: Condition) -> Tensor:
+    """The prediction without gradients; of the unedited network while nothing is attached."""
+    with torch.no_grad():
+        return backbone.predict(state, condition)
+
+
+def retained(concept: Concept, preserve: float, empty: int) -> list[str]:
+    """The prompts that `preserve` weighs, the empty one `empty` times; ValueError where that would weigh nothing."""
+    if empty and not preserve:
+        raise ValueError("empty counts the empty prompt among those that preserve weighs; set preserve, too")
+    return [*concept.retain, *[""] * empty]
+
+
+def preservation(
+    backbone: Backbone, attached: Intervention, prompts: Prompts, batch: int, generator: torch.Generator
+) -> Tensor:
+    """The distance between edited and frozen network on prompts that must not change."""
+    condition = prompts.draw(batch, generator)
+    state = backbone.draw(condition, generator)
+    target = frozen(backbone, state, condition)
+    with attached.attach(backbone):
+        return backbone.distance(backbone.predict(state, condition), target)
+
+
+States = Literal["student", "frozen"]  # whose partial samples a method trains on
+
+
+def reached(
+    backbone: Backbone,
+    attached: Intervention,
+    condition: Condition,
+    generator: torch.Generator,
+    states: States,
+    guidance: float,
+) -> State:
+    """A state per row of the condition: from the gathered pool, or where the network in training gets by itself."""
+    if states == "frozen":
+        return backbone.draw(condition, generator)
+    with attached.attach(backbone):
+        return partial(backbone, condition, generator, guidance)
+
+
+@torch.no_grad()
+def partial(backbone: Backbone, condition: Condition, generator: torch.Generator, guidance: float) -> State:
+    """Where a guided run of the network as it is now stands at a random step; ValueError without such a sampler."""
+    if not hasattr(backbone, "walk"):
+        raise ValueError(f"{backbone.name} has no denoising run to stop half way; choose states: frozen")
+    steps = backbone.settings.steps
+    stop = int(torch.randint(steps, (), generator=generator))
+    seeds = torch.randint(2**31, (len(condition),), generator=generator).tolist()
+    start, owners = backbone.begin(seeds)
+    walk = backbone.walk(condition, start, steps=steps, guidance=guidance, generators=owners)
+    return next(islice(walk, stop, None))
+
+
+def noised(backbone: Backbone, condition: Condition, generator: torch.Generator) -> tuple[State, Tensor]:
+    """The forward process at random times on gathered final samples, and what the network should predict there."""
+    if not hasattr(backbone, "noised"):
+        raise ValueError(f"{backbone.name} has no forward process; choose states: trajectory")
+    clean = backbone.draw(condition, generator).final
+    times = backbone.random_times(len(clean), generator).to(clean.device)
+    noise = torch.randn(clean.shape, generator=generator).to(clean)
+    state = State(backbone.noised(clean, noise, times), times, 0, final=clean)
+    return state, backbone.target(clean, noise, times)

@@ -1,0 +1,116 @@
+"""What the network's text-reading weights are given for a prompt, and which tokens of two prompts belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from difflib import SequenceMatcher
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.text.encoded import Tokenize, segment
+
+Tokens = Literal["last", "range", "aligned"]
+
+
+def text_inputs(backbone: Backbone, names: Sequence[str], prompts: Sequence[str]) -> dict[str, list[Tensor]]:
+    """The inputs of the named weights' modules for each prompt, (L, d) of token sequences or (d,) of pooled text."""
+    whole, modules = backbone.encode(prompts), {name: name.rpartition(".")[0] for name in names}
+    read: dict[str, list[Tensor]] = {name: [] for name in names}
+    with torch.no_grad(), reading(backbone, modules.values()) as found:
+        for rows in backbone.batches(len(whole)):
+            condition = whole.rows(rows)
+            backbone.predict(_any_state(backbone, condition), condition)
+            for name, module in modules.items():
+                read[name] += found[module]
+    return read
+
+
+@contextmanager
+def reading(backbone: Backbone, modules: Iterable[str]) -> Iterator[dict[str, Tensor]]:
+    """Collects the first input of each module while open."""
+    found: dict[str, Tensor] = {}
+    hooks = [
+        backbone.net.get_submodule(path).register_forward_pre_hook(
+            lambda _module, args, path=path: found.__setitem__(path, args[0].detach())
+        )
+        for path in modules
+    ]
+    try:
+        yield found
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _any_state(backbone: Backbone, condition: Condition) -> State:
+    if hasattr(backbone, "walk"):
+        start = backbone.noise(range(len(condition)))
+        return next(backbone.walk(condition, start, steps=backbone.settings.steps, guidance=1.0))
+    return next(backbone.states(condition, 1, 0))
+
+
+def paired_rows(
+    backbone: Backbone, first: Sequence[str], second: Sequence[str], tokens: Tokens
+) -> list[tuple[list[int], list[int]]]:
+    """What `paired_tokens` says of each prompt and its twin, as rows of the text embedding, one encoder at a time."""
+    found: list[tuple[list[int], list[int]]] = [([], []) for _ in first]
+    for begin, length, tokenize in _segments(backbone):
+        for (ours, theirs), a, b in zip(found, tokenize(first), tokenize(second), strict=True):
+            pair = paired_tokens(a, b, max(len(a), len(b)) if length is None else length, tokens)
+            for rows, positions in zip((ours, theirs), pair, strict=True):
+                rows += [begin + position for position in positions]
+    return found
+
+
+def kept_rows(backbone: Backbone, prompts: Sequence[str], tokens: Tokens) -> list[list[slice]]:
+    """Rows of each prompt's text embedding that stay, by encoder: only the last word's for `last`, otherwise all."""
+    found: list[list[slice]] = [[] for _ in prompts]
+    for begin, length, tokenize in _segments(backbone):
+        for spans, ids in zip(found, tokenize(prompts), strict=True):
+            last = begin + max(len(ids) - 2, 0)
+            whole = slice(begin, begin + (len(ids) if length is None else length))
+            spans.append(slice(last, last + 1) if tokens == "last" else whole)
+    return found
+
+
+def _segments(backbone: Backbone) -> Iterator[tuple[int, int | None, Tokenize]]:
+    """Where each encoder's rows begin, how many there are (None: padding is not read), and its tokens of prompts."""
+    empty = backbone.encode([""]).tensors
+    for encoder in backbone.features():
+        at = segment(backbone, encoder, empty["embeds"].shape[1])
+        yield at.begin, None if "mask" in empty else at.length, at.tokenize
+
+
+def paired_tokens(
+    first: Sequence[int], second: Sequence[int], length: int, tokens: Tokens
+) -> tuple[list[int], list[int]]:
+    """Positions of the tokens of one prompt and of those of another that they are mapped to, as many of each.
+
+    `last`: the last word of each (UCE now). `range`: from the last word to the end, padding included (UCE's first
+    release, RECE). `aligned`: every token with the same token of the other prompt; a word that the other lacks with the
+    word before it; padding with padding (MACE maps the words around a concept in this way, arXiv 2403.06135).
+    """
+    last, other = max(len(first) - 2, 0), max(len(second) - 2, 0)
+    if tokens == "last":
+        return [last], [other]
+    if tokens == "range":
+        many = length - max(last, other)
+        return list(range(last, last + many)), list(range(other, other + many))
+    ours, theirs = _align(first, second)
+    many = length - max(len(first), len(second))
+    ours += range(len(first), len(first) + many)
+    theirs += range(len(second), len(second) + many)
+    return ours, theirs
+
+
+def _align(first: Sequence[int], second: Sequence[int]) -> tuple[list[int], list[int]]:
+    ours: list[int] = []
+    theirs: list[int] = []
+    for _, a, b, c, d in SequenceMatcher(None, first, second, autojunk=False).get_opcodes():
+        ours += range(a, b)
+        theirs += [min(c + i, max(d, 1) - 1) if d > c else max(c - 1, 0) for i in range(b - a)]
+    return ours, theirs

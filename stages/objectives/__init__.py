@@ -1,0 +1,39 @@
+"""Pure tensor functions, one per equation, each citing it."""
+
+from stages.objectives.bits import bit_cross_entropy, bit_divergence, filtered_cross_entropy, wrong_tokens
+from stages.objectives.erasure import (
+    Reduction,
+    clean_from_noise,
+    edited_weight,
+    gumbel_softmax,
+    masked_error,
+    outside,
+    projected_out,
+    revived,
+)
+from stages.objectives.guidance import away, guide, negative_guidance
+from stages.objectives.masks import HARD, erase_and_preserve, hard_concrete, keep_gap, masked, open_probability
+
+__all__ = [
+    "HARD",
+    "Reduction",
+    "away",
+    "bit_cross_entropy",
+    "bit_divergence",
+    "clean_from_noise",
+    "edited_weight",
+    "erase_and_preserve",
+    "filtered_cross_entropy",
+    "guide",
+    "gumbel_softmax",
+    "hard_concrete",
+    "keep_gap",
+    "masked",
+    "masked_error",
+    "negative_guidance",
+    "open_probability",
+    "outside",
+    "projected_out",
+    "revived",
+    "wrong_tokens",
+]

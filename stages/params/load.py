@@ -1,0 +1,140 @@
+"""YAML under params/ to objects: names checked, keys checked, values checked, every error one line."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import importlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from stages.params.names import SUFFIX, split
+
+KINDS = ("studies", "backbones", "methods", "concepts", "attacks", "metrics")
+# Keys of a method's file that are no fields of its class.
+RESERVED = ("class", "backbones", "trained", "families", "concepts", "aim", "world")
+NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
+
+
+def names(kind: str, root: Path | str = "params") -> list[str]:
+    """The names of all files of a kind, sorted."""
+    return sorted(path.stem for path in (Path(root) / kind).glob("*.yaml"))
+
+
+def load_params(kind: str, name: str, root: Path | str = "params") -> dict[str, Any]:
+    """The content of params/<kind>/<name>.yaml, of a variant its method's file; ValueError says what was wrong.
+
+    A file may be `like` another one, which it changes by its own keys; maps are joined key by key.
+    """
+    contents = [content for _, content in _chain(kind, name, root)]
+    return functools.reduce(_joined, reversed(contents))
+
+
+def _chain(kind: str, name: str, root: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A file's name and its own keys, then those of the file that it is `like`, and so on."""
+    paths: list[Path] = []
+    next_one: str | None = name
+    while next_one is not None:
+        path, content = _read(kind, next_one, root)
+        if path in paths:
+            raise ValueError(f"{paths[-1]}: like: {next_one} is itself like this one")
+        paths.append(path)
+        other = content.pop("like", None)
+        yield next_one, content
+        next_one = other
+
+
+def _read(kind: str, name: str, root: Path | str) -> tuple[Path, dict[str, Any]]:
+    singular = {"studies": "study"}.get(kind, kind.rstrip("s"))
+    name = split(check_name(name, singular))[0]
+    path = Path(root) / kind / f"{name}.yaml"
+    if not path.is_file():
+        raise ValueError(f"no {singular} {name!r}{suggestion(name, names(kind, root))}")
+    try:
+        content = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise ValueError(f"{path}: expected a mapping of keys, got {type(content).__name__}")
+    return path, content
+
+
+def _joined(other: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    both = {key for key in own if isinstance(own[key], dict) and isinstance(other.get(key), dict)}
+    return other | own | {key: other[key] | own[key] for key in both}
+
+
+def check_name(name: str, what: str) -> str:
+    """`name` itself when it is safe as a path component; ValueError otherwise."""
+    pattern = NAME.pattern + (SUFFIX.pattern if what == "method" else "")
+    if not isinstance(name, str) or not re.fullmatch(pattern, name):
+        raise ValueError(f"{what} name {name!r} must be lower-case letters, digits, '-', '_' and '.'")
+    return name
+
+
+def suggestion(name: str, have: Iterable[str]) -> str:
+    """`; did you mean esd? have: circuit_breaker, esd`."""
+    have = sorted(have)
+    near = difflib.get_close_matches(name, have, n=1)
+    return f"{f'; did you mean {near[0]}?' if near else ';'} have: {', '.join(have) or 'none'}"
+
+
+def method_params(name: str, backbone: str, root: Path | str = "params") -> dict[str, Any]:
+    """A method's fields for one backbone: the file's own, its overrides for that backbone, those of the variant.
+
+    The overrides are those under the backbone's name, else under that of the nearest backbone that it is `like`.
+    """
+    content = load_params("methods", name, root)
+    overrides = content.get("backbones") or {}
+    if not isinstance(overrides, Mapping):
+        raise ValueError(f"params/methods/{name}.yaml: backbones must map a backbone's name to fields")
+    fields = {key: value for key, value in content.items() if key not in RESERVED or key == "class"}
+    if overrides and backbone not in overrides and (Path(root) / "backbones" / f"{backbone}.yaml").is_file():
+        alike = (other for other, _ in _chain("backbones", backbone, root))
+        backbone = next((other for other in alike if other in overrides), backbone)
+    return fields | (overrides.get(backbone) or {}) | split(name)[1]
+
+
+def resolve_class(path: str, where: str) -> type:
+    """The class at a dotted import path; ValueError names the file that asks for it."""
+    module, _, name = str(path).rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"{where}: cannot import class {path!r}: {error}") from None
+
+
+def build(content: Mapping[str, Any], where: str) -> Any:
+    """An object from a mapping: `class` names it by import path, the other keys are its fields."""
+    if "class" not in content:
+        raise ValueError(f"{where}: the key 'class' is missing")
+    fields = {key: value for key, value in content.items() if key != "class"}
+    return construct(resolve_class(content["class"], where), fields, where)
+
+
+def construct(cls: type, fields: Mapping[str, Any], where: str) -> Any:
+    """A dataclass from its fields, types and limits checked; ValueError names the file, the key and the nearest."""
+    from pydantic import TypeAdapter, ValidationError
+
+    known = [field.name for field in dataclasses.fields(cls) if field.init]
+    for key in fields:
+        if key not in known:
+            raise ValueError(f"{where}: unknown key {key!r}{suggestion(str(key), known)}")
+    try:
+        return TypeAdapter(cls).validate_python(dict(fields))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"] if "[" not in str(part)) or cls.__name__
+        got = f", got {first['input']!r}" if first["type"] != "missing" else ""
+        raise ValueError(f"{where}: {key}: {first['msg']}{got}") from None
+
+
+def canonical(content: Mapping[str, Any], *, without: tuple[str, ...] = ()) -> str:
+    """A mapping as canonical JSON: equal for equal parameters, whatever their order and the comments in the file."""
+    return json.dumps({key: value for key, value in content.items() if key not in without}, sort_keys=True)

@@ -1,0 +1,97 @@
+"""What a study asks for, checked before anything runs: its runs, and the resolved parameters of every stage.
+
+Read by the Snakefile at parse time, so nothing here imports torch: classes are read as source, not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from stages.params.check import SETTINGS, check_concept, check_fields, check_method, checked, works_on
+from stages.params.load import check_name, load_params, names
+from stages.params.names import sweep
+
+FOLDERS = ("backbones", "bench", "prompts", "figures", "report", "tables", "worlds")  # other folders of artifacts/
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One fitted method: the unit of training, sampling and measuring."""
+
+    backbone: str
+    concept: str
+    method: str
+    seed: int
+
+
+@dataclass(frozen=True)
+class Study:
+    """A checked study: its runs in the order of its file, how many prompts it samples and what it measures."""
+
+    name: str
+    runs: tuple[Run, ...]
+    prompts: Mapping[str, int]
+    metrics: tuple[str, ...]
+    attacks: Mapping[Run, tuple[str, ...]] = field(default_factory=dict)  # what looks for the concept in a run
+
+    def unique(self, *parts: str) -> list[tuple[Any, ...]]:
+        """The distinct combinations of the named parts of a run: `unique("backbone", "concept")`."""
+        return list(dict.fromkeys(tuple(getattr(run, part) for part in parts) for run in self.runs))
+
+
+def load_study(name: str, root: Path | str = "params") -> Study:
+    """The study of params/studies/<name>.yaml and everything it names; ValueError says what is wrong and where."""
+    content = checked("studies", name, root)
+    runs = expand(content, root)
+    study = Study(name, tuple(runs), content["prompts"], tuple(content["metrics"]), runs)
+    for (backbone,) in study.unique("backbone"):
+        if check_name(backbone, "backbone") in FOLDERS:
+            raise ValueError(f"params/backbones/{backbone}.yaml: the name is taken by a folder of artifacts/")
+        check_fields(checked("backbones", backbone, root), SETTINGS, f"params/backbones/{backbone}.yaml")
+    for (concept,) in study.unique("concept"):
+        check_concept(concept, root)
+    for concept, method in study.unique("concept", "method"):
+        aim, own = load_params("concepts", concept, root).get("aim", "erase"), load_params("methods", method, root)
+        if own.get("aim", aim) != aim:
+            raise ValueError(f"{method} is for concepts to {own['aim']}; the aim of {concept} is to {aim}")
+    for backbone, method in study.unique("backbone", "method"):
+        check_method(method, backbone, root)
+    attacks = dict.fromkeys(attack for attacks in study.attacks.values() for attack in attacks)
+    for kind, used in {"attacks": attacks, "metrics": study.metrics}.items():
+        for name in used:
+            content = checked(kind, name, root)
+            check_fields(content, content["class"], f"params/{kind}/{name}.yaml")
+    return study
+
+
+def expand(content: Mapping[str, Any], root: Path | str = "params") -> dict[Run, tuple[str, ...]]:
+    """The runs of a study's file in its order, each with its attacks.
+
+    A cell's runs are its lists and its sweep times its seeds, or the study's; a run of two cells has both's attacks.
+    """
+    runs: dict[Run, tuple[str, ...]] = {}
+    for cell in content["cells"]:
+        for backbone, concept in product(cell["backbones"], cell["concepts"]):
+            every = cell["methods"] == "all"
+            methods = fitting(backbone, concept, root) if every else cell["methods"]
+            methods = [*methods, *(sweep(**cell["sweep"]) if "sweep" in cell else [])]
+            for values in product(methods, cell.get("seeds", content["seeds"])):
+                run = Run(backbone, concept, *values)
+                runs[run] = tuple(dict.fromkeys([*runs.get(run, ()), *cell.get("attacks", [])]))
+    return runs
+
+
+def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[str]:
+    """The methods that make sense on a backbone for a concept: their files say so."""
+    about, aim = checked("backbones", backbone, root), checked("concepts", concept, root).get("aim", "erase")
+    here, found = bool(about.get("world")), []
+    for name in names("methods", root):
+        own = load_params("methods", name, root)
+        meant = concept in own.get("concepts", [concept]) and own.get("world", here) == here
+        if meant and works_on(own, about["family"]) and own.get("aim", aim) == aim:
+            found.append(name)
+    return found

@@ -1,0 +1,1 @@
+"""What is read off a running network: activations, attention, concept masks, unrolled runs."""

@@ -1,0 +1,173 @@
+"""Where in the picture or clip a concept is: masks over image tokens, from attention or from two predictions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import SequenceMatcher
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d, interpolate
+
+from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.text.encoded import Tokenize
+from stages.control.sites import Site
+from stages.reading.attention import attention_maps
+
+FLAT = 1e-8  # a map whose range is smaller than this share of its height shows nothing
+
+
+How = Literal["auto", "attention", "difference", "everywhere"]
+
+
+def locate(
+    backbone: Backbone,
+    state: State,
+    condition: Condition,
+    uncond: Condition,
+    positions: Sequence[Sequence[int]],
+    tokens: Mapping[Site, int],
+    *,
+    how: How = "auto",
+    threshold: float = 0.1,
+    side: int | None = None,
+) -> dict[Site, Tensor]:
+    """Masks (B, N) of the concept at sites of so many tokens, as the network with nothing attached sees it.
+
+    `attention` to the concept's tokens; `difference` of the conditional and unconditional prediction; `auto` takes the
+    first that the network allows, row by row if a prompt has no token of the concept; `everywhere` is for concepts
+    that fill the picture. A row that shows nothing gets an empty mask.
+    """
+    shape = tuple(state.latent.shape[1:])
+    if how == "everywhere":
+        return {site: torch.ones(len(condition), n, device=backbone.device) for site, n in tokens.items()}
+    grid: Tensor | None = None
+    if how in ("auto", "attention"):
+        try:
+            _, maps = attention_maps(backbone, state, condition, positions)
+            grid = combined(maps, shape, side)
+        except ValueError:
+            if how == "attention":
+                raise
+    missing = [row for row, columns in enumerate(positions) if not columns]
+    if how != "attention" and (grid is None or missing):
+        with torch.no_grad():
+            apart = difference_map(*(backbone.predict(state, c) for c in (condition, uncond)))
+        finest = max(tokens.values())
+        other = apart if apart.ndim == 2 else pooled(apart, finest if grid is None else grid[0].numel(), shape)
+        grid = other if grid is None else grid.index_copy(0, torch.tensor(missing, device=grid.device), other[missing])
+    mask = binary(normalised(grid), threshold)
+    if mask.ndim == 2:
+        return dict.fromkeys(tokens, mask)
+    return at_sites(mask, tokens, shape)
+
+
+def concept_tokens(
+    backbone: Backbone,
+    prompts: Sequence[str],
+    neutral: Sequence[str],
+    words: Sequence[str] = (),
+    tokenize: Tokenize | None = None,
+) -> list[list[int]]:
+    """Positions of the concept in each prompt: of `words`, or else of what its neutral prompt does not have.
+
+    Empty where there are none, or where the backbone has no tokens that stand for rows of its text embedding. Tokens
+    are those of `tokenize`, without it the backbone's own.
+    """
+    tokenize = tokenize or backbone.tokenize
+    try:
+        special = set(tokenize([""])[0])
+        ours, theirs = tokenize(prompts), tokenize(neutral)
+        sought = [[i for i in ids if i not in special] for ids in tokenize(words)] if words else []
+    except ValueError:
+        return [[] for _ in prompts]
+    if words:
+        return [sorted({p for word in sought for p in _occurrences(ids, word)}) for ids in ours]
+    return [
+        [
+            p
+            for op, a, b, _, _ in SequenceMatcher(None, x, y, autojunk=False).get_opcodes()
+            if op != "equal"
+            for p in range(a, b)
+            if x[p] not in special
+        ]
+        for x, y in zip(ours, theirs, strict=True)
+    ]
+
+
+def difference_map(cond: Tensor, uncond: Tensor) -> Tensor:
+    """Where two predictions (B, [F,] C, h, w) differ: the mean over channels of |cond - uncond|, (B, [F,] h, w).
+
+    Bit margins (B, L, bits) give (B, L).
+    """
+    return (cond.float() - uncond.float()).abs().mean(-1 if cond.ndim == 3 else -3)
+
+
+def normalised(values: Tensor) -> Tensor:
+    """Each row (B, ...) from 0 to 1, over the whole picture or clip; zeros where it is flat."""
+    flat = values.flatten(1)
+    low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
+    span = high - low
+    shown = span > FLAT * high.abs().clamp_min(1e-20)
+    return torch.where(shown, (flat - low) / span.clamp_min(1e-20), torch.zeros_like(flat)).view_as(values)
+
+
+def binary(values: Tensor, threshold: float) -> Tensor:
+    """1 where a normalised map reaches the threshold, 0 elsewhere."""
+    return (values >= threshold).to(torch.float32)
+
+
+def combined(maps: Mapping[Site, Tensor], shape: Sequence[int], side: int | None = None) -> Tensor:
+    """One map (B, F, h, w) from those of the sites: their mean, at the finest resolution among them.
+
+    With `side` only sites of side x side tokens count, as Receler has it; ValueError says what there is instead.
+    `shape` is that of one latent.
+    """
+    grids = [_grid(values, shape) for values in maps.values()]
+    if side is not None:
+        have = sorted({tuple(grid.shape[-2:]) for grid in grids})
+        grids = [grid for grid in grids if grid.shape[-2:] == (side, side)]
+        if not grids:
+            raise ValueError(f"no attention has {side} x {side} tokens; there are {have}")
+    height, width = max(grid.shape[-2] for grid in grids), max(grid.shape[-1] for grid in grids)
+    return torch.stack([_resized(grid, height, width) for grid in grids]).mean(0)
+
+
+def at_sites(mask: Tensor, tokens: Mapping[Site, int], shape: Sequence[int]) -> dict[Site, Tensor]:
+    """A mask (B, F, h, w) at the resolution of each site, as tokens (B, N); nearest neighbour."""
+    return {site: _resized(mask, *_sides(n, shape)).flatten(1) for site, n in tokens.items()}
+
+
+def pooled(values: Tensor, tokens: int, shape: Sequence[int]) -> Tensor:
+    """A map (B, [F,] h, w) averaged down to a site's tokens, (B, F, h', w')."""
+    frames = values if values.ndim == 4 else values.unsqueeze(1)
+    return adaptive_avg_pool2d(frames, _sides(tokens, shape))
+
+
+def _occurrences(ids: Sequence[int], word: Sequence[int]) -> Iterator[int]:
+    for start in range(len(ids) - len(word) + 1):
+        if word and list(ids[start : start + len(word)]) == list(word):
+            yield from range(start, start + len(word))
+
+
+def _grid(values: Tensor, shape: Sequence[int]) -> Tensor:
+    height, width = _sides(values.shape[1], shape)
+    return values.view(len(values), -1, height, width)
+
+
+def _sides(tokens: int, shape: Sequence[int]) -> tuple[int, int]:
+    """Height and width in tokens of a latent ([F,] C, h, w) that makes so many of them."""
+    frames = shape[0] if len(shape) == 4 else 1
+    height, width = shape[-2:]
+    stride = round((frames * height * width / tokens) ** 0.5)
+    sides = -(-height // stride), -(-width // stride)
+    if frames * sides[0] * sides[1] != tokens:
+        raise ValueError(f"{tokens} tokens are no grid over latents of shape {tuple(shape)}")
+    return sides
+
+
+def _resized(grid: Tensor, height: int, width: int) -> Tensor:
+    if grid.shape[-2:] == (height, width):
+        return grid
+    return interpolate(grid, (height, width), mode="nearest")

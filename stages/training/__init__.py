@@ -1,0 +1,1 @@
+"""The one training loop, its settings, progress, float16 and several processes."""
