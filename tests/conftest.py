@@ -13,7 +13,14 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
 
-NUMERIC = ("infinity", "objectives", "parity", "training/test_minimize.py", "backbones/test_onednn.py", "backbones/test_precision.py")
+NUMERIC = (
+    "infinity",
+    "objectives",
+    "parity",
+    "training/test_minimize.py",
+    "backbones/test_onednn.py",
+    "backbones/test_precision.py",
+)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
