@@ -1,8 +1,8 @@
 """The owner of every random number: a seed for each (purpose, seed, index), and no seed of two purposes.
 
 torch's generator on the CPU keeps 32 bits of its seed. So the upper 4 bits say the purpose and the lower 28 which draw
-it is: the streams of two purposes cannot meet, whatever their seeds. Inside one purpose 256 seeds of 2^20 draws each are
-told apart without a collision; beyond that, draws are hashed. Seeds below 2^28 belong to nobody here: they are those
+it is: the streams of two purposes cannot meet, whatever their seeds. Inside one purpose 256 runs of 2^20 draws each are
+distinct by construction; beyond that, draws are hashed. Seeds below 2^28 belong to nobody here: they are those
 that people write into prompt tables, where they are kept as they stand.
 """
 
@@ -39,7 +39,7 @@ class Purpose(IntEnum):
 
 
 def seed(purpose: Purpose, run: int, index: int = 0) -> int:
-    """The seed, in [2^28, 2^32), of draw `index` for a purpose of a run with the seed `run`; ValueError if one is negative."""
+    """The seed, in [2^28, 2^32), of draw `index` for a purpose in a run; ValueError if a number is negative."""
     if run < 0 or index < 0:
         raise ValueError(f"a seed and its index must be 0 or more, got {run} and {index}")
     if run < SEEDS and index < DRAWS:
