@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Sampler, State
 from stages.control.edits import edit_samples
+from stages.control.state import Sampler, State
 from stages.interventions.base import Intervention
 
 if TYPE_CHECKING:
