@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from stages.control.edits import edit_activations, edit_condition
 from stages.control.sites import Moment, Tap
-from stages.control.words import Prompt, tokenize
+from stages.control.words import Prompt, tokenize, written_out
 from stages.interventions.base import Intervention
 from stages.store.files import replacing
 
@@ -184,15 +184,6 @@ def identity(backbone: Backbone, parts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def tokens_of(backbone: Backbone, part: str, text: str, words: str) -> tuple[int, int]:
-    """The token span of `words` in a text, uncut."""
-    from stages.control.words import occurrences
-
-    tokenizer = backbone.texts.tokenizers[part]
-    tokens = tokenize(tokenizer, text, min(tokenizer.model_max_length, 512))
-    return tokens.span(occurrences(text, words)[0])
-
-
 @torch.no_grad()
 def initial_vectors(backbone: Backbone, part: str, template: str, words: str, mode: Mode) -> Tensor:
     """What training starts from: the rows (n, D) of the words' own tokens in a template; zeros for the pooled text."""
@@ -200,12 +191,11 @@ def initial_vectors(backbone: Backbone, part: str, template: str, words: str, mo
         return torch.zeros_like(backbone.encode([""]).tensors[part], dtype=torch.float32)
     if part not in backbone.texts.tokenizers or (mode == "output" and not backbone.texts.aligned):
         raise ValueError(f"{backbone.name} has no tokens that stand for the rows of its text embedding; use mode input")
-    text = template.replace("{}", words)
-    start, end = tokens_of(backbone, part, text, words)
+    tokenizer, prompt = backbone.texts.tokenizers[part], written_out(template, {"{}": words})
+    tokens = tokenize(tokenizer, prompt.text, min(tokenizer.model_max_length, 512))
+    start, end = tokens.span(prompt.places["{}"][0])
     if mode == "output":
         first = backbone.texts.starts[part]
-        return backbone.encode([text]).tensors["embeds"][0, first + start : first + end].float().clone()
-    tokenizer = backbone.texts.tokenizers[part]
-    ids = tokenize(tokenizer, text, min(tokenizer.model_max_length, 512)).ids[start:end]
+        return backbone.encode([prompt.text]).tensors["embeds"][0, first + start : first + end].float().clone()
     embed = backbone.texts.encoders()[part].get_input_embeddings()  # a table, which Gemma multiplies by a scale
-    return embed(torch.tensor(ids, device=embed.weight.device)).float().clone()
+    return embed(torch.tensor(tokens.ids[start:end], device=embed.weight.device)).float().clone()

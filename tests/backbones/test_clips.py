@@ -68,7 +68,7 @@ def test_a_solver_whose_history_its_caller_keeps_is_known_to_have_one(made):
     [
         ("cogvideox-2b", {"frames": 10}, r"tiny: frames must be 1 \+ 4 n, got 10"),
         ("wan", {"frames": 6}, r"tiny: frames must be 1 \+ 4 n, got 6"),
-        ("cogvideox-2b", {"text_length": 7}, "tiny: text_length must be 12, where its positions begin"),
+        ("cogvideox-2b", {"text_length": 7}, "tiny: text_length must be 12: its positions begin there"),
     ],
 )
 def test_a_size_that_the_family_cannot_have_is_refused(name, changed, message):

@@ -90,7 +90,7 @@ def test_offloading_moves_parts_for_their_turn_and_changes_nothing(name, offload
     kinds |= {id(b): "block" for child in backbone.net.children() if isinstance(child, nn.ModuleList) for b in child}
     monkeypatch.setattr(nn.Module, "to", lambda self, *a, **k: moved.append(kinds.get(id(self))) or to(self, *a, **k))
     pictures = backbone.sample(backbone.encode(PROMPTS), **CALL)
-    texts = set(backbone.text_classes)
+    texts = set(backbone.texts.names)
     assert {part for part in moved if part} == texts | {"vae"} | ({"block"} if offload == "blocks" else set())
     assert len([part for part in moved if part == "vae"]) == 2
     monkeypatch.undo()
@@ -200,8 +200,8 @@ def test_a_cache_is_of_one_set_of_encoders_and_survives_damage(tmp_path):
     )
     cache = EmbeddingCache(tmp_path, {"text_encoder": first})
     cache.write({"a": {"embeds": torch.ones(2)}, "": {"embeds": torch.zeros(2)}})
-    assert cache.read(["a", "", "b"], torch.device("cpu")).keys() == {"a", ""}
-    assert not EmbeddingCache(tmp_path, {"text_encoder": second}).read(["a"], torch.device("cpu"))
+    assert cache.read(["a", "", "b"]).keys() == {"a", ""}
+    assert not EmbeddingCache(tmp_path, {"text_encoder": second}).read(["a"])
     for path in tmp_path.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:20])
-    assert not cache.read(["a", ""], torch.device("cpu"))
+    assert not cache.read(["a", ""])

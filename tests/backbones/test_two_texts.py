@@ -87,13 +87,6 @@ def test_a_long_prompt_has_as_many_tokens_as_its_encoder_reads(name):
         assert len(at.tokenize([prompt])[0]) == at.length
 
 
-def test_tokens_need_no_list_of_tokenizers(monkeypatch):
-    backbone = FAMILIES["unet"].make()
-    ids = backbone.texts.tokenize(["red"])
-    monkeypatch.setattr(backbone, "tokenizers", dict)
-    assert backbone.texts.tokenize(["red"]) == ids
-
-
 def test_weights_that_read_the_same_are_searched_together(made):
     names = made("unet").addresses.readers()
     edits, _ = gather_rows(made("unet"), names, RED, "range")

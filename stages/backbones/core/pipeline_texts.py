@@ -28,11 +28,15 @@ class PipelineTexts(Texts):
         place: torch.device,
     ) -> None:
         self.classes = {part: type(found) for part in parts if (found := getattr(pipeline, part)) is not None}
-        tokenizers = {part: getattr(pipeline, part.replace("text_encoder", "tokenizer")) for part in self.classes}
-        starts = {part: start for part, start in (starts or {}).items() if part in tokenizers}
-        super().__init__(name, tokenizers, length=length, starts=starts)
+        starts = {part: start for part, start in (starts or {}).items() if part in self.classes}
+        super().__init__(name, length=length, starts=starts)
         self.pipeline, self.place = pipeline, place  # place: the device that encoders wait on between prompts
         self.source: Settings | None = None  # the checkpoint that dropped encoders are read from again
+
+    @property
+    def tokenizers(self) -> Mapping[str, Any]:
+        """The pipeline's tokenizers by encoder."""
+        return {part: getattr(self.pipeline, part.replace("text_encoder", "tokenizer")) for part in self.classes}
 
     def loaded(self) -> dict[str, nn.Module]:
         """The encoders that are in memory."""

@@ -33,9 +33,14 @@ class Texts:
         encoders: Mapping[str, nn.Module] | None = None,
     ) -> None:
         self.name, self.length = name, length  # length: tokens that the long encoder reads; None: its tokenizer's own
-        self.tokenizers = dict(tokenizers or {})
+        self._tokenizers = dict(tokenizers or {})
         self.starts = dict(starts or {})  # encoders whose last states are rows of `embeds`, and the first row of each
         self._encoders = dict(encoders or {})
+
+    @property
+    def tokenizers(self) -> Mapping[str, Any]:
+        """The tokenizers by encoder."""
+        return self._tokenizers
 
     @property
     def names(self) -> tuple[str, ...]:
