@@ -30,8 +30,9 @@ def written_out(prompt: str, words: Mapping[str, str]) -> Prompt:
 
     An alias is found as a whole word; see `whole_word`. Identical text gives identical tokens, so nothing changes
     around a learned vector; a space keeps the words from joining a letter before or after the alias. If the prompt
-    already has the replacement words, those are not counted as the alias. ValueError if an alias stands inside another
-    word, since its learned meaning would be lost there.
+    already has the replacement words, those are not counted as the alias. Letters of an alias inside a longer word are
+    that word's (`dog2` in `dog22`); ValueError if an alias that no word holds, one with a sign in it, touches letters
+    so that it is not found, since its learned meaning would be lost there.
     """
     if not words:
         return Prompt(prompt)
@@ -54,9 +55,9 @@ def _joined(before: str, after: str, apart: bool) -> str:
 
 
 def _without(names: Sequence[str], part: str, prompt: str) -> str:
-    """A part of a prompt; ValueError if one of the names stands in it."""
+    """A part of a prompt; ValueError if one of the names stands in it and is not a word, which may be a part of another."""
     for name in names:
-        if name in part:
+        if name in part and not re.fullmatch(r"[\w\s]+", name):
             raise ValueError(f"{name!r} is a part of another word in {prompt!r}: put a space between them")
     return part
 
