@@ -4,7 +4,9 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from stages.training.minimize import History, minimize
+from stages.training.minimize import minimize
+from stages.training.progress import History
+from stages.training.settings import from_scratch
 from stages.worlds.shapes import Shapes
 
 SPREAD = 0.01  # weight of the pull of each latent channel to mean 0 and variance 1
@@ -40,17 +42,7 @@ def train_autoencoder(
         error = model.decode(noisy).sample - images
         return error.square().mean() + 0.1 * error.abs().mean() + SPREAD * spread
 
-    history = minimize(
-        loss,
-        model.parameters(),
-        steps=steps,
-        lr=lr,
-        seed=seed,
-        schedule="cosine",
-        warmup=steps // 20,
-        clip=1.0,
-        label="autoencoder",
-    )
+    history = minimize(loss, model.parameters(), from_scratch(steps, lr), seed=seed, label="autoencoder")
     model = model.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
     latents = encode(model, world.sample(512, seed).images)
     model.register_to_config(scaling_factor=round(float(model.config.scaling_factor / latents.std()), 4))

@@ -4,7 +4,9 @@ import torch
 from torch import Tensor
 
 from Infinity import Schedule, Tokenizer, TokenizerConfig, tokenizer_loss
-from stages.training.minimize import History, minimize
+from stages.training.minimize import minimize
+from stages.training.progress import History
+from stages.training.settings import from_scratch
 from stages.worlds.shapes import Shapes
 
 SCALES = (1, 2, 4, 8)
@@ -24,15 +26,5 @@ def train_tokenizer(
         decoded, quantized = model(images, schedule)
         return tokenizer_loss(decoded, images, quantized, absolute=0.1)
 
-    history = minimize(
-        loss,
-        model.parameters(),
-        steps=steps,
-        lr=lr,
-        seed=seed,
-        schedule="cosine",
-        warmup=steps // 20,
-        clip=1.0,
-        label="tokenizer",
-    )
+    history = minimize(loss, model.parameters(), from_scratch(steps, lr), seed=seed, label="tokenizer")
     return model.to(memory_format=torch.contiguous_format).eval().requires_grad_(False), history

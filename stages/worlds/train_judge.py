@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stages.training.minimize import History, minimize
+from stages.training.minimize import minimize
+from stages.training.progress import History
+from stages.training.settings import from_scratch
 from stages.worlds.judge import Judge
 from stages.worlds.shapes import Shapes
 
@@ -30,8 +32,7 @@ def train_judge(
         colours, shapes = judge(images)
         return functional.cross_entropy(colours, colour) + functional.cross_entropy(shapes, shape)
 
-    settings = {"schedule": "cosine", "warmup": steps // 20, "clip": 1.0, "label": "judge"}
-    history = minimize(loss, judge.parameters(), steps=steps, lr=lr, seed=seed, **settings)
+    history = minimize(loss, judge.parameters(), from_scratch(steps, lr), seed=seed, label="judge")
     judge.eval().requires_grad_(False).standardise(world.sample(2048, seed).images)
     return judge, history
 
