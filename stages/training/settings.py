@@ -21,11 +21,11 @@ OPTIMIZERS: dict[Adam, type[torch.optim.Optimizer]] = {"adamw": torch.optim.Adam
 class Training:
     """The settings of `stages.training.minimize.minimize`, and the base of whatever trains by it.
 
-        @dataclass(frozen=True, kw_only=True)
-        class Mine(Training):
-            steps: Count = 100
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(Training):
+        steps: Count = 100
 
-            def fit(self, backbone, concept, *, seed): ... minimize(loss, weights.parameters(), self, seed=seed)
+        def fit(self, backbone, concept, *, seed): ... minimize(loss, weights.parameters(), self, seed=seed)
     """
 
     steps: Count  # of the optimizer

@@ -17,8 +17,8 @@ from stages.params.concept import Concept
 class Preservation:
     """`weight` times the distance between edited and frozen network on random prompts that must not change.
 
-        preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)
-        value = value + preservation(weights, self.batch, generator)
+    preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)
+    value = value + preservation(weights, self.batch, generator)
     """
 
     backbone: Backbone
