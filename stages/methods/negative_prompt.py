@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stages.backbones.core.base import Backbone
-from stages.interventions.guidance import NegativePrompt as Negative
+from stages.interventions.guidance import PromptGuidance
 from stages.params.concept import Concept
 from stages.params.types import NonNegative
 
@@ -24,6 +24,6 @@ class NegativePrompt:
     strength: NonNegative = 1.0
     agreement: NonNegative = 0.0
 
-    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Negative:
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> PromptGuidance:
         """Guides away from the concept's first prompt."""
-        return Negative(concept.prompts[0], self.strength, self.agreement)
+        return PromptGuidance(concept.prompts[0], self.strength, self.agreement)
