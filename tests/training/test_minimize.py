@@ -9,8 +9,8 @@ from torch import nn
 from stages.backbones.core.base import State
 from stages.interventions.weights import Weights
 from stages.store.record import recording
-from stages.training.float16 import LossScale, gradients
 from stages.training import progress
+from stages.training.float16 import LossScale, gradients
 from stages.training.minimize import minimize
 from stages.training.settings import Training
 
