@@ -69,7 +69,7 @@ class CircuitBreaker(Training):
         data = read_breaker_data(self.data) if self.data else BreakerData.of(concept)
         if self.reroute == "neutral" and not data.twins:
             raise ValueError("reroute: neutral needs a harmless twin of every prompt, and the data has none")
-        run = _Rerouting(self, backbone, data, seed)
+        run = Rerouting(self, backbone, data, seed)
         with run.lora.injected(backbone):
             companions = [run, LossScale(backbone.half)]
             minimize(run.loss, run.lora.parameters(), self, seed=seed, label="circuit_breaker", companions=companions)
@@ -93,7 +93,7 @@ class CircuitBreaker(Training):
         return tuple(range(max(self.targets(depth)) + 1))
 
 
-class _Rerouting:
+class Rerouting:
     """One training: its prompts, the states it reads, both losses and the cosines on the way."""
 
     def __init__(self, method: CircuitBreaker, backbone: Backbone, data: BreakerData, seed: int) -> None:
