@@ -32,8 +32,8 @@ class Binarized:
     scope: Scope = "local"  # the top of each layer, of each family (`global`), or of all (`across`)
     ratio: Fraction | dict[str, Fraction] | None = None  # share that stays open, or one per family; null: by threshold
     threshold: float = 0.0
-    # Takes the earliest checkpoint whose final latents are nearer to the target than this times the unedited ones; 0: the
-    # last.
+    # Takes the earliest checkpoint whose final latents are nearer to the target than this times the unedited ones; 0:
+    # the last.
     stop: Fraction = 0.0
     seeds: Count = 4  # starting noises per prompt for these distances
 

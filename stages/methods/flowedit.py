@@ -13,8 +13,8 @@ from stages.params.types import Count, Natural, NonNegative
 
 @dataclass(frozen=True)
 class FlowEdit:
-    """z += (s' - s) mean_n (v_target(z_target) - v_source(z_source)) from each sample of the concept on, arXiv 2412.08629,
-    Algorithm 1. Flows only; nothing is trained.
+    """z += (s' - s) mean_n (v_target(z_target) - v_source(z_source)) from each sample of the concept on, arXiv
+    2412.08629, Algorithm 1. Flows only; nothing is trained.
     """
 
     first: Count = 33  # steps that edit, the last ones of a sampler of `steps_of` steps; scaled to the backbone's
@@ -25,7 +25,8 @@ class FlowEdit:
     target_guidance: NonNegative = 13.5  # of the prompt without
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Resample:
-        """The edit of samples; ValueError for a backbone that is no flow, or a concept whose twins differ in no word."""
+        """The edit of samples; ValueError for a backbone that is no flow, or a concept whose twins differ in no
+        word."""
         from stages.backbones.core.forward_process import prediction
 
         scheduler = getattr(backbone, "scheduler", None)

@@ -20,16 +20,16 @@ from stages.params.types import Count, NonNegative, Rate
 
 @dataclass(frozen=True)
 class RECE:
-    """UCE, then rounds: c' = (sum W'^T W' + strength I)^-1 (sum W'^T W) c is the embedding that still brings the concept
-    back, and UCE edits it away too; arXiv 2407.12383. Nothing is trained.
+    """UCE, then rounds: c' = (sum W'^T W' + strength I)^-1 (sum W'^T W) c is the embedding that still brings the
+    concept back, and UCE edits it away too; arXiv 2407.12383. Nothing is trained.
     """
 
     rounds: Count = 3
     strength: NonNegative = 0.1  # the regulariser of the search
     form: Literal["zero", "weights", "identity", "both"] = "zero"  # of the search, see stages.objectives.revived
     # A revived embedding is mapped to the empty prompt (the paper), to its prompt's first target, or to the values that
-    # the prompt's own embedding gets by now. With `empty` and `neutral` a round may change these and so bring the concept
-    # back; `erased` preserves them too.
+    # the prompt's own embedding gets by now. With `empty` and `neutral` a round may change these and so bring the
+    # concept back; `erased` preserves them too.
     target: Literal["empty", "neutral", "erased"] = "empty"
     tokens: Tokens = "range"  # paired tokens, as UCE's
     push: NonNegative = 0.0  # how far all neutral targets are moved beyond, as UCE's

@@ -13,8 +13,8 @@ from stages.params.types import Count, NonNegative
 
 @dataclass(frozen=True)
 class SAFREE:
-    """p' = P_I (I - P_C) p for tokens p that mean the concept: out of the concept's span C, into the span I of the prompt
-    with one word left out at a time; arXiv 2410.12761. Nothing is trained.
+    """p' = P_I (I - P_C) p for tokens p that mean the concept: out of the concept's span C, into the span I of the
+    prompt with one word left out at a time; arXiv 2410.12761. Nothing is trained.
 
     The paper's re-attention in Fourier space, which knows one U-Net's skips, is left out.
     """

@@ -24,8 +24,8 @@ class SLD:
     threshold: float = 0.01
     momentum_scale: NonNegative = 0.3
     momentum_beta: Fraction = 0.4
-    # Multiplies mu, picture by picture, by this power of the cosine between the prompt's and the concept's direction. The
-    # paper does not (0); a network of few colours then loses the others too.
+    # Multiplies mu, picture by picture, by this power of the cosine between the prompt's and the concept's direction.
+    # The paper does not (0); a network of few colours then loses the others too.
     agreement: NonNegative = 0.0
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> SafetyGuidance:
