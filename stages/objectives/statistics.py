@@ -94,8 +94,8 @@ def support(source: Tensor, low: float | None, high: float | None) -> Tensor:
 def linear_transport(source: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Weight and bias (D,) of the least squares fit of sorted target values on sorted source values, neuron by neuron.
 
-    Linear-AcT, arXiv 2410.23054: sorting is the optimal coupling in one dimension. ValueError unless both classes have one
-    shape (n, D).
+    Linear-AcT, arXiv 2410.23054: sorting is the optimal coupling in one dimension. ValueError unless both classes have
+    one shape (n, D).
     """
     if source.shape != target.shape:
         raise ValueError(f"linear transport needs equal samples, got {tuple(source.shape)} and {tuple(target.shape)}")
