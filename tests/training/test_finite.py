@@ -15,7 +15,7 @@ def weight_and_loss(factor=1.0):
 
 
 def test_parameters_that_diverge_in_the_last_step_are_refused():
-    for lr in (1e25, 3e38):
+    for lr in (1e25, 1e30):
         weight, loss = weight_and_loss()
         with pytest.raises(
             FloatingPointError, match="mine: parameters are not finite after step 0; lower the learning"
@@ -34,6 +34,6 @@ def test_before_anything_is_learned_the_learning_rate_is_not_to_blame():
     with pytest.raises(FloatingPointError, match="the loss is inf at step 0; nothing was learned yet") as caught:
         minimize(loss, [weight], Training(steps=1, lr=0.1), seed=0)
     assert "learning rate" not in str(caught.value)
-    weight, loss = weight_and_loss(1e15)
+    weight, loss = weight_and_loss()
     with pytest.raises(FloatingPointError, match="at step 1; lower the learning rate"):
-        minimize(loss, [weight], Training(steps=3, lr=1e6), seed=0)
+        minimize(loss, [weight], Training(steps=3, lr=1e20), seed=0)
