@@ -24,7 +24,7 @@ from stages.objectives.statistics import (
 )
 from stages.params.concept import Concept
 from stages.params.types import Count, NonNegative
-from stages.reading.activations import Pool
+from stages.reading.activations import TokenMeans
 
 FITS = {"linear": linear_transport, "gaussian": gaussian_transport, "mean": mean_transport}
 Place = TypeVar("Place", bound=Hashable)
@@ -59,13 +59,13 @@ class ActivationTransport(Gated):
 
     def sites(self, backbone: Backbone) -> list[Site]:
         """The outputs of `layers` in order of execution; ValueError names a layer that is unknown here."""
-        text = [s for s in backbone.text_sites if {"text", str(s)} & set(self.layers)]
+        text = [s for s in backbone.addresses.text_sites if {"text", str(s)} & set(self.layers)]
         image = [s for s in backbone.sites if s.part == "out" and s.stream == "image"]
         image = [s for s in image if {s.kind, str(s)} & set(self.layers)]
         known = {*get_args(Kind), "text", *map(str, [*text, *image])}  # of kinds, a network may lack some
         wrong = [name for name in self.layers if name not in known]
         if wrong or not [*text, *image]:
-            kinds = {site.kind for site in backbone.sites} | ({"text"} if backbone.text_sites else set())
+            kinds = {site.kind for site in backbone.sites} | ({"text"} if backbone.addresses.text_sites else set())
             names = ", ".join(wrong or self.layers)
             raise ValueError(f"{backbone.name} has none of the layers {names}; it has {sorted(kinds)}")
         return [*text, *image]
@@ -96,7 +96,7 @@ class _Fit:
         self.classes = Classes.of(concept, method.samples)
 
     @cached_property
-    def retain(self) -> Pool | None:
+    def retain(self) -> TokenMeans | None:
         """Of all sites, with no map at work; sampled when the first gate asks for it."""
         return self.method.retain(self.backbone, self.concept, self.sites, self.seed)
 
@@ -106,14 +106,14 @@ class _Fit:
         pools = [activations(self.backbone, prompts, self.sites, self.seed) for prompts in sides]
         return {site: self.maps(site, *pools) for site in self.sites}
 
-    def collect(self, site: Site, learned: Mapping[Site, Steps]) -> tuple[Site, Pool, Pool]:
+    def collect(self, site: Site, learned: Mapping[Site, Steps]) -> tuple[Site, TokenMeans, TokenMeans]:
         """Both classes' activations at a site, with the maps of earlier sites at work."""
         work = [self.method.steering(flat(learned))]
         source = activations(self.backbone, self.classes.source, [site], self.seed, work)
         work = work if self.method.incremental == "both" else []
         return site, source, activations(self.backbone, self.classes.target, [site], self.seed, work)
 
-    def maps(self, site: Site, source: Pool, target: Pool) -> Steps:
+    def maps(self, site: Site, source: TokenMeans, target: TokenMeans) -> Steps:
         """The maps of a site, one per step."""
         pools = (source, target, self.retain or target)
         return {step: self.method.map(*(pool.get(site, step) for pool in pools)) for step in source.steps(site)}

@@ -20,7 +20,7 @@ from stages.methods.shared.classes import activations
 from stages.objectives.rerouting import Norm, centred, coefficients, scale_means, token_cosine, token_distance
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
-from stages.reading.activations import Reading, reading
+from stages.reading.activations import Activations, keep_activations
 from stages.store.record import Record
 from stages.training.float16 import LossScale
 from stages.training.minimize import generator, minimize
@@ -71,7 +71,7 @@ class CircuitBreaker(Training):
             raise ValueError("reroute: neutral needs a harmless twin of every prompt, and the data has none")
         run = Rerouting(self, backbone, data, seed)
         with run.lora.injected(backbone):
-            companions = [run, LossScale(backbone.half)]
+            companions = [run, LossScale(backbone.through_float16)]
             minimize(run.loss, run.lora.parameters(), self, seed=seed, label="circuit_breaker", companions=companions)
             prompts = {"breaker": len(run.unseen.condition), "retain": len(run.held_out.condition)}
             Record.note(cosines=run.watch(self.watched), watched=run.history, watched_prompts=prompts)
@@ -161,13 +161,13 @@ class Rerouting:
         value = weight * _total(self._compare(reference, adapted, distance, centre=False))
         return value + self.method.divergence * self.backbone.distance(after, before)
 
-    def _read(self, state: State, condition: Condition, *, gradients: bool = False) -> tuple[Reading, Tensor]:
-        with torch.set_grad_enabled(gradients), reading(self.backbone, self.sites) as states:
+    def _read(self, state: State, condition: Condition, *, gradients: bool = False) -> tuple[Activations, Tensor]:
+        with torch.set_grad_enabled(gradients), keep_activations(self.backbone, self.sites) as states:
             prediction = self.backbone.predict(state, condition)
         return states, prediction
 
     def _compare(
-        self, reference: Reading, adapted: Reading, measure: Measure, *, centre: bool = True
+        self, reference: Activations, adapted: Activations, measure: Measure, *, centre: bool = True
     ) -> dict[Site, Tensor]:
         """The batch's mean of a measure at each site and scale, (S,)."""
         means = {}

@@ -10,7 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
+from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts, frozen, noised
 from stages.methods.shared.preservation import Preservation
@@ -65,7 +66,7 @@ class ConceptAblation(Training):
                 value = value + self.prior * self._prior(backbone, weights, anchors, generator)
             return value + preservation(weights, self.batch, generator)
 
-        scale = LossScale(backbone.half)
+        scale = LossScale(backbone.through_float16)
         minimize(loss, weights.parameters(), self, seed=seed, label="concept_ablation", companions=[scale])
         return weights
 

@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Diffuses, needs
+from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.adversary import Adversary
 from stages.methods.shared.base import Prompts, States, frozen, reached
@@ -78,7 +80,7 @@ class EAP(Training):
             value = value + self.weight * self.harm(backbone, weights, state, mixed)
             return value + preservation(weights, self.batch, generator)
 
-        companions = [*mixtures, LossScale(backbone.half)]
+        companions = [*mixtures, LossScale(backbone.through_float16)]
         minimize(loss, weights.parameters(), self, seed=seed, label="eap", companions=companions)
         return weights
 
@@ -94,7 +96,7 @@ class EAP(Training):
         for _ in range(self.search):
             mixed = mixture.draw(generator).repeat(self.batch)
             state = self._state(backbone, weights, mixture, mixed, generator)
-            mixture.step(self.harm(backbone, weights, state, mixed), through_float16=backbone.half)
+            mixture.step(self.harm(backbone, weights, state, mixed), through_float16=backbone.through_float16)
 
     def _state(
         self, backbone: Backbone, weights: Weights, mixture: Mixture, mixed: Condition, generator: torch.Generator
@@ -137,9 +139,8 @@ class EAP(Training):
         with weights.attach(backbone):
             student = backbone.predict(state, condition)
         if self.space == "clean":
-            if not hasattr(backbone, "clean"):
-                raise ValueError(f"the predictions of {backbone.name} imply no final latent; choose space: prediction")
-            student, target = (backbone.clean(state.latent, value, state.time) for value in (student, target))
+            process = needs(backbone, Diffuses, "choose space: prediction").process
+            student, target = (process.clean(state.latent, value, state.time) for value in (student, target))
         return backbone.distance(student, target)
 
 

@@ -8,7 +8,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
+from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts, States, frozen, reached
 from stages.methods.shared.preservation import Preservation
@@ -61,7 +62,9 @@ class ESD(Training):
             value = self.erasure(backbone, weights, state, erased, empty, source)
             return value + preservation(weights, self.batch, generator)
 
-        minimize(loss, weights.parameters(), self, seed=seed, label="esd", companions=[LossScale(backbone.half)])
+        minimize(
+            loss, weights.parameters(), self, seed=seed, label="esd", companions=[LossScale(backbone.through_float16)]
+        )
         return weights
 
     def erasure(

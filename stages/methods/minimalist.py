@@ -9,8 +9,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition
-from stages.control.state import run_seeds
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Walks, needs
+from stages.control.state import Condition, run_seeds
 from stages.interventions.flowedit import Resample
 from stages.interventions.masks.binarize import kept_shares
 from stages.interventions.masks.mask import Mask, replayable
@@ -20,7 +21,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, open_probability
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
-from stages.reading.unroll import Run, unroll
+from stages.reading.unroll import Replay, unroll
 from stages.store.record import Record
 from stages.training.float16 import LossScale
 from stages.training.minimize import Loss, minimize
@@ -74,7 +75,7 @@ class Minimalist(Training):
             value = distance(step, generator)
             return value + self.sparsity * keep_gap(open_shares(mask), self.keep) if self.sparsity else value
 
-        companions = [kept, LossScale(backbone.half)]
+        companions = [kept, LossScale(backbone.through_float16)]
         minimize(loss, mask.parameters(), self, seed=seed, label="minimalist", companions=companions)
         kept.note(self.steps)
         final = mask.with_scores(dict(mask.items()), "thresholded" if self.mode == "hard_concrete" else self.mode)
@@ -87,8 +88,7 @@ class Minimalist(Training):
 
         ValueError for `push`, or a backbone without such a sampler.
         """
-        if not hasattr(backbone, "walk"):
-            raise ValueError(f"{backbone.name} has no sampler that gradients pass; choose through: state")
+        needs(backbone, Walks, "choose through: state")
         if self.push:
             raise ValueError("push is for single predictions; choose through: state")
         retain = list(concept.retain) if self.beta else []
@@ -133,7 +133,7 @@ class Minimalist(Training):
         """The masked network's final latents (B, ...) from the first ones `start`, with gradients to the scores."""
         first, second = integers(2**62, 2, generator)
         call = {"steps": self.steps_of(backbone), "guidance": backbone.settings.guidance}
-        run = Run(backbone, condition, seeds=seeds, **call)
+        run = Replay(backbone, condition, seeds=seeds, **call)
 
         def under(noise: int, index: int, latent: Tensor) -> Tensor:
             with mask.noisy(replayable(noise)), mask.attach(backbone):
@@ -217,9 +217,9 @@ def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: in
     prompts, settings = list(dict.fromkeys(prompts)), backbone.settings
     if steps == settings.steps and seeds <= settings.pool:
         backbone.gather(prompts, seed)
-        pools = {prompt: backbone.pools[prompt][:seeds, [0, -1]].to(backbone.device) for prompt in prompts}
+        pools = {prompt: backbone.trajectories.pools[prompt][:seeds, [0, -1]].to(backbone.device) for prompt in prompts}
         return {
-            prompt: Runs(pool, run_seeds(backbone.pool_seeds.get(prompt, 0), seeds)) for prompt, pool in pools.items()
+            prompt: Runs(pool, run_seeds(backbone.trajectories.seeds[prompt], seeds)) for prompt, pool in pools.items()
         }
     numbers, runs = run_seeds(seed, seeds), {}
     for prompt in prompts:

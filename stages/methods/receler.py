@@ -9,7 +9,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
+from stages.control.state import Condition, State
 from stages.interventions.adapter import Adapter
 from stages.methods.shared.adversary import Adversary
 from stages.methods.shared.base import Prompts, States, frozen, reached
@@ -68,7 +69,7 @@ class Receler(Localised, Training):
             value = self.erasure(backbone, adapter, enemy, state, condition, empty, [positions[i] for i in rows])
             return value + preservation(adapter, self.batch, generator)
 
-        companions = [enemy, LossScale(backbone.half)]
+        companions = [enemy, LossScale(backbone.through_float16)]
         minimize(loss, adapter.parameters(), self, seed=seed, label="receler", companions=companions)
         return adapter.requires_grad_(False)
 
@@ -98,7 +99,7 @@ class Receler(Localised, Training):
                 student = backbone.predict(state, used)
             if self.prompt == "intended":
                 recovery = backbone.distance(student, cond)
-                enemy.step(recovery, through_float16=backbone.half, keep_graph=not remaining)
+                enemy.step(recovery, through_float16=backbone.through_float16, keep_graph=not remaining)
             elif remaining:
                 continue
         value = backbone.distance(student, negative_guidance(uncond, cond, self.scale))
@@ -121,7 +122,7 @@ class Enemy(Adversary):
 
     def starts(self, backbone: Backbone, condition: Condition) -> list[int]:
         """The position after the last word of each prompt."""
-        return [len(ids) - 1 for ids in backbone.tokenize(condition.prompts)]
+        return [len(ids) - 1 for ids in backbone.texts.tokenize(condition.prompts)]
 
     def write(self, condition: Condition, starts: Sequence[int]) -> Condition:
         """The condition, `embeds` (B, L, D), with the vectors in it from each row's start, as many as have room."""

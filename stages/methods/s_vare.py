@@ -8,7 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Bits, needs
+from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts, frozen
 from stages.methods.shared.preservation import Preservation
@@ -42,8 +44,7 @@ class SVARE(Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The trained weights; ValueError for a backbone that predicts no bits."""
-        if not hasattr(backbone, "forced"):
-            raise ValueError(f"S-VARE erases bits, and {backbone.name} predicts none; choose an Infinity backbone")
+        needs(backbone, Bits, "S-VARE erases them; choose an Infinity backbone")
         shown, neutral = (Prompts.of(backbone, side) for side in zip(*concept.pairs(), strict=True))
         backbone.gather([*concept.neutral, *(concept.retain if self.retain else ())], seed)
         preservation = Preservation.of(backbone, concept, self.retain, 0, seed)
@@ -61,7 +62,7 @@ class SVARE(Training):
             return value + preservation(weights, self.batch, generator)
 
         training = replace(self, steps=self.steps * (2 if self.alternate else 1))
-        scale = LossScale(backbone.half)
+        scale = LossScale(backbone.through_float16)
         minimize(loss, weights.parameters(), training, seed=seed, label="s_vare", companions=[scale])
         return weights
 

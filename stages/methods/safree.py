@@ -29,6 +29,6 @@ class SAFREE:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Filter:
         """The filter; ValueError if prompts have no tokens, or if the concept's prompts and twins differ in no word."""
-        backbone.tokenize([""])
-        lasting = self.gamma * backbone.settings.steps / self.gamma_of
+        backbone.texts.tokenize([""])
+        lasting = self.gamma * backbone.calls(backbone.settings.steps) / self.gamma_of
         return Filter(self.words or tuple(replacements(concept)), self.alpha, lasting, self.pool)

@@ -10,7 +10,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Diffuses, needs
+from stages.control.state import Condition, State
 from stages.interventions.adapter import Adapter
 from stages.methods.shared.base import Prompts, frozen, noised
 from stages.methods.shared.localised import Localised
@@ -62,7 +64,7 @@ class T2VUnlearning(Localised, Training):
             value = self.unlearning(backbone, adapter, state, condition, empty, [positions[i] for i in rows])
             return value + preservation(adapter, self.batch, generator)
 
-        scale = LossScale(backbone.half)
+        scale = LossScale(backbone.through_float16)
         minimize(loss, adapter.parameters(), self, seed=seed, label="t2vunlearning", companions=[scale])
         return adapter.requires_grad_(False)
 
@@ -102,9 +104,8 @@ class T2VUnlearning(Localised, Training):
         """
         if self.space == "prediction":
             return backbone.distance(prediction, target)
-        if not hasattr(backbone, "clean"):
-            raise ValueError(f"the predictions of {backbone.name} imply no final latent; choose space: prediction")
-        return backbone.distance(*(backbone.clean(state.latent, value, state.time) for value in (prediction, target)))
+        process = needs(backbone, Diffuses, "choose space: prediction").process
+        return backbone.distance(*(process.clean(state.latent, value, state.time) for value in (prediction, target)))
 
     def _state(self, backbone: Backbone, condition: Condition, generator: torch.Generator) -> State:
         if self.states == "trajectory":

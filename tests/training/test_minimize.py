@@ -120,7 +120,7 @@ def test_gradients_that_vanish_in_float16_are_scaled(backbone, half):
         with weights.attach(backbone):
             return 1e-9 * backbone.predict(state, prompts).float().square().mean()
 
-    assert backbone.half
+    assert backbone.through_float16
     training = Training(steps=2, lr=0.1, eps=1e-30)
     minimize(loss, weights.parameters(), training, seed=0, companions=[LossScale(half)])
     assert half != all(torch.equal(*pair) for pair in zip(weights.parameters(), before, strict=True))

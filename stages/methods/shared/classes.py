@@ -16,7 +16,7 @@ from stages.interventions.base import Intervention
 from stages.interventions.steering.gates import Gate, gate_tensors
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction
-from stages.reading.activations import Pool, pooling
+from stages.reading.activations import TokenMeans, keep_token_means
 
 Against = Literal["target", "retain"]
 Visual = Literal["ffn", "ca", "ca_block"]
@@ -30,7 +30,7 @@ def sites_at(backbone: Backbone, location: Location) -> list[Site]:
     `text`: the text encoders' blocks, which run once, before the first step. KeyError if the network has none.
     """
     if location == "text":
-        return list(backbone.text_sites)
+        return list(backbone.addresses.text_sites)
     return backbone.select(*KINDS[location], stream="image")
 
 
@@ -64,13 +64,15 @@ class Gated:
         """These fields, to hand on to another method."""
         return {field.name: getattr(self, field.name) for field in fields(Gated)}
 
-    def others(self, backbone: Backbone, concept: Concept, sites: Iterable[Site], seed: int, target: Pool) -> Pool:
+    def others(
+        self, backbone: Backbone, concept: Concept, sites: Iterable[Site], seed: int, target: TokenMeans
+    ) -> TokenMeans:
         """The activations that the gate tells the class steered from apart from: those of the retain prompts, or
         `target`, those of the class steered to."""
         retain = self.retain(backbone, concept, sites, seed)
         return target if retain is None else retain
 
-    def retain(self, backbone: Backbone, concept: Concept, sites: Iterable[Site], seed: int) -> Pool | None:
+    def retain(self, backbone: Backbone, concept: Concept, sites: Iterable[Site], seed: int) -> TokenMeans | None:
         """Activations of the retain prompts if the gate is trained against them (`against: retain`); None if it needs
         the target class, or no second class."""
         if self.against == "target" or self.gate in ("none", "region"):
@@ -90,7 +92,7 @@ def activations(
     sites: Iterable[Site],
     seed: int,
     attached: Sequence[Intervention] = (),
-) -> Pool:
+) -> TokenMeans:
     """Pooled activations (n, D) of one sample per prompt at each site and step, the i-th of every class from the same
     noise; `attached` stays on meanwhile."""
     sites = list(sites)
@@ -98,7 +100,7 @@ def activations(
     with ExitStack() as stack:
         for intervention in attached:
             stack.enter_context(intervention.attach(backbone))
-        pool = stack.enter_context(pooling(backbone, sites))
+        pool = stack.enter_context(keep_token_means(backbone, sites))
         sampled = any(site.stream != "encoder" for site in sites)  # text encoders are done before the first step
         for start in range(0, len(prompts), size):
             batch = prompts[start : start + size]

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
 from stages.control.sites import Site
+from stages.control.state import Condition, State
 from stages.interventions.adapter import Adapter
 from stages.objectives import Reduction, outside
 from stages.params.types import Count, Fraction, NonNegative
-from stages.reading.concept_masks import How, locate
+from stages.reading.concept_masks import How, Locator
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,5 +52,5 @@ class Localised:
         that side.
         """
         tokens = {site: value.shape[1] for site, value in added.items()}
-        by = {"how": self.mask, "threshold": self.threshold, "side": self.side}
-        return locate(backbone, state, condition, empty, positions, tokens, **by)
+        locator = Locator(self.mask, self.threshold, self.side)
+        return locator.masks(backbone, state, (condition, empty), positions, tokens)
