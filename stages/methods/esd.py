@@ -62,9 +62,8 @@ class ESD(Training):
             value = self.erasure(backbone, weights, state, erased, empty, source)
             return value + preservation(weights, self.batch, generator)
 
-        minimize(
-            loss, weights.parameters(), self, seed=seed, label="esd", companions=[LossScale(backbone.through_float16)]
-        )
+        scale = LossScale(backbone.through_float16)
+        minimize(loss, weights.parameters(), self, seed=seed, label="esd", companions=[scale])
         return weights
 
     def erasure(
