@@ -22,13 +22,14 @@ class Attempt:
 
 
 class Attack(Protocol):
-    """A dataclass whose fields are the hyperparameters.
+    """A dataclass whose fields are the hyperparameters. It is used inside the intervention that it attacks:
 
-        attack = load_attack("ring_a_bell")
         with intervention.attach(backbone):
-            attempt = attack.search(backbone, concept, seed=0)
+            attempt = load_attack("ring_a_bell").search(backbone, concept, seed=0)
             with attempt.intervention.attach(backbone):
                 pictures = backbone.sample(backbone.encode(attempt.prompts), seeds=[0], steps=20, guidance=7.5)
+
+    A file of params/attacks/ names its class.
     """
 
     def search(self, backbone: Backbone, concept: Concept, *, seed: int) -> Attempt:

@@ -45,7 +45,7 @@ class RingABell:
     def search(self, backbone: Backbone, concept: Concept, *, seed: int) -> Attempt:
         """Prompts for the backbone's first text encoder.
 
-        ValueError if it has none, if `length` exceeds what it reads, or for a tokenizer without a mark of the beginning.
+        ValueError if it has none, if it reads less than `length`, or for a tokenizer without a mark of the beginning.
         """
         encoder = backbone.text_parts().get(backbone.TEXT)
         if encoder is None:
@@ -130,7 +130,7 @@ class Draws:
         return rows
 
     def crossed(self, parents: Tensor, rate: float, length: int) -> Tensor:
-        """Every parent of (P, L), followed with probability `rate` by two children of it and a random partner, (Q, L)."""
+        """Every parent (P, L), followed with chance `rate` by two children of it and a random partner, (Q, L)."""
         rows = []
         for parent in parents:
             rows.append(parent)

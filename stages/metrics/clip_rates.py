@@ -33,7 +33,7 @@ class Recognition:
 
 @dataclass(frozen=True)
 class CLIPRates(Outcomes):
-    """target: the concept's name is the likeliest of `choices`. Other outcomes are those of `Rates` without `broken`."""
+    """target: the concept's name is the likeliest of `choices`. Others are those of `Rates` without `broken`."""
 
     model: str = "openai/clip-vit-base-patch32"  # folder or hub id of a CLIP
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)  # label of the dataset -> possible names
