@@ -8,7 +8,7 @@ import yaml
 
 from stages.reporting.images import data_uri, samples_in
 from stages.reporting.page import breakable, named, prose
-from tests.report.synthetic import SEEN
+from tests.reporting.synthetic import SEEN
 
 
 class Page(HTMLParser):

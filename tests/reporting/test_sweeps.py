@@ -10,7 +10,7 @@ from stages.reporting.plots import sweep_figure
 from stages.reporting.pooling import pooled
 from stages.reporting.summary import concept_rate
 from stages.reporting.sweeps import sweeps
-from tests.report.conftest import build
+from tests.reporting.conftest import build
 
 SWEPT = {"method": "esd", "fields": {"scale": [1.0, 2.0, 3.0], "steps": [5, 10, 20, 40], "train": ["x", "u"]}}
 

@@ -14,7 +14,7 @@ from stages.reporting.leaders import best
 from stages.reporting.numbers import Number
 from stages.reporting.pooling import pooled
 from stages.reporting.summary import concept_column
-from tests.report.conftest import METHODS, SEEDS
+from tests.reporting.conftest import METHODS, SEEDS
 
 HEADER = "study,backbone,family,concept,method,seed,prompts,metric,value,ci_low,ci_high,n"
 CELL = Cell("sd-shapes", "red", "erase", "target_rate")
