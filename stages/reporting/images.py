@@ -64,7 +64,7 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read as an image: {error}") from None
+        raise ValueError(f"{path}: cannot be read as an image ({type(error).__name__})") from None
 
 
 def middle(frames: list[Image.Image]) -> Image.Image:
