@@ -25,7 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     concept, study = load_concept(args.concept), load_params("studies", args.study)
     contents, sets = {name: load_params("metrics", name) for name in study["metrics"]}, list(study["prompts"])
     set_up(args.threads)
-    from stages.metrics.base import SampleFolders, measure, measure_all
+    from stages.metrics.base import measure, measure_all
+    from stages.metrics.samples import SampleFolders
     from stages.store.pictures import read_metadata
 
     folders = [

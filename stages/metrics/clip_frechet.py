@@ -12,10 +12,11 @@ from itertools import islice
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Column, Metric, Samples, Statistics, Value, finite
+from stages.metrics.base import Column, Metric, Statistics, Value
 from stages.metrics.clip_score import BATCH, embed_frames, load_clip
 from stages.metrics.distances import distances
 from stages.metrics.frechet import frame_distance, lacks_rank
+from stages.metrics.samples import Samples, finite
 from stages.store.pictures import each_picture
 
 

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Column, Samples, finite
+from stages.metrics.base import Column
 from stages.metrics.clip_score import embed_frames, embed_texts, load_clip
 from stages.metrics.rates import Outcomes, as_asked, asked_for, retained_columns
+from stages.metrics.samples import Samples, finite
 
 
 @dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Recognition:
 
     def shows(self, target: Mapping[str, str]) -> Tensor:
         """Whether each picture shows all of `target`, (N,) bool."""
-        seen = [torch.tensor([name == value for name in self.named(label)]) for label, value in target.items()]
-        return torch.stack(seen).all(0)
+        matches = [torch.tensor([name == value for name in self.named(label)]) for label, value in target.items()]
+        return torch.stack(matches).all(0)
 
 
 @dataclass(frozen=True)

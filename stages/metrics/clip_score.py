@@ -9,8 +9,9 @@ from torch.nn import functional
 from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 
 from stages.backbones.loading.checkpoints import load_alone
-from stages.metrics.base import GROUP, Column, Metric, Samples, Statistics, Value, change, finite, floats, frames
+from stages.metrics.base import GROUP, Column, Metric, Statistics, Value, change
 from stages.metrics.intervals import DRAWS, bootstrap, number_prompts
+from stages.metrics.samples import Samples, finite, floats, frames
 from stages.params.types import Count, Rate
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training pictures

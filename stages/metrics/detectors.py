@@ -15,8 +15,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.metrics.base import GROUP, Column, Metric, Samples, Statistics, Value, change, floats, frames, rate
+from stages.metrics.base import GROUP, Column, Metric, Statistics, Value, change, rate
 from stages.metrics.intervals import DRAWS, number_prompts
+from stages.metrics.samples import Samples, floats, frames
 from stages.params.types import Count
 
 Detection = Mapping[str, Any]  # {"class": label, "score": float, ...}

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.metrics.base import GROUP, Column, Metric, Samples, Statistics, Value, floats
+from stages.metrics.base import GROUP, Column, Metric, Statistics, Value
 from stages.metrics.intervals import DRAWS, bootstrap, number_prompts
 from stages.metrics.judged import JUDGE, judge_features
+from stages.metrics.samples import Samples, floats
 from stages.params.types import Count
 
 

@@ -6,7 +6,8 @@ from functools import cache, lru_cache
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Metric, Samples, Statistics, finite, floats, frames
+from stages.metrics.base import Metric, Statistics
+from stages.metrics.samples import Samples, finite, floats, frames
 from stages.params.types import Count
 from stages.worlds.captions import DIRECTIONS
 from stages.worlds.judge import Judge

@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Samples, finite
 from stages.metrics.clip_score import embed_frames, load_clip
 from stages.metrics.rates import Outcomes
+from stages.metrics.samples import Samples, finite
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,10 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from stages.metrics.base import GROUP, Column, Metric, Samples, Statistics, Value, change, finite, rate
+from stages.metrics.base import GROUP, Column, Metric, Statistics, Value, change, rate
 from stages.metrics.intervals import DRAWS, number_prompts
 from stages.metrics.judged import JUDGE, LABELS, load_judge
+from stages.metrics.samples import Samples, finite
 from stages.params.types import Count
 
 HEADS = {"direction": "motion", "class": "things"}  # what a column's head calls a label that reads badly

@@ -35,4 +35,4 @@ class Attempts:
 
     def failed(self, place: str) -> dict[str, str]:
         """The names of the parts of a place that failed, each with the reason."""
-        return {name: reason for (where, name), reason in self._failed.items() if where == place}
+        return {name: reason for (at, name), reason in self._failed.items() if at == place}

@@ -58,7 +58,7 @@ def styles(methods: Sequence[str]) -> dict[str, Style]:
     return {method: looks[method] for method in methods}
 
 
-def tradeoff(points: Mapping[str, tuple[Number, Number]], concept: str, kept: str) -> Figure:
+def tradeoff(points: Mapping[str, tuple[Number, Number]], concept: str, retained: str) -> Figure:
     """Erasure against preservation, `points[method]` = (concept rate, preservation rate), each with its interval.
 
     Dashed lines mark the references: how well the unedited model does on retained prompts, how far the oracle erases.
@@ -73,9 +73,9 @@ def tradeoff(points: Mapping[str, tuple[Number, Number]], concept: str, kept: st
             axes.axvline(1 - points[ORACLE][0].value, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
         for method, style in styles(list(points)).items():
             _point(axes, *points[method], style, _reference_label(method, concept))
-        _percent_axes(axes, [kept for _, kept in points.values()])
+        _percent_axes(axes, [retained for _, retained in points.values()])
         axes.set_xlabel(f"erasure: {concept} prompts that no longer show it")
-        axes.set_ylabel(f"preservation: {kept}")
+        axes.set_ylabel(f"preservation: {retained}")
         figure.legend(loc="outside lower center", ncols=columns, frameon=False, handletextpad=0.2)
     return figure
 
@@ -84,9 +84,11 @@ def _reference_label(method: str, concept: str) -> str:
     return {UNEDITED: "none (the unedited model)", ORACLE: f"oracle (never saw {concept})"}.get(method, method)
 
 
-def _point(axes: Axes, seen: Number, kept: Number, style: Style, label: str) -> None:
-    x, y = 1 - seen.value, kept.value
-    spans = np.nan_to_num([[x - (1 - seen.high), (1 - seen.low) - x], [y - kept.low, kept.high - y]]).clip(min=0)
+def _point(axes: Axes, shown: Number, retained: Number, style: Style, label: str) -> None:
+    x, y = 1 - shown.value, retained.value
+    spans = np.nan_to_num([[x - (1 - shown.high), (1 - shown.low) - x], [y - retained.low, retained.high - y]]).clip(
+        min=0
+    )
     axes.errorbar(
         [x],
         [y],
@@ -103,8 +105,8 @@ def _point(axes: Axes, seen: Number, kept: Number, style: Style, label: str) -> 
     )
 
 
-def _percent_axes(axes: Axes, kept: Sequence[Number]) -> None:
-    lowest = min((number.value if np.isnan(number.low) else number.low) for number in kept)
+def _percent_axes(axes: Axes, retained: Sequence[Number]) -> None:
+    lowest = min((number.value if np.isnan(number.low) else number.low) for number in retained)
     axes.set_xlim(-0.04, 1.04)
     axes.set_ylim(max(-0.04, min(0.89, lowest - 0.04)), 1.01)
     for axis in (axes.xaxis, axes.yaxis):

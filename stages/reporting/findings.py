@@ -125,10 +125,10 @@ def _lead(numbers: Numbers, cell: Cell, first: str, keeps: bool) -> str:
         )
     down = f"from {percent(before.value)} " if before else ""
     text = f"{first} takes {cell.concept} {down}to {percent(after.value)} of its prompts {span}"
-    kept, was = (numbers.get((cell, name, *retained_rate(numbers, cell))) for name in (first, UNEDITED))
-    if not (kept and was):
+    retained, unedited = (numbers.get((cell, name, *retained_rate(numbers, cell))) for name in (first, UNEDITED))
+    if not (retained and unedited):
         return f"{text}."
-    text += f", with {percent(kept.value)} of the retained prompts right (unedited {percent(was.value)})."
+    text += f", with {percent(retained.value)} of the retained prompts right (unedited {percent(unedited.value)})."
     return text if keeps else f"No method keeps the retained prompts {WITHIN}; {text}"
 
 
@@ -145,10 +145,10 @@ def _company(study: Collected, numbers: Numbers, cell: Cell, first: str, rates: 
     if first in good and len(good) > 1 and best(numbers, cell, concept_column(cell)) != first:
         sentences.append(f"The lead of {first} is within chance: its interval overlaps another method's.")
     for name, number in stronger.items():
-        kept = numbers.get((cell, name, *retained_rate(numbers, cell)))
-        if kept:
+        retained = numbers.get((cell, name, *retained_rate(numbers, cell)))
+        if retained:
             sentences.append(
-                f"{name} erases more ({percent(number.value)} left) but keeps only {percent(kept.value)} right."
+                f"{name} erases more ({percent(number.value)} left) but keeps only {percent(retained.value)} right."
             )
     return sentences
 
@@ -164,9 +164,11 @@ def _settings(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
 
 
 def _oracle(numbers: Numbers, cell: Cell) -> list[str]:
-    seen = numbers.get((cell, ORACLE, *concept_rate(cell)))
+    shown = numbers.get((cell, ORACLE, *concept_rate(cell)))
     return (
-        [f"The oracle, trained from scratch without {cell.concept}, shows it in {percent(seen.value)}."] if seen else []
+        [f"The oracle, trained from scratch without {cell.concept}, shows it in {percent(shown.value)}."]
+        if shown
+        else []
     )
 
 

@@ -1,4 +1,4 @@
-"""Every method on every backbone at a glance: the concept left, the retained prompts kept, the cost of the fit."""
+"""Every method on every backbone at a glance: the concept left, the prompts retained, the cost of the fit."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from stages.reporting.summary import concept_rate, cost, retained_rate
 class Glance:
     """One method in one table."""
 
-    metric: str  # of `seen`
-    seen: str  # share of prompts that show the concept
-    kept: str  # share of retained prompts that are right
+    metric: str  # of `shown`
+    shown: str  # share of prompts that show the concept
+    retained: str  # share of retained prompts that are right
     cost: str  # seconds and memory of the fit
     reached: bool  # whether it does what is asked
     anchor: str  # the page address of its evidence
@@ -64,17 +64,17 @@ def overview(study: Collected, numbers: Numbers) -> Overview:
 
 
 def _glance(study: Collected, numbers: Numbers, cell: Cell, method: str, reached: bool) -> Glance | None:
-    seen = numbers.get((cell, method, *concept_rate(cell)))
-    if seen is None:
+    shown = numbers.get((cell, method, *concept_rate(cell)))
+    if shown is None:
         return None
     key = retained_rate(numbers, cell)
-    kept, spent = numbers.get((cell, method, *key)), cost(study, cell, method)
+    retained, spent = numbers.get((cell, method, *key)), cost(study, cell, method)
     price = "" if spent.seconds is None else f"{spent.seconds:.0f} s"
     memory = "" if spent.memory_mb is None else f", {spent.memory_mb:,.0f} MB"
     return Glance(
         cell.seen,
-        written(seen.value, cell.seen),
-        written(kept.value, key[1]) if kept else "–",
+        written(shown.value, cell.seen),
+        written(retained.value, key[1]) if retained else "–",
         price + memory if price else "–",
         reached,
         anchor(cell, method),
@@ -113,4 +113,4 @@ def matrix(study: Collected, numbers: Numbers) -> str:
 def _effect(glance: Glance | None) -> str:
     if glance is None:
         return ""
-    return f"**{glance.seen}** / {glance.kept}" if glance.reached else f"{glance.seen} / {glance.kept}"
+    return f"**{glance.shown}** / {glance.retained}" if glance.reached else f"{glance.shown} / {glance.retained}"

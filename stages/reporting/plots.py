@@ -19,13 +19,13 @@ def tradeoff_figure(study: Collected, numbers: Numbers, cell: Cell) -> Figure | 
     """Erasure against preservation for one table; None without both numbers, and if a word is taught."""
     if cell.aim == "learn":
         return None
-    kept = retained_rate(numbers, cell)
+    retained = retained_rate(numbers, cell)
     both = {
-        method: (numbers.get((cell, method, *concept_rate(cell))), numbers.get((cell, method, *kept)))
+        method: (numbers.get((cell, method, *concept_rate(cell))), numbers.get((cell, method, *retained)))
         for method in contestants(study, numbers, cell)
     }
     points = {method: pair for method, pair in both.items() if all(pair)}
-    return tradeoff(points, cell.concept, f"retained images {KEPT[kept[1]]}") if points else None
+    return tradeoff(points, cell.concept, f"retained images {KEPT[retained[1]]}") if points else None
 
 
 def curves_figure(study: Collected, numbers: Numbers, cell: Cell) -> Figure | None:
@@ -44,9 +44,9 @@ def curves_figure(study: Collected, numbers: Numbers, cell: Cell) -> Figure | No
 
 def sweep_figure(numbers: Numbers, cell: Cell, sweep: Sweep) -> Figure:
     """How often the concept is seen and how much else is right, for each pair of values of the two swept fields."""
-    kept, there = retained_rate(numbers, cell), measured(numbers, cell)
+    retained, there = retained_rate(numbers, cell), measured(numbers, cell)
     titles = {f"{cell.concept} seen, %": concept_rate(cell), "rest of its prompts, %": REST}
-    titles |= {f"retained {KEPT[kept[1]]}, %": kept}
+    titles |= {f"retained {KEPT[retained[1]]}, %": retained}
     panels = {title: sweep.rates(numbers, cell, key) for title, key in titles.items() if key in there}
     down, across = ([plain_value(value) for value in values] for values in (sweep.rows, sweep.columns))
     row, column = (name.replace("_", " ") for name in sweep.fields)

@@ -47,12 +47,16 @@ def tradeoff(study: Collected, numbers: Numbers) -> pd.DataFrame:
     rows = []
     for cell in (cell for cell in study.cells() if cell.aim == "erase"):
         for method in study.methods(cell):
-            seen, kept = (
+            shown, retained = (
                 numbers.get((cell, method, *key)) for key in (concept_rate(cell), retained_rate(numbers, cell))
             )
-            if seen and kept:
-                erased = {"erasure": 1 - seen.value, "erasure_low": 1 - seen.high, "erasure_high": 1 - seen.low}
-                keeps = {"preservation": kept.value, "preservation_low": kept.low, "preservation_high": kept.high}
+            if shown and retained:
+                erased = {"erasure": 1 - shown.value, "erasure_low": 1 - shown.high, "erasure_high": 1 - shown.low}
+                keeps = {
+                    "preservation": retained.value,
+                    "preservation_low": retained.low,
+                    "preservation_high": retained.high,
+                }
                 rows.append({"backbone": cell.backbone, "concept": cell.concept, "method": method} | erased | keeps)
     spans = [f"{name}{end}" for name in ("erasure", "preservation") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["backbone", "concept", "method", *spans])

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from stages.metrics.base import Samples, measure
+from stages.metrics.base import measure
 from stages.metrics.clip_rates import CLIPRates
 from stages.metrics.clip_score import embed_images, embed_texts, load_clip
+from stages.metrics.samples import Samples
 from stages.params import build, load_params
 from stages.params.datasets import read_prompts
 

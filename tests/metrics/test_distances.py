@@ -3,10 +3,11 @@ import logging
 import pytest
 import torch
 
-from stages.metrics.base import Samples, measure
+from stages.metrics.base import measure
 from stages.metrics.drift import Drift
 from stages.metrics.frechet import Frechet, frechet, frechet_distance
 from stages.metrics.kid import KID, clip_distance, mmd
+from stages.metrics.samples import Samples
 from stages.worlds.captions import DIRECTIONS
 from stages.worlds.shapes import Shapes
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from stages.metrics import clip_frechet, judged, rates
-from stages.metrics.base import Column, Metric, Samples, Value, measure, rate
+from stages.metrics.base import Column, Metric, Value, measure, rate
 from stages.metrics.clip_frechet import CLIPFrechet, folder_features
 from stages.metrics.clip_rates import CLIPRates
 from stages.metrics.clip_score import CLIPScore, embed_frames, load_clip
@@ -19,6 +19,7 @@ from stages.metrics.frechet import Frechet
 from stages.metrics.kid import KID
 from stages.metrics.linear import read_linear
 from stages.metrics.rates import Rates
+from stages.metrics.samples import Samples
 from stages.store.pictures import read_folder
 from tests.metrics.test_base import drawn, written
 from tests.metrics.told import Told
