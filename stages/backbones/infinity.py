@@ -28,10 +28,11 @@ from Infinity import (
     teacher_inputs,
 )
 from Infinity.quantizer import tokens_to_bits
+from Infinity.schedules import TEMPLATES
 from stages.backbones.core.base import Backbone
 from stages.backbones.core.memory import enable_checkpointing
 from stages.backbones.core.settings import Settings
-from stages.backbones.core.sizes import check_picture
+from stages.backbones.core.sizes import check_picture, check_ratio
 from stages.backbones.loading import infinity as files
 from stages.backbones.text.encoders import t5
 from stages.backbones.text.texts import Texts
@@ -84,6 +85,8 @@ class InfinityBackbone(Backbone):
         )
         super().__init__(name, settings, parts.net, texts)
         self.vae, self.schedule = parts.vae, parts.schedule
+        rows, columns = self.schedule.grids[-1]
+        check_ratio(name, settings.size, [round(rows / columns, 3)])
         if settings.gradient_checkpointing:
             enable_checkpointing(self.net, self.attached)
         for module in self.modules().values():
@@ -94,7 +97,13 @@ class InfinityBackbone(Backbone):
 
     @classmethod
     def load(cls, name: str, settings: Settings, device: str = "cpu") -> InfinityBackbone:
-        """The released files that settings.release names, or else the folder at settings.path that `save` wrote."""
+        """The released files that settings.release names, or else the folder at settings.path that `save` wrote.
+
+        FileNotFoundError or ValueError, in one line, for files that are missing or not Infinity's, and for a size
+        whose height over width has no template.
+        """
+        if settings.release:
+            check_ratio(name, settings.size, TEMPLATES)
         return cls(name, settings, files.load(settings, device), device)
 
     @classmethod
