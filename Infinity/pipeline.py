@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -71,15 +71,8 @@ class Pipeline:
         negative: Text | None = None,
     ) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] of encoded prompts."""
+        settings = replace(settings or Sampling(), patchify=self.tokenizer.config.patchify)
         weight = self.model.blocks[0].ffn.fc1.weight
         with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype != torch.float32):
-            result = sample(
-                self.model,
-                text,
-                grids,
-                settings or Sampling(),
-                seeds=seeds,
-                negative=negative,
-                patchify=self.tokenizer.config.patchify,
-            )
+            result = sample(self.model, text, grids, settings, seeds=seeds, negative=negative)
             return (self.tokenizer.decode(result.summed) + 1) / 2

@@ -115,7 +115,7 @@ class Infinity(Pretrained, nn.Module):
         self.head_nm = HeadNorm(width)
         self.head = empty_linear(width, 2 * config.bits)
         self._turns: dict[tuple[Schedule, torch.device], Tensor] = {}
-        initialise(self, seed)
+        initialise(dict(self.named_parameters()), config, seed)
 
     def forward(
         self,

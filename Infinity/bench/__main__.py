@@ -44,7 +44,7 @@ WANTED = {
     "plain step over ours": "at least 1",
     "plain training peak over ours": "more than 1",
 }
-GUIDANCE, TEMPERATURE, TOP_P, SEED = 3.0, 0.5, 0.97, 1
+SETTINGS, SEED = Sampling(guidance=3.0, temperature=0.5, top_p=0.97), 1
 
 
 class Bench:
@@ -62,13 +62,11 @@ class Bench:
 
     def sample(self, model: Infinity | None = None) -> tuple[torch.Tensor, ...]:
         """Our sampling."""
-        settings = Sampling(GUIDANCE, TEMPERATURE, top_p=TOP_P)
-        return sample(model or self.model, self.text, self.grids, settings, seeds=[SEED]).bits
+        return sample(model or self.model, self.text, self.grids, SETTINGS, seeds=[SEED]).bits
 
     def plain(self) -> list[torch.Tensor]:
         """Plain sampling."""
-        options = {"guidance": GUIDANCE, "temperature": TEMPERATURE, "top_p": TOP_P, "seed": SEED}
-        return plain_sample(self.model, self.text, self.grids, **options)
+        return plain_sample(self.model, self.text, self.grids, SETTINGS, seed=SEED)
 
     def step(self, kind: str) -> None:
         """Forward and backward of one picture, `ours` or `plain`."""

@@ -17,6 +17,7 @@ from ..layers import EPS
 from ..quantizer import codes_of, codes_to_tokens, resize, tokens_to_bits
 from ..rope import rotate
 from ..schedules import Schedule
+from ..settings import Sampling
 from ..text import Text
 from ..transformer import Block, Condition, Infinity, margins
 
@@ -35,10 +36,8 @@ def plain_logits(model: Infinity, inputs: Tensor, text: Text, grids: Schedule) -
 
 
 @torch.no_grad()
-def plain_sample(
-    model: Infinity, text: Text, grids: Schedule, *, guidance: float, temperature: float, top_p: float, seed: int
-) -> list[Tensor]:
-    """Bits per scale of one prompt."""
+def plain_sample(model: Infinity, text: Text, grids: Schedule, settings: Sampling, *, seed: int) -> list[Tensor]:
+    """Bits (1, h, w, d) per scale of one prompt; of `settings`, guidance, temperature and top_p count."""
     condition = model.condition(Text.join([text, model.null_text(text)]))
     x, past, summed, drawn = model.first(condition), [None] * len(model.blocks), torch.zeros(()), []
     noise = seeded_noise([seed])
@@ -48,8 +47,9 @@ def plain_sample(
         for number, block in enumerate(model.blocks):
             x, past[number] = _block(block, x, condition, turns, None, past[number])
         cond, uncond = margins(model.logits(x, condition.pooled)).chunk(2)
-        combined = (guidance * cond + (1 - guidance) * uncond) / temperature
-        drawn.append(tokens_to_bits(choose_bits(combined, noise, index, top_p=top_p), grid))
+        guidance = settings.guidance_at(index)
+        combined = (guidance * cond + (1 - guidance) * uncond) / settings.temperature_at(index)
+        drawn.append(tokens_to_bits(choose_bits(combined, noise, index, top_p=settings.top_p), grid))
         summed = summed + resize(codes_of(drawn[-1]), grids.grids[-1])
         if index + 1 < len(grids):
             x = model.embed(codes_to_tokens(resize(summed, grids.grids[index + 1]))).repeat(2, 1, 1)

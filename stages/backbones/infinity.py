@@ -200,29 +200,27 @@ class InfinityBackbone(Backbone):
         """Infinity's own sampler over the first `steps` scales, edits told the scale and the roles of the rows."""
         conditions = self.roles(condition, guidance)
         texts = {role: self.text(rows) for role, rows in conditions.items()}
-        settings = self.settings
-        chosen = Sampling(max(guidance, 1.0), settings.temperature, top_p=settings.top_p)
+        factor = max(guidance, 1.0)
 
         def enter(step: ScaleStep) -> None:
             self._moment = replace(self._moment, step=step.index, roles=step.roles)
 
         def guide(cond: Tensor, uncond: Tensor, step: ScaleStep) -> Tensor:
             parts = {"cond": cond, "uncond": uncond} | dict(step.extra)
-            return self.combined({role: parts[role] for role in conditions}, chosen.guidance)
+            return self.combined({role: parts[role] for role in conditions}, factor)
 
+        settings = Sampling(
+            guidance=factor,
+            temperature=self.settings.temperature,
+            top_p=self.settings.top_p,
+            stop=min(steps, len(self.schedule)),
+            patchify=self.vae.config.patchify,
+            guide=guide if len(conditions) > 1 or self.guidance_edits else None,
+            on_scale=enter,
+        )
+        cond, uncond = texts.pop("cond"), texts.pop("uncond", None)
         with self.at(0, {}):
-            return sample(
-                self.net,
-                texts.pop("cond"),
-                self.schedule,
-                replace(chosen, stop=min(steps, len(self.schedule))),
-                seeds=seeds,
-                negative=texts.pop("uncond", None),
-                extra=texts,
-                patchify=self.vae.config.patchify,
-                guide=guide if len(conditions) > 1 or self.guidance_edits else None,
-                on_scale=enter,
-            )
+            return sample(self.net, cond, self.schedule, settings, seeds=seeds, negative=uncond, extra=texts)
 
     # pictures and their bits
 

@@ -11,8 +11,9 @@ from Infinity.convolution import Upsample
 
 def test_the_plain_version_computes_the_same(model, inputs, text, grids):
     assert torch.allclose(plain_logits(model, inputs, text, grids), model(inputs, text, grids), atol=2e-5)
-    bits = plain_sample(model, text.select([0]), grids, guidance=2.0, temperature=0.7, top_p=0.97, seed=5)
-    ours = sample(model, text.select([0]), grids, Sampling(2.0, 0.7), seeds=[5]).bits
+    settings = Sampling(2.0, 0.7)
+    bits = plain_sample(model, text.select([0]), grids, settings, seed=5)
+    ours = sample(model, text.select([0]), grids, settings, seeds=[5]).bits
     assert all(torch.equal(a, b) for a, b in zip(ours, bits, strict=True))
 
 
