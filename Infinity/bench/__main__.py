@@ -1,8 +1,8 @@
 """Measure sampling, decoding and a training step at a published size: `python -m Infinity.bench`.
 
-Every figure is a ratio within one run. The floor is the matrix work over the rate at which this machine multiplies by
-the model's own weights at full length: by torch's linear, and where there is oneDNN also by that, with weights as
-packed beforehand or as stored, which may be twice the rate. Weights are random, which keeps logits small.
+Compare only figures of one run. The floor of sampling is its matrix work over the rate at which this machine multiplies
+all tokens by the model's own weights: by torch's linear, and by oneDNN (if there) with packed and with unpacked weights.
+Weights are random, so logits are small; large ones take a slower path in bf16 (heads.py).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from ..config import InfinityConfig, TokenizerConfig
-from ..layers import packed_weights
+from ..layers import Linear, Packed, packed_weights
 from ..loss import bitwise_loss
 from ..sampling import sample
 from ..schedules import schedule
@@ -48,7 +48,7 @@ SETTINGS, SEED = Sampling(guidance=3.0, temperature=0.5, top_p=0.97), 1
 
 
 class Bench:
-    """The networks, a prompt and a clock."""
+    """A model with random weights, a prompt, and a clock."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.repeats = 1 if options.quick else options.repeats
@@ -60,12 +60,21 @@ class Bench:
         self.inputs = torch.randn(1, self.grids.tokens - 1, 16, generator=generator)
         self.labels = torch.randint(2, (1, self.grids.tokens, 16), generator=generator)
 
+    def path(self) -> str:
+        """Which path sampling takes on this machine."""
+        linears = [one.weight for one in self.model.modules() if isinstance(one, Linear)]
+        packed = sum(map(Packed.possible, linears))
+        bf16 = (
+            "bf16 packed, texts folded" if measure.has_fast_bf16() else "bf16 not measured (no AVX-512 or AMX for it)"
+        )
+        return f"float32: {packed} of {len(linears)} weights packed for oneDNN; {bf16}"
+
     def sample(self, model: Infinity | None = None) -> tuple[torch.Tensor, ...]:
-        """Our sampling."""
+        """Bits (1, h, w, 16) per scale by `Infinity.sample`."""
         return sample(model or self.model, self.text, self.grids, SETTINGS, seeds=[SEED]).bits
 
     def plain(self) -> list[torch.Tensor]:
-        """Plain sampling."""
+        """Bits (1, h, w, 16) per scale by the plain version."""
         return plain_sample(self.model, self.text, self.grids, SETTINGS, seed=SEED)
 
     def step(self, kind: str) -> None:
@@ -76,7 +85,7 @@ class Bench:
         bitwise_loss(margins(logits), self.labels, self.grids).backward()
 
     def sampling(self) -> dict[str, float]:
-        """Sampling against the floor and against the plain version; in bf16 where the processor has it."""
+        """Sampling compared with its floor and with the plain version; in bf16 too if the processor multiplies it."""
         rows, fast = 2 * self.grids.tokens, measure.has_fast_bf16()
         ours = copy.deepcopy(self.model)
         half = copy.deepcopy(self.model).cast_blocks(torch.bfloat16) if fast else None
@@ -127,7 +136,7 @@ class Bench:
             return self.sample(model)
 
     def decoding(self) -> dict[str, float]:
-        """The tokenizer's decoder, plain and sped up; in bf16 where the processor has it."""
+        """The tokenizer's decoder, plain and sped up; in bf16 too if the processor multiplies it."""
         plain = Tokenizer(TokenizerConfig.released(16)).eval()
         fast = copy.deepcopy(plain).speed_up()
         codes = torch.randn(1, 16, *self.grids.grids[-1], generator=torch.Generator().manual_seed(0)) / 4
@@ -144,13 +153,13 @@ class Bench:
         return found
 
     def training(self) -> dict[str, float]:
-        """Forward and backward at batch 1, plain and ours."""
+        """Forward and backward of one picture, plain and ours."""
         runs = {kind: lambda kind=kind: self.step(kind) for kind in ("ours", "plain")}
         seconds = measure.best_of(runs, self.repeats, self.clock)
         return {"training step, s": seconds["ours"], "plain step over ours": seconds["plain"] / seconds["ours"]}
 
     def memory(self, argv: list[str]) -> dict[str, float]:
-        """Peak of two training steps, each version in a process of its own."""
+        """Peak memory of two training steps, each version in its own process."""
         self.model.zero_grad()
         ours, plain = (_peak(kind, argv) for kind in ("ours", "plain"))
         return {"training peak, MiB": ours, "plain training peak over ours": plain / ours}
@@ -171,24 +180,24 @@ def _agreement(one: tuple[torch.Tensor, ...] | list[torch.Tensor], other: object
 
 
 def _peak(kind: str, argv: list[str]) -> float:
-    """Peak memory of two training steps in a process of their own, in MiB."""
+    """Peak memory in MiB of two training steps in a new process."""
     command = [sys.executable, "-m", "Infinity.bench", *argv, "--peak-of", kind]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def main(argv: list[str] | None = None, write: Callable[[str], object] = print) -> int:
-    """Print one line per figure and, with --out, write them as JSON."""
+    """Print the machine, the path that it takes and one line per figure; with --out, also write the figures as JSON."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m Infinity.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="infinity_layer12", help="a published size")
     parser.add_argument("--scales", type=int, default=7, help="scales of the 256 x 256 schedule to use")
     parser.add_argument("--text-tokens", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5, help="the least time of so many turns counts")
+    parser.add_argument("--repeats", type=int, default=5, help="number of turns; the shortest counts")
     parser.add_argument(
         "--cpu-time", action="store_true", help="count processor seconds: for a busy machine, one thread"
     )
-    parser.add_argument("--quick", action="store_true", help="one turn each and no peaks of memory: a minute")
+    parser.add_argument("--quick", action="store_true", help="one turn and no peaks of memory: about a minute")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     parser.add_argument("--peak-of", choices=("ours", "plain"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -201,6 +210,7 @@ def main(argv: list[str] | None = None, write: Callable[[str], object] = print) 
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     write(f"{measure.processor()}, {options.threads} threads, {options.size}, {date.today()}")
+    write(bench.path())
     figures: dict[str, float] = {}
     parts = {"sampling": bench.sampling, "decoding": bench.decoding, "training": bench.training}
     if not options.quick:

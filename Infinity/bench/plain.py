@@ -1,7 +1,7 @@
-"""The plain version that the benchmark compares with, on the same weights.
+"""The plain version that the benchmark compares with: the same mathematics on the same weights.
 
-One dense mask when training; when sampling, concatenated caches, the text's keys and values anew at each scale, and
-both halves of guidance at every scale; torch's own linear, norm and GELU.
+Training uses one dense mask. Sampling concatenates its caches, computes the text's keys and values at every scale, and
+runs both halves of guidance at every scale. Linear, norm and GELU are torch's.
 """
 
 from __future__ import annotations

@@ -67,5 +67,6 @@ def test_the_benchmark_writes_its_figures(tmp_path, monkeypatch):
     assert main(options, write=lines.append) == 0
     torch.set_num_threads(threads)
     figures = json.loads((tmp_path / "bench.json").read_text())
-    assert len(lines) == 1 + len(figures) and figures["bits equal to plain"] > 0.99
+    assert lines[1].startswith("float32: ") and " weights packed for oneDNN; bf16 " in lines[1]
+    assert len(lines) == 2 + len(figures) and figures["bits equal to plain"] > 0.99
     assert figures["sampling over torch's floor"] > 0 and figures["largest difference in decoding"] < 1e-3
