@@ -1,7 +1,7 @@
 """Measure sampling, decoding and a training step at a published size: `python -m Infinity.bench`.
 
 Compare only figures of one run. The floor of sampling is its matrix work over the rate at which this machine multiplies
-all tokens by the model's own weights: by torch's linear, and by oneDNN (if there) with packed and with unpacked weights.
+all tokens by the model's own weights: by torch's linear, and by oneDNN (if there) with packed and unpacked weights.
 Weights are random, so logits are small; large ones take a slower path in bf16 (heads.py).
 """
 
@@ -64,10 +64,8 @@ class Bench:
         """Which path sampling takes on this machine."""
         linears = [one.weight for one in self.model.modules() if isinstance(one, Linear)]
         packed = sum(map(Packed.possible, linears))
-        bf16 = (
-            "bf16 packed, texts folded" if measure.has_fast_bf16() else "bf16 not measured (no AVX-512 or AMX for it)"
-        )
-        return f"float32: {packed} of {len(linears)} weights packed for oneDNN; {bf16}"
+        bf16 = "packed, texts folded" if measure.has_fast_bf16() else "not measured (needs AVX-512 or AMX)"
+        return f"float32: {packed} of {len(linears)} weights packed for oneDNN; bf16 {bf16}"
 
     def sample(self, model: Infinity | None = None) -> tuple[torch.Tensor, ...]:
         """Bits (1, h, w, 16) per scale by `Infinity.sample`."""

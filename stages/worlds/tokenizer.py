@@ -1,4 +1,4 @@
-"""The bitwise tokenizer of the world of shapes: 32 x 32 pictures to 16 bits per token on grids of 1, 2, 4 and 8."""
+"""The tokenizer of the world's Infinity: pictures (3, 32, 32) to 16 bits per token on grids of side 1, 2, 4 and 8."""
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ CONFIG = TokenizerConfig(16, base=16, multipliers=(1, 2, 2), stride=4, encoder_b
 def train_tokenizer(
     world: Shapes, *, seed: int, steps: int = 1600, batch: int = 8, lr: float = 4e-3, plain: float = 0.3
 ) -> tuple[Tokenizer, History]:
-    """Returns a tokenizer in evaluation mode and its curve; nothing is binary in the `plain` first share of steps."""
+    """Returns a tokenizer in evaluation mode and its losses; the first share `plain` of the steps does not quantise."""
     model, schedule = Tokenizer(CONFIG, seed=seed).to(memory_format=torch.channels_last), Schedule.of(*SCALES)
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
