@@ -16,6 +16,7 @@ test: .venv/.stamp
 lint: .venv/.stamp
 	ruff check .
 	ruff format --check .
+	mypy
 	snakefmt --check Snakefile workflow
 	! snakemake --lint 2>&1 | grep '^    \* ' | grep -v 'Specify a conda environment'
 

@@ -158,17 +158,19 @@ class CrossAttention(nn.Module):
         keys_values = self.read(text.features) if cache is None or cache.text is None else cache.text
         if cache is not None:
             cache.text = keys_values
-            y = self._read_folded(x, text, cache)
+            y = self._read_folded(x, keys_values, text.mask, cache)
             if y is not None:
                 return y
         q = split(self.mat_q(x), self.heads)
         return self.proj(attend_to_text(q, *keys_values, mask=text.mask))
 
-    def _read_folded(self, x: Tensor, text: TextContext, cache: LayerCache) -> Tensor | None:
+    def _read_folded(
+        self, x: Tensor, keys_values: tuple[Tensor, Tensor], mask: Tensor | None, cache: LayerCache
+    ) -> Tensor | None:
         """`forward` by a text folded into both projections; None if it cannot be folded, or folding saves nothing."""
-        if not cache.folds or not folds(self.mat_q, self.proj, x, cache.text[0]):
+        if not cache.folds or not folds(self.mat_q, self.proj, x, keys_values[0]):
             return None
-        make = partial(FoldedText.of, self.mat_q, self.proj, *cache.text, text.mask)
+        make = partial(FoldedText.of, self.mat_q, self.proj, *keys_values, mask)
         y = cache.once("folded", make).attend(x)
         if y is None:
             cache.folds = False

@@ -23,7 +23,8 @@ def choose_bits(margins: Tensor, noise: Noise, scale: int, *, top_k: int = 0, to
     if top_p > 0:
         unlikely = (p <= 1 - top_p) & (p < p.flip(-1))
         p = p.masked_fill(unlikely, 0.0)
-    zero, one = (p / noise(scale, tuple(margins.shape)).to(p.device)).unbind(-1)
+    batch, tokens, bits = margins.shape
+    zero, one = (p / noise(scale, (batch, tokens, bits)).to(p.device)).unbind(-1)
     return one > zero
 
 

@@ -122,4 +122,5 @@ def initialise_convolutions(model: nn.Module, seed: int) -> None:
     for layer in layers:
         bound = 1 / math.sqrt(layer.weight[0].numel())
         layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.uniform_(-bound, bound, generator=generator)
+        if layer.bias is not None:
+            layer.bias.uniform_(-bound, bound, generator=generator)

@@ -59,13 +59,14 @@ class TextEncoder:
     def encode(self, prompts: Sequence[str], *, positive: bool = False) -> Text:
         """Features of `prompts` on the encoder's device; `positive` calls `with_positive_prompt` on each first."""
         texts = [with_positive_prompt(prompt) if positive else prompt for prompt in prompts]
-        found = {text: self._read(text) for text in dict.fromkeys(texts)}
-        missing = [text for text, features in found.items() if features is None]
+        kept = {text: self._read(text) for text in dict.fromkeys(texts)}
+        encoded = {text: features for text, features in kept.items() if features is not None}
+        missing = [text for text in kept if text not in encoded]
         if missing:
             for text, features in zip(missing, self._run(missing), strict=True):
                 self._write(text, features)
-                found[text] = features
-        return Text.of([found[text].to(self.device) for text in texts])
+                encoded[text] = features
+        return Text.of([encoded[text].to(self.device) for text in texts])
 
     @torch.no_grad()
     def _run(self, texts: list[str]) -> list[Tensor]:

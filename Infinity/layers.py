@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
@@ -70,11 +70,11 @@ def in_one(layer: nn.Module, x: Tensor, *, bias: Tensor | None = None, gelu: boo
     """
     if not serves_packed(layer, x):
         return None
-    dtype = layer.weight.dtype
-    return multiply(x.to(dtype), layer.packed.value, layer.bias if bias is None else bias.to(dtype), gelu=gelu)
+    dtype, packed = layer.weight.dtype, cast(Packed, layer.packed)
+    return multiply(x.to(dtype), packed.value, layer.bias if bias is None else bias.to(dtype), gelu=gelu)
 
 
-def serves_packed(layer: nn.Module, x: Tensor) -> bool:
+def serves_packed(layer: nn.Module, x: Tensor) -> TypeGuard[Linear]:
     """Whether `layer` has a packed weight that fits `x` (..., inputs), and no hook or adapter watches the layer."""
     if type(layer) is not Linear or layer.packed is None or is_watched(layer):
         return False
@@ -170,7 +170,7 @@ def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
 
 def has_onednn(x: Tensor) -> bool:
     """Whether `x` is on a CPU and oneDNN is there and switched on."""
-    return x.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    return x.device.type == "cpu" and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
 
 
 def multiplies(dtype: torch.dtype) -> bool:

@@ -85,7 +85,7 @@ class Pipeline:
     ) -> Tensor:
         """Pictures (B, 3, H, W) in [0, 1] of encoded prompts, on the scales `grids`."""
         settings = replace(settings or Sampling(), patchify=self.tokenizer.config.patchify)
-        weight = self.model.blocks[0].ffn.fc1.weight
+        weight = next(self.model.blocks.parameters())
         with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype != torch.float32):
             result = sample(self.model, text, grids, settings, seeds=seeds, negative=negative)
             return (self.tokenizer.decode(result.summed) + 1) / 2

@@ -9,18 +9,21 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .reading import CheckpointError, read_state
 
 CONFIG_FILE = "config.json"
 
 
-class Pretrained:
-    """Mixin for modules built from one config object."""
+class Pretrained(nn.Module):
+    """A module that one config object describes, saved as safetensors and config.json."""
 
     config_class: ClassVar[Any]
-    config: Any
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: str = "5GB") -> None:
         """Write the weights to `folder`, then config.json, so that a half-written folder does not load.

@@ -43,7 +43,7 @@ def shrink(codes: Tensor, grid: Grid) -> Tensor:
     """Mean over areas, (B, d, h, w) to (B, d, *grid): how the encoder's residual is brought to a scale."""
     if tuple(codes.shape[-2:]) == tuple(grid):
         return codes
-    return F.adaptive_avg_pool2d(codes, tuple(grid))
+    return F.adaptive_avg_pool2d(codes, (grid[0], grid[1]))
 
 
 def bits_to_tokens(bits: Tensor, patchify: int = 1) -> Tensor:
@@ -109,7 +109,7 @@ def teacher_inputs(bits: Sequence[Tensor], schedule: Schedule, patchify: int = 1
 
 
 def _full_grid(features: Tensor, grids: Sequence[Grid]) -> Grid:
-    full = tuple(grids[-1])
+    full = grids[-1][0], grids[-1][1]
     if tuple(features.shape[-2:]) != full:
         raise ValueError(
             f"the picture gives a {features.shape[-2]} x {features.shape[-1]} grid, "

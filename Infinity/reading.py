@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy._core import multiarray
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -36,7 +37,7 @@ _OPTIMISER = re.compile(r"opt(im|_|$)")
 _DEPTH = 4  # how deep weights may lie in a training checkpoint
 
 _SCALARS = (np.bool_, np.int32, np.int64, np.uint32, np.float32, np.float64)
-_ARRAYS = (np._core.multiarray.scalar, np._core.multiarray._reconstruct)
+_ARRAYS: tuple[Any, ...] = (multiarray.scalar, multiarray._reconstruct)
 _ALLOWED: list[Any] = [
     torch._tensor._rebuild_from_type_v2,  # parameters that carry attributes
     argparse.Namespace,

@@ -58,7 +58,7 @@ class Text:
 
     def padded(self) -> Tensor:
         """Values as (B, longest, channels), zeros behind each prompt's last token."""
-        return pad_sequence(self.prompts(), batch_first=True)
+        return pad_sequence(list(self.prompts()), batch_first=True)
 
     def mask(self) -> Tensor | None:
         """(B, 1, 1, longest), True for real tokens of `padded`; None if all prompts are equally long."""

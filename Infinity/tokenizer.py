@@ -93,7 +93,7 @@ class Decoder(nn.Module):
         return self.conv_out(self.act(self.norm_out(x)))
 
 
-class Tokenizer(Pretrained, nn.Module):
+class Tokenizer(Pretrained):
     """Pictures in [-1, 1] to bits per scale and back.
 
     >>> tokenizer = load_tokenizer("infinity_vae_d32reg.pth")
@@ -102,10 +102,10 @@ class Tokenizer(Pretrained, nn.Module):
     """
 
     config_class = TokenizerConfig
+    config: TokenizerConfig
 
     def __init__(self, config: TokenizerConfig, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         initialise_convolutions(self, seed)
@@ -115,7 +115,7 @@ class Tokenizer(Pretrained, nn.Module):
         for module in self.modules():
             if isinstance(module, (Upsample, Swish)):
                 module.fast = True
-        return self.to(memory_format=torch.channels_last)
+        return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def features(self, image: Tensor) -> Tensor:
         """Encoder features (B, d, h, w) float32, not yet quantised, of `image` (B, 3, H, W) in [-1, 1]."""

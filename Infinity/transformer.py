@@ -95,7 +95,7 @@ class TextPooling(nn.Module):
         return self.ca(features, mask)
 
 
-class Infinity(Pretrained, nn.Module):
+class Infinity(Pretrained):
     """Predicts every bit of every token of a scale from the text and the coarser scales.
 
     >>> model = Infinity(InfinityConfig(depth=4, width=128, heads=4, bits=16, text_channels=64, text_length=32)).eval()
@@ -107,10 +107,10 @@ class Infinity(Pretrained, nn.Module):
     """
 
     config_class = InfinityConfig
+    config: InfinityConfig
 
     def __init__(self, config: InfinityConfig, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.checkpoint: Callable[..., Tensor] | None = None
         width = config.width
         self.cfg_uncond = nn.Parameter(torch.empty(config.text_length, config.text_channels))
@@ -204,11 +204,12 @@ class Infinity(Pretrained, nn.Module):
 
     def new_cache(self, rows: int, tokens: int) -> list[LayerCache]:
         """One empty cache per block, for `rows` batch rows and `tokens` tokens, in the dtype that attention runs in."""
-        weight = self.blocks[0].ca_norm.weight
+        weight = next(self.blocks.parameters())
         kind = weight.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-        shape = (rows, self.config.heads, tokens, self.config.head_width)
-        return [LayerCache(*(torch.empty(shape, dtype=dtype, device=weight.device) for _ in "kv")) for _ in self.blocks]
+        room = partial(torch.empty, rows, self.config.heads, tokens, self.config.head_width)
+        where = {"dtype": dtype, "device": weight.device}
+        return [LayerCache(room(**where), room(**where)) for _ in self.blocks]
 
     def enable_gradient_checkpointing(self, function: Callable[..., Tensor] = checkpoint_block) -> None:
         """Recompute each block in the backward pass instead of keeping its activations; `function` runs the block."""
@@ -223,7 +224,7 @@ class Infinity(Pretrained, nn.Module):
         """A context without autocast."""
         return torch.autocast(self.pos_start.device.type, enabled=False)
 
-    def _run(self, block: Block, x: Tensor, condition: Condition, places: Places, keep: Tensor | None) -> Tensor:
+    def _run(self, block: nn.Module, x: Tensor, condition: Condition, places: Places, keep: Tensor | None) -> Tensor:
         if self.checkpoint is not None and torch.is_grad_enabled():
             return self.checkpoint(block, x, condition, places, None, keep)
         return block(x, condition, places, None, keep)

@@ -14,8 +14,8 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
@@ -34,6 +34,7 @@ from . import measure
 from .plain import plain_logits, plain_sample
 
 log = logging.getLogger(__name__)
+Bits = Sequence[torch.Tensor]  # one (B, h, w, d) per scale
 
 WANTED = {
     "sampling over torch's floor": "at most 1.25",
@@ -67,11 +68,11 @@ class Bench:
         bf16 = "packed, texts folded" if measure.has_fast_bf16() else "not measured (needs AVX-512 or AMX)"
         return f"float32: {packed} of {len(linears)} weights packed for oneDNN; bf16 {bf16}"
 
-    def sample(self, model: Infinity | None = None) -> tuple[torch.Tensor, ...]:
+    def sample(self, model: Infinity | None = None) -> Bits:
         """Bits (1, h, w, 16) per scale by `Infinity.sample`."""
         return sample(model or self.model, self.text, self.grids, SETTINGS, seeds=[SEED]).bits
 
-    def plain(self) -> list[torch.Tensor]:
+    def plain(self) -> Bits:
         """Bits (1, h, w, 16) per scale by the plain version."""
         return plain_sample(self.model, self.text, self.grids, SETTINGS, seed=SEED)
 
@@ -84,52 +85,63 @@ class Bench:
 
     def sampling(self) -> dict[str, float]:
         """Sampling compared with its floor and with the plain version; in bf16 too if the processor multiplies it."""
-        rows, fast = 2 * self.grids.tokens, measure.has_fast_bf16()
         ours = copy.deepcopy(self.model)
-        half = copy.deepcopy(self.model).cast_blocks(torch.bfloat16) if fast else None
-        ways = {f"floor {name}": way for name, way in measure.multipliers().items()}
-        runs = {"ours": lambda: self.sample(ours), "stored": self.sample, "plain": self.plain}
-        runs |= {name: measure.pass_over_weights(self.model, [rows], way) for name, way in ways.items()}
-        if fast:
-            packed, scales = measure.multipliers()["packed"], [2 * count for count in self.grids.lengths]
-            runs["bf16"] = lambda: self._bf16(half)
-            runs["products"] = measure.pass_over_weights(self.model, scales, packed)
-            runs["products bf16"] = measure.pass_over_weights(half, scales, packed)
+        half = copy.deepcopy(self.model).cast_blocks(torch.bfloat16) if measure.has_fast_bf16() else None
+        draws: dict[str, Callable[[], Bits]] = {"ours": lambda: self.sample(ours), "plain": self.plain}
+        if half is not None:
+            draws["bf16"] = lambda: self._bf16(half)
+        runs: dict[str, Callable[[], object]] = {**draws, "stored": self.sample, **self._passes(half)}
         with ExitStack() as stack:
             start = self.clock()
             stack.enter_context(packed_weights(ours))
             packing = self.clock() - start
-            stack.enter_context(packed_weights(half) if fast else nullcontext())
+            if half is not None:
+                stack.enter_context(packed_weights(half))
             seconds = measure.best_of(runs, self.repeats, self.clock)
-            bits = {name: runs[name]() for name in ("ours", "plain", *(["bf16"] if fast else []))}
-        # seconds that the matrix work of a whole sampling would take at the rate of a pass over the weights
-        work = measure.sampling_work(self.model, self.grids, 2, self.text.lengths[0])
-        scale = work / measure.weight_work(self.model, rows)
-        floors = {name: seconds[f"floor {name}"] * scale for name in measure.multipliers()}
-        found = {
-            "torch's matrix rate, GFLOP/s": work / floors["torch"] / 1e9,
-            "sampling, s": seconds["ours"],
-            "sampling over torch's floor": seconds["ours"] / floors["torch"],
-        }
-        if "packed" in floors:
-            found["oneDNN's matrix rate, GFLOP/s"] = work / floors["packed"] / 1e9
-            found["sampling over oneDNN's floor"] = seconds["ours"] / floors["packed"]
-            found["stored weights over oneDNN's floor"] = seconds["stored"] / floors["oneDNN"]
-        found |= {
+            bits = {name: draw() for name, draw in draws.items()}
+        figures = self._over_floors(seconds) | {
             "packing the weights, s": packing,
             "sampling with weights as stored, s": seconds["stored"],
             "plain sampling over ours": seconds["plain"] / seconds["ours"],
             "bits equal to plain": _agreement(bits["ours"], bits["plain"]),
         }
-        if fast:
-            found["bf16: float32 over bf16"] = seconds["ours"] / seconds["bf16"]
-            found["bf16: linears alone, s"] = seconds["products bf16"]
-            found["bf16: linears sooner by"] = seconds["products"] / seconds["products bf16"]
-            found["bf16: plain float32 over bf16"] = seconds["plain"] / seconds["bf16"]
-            found["bf16: bits equal to float32"] = _agreement(bits["ours"], bits["bf16"])
-        return found
+        if half is not None:
+            figures["bf16: float32 over bf16"] = seconds["ours"] / seconds["bf16"]
+            figures["bf16: linears alone, s"] = seconds["products bf16"]
+            figures["bf16: linears, float32 over bf16"] = seconds["products"] / seconds["products bf16"]
+            figures["bf16: plain float32 over bf16"] = seconds["plain"] / seconds["bf16"]
+            figures["bf16: bits equal to float32"] = _agreement(bits["ours"], bits["bf16"])
+        return figures
 
-    def _bf16(self, model: Infinity) -> tuple[torch.Tensor, ...]:
+    def _passes(self, half: Infinity | None) -> dict[str, Callable[[], object]]:
+        """Passes over the weights: for the floors, and with bf16 the linears of a sampling alone."""
+        rows, ways = 2 * self.grids.tokens, measure.multipliers()
+        passes: dict[str, Callable[[], object]] = {
+            f"floor {name}": measure.pass_over_weights(self.model, [rows], way) for name, way in ways.items()
+        }
+        if half is not None:
+            scales = [2 * count for count in self.grids.lengths]
+            passes["products"] = measure.pass_over_weights(self.model, scales, ways["packed"])
+            passes["products bf16"] = measure.pass_over_weights(half, scales, ways["packed"])
+        return passes
+
+    def _over_floors(self, seconds: dict[str, float]) -> dict[str, float]:
+        """Sampling over the time of its matrix work alone, at the rate of a pass over the weights."""
+        work = measure.sampling_work(self.model, self.grids, 2, self.text.lengths[0])
+        scale = work / measure.weight_work(self.model, 2 * self.grids.tokens)
+        floors = {name: seconds[f"floor {name}"] * scale for name in measure.multipliers()}
+        figures = {
+            "torch's matrix rate, GFLOP/s": work / floors["torch"] / 1e9,
+            "sampling, s": seconds["ours"],
+            "sampling over torch's floor": seconds["ours"] / floors["torch"],
+        }
+        if "packed" in floors:
+            figures["oneDNN's matrix rate, GFLOP/s"] = work / floors["packed"] / 1e9
+            figures["sampling over oneDNN's floor"] = seconds["ours"] / floors["packed"]
+            figures["stored weights over oneDNN's floor"] = seconds["stored"] / floors["oneDNN"]
+        return figures
+
+    def _bf16(self, model: Infinity) -> Bits:
         with torch.autocast("cpu", torch.bfloat16):
             return self.sample(model)
 
@@ -172,7 +184,8 @@ def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max())
 
 
-def _agreement(one: tuple[torch.Tensor, ...] | list[torch.Tensor], other: object) -> float:
+def _agreement(one: Bits, other: Bits) -> float:
+    """Share of bits that are equal."""
     pairs = [(a == b).float().flatten() for a, b in zip(one, other, strict=True)]
     return float(torch.cat(pairs).mean())
 

@@ -6,7 +6,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from ..schedules import Schedule
 from ..transformer import Infinity
 
 Clock = Callable[[], float]
+Run = Callable[[], object]
 
 
-def best_of(runs: dict[str, Callable[[], object]], repeats: int, clock: Clock = time.perf_counter) -> dict[str, float]:
+def best_of(runs: Mapping[str, Run], repeats: int, clock: Clock = time.perf_counter) -> dict[str, float]:
     """The shortest of `repeats` times of each run, in seconds; runs take turns, so that disturbances hit all alike."""
     for run in runs.values():
         run()

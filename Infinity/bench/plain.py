@@ -6,6 +6,9 @@ runs both halves of guidance at every scale. Linear, norm and GELU are torch's.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -30,7 +33,7 @@ def plain_logits(model: Infinity, inputs: Tensor, text: Text, grids: Schedule) -
     scale = torch.repeat_interleave(torch.arange(len(grids)), torch.tensor(grids.lengths)).to(inputs.device)
     mask = (scale[:, None] >= scale)[None, None]
     x = torch.cat([model.first(condition), model.embed(inputs)], dim=1) + model.scale_embedding(grids)
-    for block in model.blocks:
+    for block in _blocks(model):
         x, _ = _block(block, x, condition, model.turns(grids, x.device), mask, None)
     return model.logits(x, condition.pooled)
 
@@ -39,12 +42,14 @@ def plain_logits(model: Infinity, inputs: Tensor, text: Text, grids: Schedule) -
 def plain_sample(model: Infinity, text: Text, grids: Schedule, settings: Sampling, *, seed: int) -> list[Tensor]:
     """Bits (1, h, w, d) per scale of one prompt; of `settings`, guidance, temperature and top_p count."""
     condition = model.condition(Text.join([text, model.null_text(text)]))
-    x, past, summed, drawn = model.first(condition), [None] * len(model.blocks), torch.zeros(()), []
+    x, summed = model.first(condition), torch.zeros(())
+    past: Past = [None] * len(model.blocks)
+    drawn: list[Tensor] = []
     noise = seeded_noise([seed])
     for index, grid in enumerate(grids.grids):
         x = x + model.lvl_embed.weight[index]
         turns = model.turns(grids, x.device)[grids.starts[index] : grids.ends[index]]
-        for number, block in enumerate(model.blocks):
+        for number, block in enumerate(_blocks(model)):
             x, past[number] = _block(block, x, condition, turns, None, past[number])
         cond, uncond = margins(model.logits(x, condition.pooled)).chunk(2)
         guidance = settings.guidance_at(index)
@@ -54,6 +59,10 @@ def plain_sample(model: Infinity, text: Text, grids: Schedule, settings: Samplin
         if index + 1 < len(grids):
             x = model.embed(codes_to_tokens(resize(summed, grids.grids[index + 1]))).repeat(2, 1, 1)
     return drawn
+
+
+def _blocks(model: Infinity) -> Iterator[Block]:
+    return cast(Iterator[Block], iter(model.blocks))
 
 
 def _block(

@@ -36,7 +36,7 @@ class Verdict:
         """
         if label not in self.labels():
             raise ValueError(f"the judge sees {', '.join(self.labels())}, not {label!r}")
-        if label == "direction":
+        if label == "direction" and self.direction is not None:
             return [(*DIRECTIONS, NONE)[i] for i in self.direction.tolist()]
         names = (*(self.colours if label == "colour" else self.shapes), NONE)
         return [names[i] for i in getattr(self, label).argmax(1).tolist()]
@@ -61,6 +61,9 @@ class Judge(nn.Module):
     >>> judge.look(images).named("colour")
     ['red', 'blue', 'none']
     """
+
+    mean: Tensor  # (depth,) of the features of real renders
+    scale: Tensor  # (depth,) their standard deviation
 
     def __init__(self, colours: tuple[str, ...], shapes: tuple[str, ...], width: int = 32, depth: int = 64) -> None:
         super().__init__()

@@ -1,5 +1,6 @@
 """The world of shapes: captioned pictures and clips of one coloured shape, whose truth is known."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -147,7 +148,7 @@ class Shapes:
         return rasterise(moving, self.shapes, self.size).unflatten(0, (-1, frames)), light
 
 
-def _known(kind: str, names: tuple[str, ...] | list[str], have: dict[str, object]) -> tuple[str, ...]:
+def _known(kind: str, names: tuple[str, ...] | list[str], have: Mapping[str, object]) -> tuple[str, ...]:
     unknown = [name for name in names if name not in have]
     if unknown or not names or len(set(names)) < len(names):
         raise ValueError(f"{kind}s must be some of {', '.join(have)}, each once, got {tuple(names)!r}")

@@ -42,7 +42,7 @@ def new_word_rows(world: Shapes) -> list[Row]:
     """Returns the rows of `new_word.csv`: the alias of a yellow cross, and all other pairs, without `LEARNED`."""
     templates = [template for template in _templates() if template != LEARNED]
     rows = [_row("full", template, "yellow", "cross") for template in templates]
-    rows = [{**row, "prompt": row["prompt"].replace("yellow cross", NEW_WORD)} for row in rows]
+    rows = [{**row, "prompt": str(row["prompt"]).replace("yellow cross", NEW_WORD)} for row in rows]
     others = [pair for pair in product(world.colours, world.shapes) if pair != ("yellow", "cross")]
     return _number(rows + [_row("full", t, c, s) for (c, s), t in product(others, templates)])
 

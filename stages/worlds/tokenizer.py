@@ -15,7 +15,8 @@ def train_tokenizer(
     world: Shapes, *, seed: int, steps: int = 1600, batch: int = 8, lr: float = 4e-3, plain: float = 0.3
 ) -> tuple[Tokenizer, History]:
     """Returns a tokenizer in evaluation mode and its losses; the first share `plain` of the steps does not quantise."""
-    model, schedule = Tokenizer(CONFIG, seed=seed).to(memory_format=torch.channels_last), Schedule.of(*SCALES)
+    model, schedule = Tokenizer(CONFIG, seed=seed), Schedule.of(*SCALES)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         images = (2 * world.draw(batch, generator).images - 1).to(memory_format=torch.channels_last)
@@ -35,4 +36,5 @@ def train_tokenizer(
         clip=1.0,
         label="tokenizer",
     )
-    return model.to(memory_format=torch.contiguous_format).eval().requires_grad_(False), history
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
+    return model.eval().requires_grad_(False), history
