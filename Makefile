@@ -4,7 +4,7 @@ PYTHON ?= python3
 CORES ?= all
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: reproduce test lint bench restore unlock clean
+.PHONY: reproduce test lint snakemake-lint bench restore unlock clean
 
 # Runs the study that params/pipeline.yaml names; what is there and up to date is not made again.
 reproduce: unlock
@@ -16,7 +16,12 @@ test: .venv/.stamp
 lint: .venv/.stamp
 	ruff check .
 	ruff format --check .
+	mypy
 	snakefmt --check Snakefile workflow
+	$(MAKE) --no-print-directory snakemake-lint
+
+# Snakemake's own linter; jobs share one environment, so none names a conda environment of its own.
+snakemake-lint: .venv/.stamp
 	! snakemake --lint 2>&1 | grep '^    \* ' | grep -v 'Specify a conda environment'
 
 # What every stage of the finished study spent its time on, how fast Infinity is, and what gradients step by step cost.
