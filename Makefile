@@ -4,7 +4,7 @@ PYTHON ?= python3
 CORES ?= all
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: reproduce test lint bench restore unlock clean
+.PHONY: reproduce test lint docs bench restore unlock clean
 
 # Runs the study that params/pipeline.yaml names; what is there and up to date is not made again.
 reproduce: unlock
@@ -18,6 +18,10 @@ lint: .venv/.stamp
 	ruff format --check .
 	snakefmt --check Snakefile workflow
 	! snakemake --lint 2>&1 | grep '^    \* ' | grep -v 'Specify a conda environment'
+
+# The pages of docs/ and the reference that is generated from params/ and the docstrings, into site/; a warning is an error.
+docs: .venv/.docs
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 # What every stage of the finished study spent its time on, how fast Infinity is, and what gradients step by step cost.
 bench: .venv/.stamp
@@ -43,4 +47,8 @@ clean:
 .venv/.stamp: requirements.lock pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+.venv/.docs: .venv/.stamp requirements-docs.lock
+	.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements-docs.lock
 	@touch $@
