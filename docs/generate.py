@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import csv
 import importlib
 import io
 import os
@@ -25,8 +26,12 @@ sys.path.insert(0, str(ROOT))  # so that the pages describe this tree, whatever 
 from stages.params import load_params, names  # noqa: E402  (after the path)
 
 PARAMS, SCHEMAS = ROOT / "params", ROOT / "stages" / "params" / "schemas"
-ROOMS = {room.name: sorted(room.rglob("*.py")) for room in sorted((ROOT / "stages").glob("*/")) if any(room.glob("*.py"))}
-LIBRARY = {f"stages.{room}": files for room, files in ROOMS.items()} | {"Infinity": sorted((ROOT / "Infinity").glob("*.py"))}
+ROOMS = {
+    room.name: sorted(room.rglob("*.py")) for room in sorted((ROOT / "stages").glob("*/")) if any(room.glob("*.py"))
+}
+LIBRARY = {f"stages.{room}": files for room, files in ROOMS.items()} | {
+    "Infinity": sorted((ROOT / "Infinity").glob("*.py"))
+}
 FACE = "stages"  # the package itself: what a script imports first
 
 
@@ -80,9 +85,9 @@ def methods() -> str:
             }
         )
     intro = (
-        "One row per file of `params/methods/`. A name ending in `_paper` holds the paper's settings for real models, `_released`"
-        " those of the authors' code, `_documented` those written down for Infinity. The plain names are tuned for the world of"
-        " shapes. The keys of such a file that are no fields of its class are explained in"
+        "One row per file of `params/methods/`. A name ending in `_paper` holds the paper's settings for real models,"
+        " `_released` those of the authors' code, `_documented` those written down for Infinity. Plain names are tuned"
+        " for the world of shapes. The keys of such a file that are no fields of its class are explained in"
         " [Add a method](../how-to/method.md#keys-beside-the-fields)."
     )
     return page("Methods", intro, table(rows), schema("methods"), fields_of(used("methods")))
@@ -159,8 +164,17 @@ def classes(kind: str, title: str, intro: str) -> str:
 def prompts() -> str:
     """The columns of a prompt table, from its schema, and the tables of data/."""
     content = yaml.safe_load((SCHEMAS / "prompts.schema.yaml").read_text(encoding="utf-8"))
-    tables = [{"table": f"`data/{path.name}`"} for path in sorted((ROOT / "data").glob("*.csv"))]
-    return page("Prompt tables", content["description"], schema("prompts"), "## Tables that come with the project", table(tables))
+    rows = [prompt_table(path) for path in sorted((ROOT / "data").glob("*.csv"))]
+    keys = ("## Columns", keys_of(content))
+    return page("Prompt tables", content["description"], *keys, "## Tables that come with the project", table(rows))
+
+
+def prompt_table(path: Path) -> dict[str, str]:
+    """A table's row: its name, its labels, how many prompts it has."""
+    with path.open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    labels = listed(name for name in head if f"without_{name}" in head)
+    return {"table": f"`data/{path.name}`", "labels": labels, "prompts": str(len(rows))}
 
 
 def commands() -> str:
@@ -200,17 +214,23 @@ def dotted(path: Path) -> str:
 def schema(kind: str) -> str:
     """The keys that a file of a kind may have, from its schema."""
     content = yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
+    return "\n\n".join((f"## Keys of a {content['title']}", content["description"], keys_of(content)))
+
+
+def keys_of(content: Mapping[str, Any]) -> str:
+    """The table of a schema's keys."""
     keys = content.get("properties", {}) | content.get("patternProperties", {})
-    rows = [
-        {
-            "key": f"`{key}`",
-            "takes": takes(rule),
-            "needed": "yes" if key in content.get("required", []) else "",
-            "meaning": rule.get("description", ""),
-        }
-        for key, rule in keys.items()
-    ]
-    return "\n\n".join((f"## Keys of a {content['title']}", content["description"], table(rows)))
+    return table(
+        [
+            {
+                "key": f"`{key}`",
+                "takes": takes(rule),
+                "needed": "yes" if key in content.get("required", []) else "",
+                "meaning": rule.get("description", ""),
+            }
+            for key, rule in keys.items()
+        ]
+    )
 
 
 def takes(rule: Mapping[str, Any]) -> str:
@@ -224,8 +244,8 @@ def fields_of(paths: Iterable[str]) -> str:
     """A section per class: its docstring and its fields."""
     made = []
     for path in paths:
-        text = ast.get_docstring(definition(path)) or ""
-        made += [f"## {path.rpartition('.')[2]}", f"`class: {path}`", text, table(fields(path)) or "No fields."]
+        about = [ast.get_docstring(node) or "" for node in (module(path), definition(path))]
+        made += [f"## {path.rpartition('.')[2]}", f"`class: {path}`", *about, table(fields(path)) or "No fields."]
     return "\n\n".join(made)
 
 
@@ -235,14 +255,25 @@ def fields(path: str) -> list[dict[str, str]]:
     for base in reversed(definition(path).bases):
         if (other := resolved(ast.unparse(base), path)) is not None:
             found |= {row["field"]: row for row in fields(other)}
-    lines = source(path).read_text(encoding="utf-8").splitlines()
+    lines = file_of(path).read_text(encoding="utf-8").splitlines()
     for node in definition(path).body:
         if isinstance(node, ast.AnnAssign) and not ast.unparse(node.annotation).startswith("ClassVar"):
             default = ast.unparse(node.value) if node.value is not None else ""
-            row = {"field": f"`{ast.unparse(node.target)}`", "type": f"`{ast.unparse(node.annotation)}`"}
+            row = {"field": f"`{ast.unparse(node.target)}`", "type": f"`{spelled_out(node.annotation, path)}`"}
             row |= {"default": f"`{default}`" if default else "", "meaning": said_beside(lines, node)}
             found[row["field"]] = row
     return list(found.values())
+
+
+def spelled_out(annotation: ast.expr, path: str) -> str:
+    """An annotation in the class at `path`; a name that stands for a list of words as these words."""
+    text = ast.unparse(annotation)
+    found = resolved(text, path) if text.isidentifier() else None
+    for node in module(found).body if found else ():
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == found.rpartition(".")[2]:
+            value = ast.unparse(node.value)
+            return value if value.startswith("Literal[") else text
+    return text
 
 
 def said_beside(lines: list[str], node: ast.AnnAssign) -> str:
@@ -274,16 +305,17 @@ def fit_returns(path: str) -> str:
 
 def definition(path: str) -> ast.ClassDef:
     """The source of the class at an import path."""
-    tree, name = ast.parse(source(path).read_text(encoding="utf-8")), path.rpartition(".")[2]
-    return next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name)
+    name = path.rpartition(".")[2]
+    return next(node for node in module(path).body if isinstance(node, ast.ClassDef) and node.name == name)
 
 
 def resolved(name: str, path: str) -> str | None:
     """The import path of a name in the module of the class at `path`; None if it is not of this project."""
-    module = path.rpartition(".")[0]
-    for node in ast.parse(source(path).read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ClassDef) and node.name == name:
-            return f"{module}.{name}"
+    for node in module(path).body:
+        if isinstance(node, ast.ClassDef | ast.Assign) and name == (
+            node.name if isinstance(node, ast.ClassDef) else ast.unparse(node.targets[0])
+        ):
+            return f"{path.rpartition('.')[0]}.{name}"
         if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages."):
             for alias in node.names:
                 if (alias.asname or alias.name) == name and (ROOT / f"{node.module.replace('.', '/')}.py").is_file():
@@ -291,8 +323,13 @@ def resolved(name: str, path: str) -> str | None:
     return None
 
 
-def source(path: str) -> Path:
-    """The file of the module in which the class at an import path stands."""
+def module(path: str) -> ast.Module:
+    """The source of the module in which the class at an import path stands."""
+    return ast.parse(file_of(path).read_text(encoding="utf-8"))
+
+
+def file_of(path: str) -> Path:
+    """The file of that module."""
     return ROOT / f"{path.rpartition('.')[0].replace('.', '/')}.py"
 
 

@@ -1,4 +1,4 @@
-"""Erase, steer, invert or break a concept in a generator: what a script starts with, and one command per pipeline stage.
+"""Erase, steer, invert or break a concept in a generator: what a script starts with, and one command per rule.
 
     from stages import load_backbone, load_concept, load_method
 
@@ -7,8 +7,8 @@
     with intervention.attach(backbone):
         images = backbone.sample(backbone.encode(["a red circle"]), seeds=[7], steps=10, guidance=3.0)
 
-`load_run(folder)` is the intervention of a finished run. The names are read from params/ in the current folder; `root=` names
-another. Each function is imported when it is first asked for, so that `import stages` costs nothing.
+`load_run(folder)` is the intervention of a finished run. The names are read from params/ in the current folder; `root=`
+names another. Each function is imported when it is first asked for, so that `import stages` costs nothing.
 """
 
 from importlib import import_module
