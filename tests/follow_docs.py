@@ -21,7 +21,7 @@ from stages.backbones import load_backbone
 from stages.backbones.loading.by_name import load_settings
 from stages.params import build, load_params
 from stages.params.concept import load_concept
-from stages.params.study import load_study
+from stages.params.study import fitting, load_study
 from stages.worlds.words import make_tokenizer
 
 TINY, LIKE = Path("artifacts/backbones/sd-tiny"), Path("checkpoints/my-sd")
@@ -32,7 +32,7 @@ def main() -> None:
     write_weights()
     done = {
         "studies": {name: sorted({run.method for run in load_study(name).runs}) for name in sys.argv[1:]},
-        "full": sorted({run.method for run in load_study("full").runs}),
+        "all": fitting("sd-shapes", "red"),
         "method": method(),
         "attack": attack(),
         "metric": metric(),
@@ -47,11 +47,9 @@ def main() -> None:
 def write_weights() -> None:
     """A small random Stable Diffusion as the backbone sd-tiny and as the checkpoint of the page on checkpoints."""
     cls, settings = load_settings("sd-tiny")
-    sizes = {"encoder_block_out_channels": (8, 8, 8), "decoder_block_out_channels": (8, 8, 8)}
-    blocks = {"num_encoder_blocks": (1, 1, 1), "num_decoder_blocks": (1, 1, 1)}
-    backbone = cls.create(
-        "sd-tiny", settings, make_tokenizer(), AutoencoderTiny(**sizes, **blocks, latent_channels=4), 0
-    )
+    sides = {"down_block_types": ["DownEncoderBlock2D"] * 3, "up_block_types": ["UpDecoderBlock2D"] * 3}
+    vae = AutoencoderKL(block_out_channels=(8, 8, 8), norm_num_groups=4, latent_channels=4, **sides)
+    backbone = cls.create("sd-tiny", settings, make_tokenizer(), vae, 0)
     backbone.save(TINY)
     shutil.copytree(TINY, LIKE)
 

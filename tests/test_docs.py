@@ -204,7 +204,7 @@ def test_the_studies_of_the_pages_are_accepted(followed: dict) -> None:
 
 def test_the_method_of_the_page_is_fitted_and_found_by_the_grid(followed: dict) -> None:
     assert followed["method"] == "NegativePrompt"
-    assert "quiet" in followed["full"]
+    assert "quiet" in followed["all"]
 
 
 def test_the_attack_of_the_page_searches(followed: dict) -> None:
