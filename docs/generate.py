@@ -158,7 +158,8 @@ def classes(kind: str, title: str, intro: str) -> str:
         }
         for name in names(kind, PARAMS)
     ]
-    return page(title, f"{intro} One row per file of `params/{kind}/`.", table(rows), fields_of(used(kind)))
+    about = f"{intro} One row per file of `params/{kind}/`."
+    return page(title, about, table(rows), schema(kind), fields_of(used(kind)))
 
 
 def prompts() -> str:

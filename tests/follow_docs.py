@@ -40,6 +40,7 @@ def main() -> None:
         "prompts": prompts(),
         "tutorial": commands(Path("docs/tutorial.md")),
         "readme": snippet(Path("README.md")),
+        "concepts": heredocs(Path("README.md")),
     }
     print(json.dumps(done))
 
@@ -119,6 +120,16 @@ def snippet(page: Path) -> list[int]:
     scope: dict[str, Any] = {}
     exec(re.findall(r"```python\n(.*?)```", tiny(page.read_text(encoding="utf-8")), re.DOTALL)[0], scope)
     return list(scope["images"].shape)
+
+
+def heredocs(page: Path) -> list[str]:
+    """The concepts that README's shell writes: what each retains first."""
+    written = re.findall(
+        r"^cat > params/concepts/(\w+)\.yaml <<END\n(.*?)^END$", page.read_text(), re.DOTALL | re.MULTILINE
+    )
+    for name, text in written:
+        Path(f"params/concepts/{name}.yaml").write_text(text, encoding="utf-8")
+    return [load_concept(name).retain[0] for name, _ in written]
 
 
 def tiny(text: str) -> str:
