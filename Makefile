@@ -19,8 +19,7 @@ lint: .venv/.stamp
 	snakefmt --check Snakefile workflow
 	! snakemake --lint 2>&1 | grep '^    \* ' | grep -v 'Specify a conda environment'
 
-# The pages of docs/ and the reference that is generated from params/ and the docstrings, into site/; a warning is an error.
-docs: .venv/.docs
+docs: .venv/.docs ## the pages of docs/ and the reference made from params/ and the docstrings, into site/; no warning passes
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 # What every stage of the finished study spent its time on, how fast Infinity is, and what gradients step by step cost.
