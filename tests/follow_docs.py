@@ -33,7 +33,7 @@ def main() -> None:
     done = {
         "studies": {name: sorted({run.method for run in load_study(name).runs}) for name in sys.argv[1:]},
         "all": fitting("sd-shapes", "red"),
-        "method": method(),
+        "methods": {name: method(name) for name in ("quiet", "redirect")},
         "attack": attack(),
         "metric": metric(),
         "checkpoint": checkpoint(),
@@ -55,12 +55,12 @@ def write_weights() -> None:
     shutil.copytree(TINY, LIKE)
 
 
-def method() -> str:
-    """What `quiet` fits on the tiny backbone; its pictures differ from the unedited ones."""
+def method(name: str) -> str:
+    """What a method of the pages fits on the tiny backbone; its pictures differ from the unedited ones."""
     from stages.methods import load_method
 
     backbone, concept = load_backbone("sd-tiny"), load_concept("blue")
-    intervention = load_method("quiet", "sd-tiny").fit(backbone, concept, seed=0)
+    intervention = load_method(name, "sd-tiny").fit(backbone, concept, seed=0)
     how = {"seeds": [0], "steps": 2, "guidance": 3.0}
     condition = backbone.encode(["a blue circle"])
     plain = backbone.sample(condition, **how)
