@@ -64,7 +64,7 @@ def pages() -> dict[str, str]:
         "reference/attacks.md": classes("attacks", "Attacks", "Attacks look for prompts that bring a concept back."),
         "reference/studies.md": studies(),
         "reference/prompts.md": prompts(),
-        f"reference/library/{FACE}.md": library(FACE, [ROOT / "stages" / "__init__.py"]),
+        f"reference/library/{FACE}.md": library(FACE, face()),
     }
     return made | {f"reference/library/{title}.md": library(title, files) for title, files in LIBRARY.items()}
 
@@ -181,10 +181,20 @@ def prompt_table(path: Path) -> dict[str, str]:
 def commands() -> str:
     """What every command of stages/ answers to --help."""
     made = ["One command per rule of the workflow. Each writes its result whole or not at all."]
-    for path in sorted((ROOT / "stages").glob("*.py")):
-        if path.stem != "__init__":
-            made += [f"## stages.{path.stem}", f"```\n{help_of(path.stem)}\n```"]
+    for stage in entries():
+        made += [f"## stages.{stage}", f"```\n{help_of(stage)}\n```"]
     return page("Commands", *made)
+
+
+def entries() -> list[str]:
+    """The modules at the top of stages/ that are commands: those with a `main`."""
+    files = sorted((ROOT / "stages").glob("*.py"))
+    return [path.stem for path in files if "\ndef main(" in path.read_text(encoding="utf-8")]
+
+
+def face() -> list[Path]:
+    """The modules at the top of stages/ that are no commands."""
+    return [path for path in sorted((ROOT / "stages").glob("*.py")) if path.stem not in entries()]
 
 
 def help_of(stage: str) -> str:

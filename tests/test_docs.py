@@ -73,9 +73,12 @@ def test_fields_come_with_those_of_the_bases_and_the_words_that_they_take(genera
 
 
 def test_every_command_has_its_help(generated: dict[str, str]) -> None:
-    for path in ROOT.glob("stages/*.py"):
-        if path.stem != "__init__":
-            assert f"usage: python -m stages.{path.stem} " in generated["reference/commands.md"]
+    stages = [
+        path.stem for path in ROOT.glob("stages/*.py") if "argparse" in path.read_text() or "@entry" in path.read_text()
+    ]
+    assert {"train", "report", "experiment"} <= set(stages)
+    for stage in stages:
+        assert f"usage: python -m stages.{stage} " in generated["reference/commands.md"]
 
 
 def test_keys_beside_the_fields_are_those_of_the_schema() -> None:

@@ -58,20 +58,20 @@ def test_it_changes_samples_detaches_bitwise_and_survives_its_file(backbone, con
 def test_changes_of_the_same_weights_add_up(backbone, dtype):
     backbone.net.to(dtype)
     names = backbone.weights("cross_attn")
-    own = {name: backbone.parameter(name) for name in names}
+    own = {name: backbone.addresses.parameter(name) for name in names}
     changes = [{name: torch.full(own[name].shape, step) for name in names} for step in (0.25, -2.0)]
     one, two = (Weights({name: own[name].float() + change[name] for name in names}) for change in changes)
     with one.attach(backbone):
-        assert all(torch.equal(backbone.parameter(name), value.to(dtype)) for name, value in one.items())
+        assert all(torch.equal(backbone.addresses.parameter(name), value.to(dtype)) for name, value in one.items())
         with two.attach(backbone):
             for name in names:
                 wanted = own[name].float() + changes[0][name] + changes[1][name]
                 assert torch.allclose(
-                    backbone.parameter(name).float(), wanted, atol=1e-5 if dtype == torch.float32 else 0.02
+                    backbone.addresses.parameter(name).float(), wanted, atol=1e-5 if dtype == torch.float32 else 0.02
                 )
             assert all(torch.equal(value, own[name].float()) for name, value in Weights.copy(backbone, names).items())
-        assert all(torch.equal(backbone.parameter(name), value.to(dtype)) for name, value in one.items())
-    assert all(backbone.parameter(name) is own[name] for name in names) and not backbone.originals
+        assert all(torch.equal(backbone.addresses.parameter(name), value.to(dtype)) for name, value in one.items())
+    assert all(backbone.addresses.parameter(name) is own[name] for name in names) and not backbone.attached.originals
 
 
 def test_what_has_no_strength_changes_nothing(backbone, condition):
