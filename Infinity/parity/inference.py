@@ -57,11 +57,11 @@ def _sample(fixture: Fixture, settings: dict[str, Any], noise: Noise) -> list[Sc
                 top_p=settings["top_p"],
                 insertion=tuple(settings["cfg_insertion_layer"]),
                 stop=settings.get("trunk_scale"),
+                patchify=fixture.patchify,
+                forced=[one[: len(text)] for one in forced],
             ),
             noise=noise,
             negative=fixture.text("neg").select(range(len(text))) if settings.get("negative_prompt") else None,
-            forced=[one[: len(text)] for one in forced],
-            patchify=fixture.patchify,
         )
     )
 

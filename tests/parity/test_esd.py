@@ -8,7 +8,7 @@ import torch
 from diffusers import DDIMScheduler, PNDMScheduler
 
 from stages.interventions.weights import Weights
-from stages.methods.esd import erasure
+from stages.methods.esd import ESD
 from stages.methods.shared.base import frozen
 from stages.methods.shared.trained_weights import choose
 from stages.objectives import away
@@ -70,7 +70,8 @@ def test_two_steps(case):
         cond, uncond = (frozen(backbone, state, c) for c in (concept, empty))
         close(cond, stored["eps_cond"])
         close(away(frozen(backbone, state, source), uncond, cond, case["eta"]), stored["target"])
-        loss = erasure(backbone, weights, state, concept, empty, case["eta"], source, from_source=True)
+        method = ESD(scale=case["eta"], origin="source")
+        loss = method.erasure(backbone, weights, state, concept, empty, source)
         close(loss.detach(), stored["loss"])
         assert float(loss.detach()) == pytest.approx(step["loss"], rel=1e-4)
         loss.backward()

@@ -59,7 +59,7 @@ def test_the_methods_losses_and_gradients_in_float32(part):
     if part == "erase":
         loss = method.filtered(student, INPUTS["bits"], SCALES)
     else:
-        loss = method.preserve * method.apart(margins("teacher_neutral_logits", torch.float32), student)
+        loss = method.preserve * method.separation(margins("teacher_neutral_logits", torch.float32), student)
     torch.testing.assert_close(loss.detach(), OUTPUTS[part], rtol=2e-5, atol=1e-7)
     loss.backward()
     torch.testing.assert_close(logits.grad, OUTPUTS[f"grad_{part}"], rtol=2e-5, atol=1e-7)
