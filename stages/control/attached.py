@@ -11,7 +11,7 @@ from torch import Tensor
 from stages import objectives
 from stages.control.sites import Moment, Site
 from stages.control.state import Condition, Sampler
-from stages.control.words import Prompt, written_out
+from stages.control.words import Prompt, refuse_hidden, written_out
 
 Predictions = Mapping[str, Tensor]  # role -> prediction (B, ...); guidance is linear in them
 GuidanceEdit = Callable[[Predictions, Moment], Predictions]
@@ -34,9 +34,11 @@ class Attached:
     def write_out(self, prompt: str) -> Prompt:
         """The prompt as its tokenizer gets it: aliases replaced by their words.
 
-        ValueError if an alias stands in the prompt where it cannot be replaced; see `stages.control.words.written_out`.
+        ValueError if an alias stands in the prompt where it cannot be replaced; see `stages.control.words`.
         """
-        return written_out(prompt, {alias: text for words in self.words for alias, text in words.items()})
+        words = {alias: text for words in self.words for alias, text in words.items()}
+        refuse_hidden(prompt, words)
+        return written_out(prompt, words)
 
     def edit_condition(self, condition: Condition) -> Condition:
         """The condition after every edit of conditions."""

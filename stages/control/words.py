@@ -30,36 +30,35 @@ def written_out(prompt: str, words: Mapping[str, str]) -> Prompt:
 
     An alias is found as a whole word; see `whole_word`. Identical text gives identical tokens, so nothing changes
     around a learned vector; a space keeps the words from joining a letter before or after the alias. If the prompt
-    already has the replacement words, those are not counted as the alias. Letters of an alias inside a longer word are
-    that word's (`dog2` in `dog22`); ValueError if an alias that no word holds, one with a sign in it, touches letters
-    so that it is not found, since its learned meaning would be lost there.
+    already has the replacement words, those are not counted as the alias.
     """
-    if not words:
-        return Prompt(prompt)
-    names = sorted(words, key=lambda name: (-len(name), name))
-    pattern = re.compile("|".join(map(whole_word, names)))
     text, places, end = "", {}, 0
-    for match in pattern.finditer(prompt):
-        text = _joined(text, _without(names, prompt[end : match.start()], prompt), bool(end))
+    for match in _aliases(words).finditer(prompt) if words else ():
+        text = _joined(text, prompt[end : match.start()], bool(end))
         text = _joined(text, words[match[0]], True)
         places.setdefault(match[0], []).append((len(text) - len(words[match[0]]), len(text)))
         end = match.end()
-    text = _joined(text, _without(names, prompt[end:], prompt), bool(end))
+    text = _joined(text, prompt[end:], bool(end))
     return Prompt(text, {name: tuple(spans) for name, spans in places.items()})
+
+
+def refuse_hidden(prompt: str, words: Mapping[str, str]) -> None:
+    """ValueError if an alias stands inside another word of the prompt, where its learned meaning would be lost."""
+    for part in _aliases(words).split(prompt) if words else ():
+        for name in words:
+            if name in part:
+                raise ValueError(f"{name!r} is a part of another word in {prompt!r}: put a space between them")
+
+
+def _aliases(words: Mapping[str, str]) -> re.Pattern[str]:
+    """A pattern for every alias as a whole word, the longest first."""
+    return re.compile("|".join(map(whole_word, sorted(words, key=lambda name: (-len(name), name)))))
 
 
 def _joined(before: str, after: str, apart: bool) -> str:
     """Two texts, with a space between them if letters would meet and they are to be kept apart."""
     meet = apart and re.search(r"\w$", before) and re.match(r"\w", after)
     return f"{before} {after}" if meet else before + after
-
-
-def _without(names: Sequence[str], part: str, prompt: str) -> str:
-    """A part of a prompt; ValueError if one of the names stands in it and is not a word, which may be a part of another."""
-    for name in names:
-        if name in part and not re.fullmatch(r"[\w\s]+", name):
-            raise ValueError(f"{name!r} is a part of another word in {prompt!r}: put a space between them")
-    return part
 
 
 def occurrences(text: str, words: str) -> list[Span]:
