@@ -125,11 +125,12 @@ def save(intervention: Intervention, folder: Path) -> None:
     write_json(folder / "intervention.json", {"class": class_path(intervention), "spec": intervention.spec()})
 
 
-def load(folder: Path) -> Intervention:
+def load(folder: Path | str) -> Intervention:
     """Reads what `save` wrote; FileNotFoundError or ValueError names the file that is missing or damaged.
 
     ValueError names the folder if both are whole and do not belong together.
     """
+    folder = Path(folder)
     header, weights = folder / "intervention.json", folder / "intervention.safetensors"
     for path in (header, weights):
         if not path.is_file():

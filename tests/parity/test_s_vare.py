@@ -5,12 +5,12 @@ import torch
 
 from stages.methods.s_vare import SVARE
 from stages.objectives import bit_cross_entropy, bit_divergence, filtered_cross_entropy, wrong_tokens
-from tests.parity.files import folder, manifest, tensors
+from tests.parity.fixtures import Fixtures
 
-HERE = folder("methods/s_vare")
-CONFIG = manifest(HERE)["config"]
-INPUTS = tensors(HERE / "inputs.safetensors")
-OUTPUTS = tensors(HERE / "outputs.safetensors")
+FIXTURES = Fixtures("methods/s_vare")
+CONFIG = FIXTURES.config
+INPUTS = FIXTURES.tensors("inputs.safetensors")
+OUTPUTS = FIXTURES.tensors("outputs.safetensors")
 SCALES = tuple(side * side for side in CONFIG["scale_sides"])
 
 
