@@ -166,6 +166,7 @@ class Network:
 
     def __init__(self, net: nn.Module) -> None:
         self.net, self.step = net.eval().requires_grad_(False), 0
+        self.addresses = self.attached = self
 
     def moment(self, site: object) -> Moment:
         return Moment(self.step, site, {})
