@@ -158,6 +158,7 @@ class Backbone(ABC):
 
         Those that are there already are not made again. FloatingPointError if one is not finite.
         """
+        self.encode(self._encoded_together(self.trajectories.missing(prompts)))
         self.trajectories.gather(prompts, seed, self.settings.pool, self._make_finite_pool)
 
     def states(self, condition: Condition, n: int, seed: int) -> Iterator[State]:
@@ -181,6 +182,10 @@ class Backbone(ABC):
             return None
         kind = f"{type(self).__name__} {self.texts.length}"
         return EmbeddingCache(self.settings.cache, self.texts.encoders(), kind, str(self.device))
+
+    def _encoded_together(self, prompts: Sequence[str]) -> list[str]:
+        """The prompts that are encoded in one batch before the pools of `prompts` are made."""
+        return [""]
 
     def _make_finite_pool(self, prompt: str, seeds: Sequence[int]) -> Tensor:
         pool = self._make_pool(prompt, seeds)
