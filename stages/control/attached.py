@@ -32,10 +32,7 @@ class Attached:
         self._moment = Moment(0, None, {})
 
     def write_out(self, prompt: str) -> Prompt:
-        """The prompt as its tokenizer gets it: aliases replaced by their words.
-
-        ValueError if an alias stands in the prompt where it cannot be replaced; see `stages.control.words.written_out`.
-        """
+        """The prompt as its tokenizer gets it: aliases replaced by their words."""
         return written_out(prompt, {alias: text for words in self.words for alias, text in words.items()})
 
     def edit_condition(self, condition: Condition) -> Condition:

@@ -126,7 +126,7 @@ class Backbone(ABC):
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Prompts (B) to a condition of B rows; each prompt is encoded once while nothing edits the text encoders.
 
-        ValueError for an alias that cannot be replaced, and for a prompt that the family does not understand.
+        ValueError for a prompt that the family does not understand.
         """
         prompts, written = tuple(prompts), tuple(map(self.attached.write_out, prompts))
         texts = [prompt.text for prompt in written]
