@@ -1,4 +1,4 @@
-"""What is attached to a backbone: the registry that the five edits write and every run reads."""
+"""The registry of attached edits: the five edits write it, every run reads it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Attached:
         return objectives.guide(predictions["uncond"], predictions["cond"], guidance)
 
     def moment(self, site: Site | None) -> Moment:
-        """What an edit at `site` may know now."""
+        """The step, rows and roles of the call that is computed now, for an edit at `site`."""
         return replace(self._moment, site=site)
 
     @contextmanager

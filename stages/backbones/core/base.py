@@ -1,4 +1,4 @@
-"""What every backbone is: a frozen network, its text side, its addresses, what is attached, and its trajectories."""
+"""The backbone: a frozen network that has a text side, addresses, attached edits and trajectories."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TURN = 32  # smallest batch of prompts if the encoders have to be moved to the d
 class Backbone(ABC):
     """A frozen generator. `encode`, `predict` and `sample` honour whatever is attached; see stages.control.edits.
 
-    What only some families can do is in stages.backbones.core.capabilities.
+    Abilities of some families alone are in stages.backbones.core.capabilities.
 
         backbone = load_backbone("sd-shapes")
         condition = backbone.encode(["a red circle", "a blue square"])

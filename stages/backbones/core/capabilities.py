@@ -1,4 +1,4 @@
-"""What only some families can do, as small protocols that a method asks for by name."""
+"""Abilities of some families alone, as small protocols that a method asks for by name."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Walks(Protocol):
         """Every state of a run, from noise to the final latent."""
 
     def solver(self, steps: int) -> Solver:
-        """A new solver of so many steps."""
+        """A new solver of `steps` steps."""
 
     def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
         """The conditions of one guided call, by role."""
@@ -68,7 +68,7 @@ class Bits(Protocol):
 
 @runtime_checkable
 class Learns(Protocol):
-    """Training on pictures of one's own."""
+    """Training on given pictures."""
 
     def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
         """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there."""

@@ -55,7 +55,7 @@ class Diffusion(Backbone):
         return ForwardProcess(self.scheduler)
 
     def solver(self, steps: int) -> Solver:
-        """A new solver of so many steps."""
+        """A new solver of `steps` steps."""
         scheduler = copy.deepcopy(self.scheduler)
         return self.SOLVER(scheduler, self._times(scheduler, steps))
 
