@@ -210,29 +210,27 @@ class InfinityBackbone(Backbone):
         """Infinity's own sampler over the first `steps` scales, edits told the scale and the roles of the rows."""
         conditions = self.roles(condition, guidance)
         texts = {role: self.text(rows) for role, rows in conditions.items()}
-        settings = self.settings
-        sampling = Sampling(max(guidance, 1.0), settings.temperature, top_p=settings.top_p)
+        factor = max(guidance, 1.0)
 
         def enter(step: ScaleStep) -> None:
             self.attached.move_to(step.index, step.roles)
 
         def guide(cond: Tensor, uncond: Tensor, step: ScaleStep) -> Tensor:
             parts = {"cond": cond, "uncond": uncond} | dict(step.extra)
-            return self.attached.combine({role: parts[role] for role in conditions}, sampling.guidance)
+            return self.attached.combine({role: parts[role] for role in conditions}, factor)
 
+        settings = Sampling(
+            guidance=factor,
+            temperature=self.settings.temperature,
+            top_p=self.settings.top_p,
+            stop=min(steps, len(self.schedule)),
+            patchify=self.vae.config.patchify,
+            guide=guide if len(conditions) > 1 or self.attached.guidance_edits else None,
+            on_scale=enter,
+        )
+        cond, uncond = texts.pop("cond"), texts.pop("uncond", None)
         with self.attached.at(0, {}):
-            return sample(
-                self.net,
-                texts.pop("cond"),
-                self.schedule,
-                replace(sampling, stop=min(steps, len(self.schedule))),
-                seeds=seeds,
-                negative=texts.pop("uncond", None),
-                extra=texts,
-                patchify=self.vae.config.patchify,
-                guide=guide if len(conditions) > 1 or self.attached.guidance_edits else None,
-                on_scale=enter,
-            )
+            return sample(self.net, cond, self.schedule, settings, seeds=seeds, negative=uncond, extra=texts)
 
     # pictures and their bits
 
