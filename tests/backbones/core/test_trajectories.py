@@ -17,7 +17,7 @@ def test_a_file_carries_every_pools_seed(tmp_path):
     backbone.trajectories.save(tmp_path / "pools.safetensors")
     again = Trajectories.read(tmp_path / "pools.safetensors")
     assert again.seeds == {PROMPTS[0]: 7, PROMPTS[1]: 8}
-    assert all(torch.equal(again.trajectories.pools[prompt], backbone.trajectories.pools[prompt]) for prompt in PROMPTS)
+    assert all(torch.equal(again.pools[prompt], backbone.trajectories.pools[prompt]) for prompt in PROMPTS)
     other = FAMILIES["unet"].make()
     other.trajectories.update(again)
     other.gather(PROMPTS, 9)
