@@ -163,7 +163,7 @@ def test_merge() -> None:
 
 
 class Network:
-    """What activation edits ask of a backbone, around a bare network."""
+    """What activation edits ask of a backbone, around a bare network without text encoders."""
 
     name = "fixture"
 
@@ -267,9 +267,9 @@ def flux() -> SimpleNamespace:
     inputs = {key: value for key, value in below(base, "in.").items() if key not in ("hidden_states", "timestep")}
 
     def step(index: int, latent: torch.Tensor) -> torch.Tensor:
-        network.attached.move_to(index, {})
         time = (run["timesteps"][index] / 1000).expand(len(latent))
-        velocity = network.net(hidden_states=latent, timestep=time, **inputs, return_dict=False)[0]
+        with network.attached.at(index, {}):
+            velocity = network.net(hidden_states=latent, timestep=time, **inputs, return_dict=False)[0]
         return latent + (run["sigmas"][index + 1] - run["sigmas"][index]) * velocity
 
     return SimpleNamespace(network=network, base=base, run=run, step=step, steps=len(run["timesteps"]))
