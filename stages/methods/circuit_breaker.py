@@ -19,7 +19,7 @@ from stages.methods.shared.base import Prompts
 from stages.methods.shared.classes import activations
 from stages.objectives.rerouting import Norm, centred, coefficients, scale_means, token_cosine, token_distance
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+from stages.params.types import Count, File, Fraction, Natural, NonNegative, Rate
 from stages.reading.activations import Reading, reading
 from stages.store.record import Record
 from stages.training.minimize import Schedule, generator, minimize
@@ -66,7 +66,7 @@ class CircuitBreaker:
     schedule: Schedule = "constant"
     warmup: Natural = 0
     weight_decay: NonNegative = 0.0
-    data: str = ""  # JSON or CSV of prompts; the concept's own when empty
+    data: File = ""  # JSON or CSV of prompts; the concept's own when empty
     log_every: Count = 10
     watched: Natural = 12  # batches that the cosines in the record are averaged over
 

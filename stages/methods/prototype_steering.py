@@ -17,7 +17,7 @@ from stages.methods.shared.classes import Against, Classes, Visual, activations,
 from stages.objectives.statistics import Distance, prototype_direction
 from stages.params.concept import Concept
 from stages.params.datasets import read_prompts, select
-from stages.params.types import Count, Fraction, Natural
+from stages.params.types import Count, File, Fraction, Natural
 from stages.reading.activations import Pool
 
 FORMS = {"additive": "shift", "attract": "attract", "project": "project"}
@@ -44,7 +44,7 @@ class PrototypeSteering:
     mode: Mode = "BOTH"
     variant: Literal[0, 1] = 1
     classes: tuple[dict[str, str], dict[str, str]] | None = None
-    setup: str | dict[str, Any] = field(default_factory=lambda: dict(EVERYWHERE))
+    setup: File | dict[str, Any] = field(default_factory=lambda: dict(EVERYWHERE))
     setup_index: Natural | None = None
     scales: tuple[int, ...] = ()
     layers: tuple[int, ...] = ()

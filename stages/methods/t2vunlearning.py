@@ -17,7 +17,7 @@ from stages.methods.shared.base import Prompts, frozen, noised, preservation, re
 from stages.objectives import Reduction, negative_guidance, outside
 from stages.params.concept import Concept
 from stages.params.datasets import read_pairs
-from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+from stages.params.types import Count, File, Fraction, Natural, NonNegative, Rate
 from stages.reading.concept_masks import How, concept_tokens, locate
 from stages.training.minimize import Schedule, minimize
 
@@ -51,7 +51,7 @@ class T2VUnlearning:
     words: tuple[str, ...] = ()
     states: Literal["noised", "trajectory"] = "noised"
     space: Literal["prediction", "clean"] = "prediction"
-    pairs: str = ""
+    pairs: File = ""
     limit: Natural = 0
     templates: tuple[str, ...] = ()
     steps: Count = 500

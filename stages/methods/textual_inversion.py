@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from stages.backbones.core.base import Backbone
 from stages.interventions.embedding import Embedding, Mode, identity, initial_vectors, parts_of
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction, NonNegative, Rate
+from stages.params.types import Count, Folder, Fraction, NonNegative, Rate
 from stages.store.pictures import read_folder
 from stages.training.minimize import Schedule, generator, minimize
 
@@ -26,7 +26,7 @@ class TextualInversion:
     random vectors of the initial length instead of learned ones.
     """
 
-    images: str = ""
+    images: Folder = ""
     alias: str = "<new>"
     initialiser: str = "object"
     templates: tuple[str, ...] = ("a photo of a {}",)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -79,7 +79,14 @@ class Value:
 
 
 class Metric(ABC):
-    """Features of samples, statistics of features, values of statistics."""
+    """Features of samples, statistics of features, values of statistics.
+
+    The constants say what it can judge. A study that asks for more is refused before anything runs.
+    """
+
+    WORLD: ClassVar[str | None] = None  # the only world whose pictures it can judge
+    LABELS: ClassVar[tuple[str, ...] | None] = None  # the only labels of a target that it can judge
+    CHOICES: ClassVar[str | None] = None  # the field that lists the values of a label that it can tell apart
 
     @property
     def seen(self) -> str | None:

@@ -12,6 +12,7 @@ from stages.metrics.base import Metric, Samples, Statistics, Value
 from stages.metrics.clip_score import embed_frames, load_clip
 from stages.metrics.distances import distances
 from stages.metrics.frechet import gap, warn_of_lacking_rank
+from stages.params.types import Folder
 from stages.store.pictures import read_folder
 
 
@@ -24,7 +25,7 @@ class CLIPFrechet(Metric):
 
     seed: int = 0
     model: str = "openai/clip-vit-base-patch32"
-    real: str = ""
+    real: Folder = ""
 
     def features(self, samples: Samples) -> Tensor:
         """Returns unit vectors (N, F, D): a picture is a clip of one frame."""

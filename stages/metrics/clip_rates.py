@@ -6,6 +6,7 @@ likeliest of `choices` counts, so that a rate has Wilson's interval.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -37,6 +38,8 @@ class CLIPRates(Outcomes):
 
     `choices` maps a label of the dataset to all the names a picture may be given, each put into `template`.
     """
+
+    CHOICES: ClassVar[str] = "choices"
 
     model: str = "openai/clip-vit-base-patch32"
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)

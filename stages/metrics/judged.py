@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -46,6 +47,8 @@ def real_features(judge: str, samples: Samples, n: int, seed: int) -> Tensor:
 @dataclass(frozen=True)
 class Judged(Metric):
     """What distances of the judge's standardised features share: those of the samples, and those of real renders."""
+
+    WORLD: ClassVar[str] = "shapes"
 
     seed: int = 0
     judge: str = JUDGE

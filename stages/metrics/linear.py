@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from stages.metrics.base import Samples
 from stages.metrics.clip_score import embed_frames, load_clip
 from stages.metrics.rates import Outcomes
+from stages.params.types import File
 
 
 @dataclass(frozen=True)
@@ -20,7 +22,9 @@ class LinearRates(Outcomes):
     the unit image vectors of `model`, of a clip the mean over frames.
     """
 
-    weights: str = ""
+    CHOICES: ClassVar[str] = "classes"  # the values of the one label `label`
+
+    weights: File = ""
     label: str = "class"
     classes: tuple[str, ...] = ()
     model: str = "openai/clip-vit-base-patch32"

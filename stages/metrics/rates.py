@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -82,6 +82,9 @@ class Rates(Outcomes):
     target: the concept is seen; broken: no clear shape; coherent: neither; colour, shape, direction: as asked for.
     Where every prompt asks for the concept, `other` is all else that was asked for; elsewhere `joint` is all of it.
     """
+
+    WORLD: ClassVar[str] = "shapes"
+    LABELS: ClassVar[tuple[str, ...]] = LABELS
 
     judge: str = JUDGE
 
