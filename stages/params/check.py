@@ -15,7 +15,7 @@ import yaml
 from stages.params.concept import Concept, load_concept
 from stages.params.datasets import read_prompts, select
 from stages.params.load import RESERVED, complaint, home, load_params, located, method_params, names, suggestion
-from stages.params.source import Field, check_class, class_fields, code, constant, defines
+from stages.params.source import TREE, Field, check_class, class_fields, code, constant, defines
 from stages.params.types import paths
 
 SCHEMAS = Path(__file__).parent / "schemas"
@@ -53,14 +53,15 @@ def check_fields(
 
     `whole` content has a value for each field without a default; overrides need not.
     """
-    known = class_fields(path, where)
+    tree = tree_of(root)
+    known = class_fields(path, where, tree)
     for key, value in content.items():
         if key == "class":
             continue
         if key not in known:
             raise ValueError(f"{where}: unknown key {key!r}{suggestion(str(key), known)}")
         try:
-            _adapter(path, key, known[key].text).validate_python(value)
+            _adapter(known[key]).validate_python(value)
         except pydantic.ValidationError as error:
             raise ValueError(f"{where}: {key}: {complaint(error)}") from None
         for name, mark in paths(known[key].type, value):
@@ -75,8 +76,8 @@ def check_path(name: str, kind: str, where: str, root: Path | str = "params") ->
     found = find_path(name, root)
     if name.startswith(MADE_HERE) or (found.is_file() if kind == "file" else found.is_dir()):
         return
-    beside = sorted(path.name for path in found.parent.glob("*")) if found.parent.is_dir() else []
-    near = difflib.get_close_matches(found.name, beside, n=1)
+    have = [path.name for folder in (located(root).parent, home()) for path in (folder / name).parent.glob("*")]
+    near = difflib.get_close_matches(found.name, sorted(have), n=1)
     hint = f"; did you mean {Path(name).parent / near[0]}?" if near else ""
     raise ValueError(f"{where}: no {kind} {name!r}{hint}")
 
@@ -91,21 +92,20 @@ def check_backbone(name: str, root: Path | str = "params") -> dict[str, Any]:
     """A backbone's content; ValueError for a class, a family or a field that does not exist."""
     where, content = f"params/backbones/{name}.yaml", checked("backbones", name, root)
     path, family = content["class"], content["family"]
-    check_class(path, where)
-    if family not in families():
-        raise ValueError(f"{where}: family: no family {family!r}{suggestion(family, families())}")
-    if path.split(".")[2] in families() and family != path.split(".")[2]:
-        raise ValueError(f"{where}: family: {path} is of the family {path.split('.')[2]}, got {family!r}")
+    check_class(path, where, tree_of(root))
+    have, module = families(root), path.split(".")[2]
+    if family not in have:
+        raise ValueError(f"{where}: family: no family {family!r}{suggestion(family, have)}")
+    if module in have and family != module:
+        raise ValueError(f"{where}: family: {path} is of the family {module}, got {family!r}")
     check_fields(content, SETTINGS, where, root)
     return content
 
 
-@cache
-def families() -> tuple[str, ...]:
-    """The families of backbones: a file of stages/backbones/ each that defines a class."""
-    folder = Path(__file__).parents[1] / "backbones"
-    stems = (path.stem for path in folder.glob("*.py") if path.stem not in ("__init__", "from_scratch"))
-    return tuple(sorted(stems))
+def families(root: Path | str = "params") -> tuple[str, ...]:
+    """The families of backbones: a file of stages/backbones/ each."""
+    stems = (path.stem for path in (tree_of(root) / "stages" / "backbones").glob("*.py"))
+    return tuple(sorted(stem for stem in stems if stem not in ("__init__", "from_scratch")))
 
 
 def check_concept(name: str, sets: Sequence[str], root: Path | str = "params") -> Concept:
@@ -133,7 +133,7 @@ def check_method(name: str, root: Path | str = "params") -> dict[str, Any]:
     where, content = name if "@" in name else f"params/methods/{name}.yaml", checked("methods", name, root)
     own = {key: value for key, value in content.items() if key not in RESERVED}
     check_fields(own, content["class"], where, root)
-    check_names(content, "families", families(), where)
+    check_names(content, "families", families(root), where)
     check_names(content, "concepts", names("concepts", root), where)
     check_names(content, "backbones", names("backbones", root), where)
     for backbone, fields in (content.get("backbones") or {}).items():
@@ -161,7 +161,7 @@ def check_method_on(method: str, backbone: str, root: Path | str = "params") -> 
     where = method if "@" in method else f"params/methods/{method}.yaml"
     resolved = method_params(method, backbone, root)
     check_fields(resolved, own["class"], where, root)
-    for key, value in referred(resolved, class_fields(own["class"], where)):
+    for key, value in referred(resolved, class_fields(own["class"], where, tree_of(root))):
         try:
             checked("methods", value, root)
         except ValueError as error:
@@ -186,8 +186,8 @@ def check_world(method: str, backbone: str, root: Path | str = "params") -> None
     ]
     kinds = ("a finished checkpoint", "a backbone of a small world")
     raise ValueError(
-        f"{method} has settings for {kinds[not here]} (world: {str(not here).lower()}) and {backbone} is {kinds[here]}; "
-        f"settings for it: {', '.join(fit) or f'none, write a file like: {method}'}"
+        f"{method} has settings for {kinds[not here]} (world: {str(not here).lower()}) and {backbone} is {kinds[here]}"
+        f"; settings for it: {', '.join(fit) or f'none, write a file like: {method}'}"
     )
 
 
@@ -203,7 +203,7 @@ def check_attack(name: str, root: Path | str = "params") -> dict[str, Any]:
     """An attack's content; ValueError for anything in its file that does not exist."""
     where, content = f"params/attacks/{name}.yaml", checked("attacks", name, root)
     check_fields({key: value for key, value in content.items() if key != "families"}, content["class"], where, root)
-    check_names(content, "families", families(), where)
+    check_names(content, "families", families(root), where)
     return content
 
 
@@ -220,30 +220,30 @@ def check_metric_for(metric: str, concept: Concept, backbone: str, root: Path | 
     Metrics say what they can in class constants (stages/metrics/base.py): WORLD, LABELS, CHOICES.
     """
     where, content = f"params/metrics/{metric}.yaml", load_params("metrics", metric, root)
-    world, about = constant(content["class"], "WORLD"), load_params("backbones", backbone, root)
+    tree, about = tree_of(root), load_params("backbones", backbone, root)
+    world, labels = (constant(content["class"], name, tree) for name in ("WORLD", "LABELS"))
     if world and about.get("world") != world:
         others = [name for name in names("metrics", root) if not _world_of_metric(name, root)]
         drawn = f"draws the world {about['world']}" if about.get("world") else "is a finished checkpoint"
         raise ValueError(f"{metric} judges the world of {world} alone; {backbone} {drawn}; for it: {', '.join(others)}")
-    labels = constant(content["class"], "LABELS")
+    choices = _choices(content, where, tree)
     for label, value in concept.target.items():
         if labels and label not in labels:
             raise ValueError(
-                f"{where}: it cannot judge the label {label!r}, which the target of params/concepts/{concept.name}.yaml "
-                f"asks for{suggestion(label, labels)}"
+                f"{where}: it cannot judge the label {label!r}, which the target of "
+                f"params/concepts/{concept.name}.yaml asks for{suggestion(label, labels)}"
             )
-        choices = _choices(content, where)
         if choices is not None and value not in choices.get(label, ()):
             have = "; ".join(f"{key}: {', '.join(map(str, values))}" for key, values in choices.items()) or "none"
             raise ValueError(
-                f"{where}: {constant(content['class'], 'CHOICES')}: no {label} {value!r}, which the target of "
+                f"{where}: {constant(content['class'], 'CHOICES', tree)}: no {label} {value!r}, which the target of "
                 f"params/concepts/{concept.name}.yaml asks for; have {have}"
             )
 
 
 def sees(metric: str, root: Path | str = "params") -> bool:
     """Whether a metric says of each sample whether it shows the concept."""
-    return defines(load_params("metrics", metric, root)["class"], "seen", METRIC)
+    return defines(load_params("metrics", metric, root)["class"], "seen", METRIC, tree_of(root))
 
 
 def works_on(content: Mapping[str, Any], family: str) -> bool:
@@ -256,7 +256,7 @@ def watched(content: Mapping[str, Any], root: Path | str = "params") -> list[str
 
     Not what lies under artifacts/: a job makes it.
     """
-    known, files = class_fields(content["class"], content["class"]), []
+    known, files = class_fields(content["class"], content["class"], tree_of(root)), []
     for key, value in content.items():
         for name, _ in paths(known[key].type, value) if key in known else ():
             found = find_path(name, root)
@@ -265,17 +265,23 @@ def watched(content: Mapping[str, Any], root: Path | str = "params") -> list[str
     return sorted(map(str, files))
 
 
-def digest_of(content: Mapping[str, Any]) -> str:
+def digest_of(content: Mapping[str, Any], root: Path | str = "params") -> str:
     """A digest of the code behind a method, an attack or a metric."""
-    return code(content["class"])
+    return code(content["class"], tree_of(root))
 
 
-def _choices(content: Mapping[str, Any], where: str) -> Mapping[str, Sequence[str]] | None:
+def tree_of(root: Path | str = "params") -> Path:
+    """The folder whose code a folder of params is checked against: the clone it lies in, else the installed package."""
+    clone = located(root).absolute().parent
+    return clone if (clone / "stages" / "methods").is_dir() else TREE
+
+
+def _choices(content: Mapping[str, Any], where: str, tree: Path) -> Mapping[str, Sequence[str]] | None:
     """What a metric can tell apart, by label; None if it does not say."""
-    key = constant(content["class"], "CHOICES")
+    key = constant(content["class"], "CHOICES", tree)
     if not key:
         return None
-    known = class_fields(content["class"], where)
+    known = class_fields(content["class"], where, tree)
     given = content.get(key, known[key].default) or {}
     if isinstance(given, Mapping):
         return given
@@ -283,8 +289,9 @@ def _choices(content: Mapping[str, Any], where: str) -> Mapping[str, Sequence[st
 
 
 def _world_of_metric(name: str, root: Path | str) -> str | None:
+    """The world that a metric is bound to; a broken file counts as bound, so that it is not proposed."""
     try:
-        return constant(load_params("metrics", name, root)["class"], "WORLD")
+        return constant(load_params("metrics", name, root)["class"], "WORLD", tree_of(root))
     except (ValueError, KeyError):
         return "unreadable"
 
@@ -307,9 +314,13 @@ def _read_table(path: Path, _written: int, _size: int) -> Any:
     return read_prompts(path)
 
 
-@cache
-def _adapter(path: str, key: str, _text: str) -> pydantic.TypeAdapter[Any]:
-    return pydantic.TypeAdapter(class_fields(path, path)[key].type)
+def _adapter(field: Field) -> pydantic.TypeAdapter[Any]:
+    if field.type not in ADAPTERS:
+        ADAPTERS[field.type] = pydantic.TypeAdapter(field.type)
+    return ADAPTERS[field.type]
+
+
+ADAPTERS: dict[Any, pydantic.TypeAdapter[Any]] = {}  # a validator takes a millisecond to build, and types are few
 
 
 @cache

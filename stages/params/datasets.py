@@ -89,7 +89,8 @@ def _shows(table: pd.DataFrame, target: Mapping[str, str]) -> pd.Series:
     shown = pd.Series(True, index=table.index)
     for name, value in target.items():
         if name not in have:
-            raise ValueError(f"no label {name!r} in the prompts; have: {', '.join(have)}")
+            lone = f": the column {name!r} has no partner 'without_{name}'" if name in table.columns else ""
+            raise ValueError(f"no label {name!r} in the prompts{lone}; have: {', '.join(have) or 'none'}")
         values = sorted(set(table[name]) - {""})
         if value not in values:
             raise ValueError(f"no prompts with {name} {value!r}; have: {', '.join(values)}")

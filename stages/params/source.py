@@ -160,7 +160,7 @@ class Module:
 
     @cached_property
     def imports(self) -> list[str]:
-        """The project's modules that this one runs with, wherever in it they are imported; not those for types alone."""
+        """The project's modules that this one imports, inside functions too, but for those that are for types alone."""
         paths = [path for node in _executed(self.source) for _, path in self._names(node)]
         return sorted({_owner(path, self.tree) for path in paths if _inside(path, PACKAGES)})
 

@@ -15,6 +15,7 @@ from stages.params import check
 from stages.params.load import check_name, load_params, names
 from stages.params.names import sweep
 
+
 @dataclass(frozen=True, order=True)
 class Run:
     """One fitted method: the unit of training, sampling and measuring."""
@@ -101,7 +102,10 @@ def expand(content: Mapping[str, Any], root: Path | str = "params") -> dict[Run,
 
 def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[str]:
     """The methods that make sense on a backbone for a concept: their files say so."""
-    about, aim = check.checked("backbones", backbone, root), check.checked("concepts", concept, root).get("aim", "erase")
+    about, aim = (
+        check.checked("backbones", backbone, root),
+        check.checked("concepts", concept, root).get("aim", "erase"),
+    )
     here, methods = bool(about.get("world")), []
     for name in names("methods", root):
         own = load_params("methods", name, root)
