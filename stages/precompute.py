@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from stages.store.files import replacing
 from stages.store.record import recording
 
 SEED = 0  # of the trajectories; methods draw from them with their own seeds
+
+
+log = logging.getLogger("precompute")
 
 
 @entry
@@ -32,6 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         record.notes["images"] = sum(len(pool) for pool in backbone.pools.values())
         with replacing(out) as temporary:
             save_file({name: pool.contiguous() for name, pool in backbone.pools.items()}, temporary)
+    log.info("%d trajectories: %s", record.notes["images"], out)
     return 0
 
 

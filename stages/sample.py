@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
     from stages.backbones import Backbone
     from stages.interventions.base import Intervention
     from stages.methods.shared.base import Method
+
+
+log = logging.getLogger("sample")
 
 
 @entry
@@ -49,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             for name, rows in sets.items():
                 rows = [row | {"seed": row["seed"] + SEED_STRIDE * args.seed} for row in rows]
                 write_folder(backbone, rows, out / name)
+    log.info("%s: %s", out, ", ".join(f"{len(rows)} of {name}" for name, rows in sets.items()))
     return 0
 
 

@@ -169,25 +169,23 @@ def check_method_on(method: str, backbone: str, root: Path | str = "params") -> 
 
 
 def check_world(method: str, backbone: str, root: Path | str = "params") -> None:
-    """Raises a ValueError for settings of the small worlds on a finished checkpoint, and the reverse.
+    """Raises a ValueError for settings tuned to the small worlds on a finished checkpoint, with those for one.
 
-    Not if the method's file has fields for that very backbone: then it was meant.
+    Not if the method's file has fields for that very backbone: then it was meant. Nor for the reverse, which costs
+    minutes and may be what a study asks about.
     """
     own, about = load_params("methods", method, root), load_params("backbones", backbone, root)
-    here = bool(about.get("world"))
-    if own.get("world", here) == here or backbone in (own.get("backbones") or {}):
+    if not own.get("world") or about.get("world") or backbone in (own.get("backbones") or {}):
         return
+    files = {name: _readable("methods", name, root) for name in names("methods", root)}
     fit = [
         name
-        for name in names("methods", root)
-        if (other := _readable("methods", name, root)).get("class") == own["class"]
-        and other.get("world", here) == here
-        and works_on(other, about["family"])
+        for name, other in files.items()
+        if other.get("class") == own["class"] and not other.get("world") and works_on(other, about["family"])
     ]
-    kinds = ("a finished checkpoint", "a backbone of a small world")
     raise ValueError(
-        f"{method} has settings for {kinds[not here]} (world: {str(not here).lower()}) and {backbone} is {kinds[here]}"
-        f"; settings for it: {', '.join(fit) or f'none, write a file like: {method}'}"
+        f"{method} has settings for the small worlds (world: true) and {backbone} is a finished checkpoint; "
+        f"for it: {', '.join(fit) or f'none; write a file that is like: {method}, with world: false'}"
     )
 
 

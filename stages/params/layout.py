@@ -10,6 +10,6 @@ RUN = f"{ARTIFACTS}/{RUNS}/{{backbone}}/{{concept}}/{{method}}/{{seed}}"  # with
 LATENTS = f"{ARTIFACTS}/{RUNS}/{{backbone}}/{{concept}}/latents.safetensors"
 
 
-def run_folder(backbone: str, concept: str, method: str, seed: int, artifacts: Path | str = ARTIFACTS) -> Path:
+def run_folder(backbone: str, concept: str, method: str, seed: int, artifacts: Path | str | None = None) -> Path:
     """The folder of one run: its intervention, and under it samples/, attacks/ and metrics/ by study."""
-    return Path(artifacts) / RUNS / backbone / concept / method / str(seed)
+    return Path(artifacts or ARTIFACTS) / RUNS / backbone / concept / method / str(seed)

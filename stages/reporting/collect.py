@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import load_params
+from stages.params.layout import run_folder
 from stages.params.study import Run, load_study
 from stages.reporting.cosines import cosine_rows
 
@@ -41,6 +42,20 @@ class Result:
     rows: tuple[Mapping[str, Any], ...]  # of the metric files, and of what training watched
     outcomes: Mapping[str, Mapping[str, Sequence[float | None]]]  # prompts -> what was judged -> one number per image
     records: Mapping[str, Mapping[str, Any]]  # stage -> its record
+
+    @property
+    def attacks(self) -> Path:
+        """Where the pictures of this study's attacks lie, a folder each."""
+        return self.folder / "attacks" / self.samples.name
+
+    @property
+    def fitting(self) -> Mapping[str, Any]:
+        """The record of the job that made the intervention by itself; {} if the job that sampled fitted it."""
+        return self.records.get("train") or self.records.get("binarize") or {}
+
+    def pictures(self, prompts: str) -> Path:
+        """The folder of the pictures of one prompt set, or of what one attack found."""
+        return self.samples / prompts if (self.samples / prompts).is_dir() else self.attacks / prompts
 
 
 @dataclass(frozen=True)
@@ -101,7 +116,7 @@ def _path(run: Run) -> str:
 
 
 def _folder(artifacts: Path | str, run: Run) -> Path:
-    return Path(artifacts) / _path(run)
+    return run_folder(run.backbone, run.concept, run.method, run.seed, artifacts)
 
 
 def _seen(measured: Sequence[Path], metrics: Sequence[str]) -> str:
@@ -111,13 +126,13 @@ def _seen(measured: Sequence[Path], metrics: Sequence[str]) -> str:
 
 
 def _read(run: Run, cell: Cell, folder: Path, study: str, metrics: Sequence[str]) -> Result:
-    samples, measured = folder / "samples" / study, folder / "metrics" / study
+    samples, attacks, measured = (folder / kind / study for kind in ("samples", "attacks", "metrics"))
     files = [read_json(measured / f"{name}.json") for name in metrics]
     outcomes: dict[str, dict[str, Sequence[float | None]]] = {}
     for content in files:
         for prompts, judged in content.get("samples", {}).items():
             outcomes.setdefault(prompts, {}).update(judged)
-    paths = [path for place in (folder, samples, measured) for path in sorted(place.glob("record-*.json"))]
+    paths = [path for place in (folder, samples, attacks, measured) for path in sorted(place.glob("record-*.json"))]
     records = {path.stem.removeprefix("record-"): read_json(path) for path in paths}
     return Result(
         cell=cell,

@@ -64,8 +64,9 @@ class Evidence:
 def evidence(study: Collected, numbers: Numbers, cell: Cell, method: str, *, hide: bool) -> Evidence:
     """Gathers what stands behind one row; images are spread evenly over seeds and prompts, none chosen by eye."""
     results = study.of(cell, method)
-    sets = sorted({path.parent.name for result in results for path in result.samples.glob("*/metadata.jsonl")})
-    sampled = {prompts: [(result, read_samples(result.samples / prompts)) for result in results] for prompts in sets}
+    folders = [folder for result in results for folder in (result.samples, result.attacks)]
+    sets = sorted({path.parent.name for folder in folders for path in folder.glob("*/metadata.jsonl")})
+    sampled = {prompts: [(result, read_samples(result.pictures(prompts))) for result in results] for prompts in sets}
     rows = len({(result.cell, result.method) for result in study.results})
     return Evidence(
         anchor=anchor(cell, method),
@@ -82,7 +83,7 @@ def evidence(study: Collected, numbers: Numbers, cell: Cell, method: str, *, hid
 
 def fitted_with(records: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
     """The fields of a run's method: of its training, or of its sampling where that fitted it."""
-    return (records.get("train") or records.get("sample") or {}).get("params") or {}
+    return (records.get("train") or records.get("binarize") or records.get("sample") or {}).get("params") or {}
 
 
 def anchor(cell: Cell, method: str) -> str:

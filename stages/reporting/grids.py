@@ -38,10 +38,10 @@ def grid(
     """A few samples spread evenly over the prompts, none chosen by eye; None when nothing was sampled of this set."""
     seed = study.seeds(cell)[0]
     found = {
-        result.method: read_samples(result.samples / prompts)
+        result.method: read_samples(result.pictures(prompts))
         for method in (study.methods(cell) if methods is None else methods)
         for result in study.of(cell, method)
-        if result.seed == seed and (result.samples / prompts).is_dir()
+        if result.seed == seed and result.pictures(prompts).is_dir()
     }
     if not found:
         return None

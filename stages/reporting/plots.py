@@ -34,7 +34,7 @@ def curves_figure(study: Collected, numbers: Numbers, cell: Cell) -> Figure | No
     for method in contestants(study, numbers, cell):
         lines: dict[str, list] = {}
         for result in study.of(cell, method):
-            for label, curve in result.records.get("train", {}).get("curves", {}).items():
+            for label, curve in result.fitting.get("curves", {}).items():
                 steps = [1 + curve["every"] * position for position in range(len(curve["loss"]))]
                 lines.setdefault(label, []).append((steps, curve["loss"]))
         named = {label: method if len(lines) == 1 else f"{method}: {label}" for label in lines}

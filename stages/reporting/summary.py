@@ -102,8 +102,9 @@ class Cost:
 def cost(study: Collected, cell: Cell, method: str) -> Cost:
     """The fitting cost of one method, read from the records of its training, or of the sampling that fitted it."""
     results = study.of(cell, method)
-    training = [result.records.get("train", {}) for result in results]
-    notes = [result.records.get(stage, {}).get("notes") or {} for result in results for stage in ("train", "sample")]
+    training = [result.fitting for result in results]
+    records = [record for result in results for record in (result.fitting, result.records.get("sample", {}))]
+    notes = [record.get("notes") or {} for record in records]
     seconds = [record.get("phases", {}).get("work") for record in training]
     return Cost(
         _mean([*seconds, *(note.get("fit_seconds") for note in notes)]),

@@ -122,7 +122,7 @@ def per_prompt(study: Collected, same: Sequence[Result], prompts: str, metric: s
         if metric.endswith("_change"):
             pairs = zip(own, twins.get(result.seed, []), strict=False)
             own = [None if None in pair else pair[0] - pair[1] for pair in pairs]
-        asked = [sample.prompt for sample in read_samples(result.samples / prompts)] if own else []
+        asked = [sample.prompt for sample in read_samples(result.pictures(prompts))] if own else []
         by_prompt: dict[str, list[float]] = {}
         for prompt, value in zip(asked, own, strict=False):
             if value is not None:

@@ -23,11 +23,10 @@ def test_a_dry_run_lists_every_job_of_the_study(project: Project) -> None:
     trained = [run for run in STUDY.runs if run.method not in UNTRAINED]
     assert project.plan()[0] == {
         "prepare": len(STUDY.unique("concept")),
-        "judge": 1,
-        "autoencoder": 1,
-        "backbone": len(STUDY.unique("backbone")),
+        "part": 2,
+        "pretrain": len(STUDY.unique("backbone")),
         "precompute": len(STUDY.unique("backbone", "concept")),
-        "baseline": len(STUDY.runs) - len(trained),
+        "fit_and_sample": len(STUDY.runs) - len(trained),
         "train": len(trained),
         "sample": len(trained),
         "evaluate": len(STUDY.runs),
@@ -48,8 +47,8 @@ def test_every_run_of_an_attacked_cell_is_attacked_and_measured_with_it(project:
     assert jobs["attack"] == jobs["evaluate"] == len(study.runs)
     shown = project.snakemake("-n", "--printshellcmds", "--quiet", "host", "--config", "study=attacked")
     lines = [line for line in shown.splitlines() if "stages.attack" in line]
-    assert sum("--run artifacts/sd-shapes/red/esd/" in line for line in lines) == 2
-    fitted_there = "--run artifacts/sd-shapes/red/none/0/samples/attacked"
+    assert sum("--run artifacts/runs/sd-shapes/red/esd/" in line for line in lines) == 2
+    fitted_there = "--run artifacts/runs/sd-shapes/red/none/0/samples/attacked"
     assert sum(fitted_there in line for line in lines if "--method none" in line) == 1
     assert all("--attacks ring_a_bell" in line for line in shown.splitlines() if "stages.evaluate" in line)
 
@@ -151,7 +150,7 @@ def test_a_changed_method_runs_its_own_jobs_and_the_tables(
     finally:
         (made.root / path).write_text(before)
     own = runs_of(method)
-    made_by = {"baseline": own} if method in UNTRAINED else {"train": own, "sample": own}
+    made_by = {"fit_and_sample": own} if method in UNTRAINED else {"train": own, "sample": own}
     assert jobs == made_by | {"evaluate": own, "report": 1, "all": 1}
     assert set(re.findall(r"Job \d+: (?:samples of )?(\w+) on", shown)) == {method}
 
@@ -167,7 +166,7 @@ def test_results_from_elsewhere_are_stamped_before_they_are_used(made: Project, 
 def test_what_jobs_keep_for_one_another_is_no_result_from_elsewhere(
     project: Project, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("PALIMPSEST_WARM", "")
+    monkeypatch.setenv("PALIMPSEST_FORK_SERVER", "")
     kept = project.root / "artifacts/cache/embeddings/1234/some.safetensors"
     kept.parent.mkdir(parents=True)
     kept.write_text("")
@@ -192,7 +191,7 @@ def test_binarized_masks_come_from_the_run_of_their_method(project: Project) -> 
     shown = project.snakemake("-n", "--printshellcmds", "--quiet", "host")
     lines = [line for line in shown.splitlines() if "stages.binarize" in line]
     assert len(lines) == runs_of("esd_x")
-    assert "--runs artifacts/sd-shapes/red/esd/0 " in "".join(lines)
+    assert "--runs artifacts/runs/sd-shapes/red/esd/0 " in "".join(lines)
 
 
 def test_a_training_asks_for_the_gpus_that_its_launcher_takes(project: Project) -> None:
@@ -222,7 +221,7 @@ def test_how_a_backbone_is_sampled_does_not_train_it_again(made: Project) -> Non
         jobs, _ = made.plan()
     finally:
         path.write_text(before)
-    assert "precompute" in jobs and "backbone" not in jobs
+    assert "precompute" in jobs and "pretrain" not in jobs
 
 
 def test_a_broken_file_stops_only_the_studies_that_ask_for_it(project: Project) -> None:
