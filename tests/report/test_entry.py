@@ -57,8 +57,6 @@ def test_a_study_without_any_result_or_file_is_one_line_and_exit_code_2(make, ca
 
 def test_samples_without_metadata_are_one_line_and_exit_code_2(make, capsys):
     tree = make()
-    (
-        tree.artifacts / "runs" / "sd-shapes" / "red" / "esd" / "0" / "samples" / "tiny" / "retain" / "metadata.jsonl"
-    ).unlink()
+    (tree.artifacts / "runs/sd-shapes/red/esd/0/samples/tiny/retain/metadata.jsonl").unlink()
     assert tree.report() == 2
     assert "metadata.jsonl" in capsys.readouterr().err
