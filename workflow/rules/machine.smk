@@ -9,10 +9,12 @@ import tempfile
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
+from snakemake.logging import logger
 from snakemake.resources import Resource
 
 from stages.launch import one_run
 from stages.launch.fork_server import SERVER
+from stages.launch.interrupt import end_quietly
 
 # Jobs use this Python, and a progress bar that is not watched in a terminal needs no more than a line in 10 seconds.
 shell.prefix(
@@ -28,6 +30,9 @@ try:
     ALIVE = one_run.claim(Path(".snakemake"), sys.argv[1:]) if workflow.is_main_process else None
 except ValueError as error:
     refuse(error)
+
+if workflow.is_main_process:
+    end_quietly(logger)
 
 
 def logged(command):
