@@ -7,11 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from stages.launch.cli import entry, parser, set_up
 from stages.params.concept import load_concept
-from stages.store.files import replacing
 from stages.store.record import recording
 
 SEED = 0  # of the trajectories; methods draw from them with their own seeds
@@ -22,7 +19,7 @@ log = logging.getLogger("precompute")
 
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
-    """Samples and saves trajectories (pool, steps + 1, ...) per prompt, under the prompt's text."""
+    """Samples and saves trajectories (pool, T + 1, ...) of T calls per prompt, under the prompt's text."""
     args = parser(main.__doc__, "backbone", "concept").parse_args(argv)
     set_up(args.threads)
     from stages.backbones import load_backbone
@@ -33,9 +30,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         backbone = load_backbone(args.backbone)
         record.ready()
         backbone.gather([*concept.prompts, *concept.neutral, *concept.retain, ""], SEED)
-        record.notes["images"] = sum(len(pool) for pool in backbone.pools.values())
-        with replacing(out) as temporary:
-            save_file({name: pool.contiguous() for name, pool in backbone.pools.items()}, temporary)
+        record.notes["images"] = sum(len(pool) for pool in backbone.trajectories.pools.values())
+        backbone.trajectories.save(out)
     log.info("%d trajectories: %s", record.notes["images"], out)
     return 0
 

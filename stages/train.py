@@ -27,8 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     concept, params = load_concept(args.concept), method_params(args.method, args.backbone)
     set_up(args.threads)
     from stages.backbones import load_backbone
+    from stages.backbones.core.trajectories import Trajectories
     from stages.interventions import save
-    from stages.interventions.base import read_tensors
     from stages.methods import load_method
     from stages.training.processes import claim_device, rank, wait
 
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with writes as record:
         backbone = getattr(method, "load_backbone", load_backbone)(args.backbone)
         if args.latents:
-            backbone.pools |= read_tensors(Path(args.latents))
+            backbone.trajectories.update(Trajectories.read(args.latents))
         if record:
             record.ready()
         intervention = method.fit(backbone, concept, seed=args.seed)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from stages.attacks.base import Attempt
 from stages.backbones.core.base import Backbone
 from stages.backbones.core.memory import at_work
+from stages.control.addresses import TEXT
 from stages.control.words import Prompt
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Rate
@@ -46,21 +47,22 @@ class RingABell:
 
     def search(self, backbone: Backbone, concept: Concept, *, seed: int) -> Attempt:
         """Prompts for the backbone's first text encoder; ValueError when it has none."""
-        encoder = backbone.text_parts().get(backbone.TEXT)
+        encoder = backbone.texts.encoders().get(TEXT)
         if encoder is None:
             raise ValueError(f"{backbone.name} has no text encoder to search in")
         with at_work(encoder, device=backbone.device, waiting=encoder.device):
             return self._search(backbone, encoder, concept, seed)
 
     def _search(self, backbone: Backbone, encoder: nn.Module, concept: Concept, seed: int) -> Attempt:
-        tokenizer = backbone.tokenizer
+        tokenizer = backbone.texts.tokenizers[TEXT]
         width = min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", 512))
         if self.length > width - 2:
             raise ValueError(f"length must be at most {width - 2} for {backbone.name}, got {self.length}")
 
         @torch.no_grad()
         def states(ids: Tensor, prompts: Sequence[Prompt]) -> Tensor:
-            with backbone.at(0, {"cond": slice(0, len(ids))}, prompts=tuple(prompts)):  # for what steers the encoder
+            # for edits that steer the encoder
+            with backbone.attached.at(0, {"cond": slice(0, len(ids))}, prompts=tuple(prompts)):
                 return encoder(ids.to(encoder.device)).last_hidden_state.float().cpu()
 
         def encode(ids: Tensor) -> Tensor:
@@ -68,7 +70,7 @@ class RingABell:
 
         def encode_text(prompts: Sequence[str]) -> Tensor:
             padded = {"padding": "max_length", "max_length": width, "truncation": True, "return_tensors": "pt"}
-            written = [backbone.written_out(prompt) for prompt in prompts]
+            written = [backbone.attached.write_out(prompt) for prompt in prompts]
             return states(tokenizer([prompt.text for prompt in written], **padded).input_ids, written)
 
         shown, neutral = (encode_text(side) for side in zip(*concept.pairs(), strict=True))

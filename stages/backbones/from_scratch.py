@@ -71,13 +71,13 @@ def train(backbone: Backbone, data: Batch, recipe: Recipe, seed: int) -> History
     global generator, which nobody owns. What is to be dropped, captions or lessons do.
     """
     latents = embed_all(backbone, data.images)
-    parts = [backbone.net, *backbone.text_parts().values()]
+    parts = [backbone.net, *backbone.texts.encoders().values()]
     parameters = [p for part in parts for p in part.requires_grad_(True).parameters()]
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(latents), (recipe.batch,), generator=generator)
         captions = [data.captions[i] for i in rows.tolist()]
-        return backbone.lesson(latents[rows], captions, generator, recipe.draws)
+        return backbone.training_loss(latents[rows], captions, generator, recipe.draws)
 
     history = minimize(
         loss,

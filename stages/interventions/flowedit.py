@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Sampler, State
 from stages.control.edits import edit_samples
+from stages.control.state import Sampler, State
+from stages.control.words import whole_word
 from stages.interventions.base import Intervention
 
 if TYPE_CHECKING:
@@ -147,5 +148,5 @@ def apart(seed: int) -> torch.Generator:
 def reworded(prompt: str, words: Mapping[str, str]) -> str:
     """The prompt with each phrase replaced, whole words and longest first; white space closes up behind it."""
     for phrase in sorted(words, key=lambda phrase: (-len(phrase), phrase)):
-        prompt = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", words[phrase], prompt)
+        prompt = re.sub(whole_word(phrase), words[phrase].replace("\\", r"\\"), prompt)
     return " ".join(prompt.split())

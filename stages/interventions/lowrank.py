@@ -136,7 +136,7 @@ class LowRank(Intervention):
 
 def linear_layers(backbone: Backbone, blocks: Sequence[int]) -> list[str]:
     """Every linear layer inside the blocks of these numbers; ValueError for a number that there is not."""
-    found = {site.block: backbone.tap(site).module for site in backbone.select("block", stream="image")}
+    found = {site.block: backbone.addresses.tap(site).module for site in backbone.select("block", stream="image")}
     if missing := sorted(set(blocks) - set(found)):
         raise ValueError(f"{backbone.name} has no block {missing[0]}; it has 0 to {max(found)}")
     names: dict[str, None] = {}

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from stages.backbones.text.encoded import segment
 from stages.control.edits import Predictions, edit_guidance, free_role
 from stages.control.sites import Moment
 from stages.interventions.base import Intervention
@@ -83,7 +82,7 @@ class Filter(Intervention):
             if part == POOLED:
                 value, where = new[POOLED], (0,)
             else:
-                at = segment(backbone, part, new["embeds"].shape[1])
+                at = backbone.texts.segment(part, new["embeds"].shape[1])
                 found = (concept_tokens(backbone, [prompt], [without[word]], tokenize=at.tokenize)[0] for word in named)
                 places = sorted({at.begin + i for places in found for i in places if i < at.length})
                 value, where = new["embeds"], (0, places)
@@ -94,8 +93,8 @@ class Filter(Intervention):
         """One vector per prompt, (K, D), of its tokens in each text encoder and of the pooled text, if any; float64."""
         condition, found = backbone.encode(prompts), {}
         tensors = condition.tensors
-        for part in backbone.features():
-            at = segment(backbone, part, tensors["embeds"].shape[1])
+        for part in backbone.texts.starts:
+            at = backbone.texts.segment(part, tensors["embeds"].shape[1])
             embeds = tensors["embeds"][:, at.begin : at.begin + at.length].double()
             sizes = [min(len(ids), at.length) for ids in at.tokenize(prompts)]
             sizes = tensors["mask"].sum(1).tolist() if "mask" in tensors else sizes

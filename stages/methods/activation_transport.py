@@ -25,7 +25,7 @@ from stages.objectives.statistics import (
 )
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, NonNegative
-from stages.reading.activations import Pool
+from stages.reading.activations import TokenMeans
 
 FITS = {"linear": linear_transport, "gaussian": gaussian_transport, "mean": mean_transport}
 Place = TypeVar("Place", bound=Hashable)
@@ -60,12 +60,12 @@ class ActivationTransport:
         classes = Classes.of(concept, self.samples)
         kept = cache(lambda: kept_out(backbone, concept, sites, self.samples, seed, self.gate, self.against))
 
-        def collect(site: Site, learned: Mapping[Site, dict[int, Map]]) -> tuple[Site, Pool, Pool]:
+        def collect(site: Site, learned: Mapping[Site, dict[int, Map]]) -> tuple[Site, TokenMeans, TokenMeans]:
             work = [self.steering({(s, t): m for s, steps in learned.items() for t, m in steps.items()})]
             source = activations(backbone, classes.source, [site], seed, work)
             return site, source, activations(backbone, classes.target, [site], seed, work * self._both())
 
-        def fit(site: Site, source: Pool, target: Pool) -> dict[int, Map]:
+        def fit(site: Site, source: TokenMeans, target: TokenMeans) -> dict[int, Map]:
             pools = (source, target, kept() or target)
             return {step: self.map(*(pool.get(site, step) for pool in pools)) for step in source.steps(site)}
 
@@ -78,13 +78,13 @@ class ActivationTransport:
 
     def sites(self, backbone: Backbone) -> list[Site]:
         """The outputs of `layers` in order of execution: kinds, sites, or `text` for the text encoders' blocks."""
-        text = [s for s in backbone.text_sites if {"text", str(s)} & set(self.layers)]
+        text = [s for s in backbone.addresses.text_sites if {"text", str(s)} & set(self.layers)]
         image = [s for s in backbone.sites if s.part == "out" and s.stream == "image"]
         image = [s for s in image if {s.kind, str(s)} & set(self.layers)]
         known = {*get_args(Kind), "text", *map(str, [*text, *image])}  # of kinds, a network may lack some
         wrong = [name for name in self.layers if name not in known]
         if wrong or not [*text, *image]:
-            kinds = {site.kind for site in backbone.sites} | ({"text"} if backbone.text_sites else set())
+            kinds = {site.kind for site in backbone.sites} | ({"text"} if backbone.addresses.text_sites else set())
             names = ", ".join(wrong or self.layers)
             raise ValueError(f"{backbone.name} has none of the layers {names}; it has {sorted(kinds)}")
         return [*text, *image]

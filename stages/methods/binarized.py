@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from stages.backbones.core.base import Backbone
-from stages.backbones.core.diffusion import Diffusion
+from stages.backbones.core.capabilities import Walks
 from stages.interventions.base import Identity, Intervention
 from stages.interventions.masks.binarize import Scope, binarized, kept_shares
 from stages.interventions.masks.mask import Mask
@@ -16,7 +16,7 @@ from stages.methods.minimalist import references
 from stages.methods.shared.base import load_method
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction
-from stages.reading.unroll import Run, keeps_history
+from stages.reading.unroll import Replay, keeps_history
 from stages.store.record import Record
 
 
@@ -51,7 +51,7 @@ class Binarized:
         candidates = [mask if step is None else mask.with_scores(mask.kept[step], mask.mode) for step in steps]
         made = [binarized(candidate, self.scope, self.ratio, self.threshold) for candidate in candidates]
         chosen = len(made) - 1
-        if self.stop or (isinstance(backbone, Diffusion) and not keeps_history(backbone.scheduler)):
+        if self.stop or (isinstance(backbone, Walks) and not keeps_history(backbone.scheduler)):
             distance = measure(backbone, concept, self.seeds, seed)
             unedited = distance(Identity())
             if self.stop:
@@ -88,7 +88,7 @@ def measure(backbone: Backbone, concept: Concept, seeds: int, seed: int) -> Call
     def distance(mask: Intervention) -> float:
         finals = []
         for rows in backbone.batches(len(ends)):
-            latent, run = ends[rows, 0], Run(backbone, condition.rows(rows), seeds=numbers[rows], **call)
+            latent, run = ends[rows, 0], Replay(backbone, condition.rows(rows), seeds=numbers[rows], **call)
             with mask.attach(backbone):
                 for index in range(len(run)):
                     latent = run(index, latent)

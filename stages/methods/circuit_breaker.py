@@ -20,7 +20,7 @@ from stages.methods.shared.classes import activations
 from stages.objectives.rerouting import Norm, centred, coefficients, scale_means, token_cosine, token_distance
 from stages.params.concept import Concept
 from stages.params.types import Count, File, Fraction, Natural, NonNegative, Rate
-from stages.reading.activations import Reading, reading
+from stages.reading.activations import Activations, keep_activations
 from stages.store.record import Record
 from stages.training.minimize import Schedule, generator, minimize
 
@@ -169,13 +169,13 @@ class _Run:
         value = weight * _total(self._compare(reference, adapted, distance, centre=False))
         return value + self.method.divergence * self.backbone.distance(after, before)
 
-    def _read(self, state: State, condition: Condition, *, gradients: bool = False) -> tuple[Reading, Tensor]:
-        with torch.set_grad_enabled(gradients), reading(self.backbone, self.sites) as found:
+    def _read(self, state: State, condition: Condition, *, gradients: bool = False) -> tuple[Activations, Tensor]:
+        with torch.set_grad_enabled(gradients), keep_activations(self.backbone, self.sites) as found:
             prediction = self.backbone.predict(state, condition)
         return found, prediction
 
     def _compare(
-        self, reference: Reading, adapted: Reading, measure: Measure, *, centre: bool = True
+        self, reference: Activations, adapted: Activations, measure: Measure, *, centre: bool = True
     ) -> dict[Site, Tensor]:
         """The batch's mean of a measure at each site and scale, (S,)."""
         found = {}

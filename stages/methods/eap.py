@@ -12,7 +12,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Diffuses, needs
+from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts, States, frozen, preservation, reached
 from stages.methods.shared.trained_weights import Train, choose
@@ -129,9 +131,8 @@ class EAP:
         with weights.attach(backbone):
             student = backbone.predict(state, condition)
         if self.space == "clean":
-            if not hasattr(backbone, "clean"):
-                raise ValueError(f"the predictions of {backbone.name} imply no final latent; choose space: prediction")
-            student, target = (backbone.clean(state.latent, value, state.time) for value in (student, target))
+            process = needs(backbone, Diffuses, "choose space: prediction").process
+            student, target = (process.clean(state.latent, value, state.time) for value in (student, target))
         return backbone.distance(student, target)
 
 

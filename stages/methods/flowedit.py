@@ -34,7 +34,7 @@ class FlowEdit:
         scheduler = getattr(backbone, "scheduler", None)
         if scheduler is None or prediction(scheduler) != "flow_prediction":
             raise ValueError(f"FlowEdit follows the velocity of a flow, which {backbone.name} does not predict")
-        share = backbone.settings.steps / self.steps_of
+        share = backbone.calls(backbone.settings.steps) / self.steps_of
         course = Course(max(round(self.first * share), 1), self.average, round(self.plain * share))
         return Resample(replacements(concept), course, self.source_guidance, self.target_guidance)
 

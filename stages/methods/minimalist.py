@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition
-from stages.control.state import run_seeds
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Walks, needs
+from stages.control.state import Condition, run_seeds
 from stages.interventions.flowedit import Resample
 from stages.interventions.masks.binarize import kept_shares
 from stages.interventions.masks.mask import Mask, replayable
@@ -19,7 +20,7 @@ from stages.methods.shared.base import Prompts, frozen, load_method, preservatio
 from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, open_probability
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
-from stages.reading.unroll import Run, unroll
+from stages.reading.unroll import Replay, unroll
 from stages.store.record import Record
 from stages.training.minimize import Loss, Schedule, minimize
 
@@ -92,8 +93,7 @@ class Minimalist:
 
     def over_runs(self, backbone: Backbone, concept: Concept, mask: Mask, seed: int) -> Loss:
         """The distance of final latents, through every step of the sampler."""
-        if not hasattr(backbone, "walk"):
-            raise ValueError(f"{backbone.name} has no sampler that gradients pass; choose through: state")
+        needs(backbone, Walks, "choose through: state")
         if self.push:
             raise ValueError("push is for single predictions; choose through: state")
         pairs = [(prompt, "" if self.target == "empty" else neutral) for prompt, neutral in concept.pairs()]
@@ -133,7 +133,7 @@ class Minimalist:
         """The masked network's final latents, with gradients to the scores."""
         first, second = integers(2**62, 2, generator)
         call = {"steps": self.steps_of(backbone), "guidance": backbone.settings.guidance}
-        run = Run(backbone, condition, seeds=seeds, **call)
+        run = Replay(backbone, condition, seeds=seeds, **call)
 
         def under(noise: int, index: int, latent: Tensor) -> Tensor:
             with mask.noisy(replayable(noise)), mask.attach(backbone):
@@ -192,9 +192,9 @@ def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: in
     prompts, settings = list(dict.fromkeys(prompts)), backbone.settings
     if steps == settings.steps and seeds <= settings.pool:
         backbone.gather(prompts, seed)
-        pools = {prompt: backbone.pools[prompt][:seeds, [0, -1]].to(backbone.device) for prompt in prompts}
+        pools = {prompt: backbone.trajectories.pools[prompt][:seeds, [0, -1]].to(backbone.device) for prompt in prompts}
         return {
-            prompt: Runs(pool, run_seeds(backbone.pool_seeds.get(prompt, 0), seeds)) for prompt, pool in pools.items()
+            prompt: Runs(pool, run_seeds(backbone.trajectories.seeds[prompt], seeds)) for prompt, pool in pools.items()
         }
     numbers, runs = run_seeds(seed, seeds), {}
     for prompt in prompts:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stages.backbones import Backbone, load_settings
+from stages.backbones.core.blueprint import Blueprint
 from stages.interventions.weights import Weights
 from stages.params.concept import Concept
 
@@ -14,12 +15,9 @@ class Oracle:
     """Same architecture, same training, same budget, but the concept was never rendered."""
 
     @staticmethod
-    def load_backbone(name: str) -> Backbone:
+    def load_backbone(name: str) -> Blueprint:
         """The backbone without its weights, which this method does not need, so that both can be trained at once."""
-        cls, settings = load_settings(name)
-        backbone = cls.__new__(cls)
-        Backbone.__init__(backbone, name, settings)
-        return backbone
+        return Blueprint(name, *load_settings(name))
 
     @staticmethod
     def excluded(concept: Concept) -> str:
@@ -30,15 +28,15 @@ class Oracle:
             raise ValueError(f"an oracle needs a target of {concept.name}: the labels that the world leaves out")
         return " ".join(concept.target[label] for label in sorted(concept.target))
 
-    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
+    def fit(self, backbone: Backbone | Blueprint, concept: Concept, *, seed: int) -> Weights:
         """All weights of network and text encoder after a training without the concept's label."""
         from stages.backbones.from_scratch import pretrain
 
-        if backbone.settings.world is None:
-            raise ValueError(f"an oracle needs a world to train in, and {backbone.name} is a real checkpoint")
-        excluded = self.excluded(concept)
-        twin = pretrain(type(backbone), backbone.name, backbone.settings, seed=seed, exclude=excluded)
+        plan = Blueprint.of(backbone)
+        if plan.settings.world is None:
+            raise ValueError(f"an oracle needs a world to train in, and {plan.name} is a real checkpoint")
+        twin = pretrain(plan.family, plan.name, plan.settings, seed=seed, exclude=self.excluded(concept))
         values = {name: p.detach() for name, p in twin.net.named_parameters()}
-        for part, text in twin.text_parts().items():
+        for part, text in twin.texts.encoders().items():
             values |= {f"{part}.{name}": p.detach() for name, p in text.named_parameters()}
         return Weights(values)

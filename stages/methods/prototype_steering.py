@@ -18,7 +18,7 @@ from stages.objectives.statistics import Distance, prototype_direction
 from stages.params.concept import Concept
 from stages.params.datasets import read_prompts, select
 from stages.params.types import Count, File, Fraction, Natural
-from stages.reading.activations import Pool
+from stages.reading.activations import TokenMeans
 
 FORMS = {"additive": "shift", "attract": "attract", "project": "project"}
 EVERYWHERE = {"scales": {"all": {"layers": [ALL], "strength_cond": 1.0, "strength_uncond": 1.0}}}
@@ -64,18 +64,22 @@ class PrototypeSteering:
             raise ValueError(f"{field} is of the image, which steering: TEXT leaves alone")
         setup = self._setup()
         sites = sites_at(backbone, self.location) if self.steering != "TEXT" else []
-        text = list(backbone.text_sites) if self.steering != "VISUAL" else []
-        setup.check(backbone.settings.steps, len(sites) or 10**6, len(text) or 10**6)
+        text = list(backbone.addresses.text_sites) if self.steering != "VISUAL" else []
+        setup.check(backbone.calls(backbone.settings.steps), len(sites) or 10**6, len(text) or 10**6)
         return self.steer(backbone, setup, *self.prototypes(backbone, concept, [*sites, *text], seed))
 
-    def prototypes(self, backbone: Backbone, concept: Concept, sites: list[Site], seed: int) -> tuple[Pool, Pool, Pool]:
+    def prototypes(
+        self, backbone: Backbone, concept: Concept, sites: list[Site], seed: int
+    ) -> tuple[TokenMeans, TokenMeans, TokenMeans]:
         """Pooled activations of the class steered from, of the class steered to, and of what the gate keeps out."""
         classes = self._classes(concept)
         source, target = (activations(backbone, prompts, sites, seed) for prompts in (classes.source, classes.target))
         others = kept_out(backbone, concept, sites, self.samples, seed, self.gate, self.against) or target
         return source, target, others
 
-    def steer(self, backbone: Backbone, setup: Setup, source: Pool, target: Pool, others: Pool) -> Steering:
+    def steer(
+        self, backbone: Backbone, setup: Setup, source: TokenMeans, target: TokenMeans, others: TokenMeans
+    ) -> Steering:
         """The steering of one setup."""
         maps: dict[tuple[Site, int], Mapping[str, Tensor]] = {}
         strengths: dict[tuple[Site, int], dict[str, float]] = {}
@@ -91,12 +95,12 @@ class PrototypeSteering:
         found = {}
         if self.steering != "TEXT":
             for layer, site in enumerate(sites_at(backbone, self.location)):
-                for step in range(backbone.settings.steps):
+                for step in range(backbone.calls(backbone.settings.steps)):
                     scale = setup.scale(step)
                     if scale is not None and (layer in scale.layers or ALL in scale.layers):
                         found[site, step] = role_strengths(self.mode, *scale.at(layer))
         if self.steering != "VISUAL":
-            for layer, site in enumerate(backbone.text_sites):
+            for layer, site in enumerate(backbone.addresses.text_sites):
                 if layer in setup.layers_text or ALL in setup.layers_text:
                     found[site, 0] = {"cond": setup.strength_text, "uncond": 0.0}
         return found

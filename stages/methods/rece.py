@@ -43,9 +43,9 @@ class RECE:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """Solves for every weight that reads text, then repeats."""
-        names = backbone.readers()
+        names = backbone.addresses.readers()
         edits, kept = gather_rows(backbone, names, concept, self.tokens, self.push)
-        original = {name: backbone.parameter(name).double() for name in names}
+        original = {name: backbone.addresses.parameter(name).double() for name in names}
         first = UCE(self.tokens, ridge=self.first_ridge, preserve=self.first_preserve)
         weights = {name: first.edit(original[name], edits[name], kept[name]) for name in names}
         if self.target == "empty":

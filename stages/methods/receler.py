@@ -16,7 +16,7 @@ from stages.methods.shared.base import Prompts, States, frozen, preservation, re
 from stages.objectives import Reduction, negative_guidance, outside
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
-from stages.reading.concept_masks import How, concept_tokens, locate
+from stages.reading.concept_masks import How, Locator, concept_tokens
 from stages.training.float16 import gradients
 from stages.training.minimize import Schedule, minimize
 from stages.training.processes import average_gradients
@@ -136,8 +136,8 @@ class Receler:
     ) -> dict[Site, Tensor]:
         """Where the concept is, at every site."""
         tokens = {site: value.shape[1] for site, value in added.items()}
-        where = {"how": self.mask, "threshold": self.threshold, "side": self.side}
-        return locate(backbone, state, condition, empty, positions, tokens, **where)
+        locator = Locator(self.mask, self.threshold, self.side)
+        return locator.masks(backbone, state, (condition, empty), positions, tokens)
 
 
 class Enemy:
@@ -150,7 +150,7 @@ class Enemy:
 
     def starts(self, backbone: Backbone, condition: Condition) -> list[int]:
         """The position after the last word of each prompt."""
-        return [len(ids) - 1 for ids in backbone.tokenize(condition.prompts)]
+        return [len(ids) - 1 for ids in backbone.texts.tokenize(condition.prompts)]
 
     def write(self, condition: Condition, starts: Sequence[int]) -> Condition:
         """The condition with the vectors in it, as many as the text has room for."""

@@ -8,7 +8,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Bits, needs
+from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts, frozen, preservation
 from stages.objectives import bit_divergence, filtered_cross_entropy
@@ -43,8 +45,7 @@ class SVARE:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """Trains copies of cross-attention and feed-forward on neutral pictures; ValueError without bits."""
-        if not hasattr(backbone, "forced"):
-            raise ValueError(f"S-VARE erases bits, and {backbone.name} predicts none; choose an Infinity backbone")
+        needs(backbone, Bits, "S-VARE erases them; choose an Infinity backbone")
         shown, neutral = (Prompts.of(backbone, side) for side in zip(*concept.pairs(), strict=True))
         backbone.gather([*concept.neutral, *(concept.retain if self.retain else ())], seed)
         retain = Prompts.of(backbone, concept.retain)

@@ -32,6 +32,6 @@ class SAFREE:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Filter:
         """ValueError where prompts have no tokens, or where the concept's pairs do not say what its words are."""
-        backbone.tokenize([""])
-        lasting = self.gamma * backbone.settings.steps / self.gamma_of
+        backbone.texts.tokenize([""])
+        lasting = self.gamma * backbone.calls(backbone.settings.steps) / self.gamma_of
         return Filter(self.words or tuple(replacements(concept)), self.alpha, lasting, self.pool)

@@ -29,6 +29,6 @@ class SLD:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> SafetyGuidance:
         """Guides away from the concept's first prompt."""
-        warmup = round(self.warmup * backbone.settings.steps / self.warmup_of)
+        warmup = round(self.warmup * backbone.calls(backbone.settings.steps) / self.warmup_of)
         numbers = (self.scale, self.threshold, self.momentum_scale, self.momentum_beta, self.agreement)
         return SafetyGuidance(concept.prompts[0], Safety(warmup, *numbers))

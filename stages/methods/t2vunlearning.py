@@ -10,15 +10,17 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Diffuses, needs
 from stages.control.sites import Site
+from stages.control.state import Condition, State
 from stages.interventions.adapter import Adapter
 from stages.methods.shared.base import Prompts, frozen, noised, preservation, retained
 from stages.objectives import Reduction, negative_guidance, outside
 from stages.params.concept import Concept
 from stages.params.datasets import read_pairs
 from stages.params.types import Count, File, Fraction, Natural, NonNegative, Rate
-from stages.reading.concept_masks import How, concept_tokens, locate
+from stages.reading.concept_masks import How, Locator, concept_tokens
 from stages.training.minimize import Schedule, minimize
 
 
@@ -121,9 +123,8 @@ class T2VUnlearning:
         """The family's distance of predictions, or of the final latents that they imply."""
         if self.space == "prediction":
             return backbone.distance(prediction, target)
-        if not hasattr(backbone, "clean"):
-            raise ValueError(f"the predictions of {backbone.name} imply no final latent; choose space: prediction")
-        return backbone.distance(*(backbone.clean(state.latent, value, state.time) for value in (prediction, target)))
+        process = needs(backbone, Diffuses, "choose space: prediction").process
+        return backbone.distance(*(process.clean(state.latent, value, state.time) for value in (prediction, target)))
 
     def masks(
         self,
@@ -136,8 +137,8 @@ class T2VUnlearning:
     ) -> dict[Site, Tensor]:
         """Where the concept is, at every site."""
         tokens = {site: value.shape[1] for site, value in added.items()}
-        where = {"how": self.mask, "threshold": self.threshold, "side": self.side}
-        return locate(backbone, state, condition, empty, positions, tokens, **where)
+        locator = Locator(self.mask, self.threshold, self.side)
+        return locator.masks(backbone, state, (condition, empty), positions, tokens)
 
     def _state(self, backbone: Backbone, condition: Condition, generator: torch.Generator) -> State:
         if self.states == "trajectory":

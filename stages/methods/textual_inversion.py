@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Learns, needs
 from stages.interventions.embedding import Embedding, Mode, identity, initial_vectors, parts_of
 from stages.params.concept import Concept
 from stages.params.types import Count, Folder, Fraction, NonNegative, Rate
@@ -43,7 +44,8 @@ class TextualInversion:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Embedding:
         """Learns from every picture of the folder; only the vectors train."""
-        if not backbone.tokenizers():
+        learner = needs(backbone, Learns, "choose a backbone that is trained on pictures")
+        if not backbone.texts.tokenizers:
             raise ValueError(f"{backbone.name} reads no text, so there is no word to learn")
         wrong = [template for template in self.templates if "{}" not in template]
         if wrong or not self.templates:
@@ -60,7 +62,7 @@ class TextualInversion:
             flips = torch.rand(self.batch, generator=generator) < self.flip
             batch = torch.where(flips.to(pictures.device)[:, None, None, None], pictures[rows].flip(-1), pictures[rows])
             template = self.templates[int(torch.randint(len(self.templates), (), generator=generator))]
-            state, target = backbone.examples(batch, generator)
+            state, target = learner.examples(batch, generator)
             with embedding.attach(backbone):
                 condition = backbone.encode([template.replace("{}", self.alias)]).repeat(self.batch)
                 return backbone.distance(backbone.predict(state, condition), target)

@@ -42,7 +42,7 @@ class UCE:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """Solves for every weight that reads text."""
-        names = backbone.readers()
+        names = backbone.addresses.readers()
         edits, kept = gather_rows(backbone, names, concept, self.tokens, self.push)
         values = {name: self.solve(backbone, name, edits[name], kept[name]) for name in names}
         return Weights({name: value.float().contiguous() for name, value in values.items()})
@@ -52,7 +52,7 @@ class UCE:
         bias = None
         if self.bias:
             bias = dict(backbone.net.named_parameters()).get(f"{name.rpartition('.')[0]}.bias")
-        return self.edit(backbone.parameter(name), edits, kept, bias)
+        return self.edit(backbone.addresses.parameter(name), edits, kept, bias)
 
     def edit(self, weight: Tensor, edits: Sequence[Rows], kept: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
         """The weight (d_out, d_in) that maps each edit's first rows to the values of its second, float64."""

@@ -39,7 +39,7 @@ def errors(backbone, weights, edits, kept):
     """How far each edited weight is from its targets, and from itself on what is kept."""
     wrong, moved = 0.0, 0.0
     for name, value in weights.items():
-        old = backbone.parameter(name)
+        old = backbone.addresses.parameter(name)
         wrong = max(wrong, *(float((rows @ value.T - target @ old.T).abs().max()) for rows, target in edits[name]))
         moved = max(moved, *(float((rows @ (value - old).T).abs().max()) for rows in kept[name]))
     return wrong, moved
@@ -47,7 +47,7 @@ def errors(backbone, weights, edits, kept):
 
 @pytest.mark.parametrize("tokens", ["last", "range", "aligned"])
 def test_uce_maps_the_concept_to_its_neutral_twin_as_the_ridge_vanishes(backbone, wide, tokens):
-    edits, kept = gather_rows(backbone, backbone.readers(), wide, tokens)
+    edits, kept = gather_rows(backbone, backbone.addresses.readers(), wide, tokens)
     strong, weak = (UCE(tokens, preserve=0.0, ridge=r).fit(backbone, wide, seed=0) for r in (1e-6, 1e6))
     close, _ = errors(backbone, strong, edits, kept)
     far, _ = errors(backbone, weak, edits, kept)
@@ -115,9 +115,9 @@ def test_rece_may_bring_the_concept_back_unless_it_holds_what_is_erased(backbone
 
 
 def test_rece_leaves_less_to_revive_with_every_round(backbone, wide):
-    names = backbone.readers()
+    names = backbone.addresses.readers()
     edits, _ = gather_rows(backbone, names, wide, "range")
-    original = {name: backbone.parameter(name).double() for name in names}
+    original = {name: backbone.addresses.parameter(name).double() for name in names}
     left = []
     for rounds in (1, 4):
         method = RECE(rounds=rounds, preserve=0.0, target="neutral")
@@ -142,7 +142,7 @@ def test_aligned_tokens_pair_equal_words_and_send_a_new_one_to_the_word_before()
 
 def test_what_weights_read_is_the_text_embedding(backbone):
     prompts = ["a red circle", ""]
-    for value in text_inputs(backbone, backbone.readers(), prompts).values():
+    for value in text_inputs(backbone, backbone.addresses.readers(), prompts).values():
         assert torch.equal(torch.stack(value), backbone.encode(prompts).tensors["embeds"])
 
 

@@ -10,9 +10,11 @@ class StandIn(Diffusion):
     """`prompts` maps what is asked for to its encoded tensors; `call` is the network."""
 
     def __init__(self, net, scheduler, prompts, shape, decoder=None, **settings):
-        super().__init__("stand-in", Settings(path="none", family="none", **settings))
-        self.net, self.scheduler, self.prompts, self.shape, self.decoder = net, scheduler, prompts, shape, decoder
-        self.sites = {}
+        super().__init__("stand-in", Settings(path="none", family="none", **settings), net)
+        self.scheduler, self.prompts, self.shape, self.decoder = scheduler, prompts, shape, decoder
+
+    def find_sites(self):
+        return {}
 
     def modules(self):
         return {"net": self.net}

@@ -60,7 +60,7 @@ def test_one_step(case):
     scheduler = DDPMScheduler(**MANIFEST["scheduler"])
     backbone = tiny_unet(MANIFEST["unet_config"], tensors(HERE / "model.safetensors", "w."), scheduler)
     stored = tensors(HERE / "steps.safetensors", f"case{case['case']}.")
-    close(backbone.noised(stored["latents"], stored["noise"], stored["timesteps"]), stored["noisy_latents"])
+    close(backbone.process.noised(stored["latents"], stored["noise"], stored["timesteps"]), stored["noisy_latents"])
     weights = Weights.copy(backbone, choose(backbone, case["parameter_group"]))
     assert set(weights.names) == set(case["selected"])
     target = case["loss_type"].removesuffix("-based")

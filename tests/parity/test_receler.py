@@ -12,8 +12,8 @@ from stages.interventions.adapter import Adapter, Bottleneck
 from stages.methods.receler import Receler
 from stages.methods.shared.base import frozen
 from stages.objectives import outside
-from stages.reading.attention import attended
-from stages.reading.concept_masks import at_sites, binary, combined, normalised
+from stages.reading.attention import AttentionCall, attended
+from stages.reading.concept_masks import at_sites, binary, mean_map, normalised
 from tests.parity.files import close, close_gradients, folder, given, manifest, tensors, tiny_unet
 
 HERE = folder("methods/receler")
@@ -55,7 +55,7 @@ def test_mask(name):
         if f"probs.{label}" in stored:
             maps[Site(index, "cross_attn")] = stored[f"probs.{label}"][..., positions].mean((1, 3))
     threshold = SETTINGS["mask_threshold"] if name in ("mask0", "mask1") else SETTINGS["mask2_threshold_in_units"]
-    grid = binary(normalised(combined(maps, latent, VOTING)), threshold)
+    grid = binary(normalised(mean_map(maps, latent, VOTING)), threshold)
     ours = at_sites(grid, {site: value[0].numel() for site, value in expected.items()}, latent)
     for site, value in expected.items():
         assert torch.equal(ours[site].view_as(value), value.float()), site
@@ -69,7 +69,7 @@ def test_chunked_attention_equals_softmax():
     probability = (query @ key.mT / 2).masked_fill(~mask, float("-inf")).softmax(-1)[..., 2:]
     expected = (probability * keep[:, None, None]).sum(-1).mean(1)
     for chunk in (3, 100):
-        close(attended(query, key, keep, slice(2, None), mask=mask, chunk=chunk), expected)
+        close(attended(AttentionCall(query, key, mask), keep, slice(2, None), chunk=chunk), expected)
 
 
 def fresh():
@@ -78,7 +78,7 @@ def fresh():
     backbone = tiny_unet(MANIFEST["unet_config"], tensors(model, "w."), DDIMScheduler())
     order = list(MANIFEST["eraser_order"])
     sites = backbone.select("cross_attn")
-    assert [backbone.tap(site).module.split(".transformer_blocks")[0] for site in sites] == order
+    assert [backbone.addresses.tap(site).module.split(".transformer_blocks")[0] for site in sites] == order
     start = tensors(model, "eraser_init.")
     layers = {}
     for site, path in zip(sites, order, strict=True):
@@ -106,7 +106,7 @@ def test_training(variant):
         attack_decay=SETTINGS["adv_weight_decay"],
     )
     words = SETTINGS["n_concept_tokens"]
-    backbone.tokenize = lambda prompts: [[0] * (words + 2) for _ in prompts]
+    backbone.texts.tokenize = lambda prompts: [[0] * (words + 2) for _ in prompts]
     enemy = method.enemy(concept, 0)
     enemy.vectors.data.copy_(stored["it0.inner0.adv_before"].view_as(enemy.vectors))
     adam = torch.optim.Adam(adapter.parameters(), lr=SETTINGS["eraser_lr"])
@@ -177,7 +177,7 @@ def components(backbone, adapter, enemy, method, state, concept, empty, position
     close(erase.detach(), own["loss_erase"])
     close(reg.detach(), own["loss_reg"])
     for site, mask in masks.items():
-        path = backbone.tap(site).module.split(".transformer_blocks")[0]
+        path = backbone.addresses.tap(site).module.split(".transformer_blocks")[0]
         expected = masks_of.get(f"it{iteration}.mask.{path}")
         if expected is not None:
             assert torch.equal(mask.view_as(expected), expected.float()), path

@@ -14,7 +14,7 @@ from stages.methods.shared.base import frozen
 from stages.methods.t2vunlearning import T2VUnlearning
 from stages.objectives import negative_guidance, outside
 from stages.reading.attention import attention_maps
-from stages.reading.concept_masks import at_sites, binary, combined, difference_map, normalised, pooled
+from stages.reading.concept_masks import at_sites, averaged, binary, difference_map, mean_map, normalised
 from tests.parity.files import close, close_gradients, folder, given, manifest, tensors
 
 HERE = folder("methods/t2vunlearning")
@@ -178,13 +178,13 @@ def test_clean_space_and_forward_noising(video):
     state = state_of(stored)
     level = backbone.scheduler.alphas_cumprod[stored.forward["timestep"]]
     close(level.double(), stored.losses["alphas_cumprod_t"])
-    ours, other = (backbone.clean(state.latent, stored.losses[n], state.time) for n in ("v_student", "v_neg"))
+    ours, other = (backbone.process.clean(state.latent, stored.losses[n], state.time) for n in ("v_student", "v_neg"))
     close(ours, stored.losses["x0_student"])
     close(other, stored.losses["x0_neg"])
     close((ours - other).square().flatten(1).mean(1), stored.losses["mse_x0_per_sample"])
     apart = (stored.losses["v_student"] - stored.losses["v_neg"]).square().flatten(1).mean(1)
     close(((1 - level) * apart).float(), stored.losses["mse_x0_per_sample"])
-    noised = backbone.noised(stored.forward["x_t"], stored.losses["noise"], stored.forward["timestep"])
+    noised = backbone.process.noised(stored.forward["x_t"], stored.losses["noise"], stored.forward["timestep"])
     close(noised, stored.losses["noised"])
 
 
@@ -197,7 +197,7 @@ def test_masks_from_joint_attention(video, name):
     columns = stored.mask[f"{name}.columns"]
     for layer, values in enumerate(maps.values()):
         close(values.double(), columns[layer].sum(-1).mean(1))
-    grid = combined(maps, shape)
+    grid = mean_map(maps, shape)
     close(grid.double(), stored.mask[f"{name}.raw"])
     close(normalised(grid).double(), stored.mask[f"{name}.norm"], 1e-4)
     assert (normalised(grid) - stored.mask[f"{name}.norm_per_frame"]).abs().max() > 0.01
@@ -221,7 +221,7 @@ def test_the_fallback_and_flat_maps(video):
     apart = difference_map(stored.forward["v_concept"], stored.forward["v_empty"])
     close(apart.double(), stored.mask["diffmap_latent"])
     shape, expected_grid = stored.forward["x_t"].shape[1:], stored.mask["diffmap_norm"]
-    grid = pooled(apart, expected_grid[0].numel(), shape)
+    grid = averaged(apart, expected_grid[0].numel(), shape)
     close(normalised(grid).double(), expected_grid)
     flat = binary(normalised(stored.mask["flat_raw"]), min(CONFIG["thr"]))
     assert torch.equal(flat.bool(), stored.mask["flat_mask"])

@@ -41,7 +41,7 @@ def _scale(values: dict[str, Tensor], backbone: Backbone, tap: Tap, mask: Tensor
         name = f"{found.module}.{leaf}"
         if getattr(backbone.net.get_submodule(found.module), leaf, None) is None:
             continue
-        value = values.get(name, backbone.parameter(name)).float().clone()
+        value = values.get(name, backbone.addresses.parameter(name)).float().clone()
         if found.axis == "columns":
             value[:, found.start : found.stop] *= factor.to(value).reshape(-1, *[1] * (value.ndim - 2))
         else:
@@ -60,4 +60,4 @@ def _check_whole(backbone: Backbone, name: str, taps: list[Tap]) -> None:
 
 
 def _tap(backbone: Backbone, place: Place) -> Tap:
-    return place if isinstance(place, Tap) else backbone.tap(place)
+    return place if isinstance(place, Tap) else backbone.addresses.tap(place)

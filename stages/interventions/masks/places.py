@@ -93,14 +93,14 @@ def _sites(backbone: Backbone, family: Family) -> dict[str, tuple[Place, ...]]:
         return {str(site): (site,) for site in chosen}
     groups: dict[tuple[object, ...], tuple[Site, ...]] = {}
     for site in (site for site in backbone.sites if site.part == family):
-        key = (site.block, site.kind) if family == "heads" else (backbone.tap(site).module,)
+        key = (site.block, site.kind) if family == "heads" else (backbone.addresses.tap(site).module,)
         groups[key] = (*groups.get(key, ()), site)
     return {str(min(group)): group for group in groups.values()}
 
 
 def _foldable(backbone: Backbone, site: Site) -> bool:
     try:
-        return share(backbone.net, backbone.tap(site)).width > 0
+        return share(backbone.net, backbone.addresses.tap(site)).width > 0
     except ValueError:
         return False
 
@@ -115,7 +115,7 @@ def _linears(net: nn.Module, pattern: str) -> dict[str, tuple[Place, ...]]:
 
 
 def _size(backbone: Backbone, place: Place) -> int:
-    tap = place if isinstance(place, Tap) else backbone.tap(place)
+    tap = place if isinstance(place, Tap) else backbone.addresses.tap(place)
     if isinstance(place, Site) and place.part == "heads":
         path = tap.module
         while path and not hasattr(backbone.net.get_submodule(path), "heads"):

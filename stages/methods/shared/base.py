@@ -11,7 +11,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Diffuses, Walks, needs
+from stages.control.state import Condition, State
 from stages.interventions.base import Intervention
 from stages.params import build, method_params
 from stages.params.concept import Concept
@@ -94,22 +96,19 @@ def reached(
 @torch.no_grad()
 def partial(backbone: Backbone, condition: Condition, generator: torch.Generator, guidance: float) -> State:
     """Where a guided run of the network as it is now stands at a random step; ValueError without such a sampler."""
-    if not hasattr(backbone, "walk"):
-        raise ValueError(f"{backbone.name} has no denoising run to stop half way; choose states: frozen")
-    steps = backbone.settings.steps
-    stop = int(torch.randint(steps, (), generator=generator))
+    sampler, steps = needs(backbone, Walks, "choose states: frozen"), backbone.settings.steps
+    stop = int(torch.randint(backbone.calls(steps), (), generator=generator))
     seeds = torch.randint(2**31, (len(condition),), generator=generator).tolist()
-    start, owners = backbone.begin(seeds)
-    walk = backbone.walk(condition, start, steps=steps, guidance=guidance, generators=owners)
+    start, owners = sampler.begin(seeds)
+    walk = sampler.walk(condition, start, steps=steps, guidance=guidance, generators=owners)
     return next(islice(walk, stop, None))
 
 
 def noised(backbone: Backbone, condition: Condition, generator: torch.Generator) -> tuple[State, Tensor]:
     """The forward process at random times on gathered final samples, and what the network should predict there."""
-    if not hasattr(backbone, "noised"):
-        raise ValueError(f"{backbone.name} has no forward process; choose states: trajectory")
+    process = needs(backbone, Diffuses, "choose states: trajectory").process
     clean = backbone.draw(condition, generator).final
-    times = backbone.random_times(len(clean), generator).to(clean.device)
+    times = process.random_times(len(clean), generator).to(clean.device)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
-    state = State(backbone.noised(clean, noise, times), times, 0, final=clean)
-    return state, backbone.target(clean, noise, times)
+    state = State(process.noised(clean, noise, times), times, 0, final=clean)
+    return state, process.target(clean, noise, times)

@@ -14,7 +14,7 @@ from stages.control.sites import Site
 from stages.interventions.base import Intervention
 from stages.interventions.steering.gates import Gate
 from stages.params.concept import Concept
-from stages.reading.activations import Pool, pooling
+from stages.reading.activations import TokenMeans, keep_token_means
 
 Against = Literal["target", "retain"]
 Visual = Literal["ffn", "ca", "ca_block"]
@@ -28,7 +28,7 @@ def sites_at(backbone: Backbone, location: Location) -> list[Site]:
     `text` is the text encoders' blocks, which run once, before the first step.
     """
     if location == "text":
-        return list(backbone.text_sites)
+        return list(backbone.addresses.text_sites)
     return backbone.select(*KINDS[location], stream="image")
 
 
@@ -50,7 +50,7 @@ class Classes:
 
 def kept_out(
     backbone: Backbone, concept: Concept, sites: Iterable[Site], samples: int, seed: int, gate: Gate, against: Against
-) -> Pool | None:
+) -> TokenMeans | None:
     """The prompts that must not change, for a gate that tells the class steered from apart from them.
 
     None for one that looks at the class steered to instead (`against` target), or at no other class at all.
@@ -68,14 +68,14 @@ def activations(
     sites: Iterable[Site],
     seed: int,
     attached: Sequence[Intervention] = (),
-) -> Pool:
+) -> TokenMeans:
     """Pooled activations of one sample per prompt, the i-th of every class from the same noise."""
     sites = list(sites)
     settings, size = backbone.settings, backbone.settings.batch
     with ExitStack() as stack:
         for intervention in attached:
             stack.enter_context(intervention.attach(backbone))
-        pool = stack.enter_context(pooling(backbone, sites))
+        pool = stack.enter_context(keep_token_means(backbone, sites))
         drawn = any(site.stream != "encoder" for site in sites)  # text encoders are done before the first step
         for start in range(0, len(prompts), size):
             batch = prompts[start : start + size]

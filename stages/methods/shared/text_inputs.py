@@ -10,8 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, State
-from stages.backbones.text.encoded import Tokenize, segment
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Walks
+from stages.backbones.text.texts import Tokenize
+from stages.control.state import Condition, State
 
 Tokens = Literal["last", "range", "aligned"]
 
@@ -47,7 +49,7 @@ def reading(backbone: Backbone, modules: Iterable[str]) -> Iterator[dict[str, Te
 
 
 def _any_state(backbone: Backbone, condition: Condition) -> State:
-    if hasattr(backbone, "walk"):
+    if isinstance(backbone, Walks):
         start = backbone.noise(range(len(condition)))
         return next(backbone.walk(condition, start, steps=backbone.settings.steps, guidance=1.0))
     return next(backbone.states(condition, 1, 0))
@@ -80,8 +82,8 @@ def kept_rows(backbone: Backbone, prompts: Sequence[str], tokens: Tokens) -> lis
 def _segments(backbone: Backbone) -> Iterator[tuple[int, int | None, Tokenize]]:
     """Where each encoder's rows begin, how many there are (None: padding is not read), and its tokens of prompts."""
     empty = backbone.encode([""]).tensors
-    for encoder in backbone.features():
-        at = segment(backbone, encoder, empty["embeds"].shape[1])
+    for encoder in backbone.texts.starts:
+        at = backbone.texts.segment(encoder, empty["embeds"].shape[1])
         yield at.begin, None if "mask" in empty else at.length, at.tokenize
 
 

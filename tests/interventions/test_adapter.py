@@ -1,0 +1,174 @@
+"""Adapters: the identity at first, float32 over any base, sizes of the real video models, masks of the right tokens."""
+
+import dataclasses
+
+import pytest
+import torch
+from diffusers import CogVideoXTransformer3DModel
+
+from stages.control.sites import Site, Tap
+from stages.interventions import load, save
+from stages.interventions.adapter import Adapter, Bottleneck, width
+from stages.methods.t2vunlearning import T2VUnlearning
+from stages.reading.concept_masks import Locator, at_sites, binary, concept_tokens, mean_map, normalised
+from stages.training.minimize import generator
+
+CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
+VIDEO = {  # blocks, heads and what the adapters of rank 128 come to, of CogVideoX 2B and 5B
+    "2B": ({"num_layers": 30, "num_attention_heads": 30}, 14_807_040),
+    "5B": ({"num_layers": 42, "num_attention_heads": 48, "use_rotary_positional_embeddings": True}, 33_164_544),
+}
+
+
+def fresh(backbone, rank=3, kinds=("cross_attn", "attn")):
+    return Adapter.fresh(backbone, backbone.select(*kinds, stream="image"), rank, seed=0)
+
+
+def filled(adapter):
+    """The adapter with every weight drawn at random."""
+    draw = torch.Generator().manual_seed(1)
+    for parameter in adapter.parameters():
+        parameter.data.normal_(0, 0.3, generator=draw)
+    return adapter
+
+
+@pytest.mark.parametrize("kinds", [("cross_attn",), ("attn",), ("ff",)])
+def test_a_fresh_adapter_changes_no_bit(backbone, kinds):
+    condition = backbone.encode(["a red circle", ""])
+    plain = backbone.sample(condition, **CALL)
+    adapter = fresh(backbone, kinds=kinds)
+    with adapter.attach(backbone):
+        assert torch.equal(backbone.sample(condition, **CALL), plain)
+    with filled(adapter).attach(backbone):
+        assert not torch.equal(backbone.sample(condition, **CALL), plain)
+    adapter.strength = 0.0
+    with adapter.attach(backbone):
+        assert torch.equal(backbone.sample(condition, **CALL), plain)
+
+
+def test_saved_and_loaded_it_samples_the_same(backbone, tmp_path):
+    condition = backbone.encode(["a red circle", "a blue square"])
+    adapter = filled(fresh(backbone))
+    with adapter.attach(backbone):
+        edited = backbone.sample(condition, **CALL)
+    save(adapter, tmp_path)
+    with load(tmp_path).attach(backbone):
+        assert torch.equal(backbone.sample(condition, **CALL), edited)
+
+
+def test_a_missing_weight_is_named(backbone):
+    adapter = fresh(backbone)
+    tensors = adapter.tensors()
+    name = next(iter(tensors))
+    with pytest.raises(ValueError, match=name):
+        Adapter.restore({n: t for n, t in tensors.items() if n != name}, adapter.spec())
+
+
+@pytest.mark.parametrize("name", VIDEO)
+def test_parameters_of_the_real_video_models(name):
+    config, count = VIDEO[name]
+    with torch.device("meta"):
+        net = CogVideoXTransformer3DModel(**config)
+        sites = {Site(i, "attn"): Tap(f"transformer_blocks.{i}.attn1", item=0) for i in range(config["num_layers"])}
+        backbone = type("Video", (), {"net": net, "name": name, "tap": lambda self, site: sites[site]})()
+        layers = [Bottleneck.fresh(width(backbone, site), 128) for site in sites]
+    assert sum(p.numel() for layer in layers for p in layer.parameters()) == count
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_weights_move_and_stay_finite_over_any_base(backbone, concept, dtype):
+    backbone.gather([*concept.prompts, *concept.retain], 0)
+    backbone.net.to(dtype)
+    backbone.trajectories.pools = {name: pool.to(dtype) for name, pool in backbone.trajectories.pools.items()}
+    rows = backbone.encoded.rows.items()
+    backbone.encoded.rows = {p: {n: t.to(dtype) for n, t in row.items()} for p, row in rows}
+    adapter = T2VUnlearning(rank=2, steps=20, batch=1, lr=1e-3, preserve=0.5, states="trajectory").fit(
+        backbone, concept, seed=0
+    )
+    start = Adapter.fresh(backbone, adapter.places, 2, seed=0)
+    for (name, after), before in zip(adapter.tensors().items(), start.tensors().values(), strict=True):
+        assert after.dtype == torch.float32 and torch.isfinite(after).all(), name
+        assert not torch.equal(after, before), name
+    state = backbone.draw(backbone.encode(concept.prompts), generator(0, 0))
+    with torch.no_grad(), adapter.attach(backbone):
+        prediction = backbone.predict(state, backbone.encode(concept.prompts))
+    assert prediction.dtype == dtype and torch.isfinite(prediction).all()
+
+
+def test_gradients_reach_the_adapter_alone(backbone, concept):
+    method = T2VUnlearning(rank=2, batch=2, states="trajectory")
+    backbone.gather(concept.prompts, 0)
+    condition, empty = backbone.encode(concept.prompts), backbone.encode([""]).repeat(2)
+    positions = concept_tokens(backbone, concept.prompts, concept.neutral)
+    state = backbone.draw(condition, generator(0, 1))
+    adapter = filled(fresh(backbone))
+    method.unlearning(backbone, adapter, state, condition, empty, positions).backward()
+    assert all(p.grad is not None and p.grad.abs().max() > 0 for p in adapter.parameters())
+    assert all(p.grad is None for p in backbone.net.parameters())
+
+
+def test_what_is_added_is_traced_while_asked_for(backbone, concept):
+    adapter, condition = filled(fresh(backbone)), backbone.encode(concept.prompts)
+    backbone.gather(concept.prompts, 0)
+    state = backbone.draw(condition, generator(0, 0))
+    with torch.no_grad(), adapter.attach(backbone), adapter.traced() as added:
+        backbone.predict(state, condition)
+    assert list(added) == adapter.places
+    with torch.no_grad(), adapter.attach(backbone):
+        backbone.predict(state, condition)
+    assert len(added) == len(adapter.places)
+
+
+def test_the_concepts_tokens_are_what_the_neutral_prompt_lacks_or_the_words_named(backbone):
+    shown, neutral = ["a red circle", "a photo of a circle"], ["a circle", "a photo of a circle"]
+    assert concept_tokens(backbone, shown, neutral) == [[2], []]
+    assert concept_tokens(backbone, shown, neutral, ("circle", "a red")) == [[1, 2, 3], [5]]
+
+
+def test_masks_fall_back_to_differences_row_by_row(backbone):
+    condition, empty = backbone.encode(["a red circle", "a photo of a circle"]), backbone.encode(["", ""])
+    backbone.gather(condition.prompts, 0)
+    state = backbone.draw(condition, generator(0, 0))
+    tokens = {Site(0, "cross_attn"): 16, Site(1, "cross_attn"): 4}
+    positions = [[2], []]
+    masks = {
+        how: Locator(how, 0.5).masks(backbone, state, (condition, empty), positions, tokens)
+        for how in ("auto", "attention", "difference", "everywhere")
+    }
+    for site, count in tokens.items():
+        assert masks["auto"][site].shape == (2, count)
+        assert torch.equal(masks["auto"][site][0], masks["attention"][site][0])
+        assert torch.equal(masks["auto"][site][1], masks["difference"][site][1])
+        assert masks["attention"][site][1].sum() == 0
+        assert masks["everywhere"][site].all()
+
+
+def test_a_map_is_normalised_over_the_clip_and_one_that_is_flat_shows_nothing():
+    clip = torch.tensor([[[[0.0, 1.0]], [[2.0, 4.0]]], [[[3.0, 3.0]], [[3.0, 3.0]]]])
+    assert normalised(clip)[0].flatten().tolist() == [0, 0.25, 0.5, 1]
+    assert binary(normalised(clip), 0.1)[1].sum() == 0
+
+
+def test_maps_of_several_resolutions_vote_together_or_one_resolution_alone():
+    coarse, fine = Site(0, "cross_attn"), Site(1, "cross_attn")
+    maps = {coarse: torch.tensor([[1.0, 0.0, 0.0, 0.0]]), fine: torch.zeros(1, 16)}
+    grid = mean_map(maps, (4, 4, 4))
+    assert grid.shape == (1, 1, 4, 4) and grid[0, 0, :2, :2].eq(0.5).all() and grid.sum() == 2
+    assert mean_map(maps, (4, 4, 4), side=2).shape == (1, 1, 2, 2)
+    assert torch.equal(at_sites(grid, {coarse: 4}, (4, 4, 4))[coarse], torch.tensor([[0.5, 0, 0, 0]]))
+    with pytest.raises(ValueError, match="no attention has 3 x 3"):
+        mean_map(maps, (4, 4, 4), side=3)
+
+
+def test_templates_and_pairs_make_more_prompts(concept, tmp_path):
+    method = T2VUnlearning(templates=("a video of {}",))
+    assert method.prompts(concept)[-1] == ("a video of a red circle", "a video of a circle")
+    table = tmp_path / "pairs.csv"
+    table.write_text("Prompt,normal prompt\na naked person,a person\n x , y \n")
+    assert T2VUnlearning(pairs=str(table)).prompts(concept) == [("a naked person", "a person"), ("x", "y")]
+    assert len(T2VUnlearning(pairs=str(table), limit=1).prompts(concept)) == 1
+    table.write_text("unsafe,other\na,b\n")
+    with pytest.raises(ValueError, match="normal prompt"):
+        T2VUnlearning(pairs=str(table)).prompts(concept)
+    with pytest.raises(ValueError, match="template"):
+        dataclasses.replace(method, templates=("a video",)).prompts(concept)
