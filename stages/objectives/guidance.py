@@ -16,13 +16,3 @@ def negative_guidance(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
 def away(origin: Tensor, uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
     """Any prediction pushed away from the concept: origin - scale (cond - uncond), as ESD's released code does."""
     return origin - scale * (cond - uncond)
-
-
-def guide(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance, arXiv 2207.12598 eq. 6 in diffusers' parametrisation."""
-    return uncond + scale * (cond - uncond)
-
-
-# masks
-
-HARD = (0.83, -0.1, 1.1)  # the hard concrete distribution's temperature and the ends it is stretched to
