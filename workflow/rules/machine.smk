@@ -15,6 +15,7 @@ from snakemake.resources import Resource
 from stages.launch import one_run
 from stages.launch.fork_server import SERVER
 from stages.launch.interrupt import end_quietly
+from stages.launch.kept_results import keep_results
 
 # Jobs use this Python, and a progress bar that is not watched in a terminal needs no more than a line in 10 seconds.
 shell.prefix(
@@ -33,6 +34,7 @@ except ValueError as error:
 
 if workflow.is_main_process:
     end_quietly(logger)
+    keep_results()
 
 
 def logged(command):
