@@ -5,10 +5,10 @@ CORES ?= all
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lint bench restore clean
+.PHONY: help install reproduce test lint snakemake-lint docs bench restore clean
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
 
 install: .venv/.stamp ## the environment in .venv, with this project in it; nothing is run
 
@@ -18,11 +18,18 @@ reproduce: .venv/.stamp ## the study that params/pipeline.yaml names; what is up
 test: .venv/.stamp ## the tests
 	pytest
 
-lint: .venv/.stamp ## what a change must pass beside them
+lint: .venv/.stamp ## what a change must pass beside them: formatters, linters, types
 	ruff check .
 	ruff format --check .
 	snakefmt --check Snakefile workflow
+	mypy
+	$(MAKE) --no-print-directory snakemake-lint
+
+snakemake-lint: .venv/.stamp ## Snakemake's own linter; jobs share one environment, so none names its own
 	! snakemake --lint 2>&1 | grep '^    \* ' | grep -v 'Specify a conda environment'
+
+docs: .venv/.docs ## the pages of docs/ and the reference made from params/ and the docstrings, into site/
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 bench: .venv/.stamp ## what the finished study spent its time on, and how fast Infinity is
 	python -m stages.bench
@@ -40,4 +47,8 @@ clean: ## remove whatever the workflow made
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements.lock
 	.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/.docs: .venv/.stamp requirements-docs.lock
+	.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements-docs.lock
 	@touch $@

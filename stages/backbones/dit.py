@@ -57,6 +57,14 @@ class DiT(Latent):
         """The address table of the blocks."""
         return sites(self.net)
 
+    def _check_size(self) -> None:
+        """ValueError for a size that is no square of whole tokens."""
+        super()._check_size()
+        if self.settings.size and len(set(self.settings.size)) > 1:
+            sides = " and ".join(f"{side} x {side}" for side in sorted(self.settings.size))
+            height, width = self.settings.size
+            raise ValueError(f"{self.name}: size: a DiT draws squares, got {height} x {width}; the nearest are {sides}")
+
     def class_of(self, prompt: str) -> int:
         """The class whose name is in the prompt, the longest if several; the unconditional one for an empty prompt.
 

@@ -28,10 +28,11 @@ from Infinity import (
     teacher_inputs,
 )
 from Infinity.quantizer import tokens_to_bits
+from Infinity.schedules import TEMPLATES
 from stages.backbones.core.base import Backbone
 from stages.backbones.core.memory import enable_checkpointing
 from stages.backbones.core.settings import Settings
-from stages.backbones.core.sizes import check_picture
+from stages.backbones.core.sizes import check_picture, check_ratio
 from stages.backbones.loading import infinity as files
 from stages.backbones.text.encoders import t5
 from stages.backbones.text.texts import Texts
@@ -84,6 +85,8 @@ class InfinityBackbone(Backbone):
         )
         super().__init__(name, settings, parts.net, texts)
         self.vae, self.schedule = parts.vae, parts.schedule
+        rows, columns = self.schedule.grids[-1]
+        check_ratio(name, settings.size, [round(rows / columns, 3)])
         if settings.gradient_checkpointing:
             enable_checkpointing(self.net, self.attached)
         for module in self.modules().values():
@@ -94,7 +97,13 @@ class InfinityBackbone(Backbone):
 
     @classmethod
     def load(cls, name: str, settings: Settings, device: str = "cpu") -> InfinityBackbone:
-        """The released files that settings.release names, or else the folder at settings.path that `save` wrote."""
+        """The released files that settings.release names, or else the folder at settings.path that `save` wrote.
+
+        FileNotFoundError or ValueError, in one line, for files that are missing or not Infinity's, and for a size
+        whose height over width has no template.
+        """
+        if settings.release:
+            check_ratio(name, settings.size, TEMPLATES)
         return cls(name, settings, files.load(settings, device), device)
 
     @classmethod
@@ -201,29 +210,27 @@ class InfinityBackbone(Backbone):
         """Infinity's own sampler over the first `steps` scales, edits told the scale and the roles of the rows."""
         conditions = self.roles(condition, guidance)
         texts = {role: self.text(rows) for role, rows in conditions.items()}
-        settings = self.settings
-        sampling = Sampling(max(guidance, 1.0), settings.temperature, top_p=settings.top_p)
+        factor = max(guidance, 1.0)
 
         def enter(step: ScaleStep) -> None:
             self.attached.move_to(step.index, step.roles)
 
         def guide(cond: Tensor, uncond: Tensor, step: ScaleStep) -> Tensor:
             parts = {"cond": cond, "uncond": uncond} | dict(step.extra)
-            return self.attached.combine({role: parts[role] for role in conditions}, sampling.guidance)
+            return self.attached.combine({role: parts[role] for role in conditions}, factor)
 
+        settings = Sampling(
+            guidance=factor,
+            temperature=self.settings.temperature,
+            top_p=self.settings.top_p,
+            stop=min(steps, len(self.schedule)),
+            patchify=self.vae.config.patchify,
+            guide=guide if len(conditions) > 1 or self.attached.guidance_edits else None,
+            on_scale=enter,
+        )
+        cond, uncond = texts.pop("cond"), texts.pop("uncond", None)
         with self.attached.at(0, {}):
-            return sample(
-                self.net,
-                texts.pop("cond"),
-                self.schedule,
-                replace(sampling, stop=min(steps, len(self.schedule))),
-                seeds=seeds,
-                negative=texts.pop("uncond", None),
-                extra=texts,
-                patchify=self.vae.config.patchify,
-                guide=guide if len(conditions) > 1 or self.attached.guidance_edits else None,
-                on_scale=enter,
-            )
+            return sample(self.net, cond, self.schedule, settings, seeds=seeds, negative=uncond, extra=texts)
 
     # pictures and their bits
 

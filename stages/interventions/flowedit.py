@@ -109,7 +109,7 @@ class Resample(Intervention):
         """
         scheduler = copy.deepcopy(backbone.scheduler)
         times = backbone.timesteps(scheduler, steps)
-        owners = [apart(int(seed)) for seed in seeds]
+        owners = [editing_noise(int(seed)) for seed in seeds]
 
         def velocity(z: Tensor, condition: Condition, guidance: float, step: int) -> Tensor:
             state = State(z.to(latent.dtype), times[step].to(z.device).expand(len(z)), step)
@@ -139,8 +139,9 @@ class Resample(Intervention):
         return cls(spec["words"], Course(**spec["course"]), spec["source_guidance"], spec["target_guidance"])
 
 
-def apart(seed: int) -> torch.Generator:
-    """The owner of a picture's editing noise; no seed's numbers are those of any picture's starting noise."""
+def editing_noise(seed: int) -> torch.Generator:
+    """The generator of a picture's editing noise, from a hash, so that it does not repeat any picture's starting
+    noise."""
     digest = hashlib.blake2b(f"{seed}/flowedit".encode(), digest_size=7).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 

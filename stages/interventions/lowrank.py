@@ -185,7 +185,8 @@ def _take_out(net: nn.Module, layers: Sequence[str], name: str) -> None:
 
 
 def _swap_hooks(one: nn.Module, other: nn.Module) -> None:
-    """What edits a layer's activation must see the LoRA's share too; handles keep working, as they hold the dicts."""
+    """Swaps two modules' hook dicts, so that hooks on the layer see its LoRA's output; handles stay valid, since they
+    hold the dict."""
     for kind in HOOKS:
         mine, theirs = getattr(one, kind), getattr(other, kind)
         setattr(one, kind, theirs)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Weights(Intervention):
     """Parameters by name, swapped in whole; kept in float32, used in the backbone's own dtype and on its device.
 
-    Where another's are in already, the change from the network's own values adds to theirs.
+    If other `Weights` are attached to the same parameter, the two changes add: current + (value - own).
     """
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:

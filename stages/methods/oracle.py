@@ -10,9 +10,9 @@ from stages.interventions.weights import Weights
 from stages.params.concept import Concept
 
 
-@dataclass
+@dataclass(frozen=True)
 class Oracle:
-    """Same architecture, same training, same budget, but the concept was never rendered."""
+    """The same architecture, training and budget, but the concept is never rendered."""
 
     @staticmethod
     def load_backbone(name: str) -> Blueprint:
@@ -21,7 +21,10 @@ class Oracle:
 
     @staticmethod
     def excluded(concept: Concept) -> str:
-        """What the world must not draw: the concept's labels, colour first (`red circle`)."""
+        """The concept's labels, colour first (`red circle`), which the world leaves out.
+
+        ValueError for a concept without labels, or one that is to be learned.
+        """
         if concept.aim != "erase":
             raise ValueError(f"an oracle never saw what is to be erased, and {concept.name} is to be learned")
         if not concept.target:
@@ -29,7 +32,7 @@ class Oracle:
         return " ".join(concept.target[label] for label in sorted(concept.target))
 
     def fit(self, backbone: Backbone | Blueprint, concept: Concept, *, seed: int) -> Weights:
-        """All weights of network and text encoder after a training without the concept's label."""
+        """All weights of network and text encoders, trained without the concept; ValueError for a real checkpoint."""
         from stages.backbones.from_scratch import pretrain
 
         plan = Blueprint.of(backbone)

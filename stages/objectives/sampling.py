@@ -6,5 +6,8 @@ from torch import Tensor
 
 
 def guide(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance, arXiv 2207.12598 eq. 6 in diffusers' parametrisation."""
+    """Classifier-free guidance: uncond + scale (cond - uncond); any shape, all equal.
+
+    arXiv 2207.12598 eq. 6 in diffusers' parametrisation, where scale 1 is the condition alone.
+    """
     return uncond + scale * (cond - uncond)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -37,27 +38,34 @@ def read_metadata(folder: Path) -> list[dict[str, Any]]:
     """The lines of metadata.jsonl; FileNotFoundError or ValueError names the file."""
     path = Path(folder) / "metadata.jsonl"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; sample the run first")
+        raise FileNotFoundError(f"{path} is missing; make it with stages.sample (or snakemake)")
     try:
-        return [json.loads(line) for line in path.read_text().splitlines()]
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not JSON lines: {error}") from None
 
 
 def read_folder(folder: Path | str, size: tuple[int, int] | None = None) -> Tensor:
-    """Every PNG and JPEG of a folder by name (N, 3, H, W) in [0, 1], cropped to the middle and resized to `size`."""
+    """All of `each_picture` at once, (N, 3, H, W); ValueError if sizes differ and no `size` is given."""
+    pictures = list(each_picture(folder, size))
+    if len({picture.shape for picture in pictures}) > 1:
+        raise ValueError(f"{folder}: pictures differ in size, and the backbone names none to fit them to")
+    return torch.stack(pictures)
+
+
+def each_picture(folder: Path | str, size: tuple[int, int] | None = None) -> Iterator[Tensor]:
+    """Yields every PNG and JPEG of a folder by name, (3, H, W) in [0, 1], cropped to the middle and resized to `size`.
+
+    FileNotFoundError for a folder without pictures, ValueError for a picture that cannot be read.
+    """
     paths = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
     if not folder or not paths:
         raise FileNotFoundError(f"{folder or 'images'}: no PNG or JPEG pictures to learn from")
-    pictures = []
     for path in paths:
         fitted = _opened(path)
         if size and (fitted.height, fitted.width) != tuple(size):
             fitted = ImageOps.fit(fitted, (size[1], size[0]), Image.Resampling.LANCZOS)
-        pictures.append(_tensor(fitted))
-    if len({picture.shape for picture in pictures}) > 1:
-        raise ValueError(f"{folder}: pictures differ in size, and the backbone names none to fit them to")
-    return torch.stack(pictures)
+        yield _tensor(fitted)
 
 
 def read_picture(folder: Path, line: dict[str, Any]) -> Tensor:

@@ -6,8 +6,9 @@ import torch
 from stages.backbones.core.frames import FrameAutoencoder
 from stages.control.edits import edit_activations
 from stages.control.sites import Site
-from stages.metrics.base import measure, read_samples
+from stages.metrics.base import measure
 from stages.metrics.rates import Rates
+from stages.metrics.samples import read_samples
 from stages.params.concept import load_concept
 from stages.prepare import rows as prompt_rows
 from stages.reading.unroll import Replay

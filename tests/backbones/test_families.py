@@ -6,7 +6,7 @@ import torch
 from stages.backbones.core.base import Settings
 from stages.control.edits import edit_activations, edit_condition, edit_guidance, swap_parameters
 from stages.control.sites import Site, select
-from stages.interventions.guidance import NegativePrompt
+from stages.interventions.guidance import PromptGuidance
 from stages.methods.esd import ESD
 from stages.params.concept import Concept
 from tests.backbones.families import FAMILIES, PROMPTS, SEEDS
@@ -305,8 +305,8 @@ def test_a_method_fits_every_family(backbone, query):
 def test_a_negative_prompt_takes_the_place_of_the_empty_one(backbone):
     call = {"seeds": SEEDS, "steps": 2, "guidance": 3.0}
     plain = backbone.sample(backbone.encode(PROMPTS), **call)
-    with NegativePrompt("a blue circle").attach(backbone):
+    with PromptGuidance("a blue circle").attach(backbone):
         changed = backbone.sample(backbone.encode(PROMPTS), **call)
-    with NegativePrompt("a blue circle", strength=0.0).attach(backbone):
+    with PromptGuidance("a blue circle", strength=0.0).attach(backbone):
         assert torch.allclose(backbone.sample(backbone.encode(PROMPTS), **call), plain, atol=1e-5)
     assert not torch.allclose(changed, plain, atol=1e-4)

@@ -11,7 +11,7 @@ from stages.backbones.infinity import CERTAIN, InfinityBackbone
 from stages.control.edits import edit_activations, edit_condition, edit_guidance, edit_samples, swap_parameters
 from stages.control.sites import Site
 from stages.interventions import load, save
-from stages.interventions.guidance import NegativePrompt
+from stages.interventions.guidance import PromptGuidance
 from stages.interventions.sld import Safety, SafetyGuidance
 from stages.params import load_params
 from stages.params import names as named
@@ -169,9 +169,9 @@ def test_guidance_edits_see_the_conditional_rows_alone_without_guidance(backbone
 
 def test_a_negative_prompt_takes_the_place_of_the_null_text(backbone, query):
     plain = backbone.sample(query[1], **CALL)
-    with NegativePrompt("a green cross", 0.0).attach(backbone):
+    with PromptGuidance("a green cross", 0.0).attach(backbone):
         assert torch.equal(backbone.sample(query[1], **CALL), plain)
-    with NegativePrompt("a green cross").attach(backbone):
+    with PromptGuidance("a green cross").attach(backbone):
         assert not torch.equal(backbone.sample(query[1], **CALL), plain)
     assert torch.equal(backbone.sample(query[1], **CALL), plain)
 
@@ -183,7 +183,7 @@ def test_without_guidance_safety_acts_and_a_negative_prompt_is_refused(backbone,
         assert not torch.equal(backbone.sample(query[1], **call), plain)
     with SafetyGuidance("a red shape", Safety(scale=0)).attach(backbone):
         assert torch.equal(backbone.sample(query[1], **call), plain)
-    with NegativePrompt("a green cross").attach(backbone), pytest.raises(ValueError, match="it takes above 1"):
+    with PromptGuidance("a green cross").attach(backbone), pytest.raises(ValueError, match="it takes above 1"):
         backbone.sample(query[1], **call)
 
 
@@ -191,7 +191,7 @@ def test_without_guidance_safety_acts_and_a_negative_prompt_is_refused(backbone,
 def test_an_agreeing_negative_prompt_acts_as_far_as_the_prompt_points_its_way(backbone, power):
     cond, other = torch.randn(2, 1, 5, 16, generator=torch.Generator().manual_seed(0))
     zero = torch.zeros_like(cond)
-    negative = NegativePrompt("a green cross", 2.0, agreement=power)
+    negative = PromptGuidance("a green cross", 2.0, agreement=power)
 
     def uncond(concept):
         parts = {"uncond": zero, "cond": cond, "negative": concept}

@@ -1,11 +1,14 @@
 """Adapters: the identity at first, float32 over any base, sizes of the real video models, masks of the right tokens."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 from diffusers import CogVideoXTransformer3DModel
 
+from stages.backbones.text.texts import Texts
+from stages.control.addresses import Addresses
 from stages.control.sites import Site, Tap
 from stages.interventions import load, save
 from stages.interventions.adapter import Adapter, Bottleneck, width
@@ -70,7 +73,7 @@ def test_parameters_of_the_real_video_models(name):
     with torch.device("meta"):
         net = CogVideoXTransformer3DModel(**config)
         sites = {Site(i, "attn"): Tap(f"transformer_blocks.{i}.attn1", item=0) for i in range(config["num_layers"])}
-        backbone = type("Video", (), {"net": net, "name": name, "tap": lambda self, site: sites[site]})()
+        backbone = SimpleNamespace(net=net, name=name, addresses=Addresses(name, net, sites, Texts(name)))
         layers = [Bottleneck.fresh(width(backbone, site), 128) for site in sites]
     assert sum(p.numel() for layer in layers for p in layer.parameters()) == count
 

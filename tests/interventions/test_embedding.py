@@ -124,7 +124,7 @@ def test_a_resumed_training_equals_an_unbroken_one(backbone, concept, tmp_path, 
             raise KeyboardInterrupt
         return plain(images, owner)
 
-    monkeypatch.setattr("stages.training.minimize.minimize.__kwdefaults__", minimize_defaults(checkpoint_every=0.0))
+    monkeypatch.setattr("stages.training.progress.EVERY", 0)
     monkeypatch.setattr(backbone, "examples", interrupted)
     with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
         method(steps=4, batch=2, lr=0.1).fit(backbone, concept, seed=0)
@@ -132,12 +132,6 @@ def test_a_resumed_training_equals_an_unbroken_one(backbone, concept, tmp_path, 
     with recording(tmp_path, "train", params={}):
         resumed = method(steps=4, batch=2, lr=0.1).fit(backbone, concept, seed=0)
     assert torch.equal(resumed.vectors[0], unbroken.vectors[0])
-
-
-def minimize_defaults(**changed):
-    from stages.training.minimize import minimize
-
-    return dict(minimize.__kwdefaults__) | changed
 
 
 def test_several_vectors_and_one_for_all(backbone, concept):

@@ -60,7 +60,7 @@ def test_uce_maps_the_concept_to_its_neutral_twin_as_the_ridge_vanishes(backbone
     "method",
     [
         ESD(train="full", states="frozen", steps=40, lr=1e-3, preserve=20.0),
-        ConceptAblation("full-weight", states="trajectory", prior=0.0, steps=40, lr=1e-3, preserve=20.0),
+        ConceptAblation(train="full-weight", states="trajectory", prior=0.0, steps=40, lr=1e-3, preserve=20.0),
         Receler(rank=8, localise=0.0, states="frozen", slots=2, inner=1, steps=40, lr=1e-2, preserve=20.0),
         T2VUnlearning(rank=8, localise=0.0, states="trajectory", steps=40, lr=1e-2, preserve=20.0),
     ],
@@ -228,8 +228,9 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, concept, method
                 raise KeyboardInterrupt
             return loss(step, draws)
 
-        return minimize(checked, *args, **kwargs, checkpoint_every=0)
+        return minimize(checked, *args, **kwargs)
 
+    monkeypatch.setattr("stages.training.progress.EVERY", 0)
     for module in ("receler", "eap"):
         monkeypatch.setattr(f"stages.methods.{module}.minimize", stopping)
     with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
@@ -242,22 +243,18 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, concept, method
 
 
 @pytest.mark.parametrize(
-    ("method", "module"),
-    [
-        (Receler(rank=2, inner=1, slots=2, side=None, steps=1), "receler"),
-        (EAP(nearest=2, steps=1), "eap"),
-    ],
+    "method", [Receler(rank=2, inner=1, slots=2, side=None, steps=1), EAP(nearest=2, steps=1)], ids=["receler", "eap"]
 )
-def test_an_adversary_scales_its_loss_where_the_network_is_half(backbone, concept, method, module, monkeypatch):
+def test_an_adversary_scales_its_loss_where_the_network_is_float16(backbone, concept, method, monkeypatch):
     asked = []
 
-    def noting(*args, half, **kwargs):
-        asked.append(half)
-        return gradients(*args, half=half, **kwargs)
+    def noting(*args, through_float16, **kwargs):
+        asked.append(through_float16)
+        return gradients(*args, through_float16=through_float16, **kwargs)
 
-    monkeypatch.setattr(f"stages.methods.{module}.gradients", noting)
+    monkeypatch.setattr("stages.methods.shared.adversary.gradients", noting)
     method.fit(backbone, concept, seed=0)
-    monkeypatch.setattr(type(backbone), "half", True)
+    monkeypatch.setattr(type(backbone), "through_float16", True)
     method.fit(backbone, concept, seed=0)
     assert asked == [False, True]
 

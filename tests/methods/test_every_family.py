@@ -7,7 +7,7 @@ import torch
 
 from stages.interventions import Stack, load, save
 from stages.interventions.adapter import Adapter
-from stages.interventions.guidance import NegativePrompt
+from stages.interventions.guidance import PromptGuidance
 from stages.interventions.lowrank import LowRank, linear_layers
 from stages.methods import load_method
 from stages.params.concept import Concept
@@ -142,7 +142,7 @@ def lora(backbone):
 
 
 def guidance(backbone):
-    return NegativePrompt("a green circle", 0.7)
+    return PromptGuidance("a green circle", 0.7)
 
 
 @pytest.mark.parametrize("partner", [adapter, lora, guidance], ids=lambda partner: partner.__name__)

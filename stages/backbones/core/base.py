@@ -106,7 +106,7 @@ class Backbone(ABC):
         return next(self.net.parameters()).device
 
     @property
-    def half(self) -> bool:
+    def through_float16(self) -> bool:
         """Whether gradients pass through float16, where small ones vanish; see stages.training.float16.LossScale."""
         return any(parameter.dtype == torch.float16 for parameter in self.net.parameters())
 

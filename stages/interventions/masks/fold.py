@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def folded(mask: Mask, backbone: Backbone) -> Weights:
-    """Weights that do what the mask does: rows and bias of what makes a channel, or columns of what reads it, scaled.
+    """Weights of the same effect: a channel's mask multiplies the rows and bias that make it, or the columns that read
+    it.
 
-    Exact for a binary mask. ValueError for a mask that changes with every draw, and where two streams share a layer
-    of which only one is masked.
+    Exact for a binary mask. ValueError for a mask that changes with every draw, and if two streams share a layer of
+    which only one is masked.
     """
     if mask.mode == "hard_concrete":
         raise ValueError("a hard concrete mask has no fixed weights: binarize it first")

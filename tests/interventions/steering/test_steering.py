@@ -9,7 +9,7 @@ import torch
 from stages.control.sites import Moment, Site
 from stages.documented.setups import Scale, Setup, parse_setup, read_setups
 from stages.interventions import Stack, load, save
-from stages.interventions.guidance import NegativePrompt
+from stages.interventions.guidance import PromptGuidance
 from stages.interventions.steering.maps import FORMS, Transport, renormed
 from stages.interventions.steering.steering import Steering, role_strengths, stored_step
 from stages.methods.activation_transport import ActivationTransport
@@ -56,7 +56,7 @@ def test_it_changes_samples_detaches_and_survives_its_file(backbone, concept, tm
         assert torch.equal(sampled(backbone), edited)
     with steering.scaled(0).attach(backbone):
         assert torch.equal(sampled(backbone), plain)
-    with Stack(steering, NegativePrompt("a red shape")).attach(backbone):
+    with Stack(steering, PromptGuidance("a red shape")).attach(backbone):
         assert not torch.allclose(sampled(backbone), edited, atol=1e-5)
 
 
