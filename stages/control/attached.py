@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from stages import objectives
 from stages.control.sites import Moment, Site
 from stages.control.state import Condition, Sampler
 from stages.control.words import Prompt, written_out
+from stages.objectives.sampling import guide
 
 Predictions = Mapping[str, Tensor]  # role -> prediction (B, ...); guidance is linear in them
 GuidanceEdit = Callable[[Predictions, Moment], Predictions]
@@ -64,7 +64,7 @@ class Attached:
             predictions = edit(predictions, self.moment(None))
         if "uncond" not in predictions:
             return predictions["cond"]
-        return objectives.guide(predictions["uncond"], predictions["cond"], guidance)
+        return guide(predictions["uncond"], predictions["cond"], guidance)
 
     def moment(self, site: Site | None) -> Moment:
         """The step, rows and roles of the call that is computed now, for an edit at `site`."""

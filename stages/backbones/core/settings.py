@@ -36,6 +36,8 @@ class Settings:
     free_text_encoder: bool = False  # drop the text encoders once the network starts; read again for a new prompt
     temperature: Rate = 1.0  # of the values that an autoregressive network draws
     top_p: Fraction = 0.0  # a value of probability at most 1 - top_p is not drawn; 0 for all
+    memory: Count = 8000  # MB of the machine's memory that a job with it takes; only the scheduler reads it
+    minutes: Count = 240  # that a training with it takes at most, other jobs less; only the scheduler reads it
     release: dict[str, Any] = field(default_factory=dict)  # Infinity's published files, see Infinity.Release
     autoencoder: str = "autoencoder"  # the part of its world that turns pictures into latents or bits
     build: dict[str, Any] = field(default_factory=dict)  # the architecture of a world's own backbone
