@@ -32,27 +32,18 @@ def written_out(prompt: str, words: Mapping[str, str]) -> Prompt:
     around a learned vector; a space keeps the words from joining a letter before or after the alias. If the prompt
     already has the replacement words, those are not counted as the alias.
     """
+    if not words:
+        return Prompt(prompt)
+    names = sorted(words, key=lambda name: (-len(name), name))
+    pattern = re.compile("|".join(map(whole_word, names)))
     text, places, end = "", {}, 0
-    for match in _aliases(words).finditer(prompt) if words else ():
+    for match in pattern.finditer(prompt):
         text = _joined(text, prompt[end : match.start()], bool(end))
         text = _joined(text, words[match[0]], True)
         places.setdefault(match[0], []).append((len(text) - len(words[match[0]]), len(text)))
         end = match.end()
     text = _joined(text, prompt[end:], bool(end))
     return Prompt(text, {name: tuple(spans) for name, spans in places.items()})
-
-
-def refuse_hidden(prompt: str, words: Mapping[str, str]) -> None:
-    """ValueError if an alias stands inside another word of the prompt, where its learned meaning would be lost."""
-    for part in _aliases(words).split(prompt) if words else ():
-        for name in words:
-            if name in part:
-                raise ValueError(f"{name!r} is a part of another word in {prompt!r}: put a space between them")
-
-
-def _aliases(words: Mapping[str, str]) -> re.Pattern[str]:
-    """A pattern for every alias as a whole word, the longest first."""
-    return re.compile("|".join(map(whole_word, sorted(words, key=lambda name: (-len(name), name)))))
 
 
 def _joined(before: str, after: str, apart: bool) -> str:

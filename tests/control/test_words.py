@@ -2,7 +2,6 @@
 
 import pytest
 
-from stages.control.attached import Attached
 from stages.control.words import occurrences, written_out
 from stages.interventions.flowedit import reworded
 
@@ -34,16 +33,9 @@ def test_an_alias_of_letters_is_a_word_in_any_script():
     assert written_out("a sks here", {"sks": "cross"}).text == "a cross here"
 
 
-@pytest.mark.parametrize("prompt", ["a sksdog", "a newsks", "sks and sks2"])
-def test_an_alias_inside_another_word_is_refused(prompt):
-    attached = Attached()
-    attached.words.append({"sks": "cross"})
-    with pytest.raises(ValueError, match="'sks' is a part of another word in"):
-        attached.write_out(prompt)
-
-
-def test_letters_of_a_longer_word_are_not_replaced():
-    assert written_out("a dog22, a hotdog2 and a dog2", {"dog2": "dog"}).text == "a dog22, a hotdog2 and a dog"
+@pytest.mark.parametrize("prompt", ["a sksdog", "a newsks", "a sks2"])
+def test_an_alias_of_letters_inside_another_word_is_that_other_word(prompt):
+    assert written_out(prompt, {"sks": "cross"}).text == prompt
 
 
 def test_a_prompt_without_aliases_stays_as_it_is():
