@@ -39,6 +39,7 @@ from stages.backbones.text.texts import Texts
 from stages.control.addresses import TEXT
 from stages.control.sites import Site, Tap, site_table
 from stages.control.state import Condition, State
+from stages.seeds import Purpose, seed_of
 
 BLOCK = {
     "attn.heads": Tap("sa.proj", "input"),
@@ -113,12 +114,17 @@ class InfinityBackbone(Backbone):
         """A transformer and a text encoder with random weights, as settings.build describes them."""
         build = settings.build
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(seed_of(Purpose.WEIGHTS, seed))
             encoder = t5(build["text_encoder"], tokenizer)
         sizes = {"bits": vae.config.token_bits, "text_channels": encoder.config.d_model}
         config = InfinityConfig(**build["transformer"], **sizes, text_length=tokenizer.model_max_length)
         grids = Schedule.of(*build["scales"])
-        return cls(name, settings, files.Parts(Infinity(config, seed=seed), vae, encoder, tokenizer, grids), device)
+        return cls(
+            name,
+            settings,
+            files.Parts(Infinity(config, seed=seed_of(Purpose.WEIGHTS, seed, 1)), vae, encoder, tokenizer, grids),
+            device,
+        )
 
     @classmethod
     def load_autoencoder(cls, folder: Path | str) -> Tokenizer:

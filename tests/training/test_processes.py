@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stages import train
-from stages.training.minimize import generator, minimize
+from stages.training.minimize import minimize
 from stages.training.processes import average_gradients, claim_device
 from stages.training.settings import Training
 from tests import ROOT
@@ -81,6 +81,8 @@ TRAINED = """
 import json
 from stages import train
 from stages.interventions import save
+
+step_generator = functools.partial(generator, Purpose.STEP)
 asked, recording = [], train.recording
 train.recording = lambda *args, **named: asked.append(1) or recording(*args, **named)
 names = ["--backbone", "tiny", "--concept", "red", "--method", "esd", "--seed", "1", "--out", "artifacts/out"]
@@ -138,7 +140,7 @@ def test_two_processes_equal_one_with_both_draws():
     weight = torch.nn.Parameter(torch.zeros(3))
 
     def both(step, _):
-        draws = [torch.randn(3, generator=generator(7, 2 * step + rank)) for rank in (0, 1)]
+        draws = [torch.randn(3, generator=step_generator(7, 2 * step + rank)) for rank in (0, 1)]
         return sum((weight - draw).square().sum() for draw in draws) / 2
 
     history = minimize(both, [weight], Training(steps=4, lr=0.1), seed=7)

@@ -23,6 +23,7 @@ from stages.backbones.loading.checkpoints import check_made, choose_scheduler, l
 from stages.control.addresses import TEXT
 from stages.control.attached import Attached
 from stages.control.state import State
+from stages.seeds import Purpose, seed_of
 
 CPU = torch.device("cpu")
 
@@ -100,7 +101,7 @@ class Latent(Diffusion):
         """A network with random weights, as settings.build describes it; its scheduler may name a `_class_name`."""
         build = settings.build
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(seed_of(Purpose.WEIGHTS, seed))
             parts: dict[str, Any] = {"vae": vae, cls.NET: cls.MODEL(**build[cls.NET])}
             for part, make in cls.TEXTS.items():
                 parts[part] = make(build[part], tokenizer)

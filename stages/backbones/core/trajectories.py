@@ -11,7 +11,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stages.control.state import run_seeds
+from stages.seeds import pool
 from stages.store.files import replacing
 
 Make = Callable[[str, list[int]], Tensor]  # prompt, seeds (n) -> a pool (n, ...)
@@ -21,7 +21,7 @@ SEEDS = "seeds"  # the key of a file's metadata: prompt -> seed, as JSON
 class Trajectories:
     """Pools of samples by prompt, (n, T + 1, ...) latents of whole runs or (n, L, bits) of pictures, on the CPU.
 
-    Row i of a pool that was gathered with a seed is the run of `run_seeds(seed, n)[i]`.
+    Row i of a pool that was gathered with a seed is the run of `stages.seeds.pool(seed, n)[i]`.
     """
 
     def __init__(self) -> None:
@@ -35,7 +35,7 @@ class Trajectories:
     def gather(self, prompts: Iterable[str], seed: int, n: int, make: Make) -> None:
         """Makes a pool of n samples of every prompt that has none."""
         for prompt in self.missing(prompts):
-            self.pools[prompt], self.seeds[prompt] = make(prompt, run_seeds(seed, n)), seed
+            self.pools[prompt], self.seeds[prompt] = make(prompt, pool(seed, n)), seed
 
     def draw(self, prompts: Sequence[str], generator: torch.Generator, at: list[int] | slice) -> Tensor:
         """One random sample of each prompt's pool, (B, ...), at the positions `at` of its first axis, on the CPU.
