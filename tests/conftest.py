@@ -1,7 +1,78 @@
-"""One thread, no network, no display: what every test may rely on, set before torch is imported."""
+"""One thread, no network, no display, set before torch is imported; tiny backbones and a project for several rooms."""
 
 import os
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests import ROOT
 
 os.environ["OMP_NUM_THREADS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
+
+
+@pytest.fixture
+def backbone():
+    from tests.tiny import unet
+
+    return unet()
+
+
+@pytest.fixture
+def concept():
+    from stages.params.concept import Concept
+
+    return Concept("red", ("a red shape", "a red circle"), ("a shape", "a circle"), ("a blue circle",))
+
+
+@pytest.fixture
+def project(backbone, tmp_path, monkeypatch):
+    """A project folder with a tiny backbone, a concept and a method."""
+    from tests.tiny import BUILD
+
+    monkeypatch.chdir(tmp_path)
+    backbone.save(Path("artifacts/backbones/tiny"))
+    settings = {"path": "artifacts/backbones/tiny", "family": "unet", "steps": 3, "pool": 2, "batch": 4, "build": BUILD}
+    red = {"prompts": ["a red shape"], "neutral": ["a shape"], "retain": ["a blue circle"], "target": {"colour": "red"}}
+    contents = {
+        "backbones/tiny": {"class": "stages.backbones.unet.UNet"} | settings,
+        "concepts/red": {"dataset": str(ROOT / "data/shapes_colors.csv")} | red,
+        "methods/esd": {"class": "stages.methods.esd.ESD", "steps": 2, "batch": 2, "lr": 0.01},
+    }
+    for name, content in contents.items():
+        path = Path(f"params/{name}.yaml")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(yaml.safe_dump(content))
+    return tmp_path
+
+
+@pytest.fixture(scope="session")
+def made():
+    """Backbones by family, made when first asked for; tests leave them as they were, and some test just that."""
+    from tests.backbones.families import FAMILIES
+
+    known = {}
+
+    def make(name):
+        if name not in known:
+            known[name] = FAMILIES[name].make()
+        return known[name]
+
+    return make
+
+
+@pytest.fixture
+def query():
+    """A state and a condition for a backbone, at a time in the middle of its schedule."""
+    import torch
+
+    from stages.backbones.core.base import State
+    from tests.backbones.families import PROMPTS
+
+    def ask(backbone, prompts=PROMPTS):
+        latent = backbone.noise(range(len(prompts)))
+        return State(latent, torch.full((len(prompts),), 500), step=1), backbone.encode(prompts)
+
+    return ask

@@ -160,6 +160,7 @@ def owners(latents: Tensor) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(seed) for seed in SEEDS[: len(latents)]]
 
 
+PROMPTS = ["a red circle", "a blue square"]
 SEEDS = (3, 4)
 
 

@@ -16,8 +16,7 @@ from stages.store.samples import draw, write_folder
 from stages.worlds.autoencoder import make_autoencoder
 from stages.worlds.judge import Judge
 from stages.worlds.shapes import Shapes
-from tests.backbones.conftest import PROMPTS
-from tests.backbones.families import FAMILIES, SEEDS
+from tests.backbones.families import FAMILIES, PROMPTS, SEEDS
 
 
 @pytest.mark.parametrize(("name", "latent", "clip"), [("cogvideox-2b", (3, 4, 2, 4), 9), ("wan", (2, 16, 2, 4), 5)])

@@ -9,8 +9,7 @@ from stages.control.sites import Site, select
 from stages.interventions.guidance import NegativePrompt
 from stages.methods.esd import ESD
 from stages.params.concept import Concept
-from tests.backbones.conftest import PROMPTS
-from tests.backbones.families import FAMILIES, SEEDS
+from tests.backbones.families import FAMILIES, PROMPTS, SEEDS
 
 ARCHITECTURES = [
     "unet",

@@ -10,8 +10,7 @@ from stages.backbones.text.cache import EmbeddingCache, fingerprint
 from stages.control.edits import edit_activations, swap_parameters
 from stages.interventions.embedding import embedding_tap
 from stages.interventions.weights import Weights
-from tests.backbones.conftest import PROMPTS
-from tests.backbones.families import FAMILIES, SEEDS
+from tests.backbones.families import FAMILIES, PROMPTS, SEEDS
 
 CALL = {"seeds": SEEDS, "steps": 2, "guidance": 3.0}
 NAMES = ["unet", "sd3", "flux-dev", "dit", "pixart", "sana", "cogvideox-5b", "wan"]

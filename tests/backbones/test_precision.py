@@ -4,8 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from tests.backbones.conftest import PROMPTS
-from tests.backbones.families import FAMILIES, SEEDS
+from tests.backbones.families import FAMILIES, PROMPTS, SEEDS
 from tests.backbones.test_memory import loaded
 
 

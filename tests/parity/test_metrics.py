@@ -14,8 +14,8 @@ from stages.metrics import detectors, intervals
 from stages.metrics.frechet import frechet, moments
 from stages.metrics.kid import kid, mmd
 from stages.metrics.stored import harmonic, i2p, unlearncanvas
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 FOLDER = Path(os.environ.get("PALIMPSEST_FIXTURES", ROOT.parent / "shared" / "fixtures"))
 FOLDER = (FOLDER if FOLDER.is_absolute() else ROOT / FOLDER) / "methods" / "metrics"
 

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 DEMO = Path(__file__).parent / "demo.yaml"
 PARTS = ("Snakefile", "profiles", "workflow", "params", "data", "stages", "dvc.yaml")
 

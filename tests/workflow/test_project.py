@@ -10,7 +10,8 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 PINNED = ("workflow", "slurm", "test", "text")  # the extras that the lock file holds
 IMPORTED_AS = {"PIL": "pillow", "yaml": "pyyaml", "annotated_types": "annotated-types"}

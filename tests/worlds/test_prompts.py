@@ -1,6 +1,5 @@
 import json
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,8 +8,9 @@ from stages.params.datasets import labels, read_prompts, select
 from stages.store.pictures import read_folder
 from stages.worlds.shapes import Shapes
 from stages.worlds.table import LEARNED, NEW_WORD, clip_rows, new_word_rows, picture_rows, to_csv, turned_rows
+from tests import ROOT
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = ROOT / "data"
 HEADER = "id,set,prompt,colour,without_colour,seed\n"
 GOOD = HEADER + "0,full,a red dot,red,a dot,0\n"
 

@@ -1,12 +1,11 @@
-from pathlib import Path
-
 from transformers import AutoTokenizer
 
 from stages.params.datasets import read_prompts
 from stages.worlds.shapes import PALETTE, Shapes
 from stages.worlds.words import LENGTH, SYNONYMS, WORDS, make_tokenizer
+from tests import ROOT
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = ROOT / "data"
 
 
 def test_every_caption_and_prompt_of_the_world_is_in_the_vocabulary_and_fits():

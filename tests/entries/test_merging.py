@@ -8,7 +8,7 @@ import yaml
 from stages import binarize, train
 from stages.interventions import load
 from stages.methods import binarized
-from tests.core.conftest import ROOT
+from tests import ROOT
 
 SMALL = {"class": "stages.methods.minimalist.Minimalist", "steps": 2, "batch": 1, "seeds": 1, "sampler_steps": 2}
 BLUE = {"prompts": ["a blue shape"], "neutral": ["a shape"], "retain": ["a red circle"], "target": {"colour": "blue"}}

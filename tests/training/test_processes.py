@@ -13,8 +13,8 @@ import torch
 from stages import train
 from stages.training.minimize import generator, minimize
 from stages.training.processes import average_gradients, claim_device
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 WORK = """
 import torch
 from stages.training.minimize import minimize

@@ -9,7 +9,7 @@ from stages.reporting.summary import erasure
 from stages.reporting.sweeps import sweeps
 from stages.reporting.tables import pooled, results
 from stages.reporting.wording import contestants, finding, leader
-from tests.report.conftest import build
+from tests.reporting.conftest import build
 
 SWEPT = {"method": "esd", "fields": {"scale": [1.0, 2.0, 3.0], "steps": [5, 10, 20, 40], "train": ["x", "u"]}}
 

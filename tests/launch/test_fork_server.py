@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests import ROOT
+
 ENTRY = """
 import colorsys  # something that the warm process lacks
 import os, sys, time

@@ -7,7 +7,6 @@ import pytest
 
 from stages.store import record
 from stages.store.record import Record, recording
-from stages.training.minimize import History
 
 
 def written(folder):
@@ -30,7 +29,7 @@ def test_what_json_has_no_number_for_is_written_as_a_word(tmp_path):
 @pytest.mark.parametrize("steps", [1, 200, 201, 399, 400, 1001])
 def test_a_curve_has_at_most_200_points_and_says_where_they_are(tmp_path, steps):
     with recording(tmp_path, "train", params={}):
-        Record.losses("esd", History(losses=[float(step) for step in range(steps)]))
+        Record.losses("esd", [float(step) for step in range(steps)], seconds=1.0)
     curve = written(tmp_path)["curves"]["esd"]
     assert min(steps, 100) <= len(curve["loss"]) <= 200
     assert curve["loss"] == [float(curve["every"] * place) for place in range(len(curve["loss"]))]

@@ -15,9 +15,9 @@ from stages.params import study as studies
 from stages.params.concept import load_concept
 from stages.params.names import split, sweep, variant
 from stages.params.source import class_fields, code
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
-DEMO = Path(__file__).parent / "demo.yaml"
+DEMO = ROOT / "tests/workflow/demo.yaml"
 
 
 @pytest.fixture

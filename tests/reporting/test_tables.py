@@ -12,7 +12,7 @@ from stages.metrics.intervals import wilson
 from stages.reporting.collect import Cell
 from stages.reporting.summary import best, concept_column
 from stages.reporting.tables import Number, pooled, results
-from tests.report.conftest import METHODS, SEEDS
+from tests.reporting.conftest import METHODS, SEEDS
 
 HEADER = "study,backbone,family,concept,method,seed,prompts,metric,value,ci_low,ci_high,n"
 CELL = Cell("sd-shapes", "red")

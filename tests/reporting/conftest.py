@@ -9,9 +9,9 @@ import pytest
 from stages import report
 from stages.params.names import sweep
 from stages.reporting.collect import Cell, Collected, collect
-from tests.report.synthetic import write_params, write_run
+from tests import ROOT
+from tests.reporting.synthetic import write_params, write_run
 
-ROOT = Path(__file__).parents[2]
 METHODS = ("none", "esd", "esd_u", "oracle")
 SEEDS = (0, 1)
 

@@ -12,7 +12,7 @@ from stages.store.record import recording
 from stages.training.minimize import generator
 from tests.backbones.families import FAMILIES
 from tests.backbones.tiny_infinity import make
-from tests.core.conftest import BUILD
+from tests.tiny import BUILD
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
 PICTURES = "data/yellow_crosses"

@@ -18,8 +18,8 @@ from stages.params import build, load_params, method_params
 from stages.params.concept import load_concept
 from stages.params.datasets import read_prompts, select
 from stages.params.study import load_study
+from tests import ROOT
 
-ROOT = Path(__file__).parents[2]
 SETUP = {"scales": {"0": {"layers": [-1], "strength_cond": 3.0, "strength_uncond": 1.0}}}
 MODEL = {
     "model_path": "weights/infinity_125M_256x256.pth",

@@ -11,10 +11,10 @@ from stages import attack, evaluate, precompute, prepare, sample, train
 from stages.evaluate import add_attacks
 from stages.interventions import load
 from stages.store.files import digest
-from tests.core.conftest import BUILD
+from tests import ROOT
 from tests.metrics.told import Told
+from tests.tiny import BUILD
 
-ROOT = Path(__file__).parents[2]
 CONCEPT = {"prompts": ["a red shape"], "neutral": ["a shape"], "retain": ["a blue circle"], "target": {"colour": "red"}}
 RUN = ["--backbone", "tiny", "--concept", "red", "--seed", "1"]
 
