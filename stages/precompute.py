@@ -18,10 +18,14 @@ SEED = 0  # of the trajectories; methods draw from them with their own seeds
 
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
-    """Samples and saves trajectories (pool, steps + 1, ...) per prompt, under the prompt's text."""
+    """Samples and saves trajectories (pool, steps + 1, ...) per prompt, under the prompt's text.
+
+    Trajectories that are not finite end it, and no file is written.
+    """
     args = parser(main.__doc__, "backbone", "concept").parse_args(argv)
     set_up(args.threads)
     from stages.backbones import load_backbone
+    from stages.store.finite import REASONS, check_tensors
 
     out, concept = Path(args.out), load_concept(args.concept)
     params = {"backbone": args.backbone, "concept": args.concept}
@@ -29,6 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         backbone = load_backbone(args.backbone)
         record.ready()
         backbone.gather([*concept.prompts, *concept.neutral, *concept.retain, ""], SEED)
+        check_tensors(args.backbone, backbone.pools, REASONS)
         record.notes["images"] = sum(len(pool) for pool in backbone.pools.values())
         with replacing(out) as temporary:
             save_file({name: pool.contiguous() for name, pool in backbone.pools.items()}, temporary)

@@ -12,7 +12,7 @@ from stages.launch.cli import entry, parser, set_up
 from stages.params import method_params
 from stages.params.concept import Concept, load_concept
 from stages.store.record import Record, recording
-from stages.store.samples import SEED_STRIDE, read_sets, write_folder
+from stages.store.samples import SEED_STRIDE, cut_prompts, read_sets, write_folder
 
 if TYPE_CHECKING:
     from stages.backbones import Backbone
@@ -46,6 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             intervention = fitted(method, backbone, concept, args.seed, record)
             save(intervention, out)
         with intervention.attach(backbone):
+            record.notes["cut_prompts"] = cut_prompts(backbone, sets)
             for name, rows in sets.items():
                 rows = [row | {"seed": row["seed"] + SEED_STRIDE * args.seed} for row in rows]
                 write_folder(backbone, rows, out / name)

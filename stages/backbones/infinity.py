@@ -28,7 +28,9 @@ from Infinity import (
     teacher_inputs,
 )
 from Infinity.quantizer import tokens_to_bits
+from Infinity.sampling import NotFiniteError
 from stages.backbones.core.base import Backbone, Condition, Settings, State
+from stages.backbones.core.finite import check_finite, reason
 from stages.backbones.core.memory import enable_checkpointing
 from stages.backbones.loading import infinity as files
 from stages.backbones.text.encoders import t5
@@ -194,10 +196,24 @@ class InfinityBackbone(Backbone):
     @torch.no_grad()
     def _sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
         with self._precision():
-            return self.decode(self._bits(condition, seeds, steps, guidance).summed)
+            pictures = self.decode(self._bits(condition, seeds, steps, guidance).summed)
+        return check_finite(self, "picture", pictures, condition.prompts, seeds)
 
     def _bits(self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float) -> Any:
-        """Infinity's own sampler over the first `steps` scales, edits told the scale and the roles of the rows."""
+        """Infinity's own sampler over the first `steps` scales, edits told the scale and the roles of the rows.
+
+        FloatingPointError with prompt, seed and reason if margins are not finite: bits drawn from them would look sound.
+        """
+        try:
+            return self._drawn(condition, seeds, steps, guidance)
+        except NotFiniteError as error:
+            row = error.rows[0]
+            raise FloatingPointError(
+                f"{self.name}: the bits of prompt {condition.prompts[row]!r}, seed {seeds[row]}, come from margins that "
+                f"are not finite (scale {error.scale}); likely reasons: {reason(self)}"
+            ) from None
+
+    def _drawn(self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float) -> Any:
         conditions = self.roles(condition, guidance)
         texts = {role: self.text(rows) for role, rows in conditions.items()}
         settings = self.settings

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stages.store.files import replacing, write_json
+from stages.store.finite import check_tensors
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone
@@ -90,7 +91,11 @@ class Stack(Intervention):
 
 
 def save(intervention: Intervention, folder: Path) -> None:
-    """Writes intervention.safetensors and intervention.json; the same intervention gives the same bytes."""
+    """Writes intervention.safetensors and intervention.json; the same intervention gives the same bytes.
+
+    FloatingPointError names tensors that are not finite; nothing is written then.
+    """
+    check_tensors(f"{folder}: the {type(intervention).__name__}", intervention.tensors())
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in intervention.tensors().items()}
     with replacing(folder / "intervention.safetensors") as temporary:

@@ -21,6 +21,7 @@ from stages.control.sites import Moment, Tap
 from stages.control.words import Prompt, tokenize
 from stages.interventions.base import Intervention
 from stages.store.files import replacing
+from stages.store.finite import check_tensors
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone, Condition
@@ -104,6 +105,9 @@ class Embedding(Intervention):
     def _check(self, backbone: Backbone) -> None:
         if backbone in self._known:
             return
+        parts = [part for part in self.parts if part != POOLED]
+        if missing := [part for part in parts if part not in backbone.tokenizers()]:
+            raise ValueError(f"{self.alias} has vectors for {', '.join(missing)}, which {backbone.name} is without")
         for name, own in identity(backbone, self.parts).items():
             if own != self.identity.get(name):
                 raise ValueError(
@@ -132,16 +136,35 @@ class Embedding(Intervention):
         spec = dict(spec)
         return cls(spec.pop("alias"), spec.pop("initialiser"), tensors, **spec)
 
-    def export(self, folder: Path) -> list[Path]:
-        """Writes learned_embeds.safetensors per text encoder, which diffusers' load_textual_inversion reads."""
+    def export(self, folder: Path, backbone: Backbone | None = None) -> list[Path]:
+        """Writes learned_embeds.safetensors per text encoder, which diffusers' load_textual_inversion reads.
+
+        A vector that all tokens of the initialiser share is written once for each of them, since a placeholder of
+        diffusers is as many tokens as its file has rows. How many there are, the tokenizers of `backbone` say (by
+        default of one that it was attached to). ValueError for output vectors, and if no backbone is known;
+        FloatingPointError for vectors that are not finite.
+        """
         if self.mode != "input":
             raise ValueError("only input vectors are token embeddings; output vectors have no place in a tokenizer")
+        check_tensors(f"the vectors of {self.alias}", self.tensors())
+        backbone = backbone or next(iter(self._known), None)
+        rows = {part: self._repeated(backbone, part, vectors) for part, vectors in self.tensors().items()}
         paths = []
-        for part, vectors in self.tensors().items():
+        for part, vectors in rows.items():
             paths.append(Path(folder) / f"learned_embeds{part.removeprefix('text_encoder')}.safetensors")
             with replacing(paths[-1]) as temporary:
                 save_file({self.alias: vectors.detach().cpu().contiguous().clone()}, temporary, {"format": "pt"})
         return paths
+
+    def _repeated(self, backbone: Backbone | None, part: str, vectors: Tensor) -> Tensor:
+        """Rows (n, D), one for each of the initialiser's n tokens."""
+        if len(vectors) > 1:
+            return vectors
+        if backbone is None:
+            raise ValueError(f"{self.alias} has one vector for all its tokens: export(folder, backbone) counts them")
+        self._check(backbone)
+        start, end = tokens_of(backbone, part, self.template.replace("{}", self.initialiser), self.initialiser)
+        return vectors.expand(end - start, -1)
 
 
 def replaced(h: Tensor, vectors: Tensor, spans: Sequence[tuple[int, int, int]]) -> Tensor:

@@ -11,6 +11,7 @@ REASONS = (
     "an autoencoder that overflows in float16 (force_upcast: true in vae/config.json, or dtype: bfloat16 or float32), "
     "a training that diverged (a lower learning rate), or weights that are not finite themselves"
 )
+DIVERGED = "a training that diverged (a lower learning rate), or values too large for the dtype"
 NAMED = 3  # tensors in a message
 
 
@@ -35,12 +36,11 @@ def check_rows(
         )
 
 
-def check_tensors(what: str, tensors: Mapping[str, Tensor]) -> None:
+def check_tensors(what: str, tensors: Mapping[str, Tensor], reasons: str = DIVERGED) -> None:
     """FloatingPointError with the names of the tensors, of any shape, that are not finite."""
     bad = [name for name, value in tensors.items() if value.is_floating_point() and not torch.isfinite(value).all()]
     if bad:
         more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
         raise FloatingPointError(
-            f"{what}: not finite: {', '.join(bad[:NAMED])}{more}; likely reason: a training that diverged "
-            "(a lower learning rate), or values too large for the dtype"
+            f"{what}: not finite: {', '.join(map(repr, bad[:NAMED]))}{more}; likely reasons: {reasons}"
         )

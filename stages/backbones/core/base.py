@@ -205,6 +205,19 @@ class Backbone(ABC):
             length = self.text_length or length
         return tokenizer(list(prompts), truncation=True, max_length=length).input_ids
 
+    def cut(self, prompts: Sequence[str]) -> list[int]:
+        """How many tokens of each prompt stand beyond the last one that any of the text encoders reads."""
+        counts = [self._cut(part, prompts) for part in self.tokenizers()]
+        return [min(row) for row in zip(*counts, strict=True)] if counts else [0] * len(prompts)
+
+    def _cut(self, part: str, prompts: Sequence[str]) -> list[int]:
+        tokenizer = self.tokenizers()[part]
+        length = tokenizer.model_max_length
+        if part == next(reversed(self.tokenizers())):  # the long encoder, whose length the settings say
+            length = self.text_length or length
+        texts = [self.written_out(prompt).text for prompt in prompts]
+        return [max(len(ids) - length, 0) for ids in tokenizer(texts, truncation=False, verbose=False).input_ids]
+
     def locate(self, name: str) -> tuple[nn.Module, str]:
         """The module that a parameter's name is relative to, and the name there."""
         if not name.startswith(self.TEXT):

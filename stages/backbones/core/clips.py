@@ -9,6 +9,7 @@ from diffusers import DiffusionPipeline
 from torch import Tensor
 
 from stages.backbones.core.base import Settings, State
+from stages.backbones.core.finite import pictured
 from stages.backbones.core.latent import Latent
 
 
@@ -58,7 +59,7 @@ class Clips(Latent):
         latent = self.unscaled(latent.to(self.vae.dtype).transpose(1, 2))
         with self._working(self.vae):
             clips = self.vae.decode(latent, return_dict=False)[0]
-        return (clips.transpose(1, 2) / 2 + 0.5).clamp(0, 1)
+        return pictured(clips.transpose(1, 2))
 
     def embed(self, images: Tensor) -> Tensor:
         """Clips (B, F, 3, H, W) in [0, 1] to latents; the mean, where the autoencoder has a distribution."""

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from stages.backbones.core.base import Backbone, Condition, Settings, State
+from stages.backbones.core.finite import check_finite
 from stages.control.state import run_seeds
 
 
@@ -148,7 +149,8 @@ class Diffusion(Backbone):
     def _sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
         start, owners = self.begin(seeds)
         *_, last = self.walk(condition, start, steps=steps, guidance=guidance, generators=owners)
-        return self.decode(last.latent)
+        check_finite(self, "latent", last.latent, condition.prompts, seeds)
+        return check_finite(self, "picture", self.decode(last.latent), condition.prompts, seeds)
 
     # trajectories to train on
 
@@ -165,7 +167,8 @@ class Diffusion(Backbone):
                 start, owners = self.begin(seeds[rows])
                 several = condition.repeat(len(start))
                 walk = self.walk(several, start, steps=steps, guidance=guidance, generators=owners)
-                runs.append(torch.stack([state.latent.cpu() for state in walk], dim=1))
+                run = torch.stack([state.latent.cpu() for state in walk], dim=1)
+                runs.append(check_finite(self, "trajectory", run, several.prompts, seeds[rows]))
             self.pools[prompt], self.pool_seeds[prompt] = torch.cat(runs), seed
 
     def draw(self, condition: Condition, generator: torch.Generator) -> State:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from stages.backbones.core import forward_process as schedule
 from stages.backbones.core.base import Condition, Settings, State
 from stages.backbones.core.diffusion import Diffusion
+from stages.backbones.core.finite import pictured
 from stages.backbones.core.memory import at_work, divide, enable_checkpointing, stream_blocks
 from stages.backbones.core.onednn import multiply_by_onednn
 from stages.backbones.loading.checkpoints import check_made, choose_scheduler, load_network, load_part, load_pipeline
@@ -208,7 +209,7 @@ class Latent(Diffusion):
         latent = latent.to(self.vae.dtype) / self.vae.config.scaling_factor + self.offset
         with self._working(self.vae):
             images = self.vae.decode(latent, return_dict=False)[0]
-        return (images / 2 + 0.5).clamp(0, 1)
+        return pictured(images)
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] to latents; the mean, where the autoencoder has a distribution.
