@@ -202,15 +202,15 @@ class InfinityBackbone(Backbone):
     def _bits(self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float) -> Any:
         """Infinity's own sampler over the first `steps` scales, edits told the scale and the roles of the rows.
 
-        FloatingPointError with prompt, seed and reason if margins are not finite: bits drawn from them would look sound.
+        FloatingPointError with prompt, seed and reason for margins that are not finite: their bits would look sound.
         """
         try:
             return self._drawn(condition, seeds, steps, guidance)
         except NotFiniteError as error:
             row = error.rows[0]
             raise FloatingPointError(
-                f"{self.name}: the bits of prompt {condition.prompts[row]!r}, seed {seeds[row]}, come from margins that "
-                f"are not finite (scale {error.scale}); likely reasons: {reason(self)}"
+                f"{self.name}: the bits of prompt {condition.prompts[row]!r}, seed {seeds[row]}, come from margins "
+                f"that are not finite (scale {error.scale}); likely reasons: {reason(self)}"
             ) from None
 
     def _drawn(self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float) -> Any:

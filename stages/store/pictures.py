@@ -167,8 +167,10 @@ def _is_picture(path: Path) -> bool:
         kind = Image.EXTENSION[suffix]
         return kind in Image.OPEN and kind not in DOCUMENTS
     try:
-        with Image.open(path):
-            return True
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path):
+                return True
     except Image.DecompressionBombError:
         return True
     except (OSError, SyntaxError, ValueError):

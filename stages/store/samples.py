@@ -85,9 +85,7 @@ def draw(backbone: Sampler, rows: list[Row]) -> Tensor:
     for prompt, seed in zip(prompts, seeds, strict=True):
         if not 0 <= seed < SEEDS:
             raise ValueError(f"prompt {prompt!r}: seed must be 0 to 2**64 - 1, got {seed}")
-    pictures = backbone.sample(
-        backbone.encode(prompts), seeds=seeds, steps=settings.steps, guidance=settings.guidance
-    )
+    pictures = backbone.sample(backbone.encode(prompts), seeds=seeds, steps=settings.steps, guidance=settings.guidance)
     check_rows("picture", pictures, getattr(backbone, "name", "the backbone"), prompts, seeds)
     return pictures
 

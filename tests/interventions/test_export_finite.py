@@ -63,9 +63,7 @@ def broken(folder, made):
 
 
 @pytest.mark.parametrize("kind", ["weights", "lora", "word"])
-def test_an_export_of_numbers_that_are_not_finite_is_refused_with_their_names(
-    project, backbone, concept, capsys, kind
-):
+def test_an_export_of_numbers_that_are_not_finite_is_refused_with_their_names(project, backbone, concept, capsys, kind):
     if kind == "weights":
         made = Weights.copy(backbone, backbone.weights("cross_attn"))
     elif kind == "lora":

@@ -88,7 +88,9 @@ def test_a_decoder_that_overflows_names_the_precision(tmp_path):
 def test_bits_of_margins_that_are_not_finite_are_not_drawn():
     backbone = make()
     list(backbone.net.head.parameters())[0].data.view(-1)[0] = torch.nan
-    with pytest.raises(FloatingPointError, match=r"tiny: the bits of prompt 'a red circle', seed 7, .*scale 0.*net\.head"):
+    with pytest.raises(
+        FloatingPointError, match=r"tiny: the bits of prompt 'a red circle', seed 7, .*scale 0.*net\.head"
+    ):
         draw(backbone, ROWS)
     with pytest.raises(FloatingPointError, match="prompt 'a', seed"):
         backbone.gather(["a"], 0)
