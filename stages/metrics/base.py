@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -15,6 +16,8 @@ from stages.store.pictures import read_metadata, read_picture
 
 Statistics = dict[str, Tensor]
 Asked = tuple[str, int]  # prompt and seed
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,8 @@ class Samples:
     def __post_init__(self) -> None:
         if len(self.images) != len(self.rows) or not len(self.rows):
             raise ValueError(f"expected samples and a row for each, got {len(self.images)}, {len(self.rows)}")
+        if self.images.is_floating_point() and not torch.isfinite(self.images).all():
+            raise FloatingPointError("samples that are not finite cannot be measured")
 
     @property
     def prompts(self) -> list[str]:
@@ -119,11 +124,15 @@ def measure_all(
 ) -> dict[str, dict[str, Any]]:
     """Returns each metric's content by name.
 
-    Asks for each set once, one after the other, and keeps none, but for what a metric's statistics hold of it.
+    Asks for each set once, one after the other, and keeps none, but for what a metric's statistics hold of it. Samples
+    of one prompt and seed are one picture and count once; each still has its outcomes and its evidence.
     """
     contents = {name: {"metric": name, "rows": [], "samples": {}} for name in metrics}
     for prompts in edited:
         asked, found, raw = _described(metrics, edited[prompts])
+        once = first_of(asked)
+        if len(set(once)) < len(once):
+            log.warning("%s: %d samples are %d different pictures", prompts, len(once), len(set(once)))
         twins = dict.fromkeys(metrics)
         if original is not None:
             asked_of_twins, twins, _ = _described(metrics, original[prompts])
@@ -132,7 +141,8 @@ def measure_all(
             content, pair = contents[name], (found[name], twins[name])
             values = metric.score(*pair).items()
             content["rows"] += [{"prompts": prompts, "metric": key, **asdict(value)} for key, value in values]
-            content["samples"][prompts] = {key: _listed(values) for key, values in metric.outcomes(*pair).items()}
+            outcomes = metric.outcomes(*pair).items()
+            content["samples"][prompts] = {key: _listed(values[list(once)]) for key, values in outcomes}
             if raw[name] is not None:
                 content.setdefault("evidence", {})[prompts] = raw[name]
     seen = {name: {"seen": metric.seen} if metric.seen else {} for name, metric in metrics.items()}
@@ -148,20 +158,46 @@ def check_twins(edited: Sequence[Asked], original: Sequence[Asked], prompts: str
 
 
 def read_samples(folder: str | Path, target: Mapping[str, str]) -> Samples:
-    """Returns the samples of one folder that stages.sample wrote, their images as bytes."""
+    """Returns the samples of one folder that stages.sample wrote, their images as bytes.
+
+    FileNotFoundError or ValueError names the file that is missing, damaged or of another size.
+    """
     folder = Path(folder)
     rows = tuple(read_metadata(folder))
-    return Samples(torch.stack([(255 * read_picture(folder, row)).round().byte() for row in rows]), rows, target)
+    images = [(255 * read_picture(folder, row)).round().byte() for row in rows]
+    for image, row in zip(images, rows, strict=True):
+        if image.shape != images[0].shape:
+            sizes = f"{tuple(image.shape)} instead of {tuple(images[0].shape)}"
+            raise ValueError(f"{folder / row['file']}: of another size than the first sample: {sizes}")
+    if not images:
+        raise ValueError(f"{folder / 'metadata.jsonl'}: no samples in it")
+    return Samples(torch.stack(images), rows, target)
+
+
+def first_of(asked: Sequence[Asked]) -> list[int]:
+    """Returns for each sample the number of its picture among the different ones, in order of appearance."""
+    numbers: dict[Asked, int] = {}
+    return [numbers.setdefault(one, len(numbers)) for one in asked]
+
+
+def _different(samples: Samples, once: Sequence[int]) -> Samples:
+    """Returns the first sample of each picture."""
+    rows = [once.index(number) for number in range(max(once) + 1)]
+    if len(rows) == len(once):
+        return samples
+    return replace(samples, images=samples.images[rows], rows=[samples.rows[i] for i in rows])
 
 
 def _described(
     metrics: Mapping[str, Metric], samples: Samples
 ) -> tuple[list[Asked], dict[str, Statistics], dict[str, Any]]:
-    """Returns a set's prompts and seeds, and by metric its statistics and what should be stored raw."""
+    """Returns a set's prompts and seeds, and by metric the statistics of its pictures and what should be stored raw."""
     asked = [(row["prompt"], row["seed"]) for row in samples.rows]
-    features = {name: metric.features(samples) for name, metric in metrics.items()}
-    statistics = {name: metric.statistics(features[name], samples) for name, metric in metrics.items()}
-    return asked, statistics, {name: metric.evidence(features[name]) for name, metric in metrics.items()}
+    once = first_of(asked)
+    different = _different(samples, once)
+    features = {name: metric.features(different) for name, metric in metrics.items()}
+    statistics = {name: metric.statistics(features[name], different) for name, metric in metrics.items()}
+    return asked, statistics, {name: metric.evidence(features[name][once]) for name, metric in metrics.items()}
 
 
 def _listed(values: Tensor) -> list[float | None]:

@@ -17,7 +17,7 @@ from stages.store.pictures import read_folder
 
 @dataclass(frozen=True)
 class CLIPFrechet(Metric):
-    """Frechet distances of CLIP's features; `real` is a folder of PNG and JPEG pictures, or empty.
+    """Frechet distances of CLIP's features; `real` is a folder of pictures (see `read_folder`), or empty.
 
     They grow as samples get fewer, so compare equal n only.
     """

@@ -30,9 +30,12 @@ def distances(
 ) -> dict[str, Value]:
     """Returns NAME_real, from the features to real ones where there are any, and NAME_unedited; {} of a single sample.
 
-    No interval reaches below `least`.
+    No interval reaches below `least`. FloatingPointError for features that are not finite.
     """
     own = edited["features"]
+    for what, features in {"edited": own, **{k: edited[k] for k in ("real",) if k in edited}}.items():
+        if not torch.isfinite(features).all():
+            raise FloatingPointError(f"{name}: the features of the {what} pictures are not finite")
     if len(own) < 2:
         return {}
 

@@ -122,11 +122,13 @@ def per_prompt(study: Collected, same: Sequence[Result], prompts: str, metric: s
         if metric.endswith("_change"):
             pairs = zip(own, twins.get(result.seed, []), strict=False)
             own = [None if None in pair else pair[0] - pair[1] for pair in pairs]
-        asked = [sample.prompt for sample in read_samples(result.samples / prompts)] if own else []
+        samples = read_samples(result.samples / prompts) if own else []
         by_prompt: dict[str, list[float]] = {}
-        for prompt, value in zip(asked, own, strict=False):
-            if value is not None:
-                by_prompt.setdefault(prompt, []).append(value)
+        counted: set[tuple[str, int]] = set()  # one picture counts once
+        for sample, value in zip(samples, own, strict=False):
+            if value is not None and (sample.prompt, sample.seed) not in counted:
+                by_prompt.setdefault(sample.prompt, []).append(value)
+                counted.add((sample.prompt, sample.seed))
         groups.append(by_prompt)
     return groups if all(groups) else []
 
