@@ -29,7 +29,9 @@ def test_rates_and_their_intervals_do_not_depend_on_repetitions():
     metric = Rates(draws=200)
     plain = measure(metric, "rates", {"concept": once}, {"concept": once})
     many = measure(metric, "rates", {"concept": repeated(once, order)}, {"concept": repeated(once, order)})
-    assert repr(many["rows"]) == repr(plain["rows"]) and {row["n"] for row in many["rows"] if "target" in row["metric"]} == {4}
+    assert repr(many["rows"]) == repr(plain["rows"]) and {
+        row["n"] for row in many["rows"] if "target" in row["metric"]
+    } == {4}
     for name, outcomes in plain["samples"]["concept"].items():
         assert many["samples"]["concept"][name] == [outcomes[i] for i in order]
     assert first_of([("a", 0), ("b", 0), ("a", 0), ("a", 1)]) == [0, 1, 0, 2]

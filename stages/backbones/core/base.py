@@ -214,7 +214,7 @@ class Backbone(ABC):
         tokenizer = self.tokenizers()[part]
         length = tokenizer.model_max_length
         if part == next(reversed(self.tokenizers())):  # the long encoder, whose length the settings say
-            length = self.text_length or length
+            length = min(self.text_length or length, length)
         texts = [self.written_out(prompt).text for prompt in prompts]
         return [max(len(ids) - length, 0) for ids in tokenizer(texts, truncation=False, verbose=False).input_ids]
 

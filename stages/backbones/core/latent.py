@@ -20,7 +20,16 @@ from stages.backbones.core.diffusion import Diffusion
 from stages.backbones.core.finite import pictured
 from stages.backbones.core.memory import at_work, divide, enable_checkpointing, stream_blocks
 from stages.backbones.core.onednn import multiply_by_onednn
-from stages.backbones.loading.checkpoints import check_made, choose_scheduler, load_network, load_part, load_pipeline
+from stages.backbones.loading.checkpoints import (
+    check_checkpoint,
+    choose_scheduler,
+    load_network,
+    load_part,
+    load_pipeline,
+    options,
+)
+from stages.backbones.loading.folders import located
+from stages.backbones.loading.one_file import load_one_file
 from stages.control.sites import Site, Tap
 
 CPU = torch.device("cpu")
@@ -35,6 +44,7 @@ class Latent(Diffusion):
     SCHEDULER: ClassVar[type]  # of the world's own backbones; a checkpoint brings its own
     TEXTS: ClassVar[Mapping[str, Callable[[Mapping[str, Any], Any], nn.Module]]] = {}  # text encoders and their makers
     WITHOUT: ClassVar[Mapping[str, Any]] = {}  # parts of a checkpoint that are not loaded
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()  # text encoders that a checkpoint may be without
 
     def __init__(self, name: str, settings: Settings, pipeline: DiffusionPipeline, device: str = "cpu") -> None:
         super().__init__(name, settings)
@@ -67,8 +77,16 @@ class Latent(Diffusion):
 
     @classmethod
     def load(cls, name: str, settings: Settings, device: str = "cpu") -> Latent:
-        """The pipeline at settings.path, each part in diffusers' own format."""
-        check_made(settings)
+        """The pipeline at settings.path: a folder or repository in diffusers' own format, or one .safetensors file.
+
+        FileNotFoundError or ValueError says in one line what lies there instead and what to do.
+        """
+        settings = located(settings)
+        if Path(settings.path).is_file():
+            pipeline = load_one_file(cls.PIPELINE, settings, options(settings)["dtype"], **cls.WITHOUT)
+            return cls(name, settings, pipeline, device)
+        needed = [cls.NET, "vae", "scheduler", *(part for part in cls.TEXTS if part not in cls.OPTIONAL)]
+        check_checkpoint(settings, cls.PIPELINE, needed, cls.WITHOUT)
         net = {cls.NET: load_network(cls.MODEL, cls.NET, settings)}
         pipeline = load_pipeline(cls.PIPELINE, settings, "cpu", **net, **cls.WITHOUT)
         if settings.scheduler:
