@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 REASONS = (
-    "an autoencoder that overflows in float16 (force_upcast: true in vae/config.json, or dtype: bfloat16 or float32), "
+    "an autoencoder or a text encoder that overflows in float16 (force_upcast: true in vae/config.json, or dtype: "
+    "bfloat16 or float32), "
     "a training that diverged (a lower learning rate), or weights that are not finite themselves"
 )
 DIVERGED = "a training that diverged (a lower learning rate), or values too large for the dtype"

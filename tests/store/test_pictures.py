@@ -9,7 +9,8 @@ import pytest
 import torch
 from PIL import Image, ImageCms, features
 
-from stages.store.pictures import open_picture, read_folder, read_metadata, read_picture, write_sample
+from stages.store.opening import open_picture
+from stages.store.pictures import read_folder, read_metadata, read_picture, write_sample
 
 RED, BLUE = (200, 30, 40), (20, 40, 220)
 

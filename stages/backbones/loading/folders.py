@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError, safe_open
 
 from stages.backbones.core.settings import Settings
 
@@ -117,7 +118,7 @@ def check_folder(settings: Settings, index: Mapping[str, Any], unread: Collectio
             continue
         if not (folder / part).is_dir():
             have = ", ".join(sorted(path.name for path in folder.iterdir() if path.is_dir()))
-            raise ValueError(f"{folder}: cannot be loaded: the part {part} is missing; have: {have}")
+            raise ValueError(f"{folder}: cannot be loaded: the part {part} is missing; have: {have}; download it, too")
         for file in sorted((folder / part).iterdir()):
             check_file(file)
         if not part.startswith(NEEDLESS):
@@ -137,6 +138,12 @@ def check_file(file: Path) -> None:
             raise ValueError(f"{file} is {what}")
     if not beginning and file.suffix in (*WEIGHTS, ".json"):
         raise ValueError(f"{file} is empty; download it again")
+    if file.suffix in WEIGHTS:
+        try:
+            with safe_open(file, "pt"):
+                return
+        except SafetensorError as error:
+            raise ValueError(f"{file} is damaged or cut short ({error}); download it again") from None
 
 
 def variant_of(settings: Settings, part: str) -> str | None:
@@ -160,8 +167,8 @@ def _check_weights(folder: Path, variant: str | None) -> None:
     pickles = sorted(file.name for file in folder.iterdir() if file.suffix in PICKLES)
     if pickles:
         raise ValueError(
-            f"{folder.parent}: cannot be loaded: {folder.name} has no file named diffusion_pytorch_model.safetensors or "
-            f"model.safetensors, only {pickles[0]}, and pickles are refused; write the folder anew with save_pretrained"
+            f"{folder.parent}: cannot be loaded: {folder.name} has no file named diffusion_pytorch_model.safetensors "
+            f"or model.safetensors, only {pickles[0]}; pickles are refused: write the folder anew with save_pretrained"
         )
     raise ValueError(f"{folder.parent}: cannot be loaded: {folder.name} has no weights (*.safetensors)")
 

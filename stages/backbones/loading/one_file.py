@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
 from stages.backbones.core.settings import Settings
 from stages.backbones.loading.folders import PICKLES, WEIGHTS, check_family, check_file
@@ -22,7 +22,7 @@ SMALL = (("lora", "a LoRA"), ("emb_params", "a learned word"), ("clip_l", "a lea
 def load_one_file(cls: type, settings: Settings, dtype: Any, **parts: Any) -> Any:
     """The diffusers pipeline `cls` of a .safetensors file at settings.path, some parts given in place of the file's.
 
-    ValueError in one line for a pickle, a LoRA, another family's file, and if diffusers lacks the family's configuration.
+    ValueError in one line for a pickle, a LoRA, another family's file, and a family whose configuration is not here.
     """
     path = Path(settings.path)
     check_file(path)
@@ -48,11 +48,8 @@ def load_one_file(cls: type, settings: Settings, dtype: Any, **parts: Any) -> An
 
 def _check_kind(cls: type, settings: Settings) -> None:
     """ValueError for a file that is no whole checkpoint, or of another family's."""
-    try:
-        with safe_open(settings.path, "pt") as file:
-            names = list(file.keys())
-    except SafetensorError as error:
-        raise ValueError(f"{settings.path} is damaged or cut short ({error}); download it again") from None
+    with safe_open(settings.path, "pt") as file:
+        names = list(file.keys())
     for word, what in SMALL:
         if names and all(word in name.lower() or name.endswith("alpha") for name in names):
             raise ValueError(f"{settings.path} is {what}, not a checkpoint; give the checkpoint that it changes")

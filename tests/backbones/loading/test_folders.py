@@ -204,6 +204,16 @@ def test_a_pointer_in_place_of_the_index_or_of_a_clip(folder, tmp_path):
         load(path)
 
 
+@pytest.mark.parametrize("part", ["unet", "text_encoder", "vae"])
+def test_a_file_that_was_cut_short_is_named(folder, part):
+    path = folder()
+    file = weights(path / part)
+    file.write_bytes(file.read_bytes()[:-10])
+    with pytest.raises(ValueError, match="is damaged or cut short .*; download it again") as error:
+        load(path)
+    assert str(file) in one_line(error)
+
+
 def test_homes_variables_links_and_the_hubs_cache(kept, tmp_path, monkeypatch):
     wanted = picture(load(kept("unet")))
     monkeypatch.setenv("HOME", str(kept("unet").parent))
