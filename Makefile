@@ -4,7 +4,7 @@ PYTHON ?= python3
 CORES ?= all
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: reproduce test lint bench restore unlock clean
+.PHONY: reproduce test lint snakemake-lint docs bench restore unlock clean
 
 # Runs the study that params/pipeline.yaml names; what is there and up to date is not made again.
 reproduce: unlock
@@ -16,8 +16,16 @@ test: .venv/.stamp
 lint: .venv/.stamp
 	ruff check .
 	ruff format --check .
+	mypy
 	snakefmt --check Snakefile workflow
+	$(MAKE) --no-print-directory snakemake-lint
+
+# Snakemake's own linter; jobs share one environment, so none names a conda environment of its own.
+snakemake-lint: .venv/.stamp
 	! snakemake --lint 2>&1 | grep '^    \* ' | grep -v 'Specify a conda environment'
+
+docs: .venv/.docs ## the pages of docs/ and the reference made from params/ and the docstrings, into site/; no warning passes
+	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
 # What every stage of the finished study spent its time on, how fast Infinity is, and what gradients step by step cost.
 bench: .venv/.stamp
@@ -43,4 +51,8 @@ clean:
 .venv/.stamp: requirements.lock pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements.lock
+	@touch $@
+
+.venv/.docs: .venv/.stamp requirements-docs.lock
+	.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements-docs.lock
 	@touch $@

@@ -1,4 +1,7 @@
-"""Self-attention over scales, cross-attention to the text and attentive pooling (arXiv 2412.04431, fig. 2)."""
+"""Self-attention over scales, cross-attention to the text and attentive pooling (arXiv 2412.04431, fig. 2).
+
+Shapes: B batch rows, L tokens, T tokens of text, H heads of c channels, C = H c.
+"""
 
 from __future__ import annotations
 
@@ -19,22 +22,22 @@ from .schedules import Schedule
 
 T = TypeVar("T")
 MAX_LOG_SCALE = math.log(100.0)
-SMALL_GROUP = 128  # tokens below which one small dense mask is cheaper than one call per scale
+SMALL_GROUP = 128  # tokens; up to this, one call with a dense mask is cheaper than one call per scale
 
 
 @dataclass(frozen=True)
 class Group:
-    """Queries `start:end` that see keys `0:end`; `mask` (queries, keys) only where scales inside differ."""
+    """Consecutive scales that attend in one call: queries `start:end` to keys `0:end`."""
 
     start: int
     end: int
-    mask: Tensor | None
+    mask: Tensor | None  # (queries, keys), True for visible keys; None for a group of one scale, which sees them all
 
 
 def block_causal_groups(schedule: Schedule, device: torch.device, *, small: int = SMALL_GROUP) -> tuple[Group, ...]:
-    """Split the block-causal pattern over scales so that large scales attend to a plain prefix without a mask.
+    """Split block-causal attention into groups of scales, so that large scales need no mask.
 
-    Coarse scales whose tokens together stay within `small` share one call with a small dense mask.
+    Coarse scales share a group, and a dense mask, while their tokens together are at most `small`.
     """
     scale_of = torch.repeat_interleave(torch.arange(len(schedule)), torch.tensor(schedule.lengths)).to(device)
     groups, first = [], 0
@@ -51,20 +54,17 @@ def block_causal_groups(schedule: Schedule, device: torch.device, *, small: int 
 
 @dataclass
 class LayerCache:
-    """One block's past while sampling: keys and values (B, H, tokens, c), how many are filled, and the text's own.
+    """The state of one block while sampling."""
 
-    `constants` is what a block makes of its weights and of the condition alone, once for all scales.
-    """
-
-    keys: Tensor
-    values: Tensor
-    filled: int = 0
-    text: tuple[Tensor, Tensor] | None = None
-    constants: dict[str, Any] = field(default_factory=dict)
-    folds: bool = True  # until a logit turns out too large for it
+    keys: Tensor  # (B, H, tokens, c), room for all scales
+    values: Tensor  # likewise
+    filled: int = 0  # tokens written so far
+    text: tuple[Tensor, Tensor] | None = None  # the text's keys and values (B, H, T, c), once computed
+    constants: dict[str, Any] = field(default_factory=dict)  # results of weights and condition alone, by name
+    folds: bool = True  # False once a logit was too large for a folded text
 
     def append(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new keys and values (B, H, n, c) in place and return all filled ones."""
+        """Write new keys and values (B, H, n, c) behind the others; all of them so far (B, H, filled, c)."""
         start, length = self.filled, keys.shape[2]
         self.keys.narrow(2, start, length).copy_(keys)
         self.values.narrow(2, start, length).copy_(values)
@@ -72,7 +72,7 @@ class LayerCache:
         return self.keys.narrow(2, 0, self.filled), self.values.narrow(2, 0, self.filled)
 
     def once(self, name: str, make: Callable[[], T]) -> T:
-        """The constant `name`, made at its first use."""
+        """The constant `name`; `make` computes it at the first call."""
         if name not in self.constants:
             self.constants[name] = make()
         return self.constants[name]
@@ -87,18 +87,18 @@ class LayerCache:
 
 @dataclass(frozen=True)
 class TextContext:
-    """Text as the blocks read it: features (B, T, C) and the mask (B, 1, 1, T) of real tokens, None when all are."""
+    """Text as the blocks read it."""
 
-    features: Tensor
-    mask: Tensor | None = None
+    features: Tensor  # (B, T, C)
+    mask: Tensor | None = None  # (B, 1, 1, T), True for real tokens; None if all are
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where the tokens of a call stand: their rotations (L, c / 2) and, when training, who sees whom."""
+    """The positions of L tokens, and which of them see each other."""
 
-    turns: Tensor
-    groups: tuple[Group, ...] = field(default=())
+    turns: Tensor  # rotations (L, c / 2), complex
+    groups: tuple[Group, ...] = ()  # block-causal groups when training; none while sampling, where all is visible
 
 
 class SelfAttention(nn.Module):
@@ -114,7 +114,10 @@ class SelfAttention(nn.Module):
         self.proj = empty_linear(width, width)
 
     def forward(self, x: Tensor, places: Places, cache: LayerCache | None = None) -> Tensor:
-        """Attend from `x` (B, L, C) to itself by `places.groups`, or with `cache` to all that came before as well."""
+        """Attend from `x` (B, L, C) to `x` by `places.groups`, or with `cache` to `x` and all earlier scales.
+
+        (B, L, C); with `cache`, the keys and values of `x` are appended to it.
+        """
         bias, factors = self._constants() if cache is None else cache.once("self-attention", self._constants)
         qkv = self._project(x, bias).unflatten(-1, (3 * self.heads, -1))
         qk, v = qkv.split([2 * self.heads, self.heads], dim=2)
@@ -128,19 +131,19 @@ class SelfAttention(nn.Module):
         return self.proj(attend_groups(q.to(v.dtype), k.to(v.dtype), v, places.groups))
 
     def _project(self, x: Tensor, bias: Tensor) -> Tensor:
-        """Queries, keys and values side by side, (B, L, 3 C)."""
+        """Queries, keys and values of `x` (B, L, C) with `bias` (3 C,), side by side: (B, L, 3 C)."""
         qkv = in_one(self.mat_qkv, x, bias=bias)
         return self.mat_qkv(x) + bias if qkv is None else qkv
 
     def _constants(self) -> tuple[Tensor, Tensor]:
-        """The bias of queries, keys and values, (3 C,), and what their heads are scaled by, (2 H, 1), keys by one."""
+        """The bias of queries, keys and values, (3 C,), and the scale of each head of queries and keys, (2 H, 1)."""
         bias = torch.cat([self.q_bias, torch.zeros_like(self.q_bias), self.v_bias])
         scale = self.scale_mul_1H11.float().clamp(max=MAX_LOG_SCALE).exp().view(-1, 1)
         return bias, torch.cat([scale, torch.ones_like(scale)])
 
 
 class CrossAttention(nn.Module):
-    """Ordinary attention to the text, each picture to its own prompt."""
+    """Attention with the usual scale 1 / sqrt(c) to the text, each picture to its own prompt."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -151,21 +154,23 @@ class CrossAttention(nn.Module):
         self.proj = empty_linear(width, width)
 
     def forward(self, x: Tensor, text: TextContext, cache: LayerCache | None = None) -> Tensor:
-        """Read `text` from `x` (B, L, C); with `cache`, the text's keys and values are computed at the first call."""
+        """Attend from `x` (B, L, C) to `text`, (B, L, C); `cache` keeps the text's keys and values."""
         keys_values = self.read(text.features) if cache is None or cache.text is None else cache.text
         if cache is not None:
             cache.text = keys_values
-            y = self._read_folded(x, text, cache)
+            y = self._read_folded(x, keys_values, text.mask, cache)
             if y is not None:
                 return y
         q = split(self.mat_q(x), self.heads)
         return self.proj(attend_to_text(q, *keys_values, mask=text.mask))
 
-    def _read_folded(self, x: Tensor, text: TextContext, cache: LayerCache) -> Tensor | None:
-        """What `forward` gives, by the text folded into both projections; None where that is not to be."""
-        if not cache.folds or not folds(self.mat_q, self.proj, x, cache.text[0]):
+    def _read_folded(
+        self, x: Tensor, keys_values: tuple[Tensor, Tensor], mask: Tensor | None, cache: LayerCache
+    ) -> Tensor | None:
+        """`forward` by a text folded into both projections; None if it cannot be folded, or folding saves nothing."""
+        if not cache.folds or not folds(self.mat_q, self.proj, x, keys_values[0]):
             return None
-        make = partial(FoldedText.of, self.mat_q, self.proj, *cache.text, text.mask)
+        make = partial(FoldedText.of, self.mat_q, self.proj, *keys_values, mask)
         y = cache.once("folded", make).attend(x)
         if y is None:
             cache.folds = False
@@ -173,7 +178,7 @@ class CrossAttention(nn.Module):
         return y
 
     def read(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys and values (B, H, T, c) of text features (B, T, C)."""
+        """Keys and values, each (B, H, T, c), of text `features` (B, T, C)."""
         k, v = self.mat_kv(features).chunk(2, dim=-1)
         return split(k, self.heads), split((v + self.v_bias).to(k.dtype), self.heads)
 
@@ -190,7 +195,7 @@ class AttentivePooling(nn.Module):
         self.proj = empty_linear(width, width)
 
     def forward(self, features: Tensor, mask: Tensor | None) -> Tensor:
-        """Pool `features` (B, T, channels) to (B, C)."""
+        """Pool `features` (B, T, channels) to (B, C); `mask` (B, 1, 1, T) is True for real tokens."""
         k, v = self.mat_kv(features).chunk(2, dim=-1)
         q = self.mat_q.float()[:, :, None].expand(len(features), -1, -1, -1)
         k, v = split(k, self.heads), split(v + self.v_bias, self.heads)
@@ -198,19 +203,22 @@ class AttentivePooling(nn.Module):
 
 
 def _turn(qk: Tensor, factors: Tensor, turns: Tensor) -> Tensor:
-    """Normalise queries and keys (B, L, 2 H, c), scale and rotate them, in float32; without gradients, in place."""
+    """Normalise, scale by `factors` (2 H, 1) and rotate `qk` (B, L, 2 H, c) in float32; in place without gradients."""
     wide = qk.float()
     factors = factors / torch.linalg.vector_norm(wide, dim=-1, keepdim=True).clamp_min(1e-12)
     return rotate_(wide * factors if torch.is_grad_enabled() else wide.mul_(factors), turns)
 
 
 def _largest(factors: Tensor) -> float:
-    """The largest logit of cosine attention, known in advance; of use on a CPU only, elsewhere not waited for."""
+    """The largest logit that cosine attention can give; infinity on a GPU, where reading it would only cost a wait."""
     return float(factors.detach().max()) if factors.device.type == "cpu" else math.inf
 
 
 def attend_groups(q: Tensor, k: Tensor, v: Tensor, groups: tuple[Group, ...]) -> Tensor:
-    """Attend group by group to the prefix each may see, without groups to everything; heads merged, (B, L, H c)."""
+    """Attend group by group, each to its prefix of the keys; to all keys if there are no groups.
+
+    q, k, v (B, H, L, c) to (B, L, H c), heads joined.
+    """
     if not groups:
         return merge(attend(q, k, v))
     parts = [

@@ -7,12 +7,15 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-# noise(scale, shape (B, n, bits)) gives Exponential(1) draws of shape (B, n, bits, 2)
+# noise(scale, (B, n, bits)): Exponential(1) draws (B, n, bits, 2)
 Noise = Callable[[int, tuple[int, int, int]], Tensor]
 
 
 def choose_bits(margins: Tensor, noise: Noise, scale: int, *, top_k: int = 0, top_p: float = 0.0) -> Tensor:
-    """Bits (B, n, bits) drawn with probability sigmoid(margin); value c wins when p_c / noise_c is the larger."""
+    """Bits (B, n, bits) bool of `margins` (B, n, bits); a bit is 1 with probability sigmoid(margin).
+
+    Of the two values c the one with the larger p_c / noise_c wins. `top_k` and `top_p` are those of `Sampling`.
+    """
     margins = margins.float()
     if top_k == 1:
         return margins > 0
@@ -20,12 +23,13 @@ def choose_bits(margins: Tensor, noise: Noise, scale: int, *, top_k: int = 0, to
     if top_p > 0:
         unlikely = (p <= 1 - top_p) & (p < p.flip(-1))
         p = p.masked_fill(unlikely, 0.0)
-    zero, one = (p / noise(scale, tuple(margins.shape)).to(p.device)).unbind(-1)
+    batch, tokens, bits = margins.shape
+    zero, one = (p / noise(scale, (batch, tokens, bits)).to(p.device)).unbind(-1)
     return one > zero
 
 
 def seeded_noise(seeds: Sequence[int]) -> Noise:
-    """One generator per picture, on the CPU: a picture's draws depend on its own seed and on no device."""
+    """One generator per picture, on the CPU, so that a picture depends on its own seed and on no device or batch."""
     generators = [torch.Generator().manual_seed(seed) for seed in seeds]
 
     def noise(scale: int, shape: tuple[int, int, int]) -> Tensor:
@@ -36,7 +40,7 @@ def seeded_noise(seeds: Sequence[int]) -> Noise:
 
 
 def shared_noise(seed: int) -> Noise:
-    """One generator for the whole batch, drawing in the order (picture, token, bit, value)."""
+    """One generator for the whole batch, in the order (picture, token, bit, value), as the authors' code draws."""
     generator = torch.Generator().manual_seed(seed)
 
     def noise(scale: int, shape: tuple[int, int, int]) -> Tensor:

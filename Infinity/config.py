@@ -7,27 +7,24 @@ from dataclasses import asdict, dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any
 
-MAX_SCALES = 15
+MAX_SCALES = 15  # rows of the scale embedding
 
 
 @dataclass(frozen=True)
 class InfinityConfig:
-    """Everything that fixes the transformer's tensors, and its two dropout rates.
+    """The sizes of the transformer and its two dropout rates; ValueError for sizes that do not fit each other."""
 
-    `bits` counts the bits of a token (4 d for a patchified tokenizer); `chunks` only names tensors in published files.
-    """
-
-    depth: int
-    width: int
+    depth: int  # blocks
+    width: int  # channels C
     heads: int
-    bits: int
-    hidden: int = 0  # 0: four times the width, rounded to 256
-    chunks: int = 1
+    bits: int  # of a token: d, or 4 d for a patchified tokenizer
+    hidden: int = 0  # channels of the feed-forward layer; 0: four times the width, rounded to 256
+    chunks: int = 1  # groups of blocks; only the tensor names in published files depend on it
     text_channels: int = 2048
-    text_length: int = 512
-    pool_heads: int = 0  # 0: one per 128 text channels (per 64 above width 4096)
-    drop_path: float = 0.0
-    condition_drop: float = 0.1
+    text_length: int = 512  # tokens of the learned null text, the longest prompt
+    pool_heads: int = 0  # of the text pooling; 0: one per 128 text channels (per 64 above width 4096)
+    drop_path: float = 0.0  # of the last block in training; rises linearly from 0 at the first
+    condition_drop: float = 0.1  # share of training prompts that become the null text
 
     def __post_init__(self) -> None:
         if not self.hidden:
@@ -55,7 +52,10 @@ class InfinityConfig:
 
     @classmethod
     def named(cls, model_type: str, bits: int, *, text_channels: int = 2048) -> InfinityConfig:
-        """The published size `model_type`; a suffix such as `c4` sets the chunks."""
+        """The published size `model_type`, with or without `infinity_`; a suffix such as `c4` sets the chunks.
+
+        ValueError for an unknown one, with the nearest name.
+        """
         size, chunks = _split_chunks(model_type)
         if size not in SIZES:
             near = get_close_matches(size, SIZES, 1)
@@ -70,22 +70,22 @@ class InfinityConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> InfinityConfig:
-        """The inverse of `to_dict`; an unknown key is an error."""
+        """A configuration of the values that `to_dict` gave; ValueError for an unknown key."""
         return cls(**known_fields(cls, values))
 
 
 @dataclass(frozen=True)
 class TokenizerConfig:
-    """The convolutional autoencoder: d = `bits` per cell, `stride` pixels per cell, `patchify`^2 cells per token."""
+    """The sizes of the convolutional autoencoder; ValueError for sizes that do not fit each other."""
 
-    bits: int
-    base: int = 128
-    multipliers: tuple[int, ...] = (1, 2, 4, 4, 4)
-    stride: int = 16
-    patchify: int = 1
-    encoder_blocks: int = 2
+    bits: int  # d, of a cell
+    base: int = 128  # channels of the first level
+    multipliers: tuple[int, ...] = (1, 2, 4, 4, 4)  # channels of each level, as multiples of `base`
+    stride: int = 16  # pixels per cell and side, a power of two
+    patchify: int = 1  # patchify x patchify cells make one token of the transformer
+    encoder_blocks: int = 2  # residual blocks of a level
     decoder_blocks: int = 3
-    groups: int = 32
+    groups: int = 32  # of the group norms
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "multipliers", tuple(self.multipliers))
@@ -109,7 +109,7 @@ class TokenizerConfig:
 
     @classmethod
     def released(cls, bits: int) -> TokenizerConfig:
-        """The released tokenizer of `bits` per cell: 16, 24, 32, 64, or 14 (stride 8, patchified)."""
+        """The released tokenizer of `bits` per cell: 16, 24, 32, 64, or 14 (stride 8, patchified); else ValueError."""
         if bits not in RELEASED_BITS:
             raise ValueError(f"released tokenizers have bits {RELEASED_BITS}, got {bits}")
         if bits == 14:
@@ -122,12 +122,12 @@ class TokenizerConfig:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> TokenizerConfig:
-        """The inverse of `to_dict`; an unknown key is an error."""
+        """A configuration of the values that `to_dict` gave; ValueError for an unknown key."""
         return cls(**known_fields(cls, values))
 
 
 def feed_forward_width(width: int, ratio: float = 4.0) -> int:
-    """Hidden channels of a feed-forward layer; `round` takes halves to even, as the released sizes need."""
+    """Hidden channels of a feed-forward layer: a multiple of 256, halves rounded to even as in the released sizes."""
     return max(256, round(width * ratio / 256) * 256)
 
 
@@ -158,7 +158,7 @@ def _split_chunks(model_type: str) -> tuple[str, int]:
 
 
 def known_fields(cls: type, values: Mapping[str, Any]) -> dict[str, Any]:
-    """`values` without its private keys; a key that `cls` does not have is named with the nearest one."""
+    """`values` without keys that begin with `_`; ValueError for a key that `cls` lacks, with the nearest one."""
     names = [field.name for field in fields(cls)]
     kept = {key: value for key, value in values.items() if not key.startswith("_")}
     for key in kept:

@@ -12,7 +12,7 @@ FALLBACK_GROUPS = 24
 
 
 def empty_conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, padding: int | None = None) -> nn.Conv2d:
-    """A convolution whose weights are not drawn yet."""
+    """A convolution with uninitialised weights; `padding` is half the kernel by default."""
     device = torch.get_default_device()
     with torch.device("meta"):
         layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2 if padding is None else padding)
@@ -20,9 +20,9 @@ def empty_conv(inputs: int, outputs: int, kernel: int = 3, stride: int = 1, padd
 
 
 class Swish(nn.Module):
-    """x sigmoid(x) in two roundings, as the reference computes it; `fast` takes the fused kernel, which differs.
+    """x sigmoid(x), elementwise, rounded twice as in the reference.
 
-    Without gradients, `fast` overwrites its input.
+    `fast` takes torch's fused kernel, which rounds once, and overwrites its input when there are no gradients.
     """
 
     def __init__(self) -> None:
@@ -30,14 +30,14 @@ class Swish(nn.Module):
         self.fast = False
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply elementwise."""
+        """Any shape to the same shape."""
         if self.fast:
             return F.silu(x, inplace=not torch.is_grad_enabled())
         return x * torch.sigmoid(x) if torch.is_grad_enabled() else torch.sigmoid(x).mul_(x)
 
 
 def group_norm(channels: int, groups: int) -> nn.GroupNorm:
-    """Group norm; channels that `groups` does not divide fall back to 24 groups."""
+    """Group norm in `groups` groups, or in 24 if `groups` does not divide `channels`; ValueError if 24 does not."""
     chosen = groups if channels % groups == 0 else FALLBACK_GROUPS
     if channels % chosen:
         raise ValueError(f"{channels} channels divide into neither {groups} nor {FALLBACK_GROUPS} groups")
@@ -45,7 +45,7 @@ def group_norm(channels: int, groups: int) -> nn.GroupNorm:
 
 
 class ResidualBlock(nn.Module):
-    """Norm, swish, convolution, twice; a 1 x 1 convolution on the shortcut where the width changes."""
+    """Norm, swish and convolution, twice, plus the input (through a 1 x 1 convolution if the width changes)."""
 
     def __init__(self, inputs: int, outputs: int, groups: int) -> None:
         super().__init__()
@@ -65,7 +65,7 @@ class ResidualBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Half the resolution; one row and column of zeros at the bottom and right only."""
+    """Halve the resolution by a convolution of stride 2, padded with zeros at the bottom and right only."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -77,9 +77,10 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Twice the resolution, nearest neighbour, then a convolution.
+    """Double the resolution (nearest neighbour), then convolve.
 
-    With `fast`, the convolution runs before the doubling, as four 2 x 2 kernels: the same map with 4/9 of the products.
+    With `fast`, and without gradients, four 2 x 2 kernels convolve the small map instead and their results interleave:
+    the same map up to rounding, with 4/9 of the multiplications.
     """
 
     def __init__(self, channels: int) -> None:
@@ -106,14 +107,14 @@ class Upsample(nn.Module):
 
 
 def _halves(kernel: Tensor, dim: int) -> tuple[Tensor, Tensor]:
-    """The two-tap kernels that even and odd outputs see of a three-tap one after doubling."""
+    """The two-tap kernels of even and of odd outputs that equal a three-tap `kernel` along `dim` after doubling."""
     first, middle, last = kernel.unbind(dim)
     return torch.stack([first, middle + last], dim), torch.stack([first + middle, last], dim)
 
 
 @torch.no_grad()
 def initialise_convolutions(model: nn.Module, seed: int) -> None:
-    """Uniform fan-in weights and biases for every convolution of a model that is not on the meta device."""
+    """Draw weights and biases of every convolution, uniform in +-1 / sqrt(fan-in); not on the meta device."""
     layers = [module for module in model.modules() if isinstance(module, nn.Conv2d)]
     if not layers or layers[0].weight.is_meta:
         return
@@ -121,4 +122,5 @@ def initialise_convolutions(model: nn.Module, seed: int) -> None:
     for layer in layers:
         bound = 1 / math.sqrt(layer.weight[0].numel())
         layer.weight.uniform_(-bound, bound, generator=generator)
-        layer.bias.uniform_(-bound, bound, generator=generator)
+        if layer.bias is not None:
+            layer.bias.uniform_(-bound, bound, generator=generator)

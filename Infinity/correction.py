@@ -1,4 +1,4 @@
-"""Bitwise self-correction (arXiv 2412.04431, sec. 3.4): inputs with flipped bits, and labels that repair them."""
+"""Bitwise self-correction (arXiv 2412.04431, sec. 3.4): inputs with flipped bits, labels that correct them."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor
 from .quantizer import binarize, bits_to_tokens, codes_of, codes_to_tokens, resize, shrink
 from .schedules import Schedule
 
-STRENGTH = 0.3
+STRENGTH = 0.3  # largest share of a scale's bits that is flipped
 
 
 @dataclass(frozen=True)
 class Corrected:
-    """Transformer inputs (B, L - first scale, bits), labels (B, L, bits) uint8, and the bits fed back at each scale."""
+    """Inputs and labels of one training step, for L tokens of n_0 in the first scale."""
 
-    inputs: Tensor
-    labels: Tensor
-    fed_back: tuple[Tensor, ...]
+    inputs: Tensor  # (B, L - n_0, bits) float32, for the transformer
+    labels: Tensor  # (B, L, bits) uint8, 0 or 1
+    fed_back: tuple[Tensor, ...]  # per scale (B, h, w, d) bool: the bits after flipping, which the inputs are made of
 
 
 def draw_flips(
@@ -32,9 +32,10 @@ def draw_flips(
     scales: int | None = None,
     patchify: int = 1,
 ) -> list[Tensor]:
-    """Masks (B, h, w, d) of bits to flip at the first `scales` scales, for `shape` = (B, d).
+    """Masks (B, h, w, d) of the bits to flip, one per scale (only the first `scales`, if given), for `shape` = (B, d).
 
-    Each scale flips a share drawn evenly from 0, 0.01, ..., `strength`, the same for the whole batch.
+    The share of flipped bits is drawn evenly from 0, 0.01, ..., `strength` for each scale and is the same for the whole
+    batch. ValueError for a `strength` outside 0 to 1.
     """
     if not 0 <= strength <= 1:
         raise ValueError(f"strength must be 0 to 1, got {strength}")
@@ -48,9 +49,10 @@ def draw_flips(
 
 @torch.no_grad()
 def self_correct(features: Tensor, schedule: Schedule, flips: Sequence[Tensor] = (), *, patchify: int = 1) -> Corrected:
-    """Inputs and labels from encoder `features` (B, d, H, W), flipping the bits in `flips` (one mask per coarse scale).
+    """Inputs and labels of encoder `features` (B, d, H, W).
 
-    Each scale's label is the binarised residual that remains after the mistakes of the scales before it.
+    `flips` holds masks (B, h, w, d) for the first scales. A scale's label is the sign of the residual left by the
+    coarser scales, their flipped bits included, so that it corrects them.
     """
     grids = schedule.finer(patchify)
     features = features.float()

@@ -30,15 +30,15 @@ _FACES = ". very smooth faces, good looking faces, face to the camera, perfect f
 
 
 def with_positive_prompt(prompt: str) -> str:
-    """Add the face phrase when the prompt speaks of people; a plain substring test, as published (so "many" counts)."""
+    """Add the published face phrase if the prompt contains a word for people, be it inside another (as in "many")."""
     return prompt + _FACES if any(word in prompt for word in _PEOPLE) else prompt
 
 
 class TextEncoder:
-    """Last hidden states of a T5 encoder, cut to each prompt's own tokens (end mark included), float32.
+    """The last hidden states of a T5 encoder, float32, without padding (the end mark counts as a token).
 
-    With `cache`, each prompt is encoded once and kept as a safetensors file; the encoder is loaded when one is missing
-    or damaged.
+    With `cache`, each prompt is encoded once and kept as a safetensors file there. The encoder itself is loaded only
+    when a file is missing or damaged. ValueError unless `max_length` is 1 to 512 tokens.
     """
 
     def __init__(
@@ -57,15 +57,16 @@ class TextEncoder:
         self._loaded: tuple[PreTrainedTokenizerBase, PreTrainedModel] | None = None
 
     def encode(self, prompts: Sequence[str], *, positive: bool = False) -> Text:
-        """Features of `prompts` on the encoder's device; `positive` adds the published face phrase."""
+        """Features of `prompts` on the encoder's device; `positive` calls `with_positive_prompt` on each first."""
         texts = [with_positive_prompt(prompt) if positive else prompt for prompt in prompts]
-        found = {text: self._read(text) for text in dict.fromkeys(texts)}
-        missing = [text for text, features in found.items() if features is None]
+        kept = {text: self._read(text) for text in dict.fromkeys(texts)}
+        encoded = {text: features for text, features in kept.items() if features is not None}
+        missing = [text for text in kept if text not in encoded]
         if missing:
             for text, features in zip(missing, self._run(missing), strict=True):
                 self._write(text, features)
-                found[text] = features
-        return Text.of([found[text].to(self.device) for text in texts])
+                encoded[text] = features
+        return Text.of([encoded[text].to(self.device) for text in texts])
 
     @torch.no_grad()
     def _run(self, texts: list[str]) -> list[Tensor]:

@@ -1,14 +1,16 @@
-"""Cross-attention to a fixed text with fewer products: its keys and values folded into the two projections.
+"""Cross-attention to a fixed text with fewer operations: the text is folded into the two projections.
 
-With K and V (T, c) the keys and values of one head, Q (c, C) its rows of the query's projection and O (C, c) its
-columns of the output's,
+For one head with keys and values K, V (T, c), its rows Q (c, C) of the query projection and its columns O (C, c) of
+the output projection,
 
-    (x Q^T) K^T = x (K Q)^T    and    (p V) O^T = p (V O^T),
+    (x Q^T) K^T = x (K Q)^T    and    (p V) O^T = p (V O^T).
 
-so that a token costs 4 C H T operations in place of 4 C^2 and the attention itself: a fifth at 20 tokens of text and
-heads of 96 channels. K Q and V O^T are made once per picture. The other order of sums gives another rounding, of which
-bf16 has plenty; float32 keeps the reference's order, and would gain little, since torch multiplies float32 by one
-matrix per prompt at half oneDNN's rate.
+K Q and V O^T are computed once per picture. A token of x then costs 4 C H T operations instead of 4 C^2 and the
+attention: less if all tokens of text together are fewer than the channels of a head.
+
+Only packed bf16 weights are folded (`packed_weights`, a CPU whose oneDNN multiplies bf16), because the sums are rounded
+in another order. Float32 keeps the order of the reference and would gain little: torch multiplies float32 by one matrix
+per prompt without oneDNN. On a processor without AVX-512 nothing is folded.
 """
 
 from __future__ import annotations
@@ -22,26 +24,23 @@ from torch.overrides import has_torch_function
 from .heads import MANY_LOGITS, exponentials_
 from .layers import serves_packed
 
-PROJECTIONS = 1.0  # as large as so many times the two projections a folded text may be: it has to be read as well
+PROJECTIONS = 1.0  # fold only while the folded text is at most this many times as large as the two projections
 
 
 @dataclass(frozen=True)
 class FoldedText:
-    """K Q (B, H T, C) with its bias (B, H T) and O V^T (B, C, H T) with its (C,) of every prompt.
-
-    `mask` (B, 1, 1, T) marks real tokens and is None when all are.
-    """
+    """B prompts of T tokens, folded into the projections of one layer."""
 
     heads: int
-    queries: Tensor
-    query_bias: Tensor
-    outputs: Tensor
-    output_bias: Tensor
-    mask: Tensor | None
+    queries: Tensor  # K Q / sqrt(c), (B, H T, C)
+    query_bias: Tensor  # (B, H T)
+    outputs: Tensor  # O V^T, (B, C, H T)
+    output_bias: Tensor  # (C,)
+    mask: Tensor | None  # (B, 1, 1, T), True for real tokens; None if all are
 
     @classmethod
     def of(cls, query: nn.Linear, output: nn.Linear, keys: Tensor, values: Tensor, mask: Tensor | None) -> FoldedText:
-        """Fold `keys` and `values` (B, H, T, c) into the two projections, in their dtype."""
+        """Fold `keys` and `values` (B, H, T, c) into `query` and `output`, in their dtype; `mask` (B, 1, 1, T)."""
         batch, heads, tokens, width = keys.shape
         dtype, scale, unused = query.weight.dtype, width**-0.5, query.weight.new_empty(1)
         k, v = (one.to(dtype).transpose(0, 1).flatten(1, 2) for one in (keys, values))  # (H, B T, c)
@@ -58,7 +57,7 @@ class FoldedText:
         )
 
     def attend(self, x: Tensor) -> Tensor | None:
-        """Read each prompt from its row of `x` (B, L, C); None where a logit is too large to be exponentiated."""
+        """Cross-attention of `x` (B, L, C) to the prompts, (B, L, C); None if a logit exceeds `LARGE_LOGIT`."""
         logits = torch.baddbmm(self.query_bias[:, None], x.to(self.queries.dtype), self.queries.transpose(1, 2))
         weights = exponentials_(logits.unflatten(-1, (self.heads, -1)), self.mask)
         if weights is None:
@@ -68,7 +67,7 @@ class FoldedText:
 
 
 def folds(query: nn.Linear, output: nn.Linear, x: Tensor, keys: Tensor) -> bool:
-    """Whether folding by `keys` (B, H, T, c) into bf16 is possible for `x` (B, L, C), and saves work."""
+    """Whether a text with `keys` (B, H, T, c) can be folded for `x` (B, L, C), and folding saves work."""
     prompts, heads, tokens, width = keys.shape
     if prompts * tokens > PROJECTIONS * width or prompts * x.shape[1] * heads * tokens > MANY_LOGITS:
         return False

@@ -1,4 +1,18 @@
-"""softmax(q k^T) v over heads: by torch's own kernel, and without gradients on a CPU by products done sooner."""
+"""softmax(q k^T) v over heads: torch's kernel, or, without gradients on a CPU, the fastest of three other ways.
+
+`attend_to_past` takes the first row that fits, for L queries and T keys of H heads and B batch rows:
+
+| dtype | logits of one head (L T) | largest logit | path |
+|---|---|---|---|
+| bf16 | from 2^8, and 64 queries of all heads make at most 2^22 logits | 8 | one product over all heads, exp as it is |
+| float32 | 2^8 to 2^14, and the same | any | one product over all heads, torch's softmax |
+| float32, bf16 | from 2^14 | any | logits in float32 by a grouped convolution, batch row by batch row |
+| any | any | any | torch's kernel |
+
+`attend_to_text` takes one product over all heads from 2^8 logits of a head to 2^22 of all, if no logit exceeds 8 (bf16)
+or 32 (float32), and torch's kernel otherwise. The kernel also serves gradients, GPUs, float16, processors on which
+oneDNN does not multiply the dtype (bf16 without AVX-512), and torch function modes, which may be watching attention.
+"""
 
 from __future__ import annotations
 
@@ -9,42 +23,43 @@ from torch.overrides import has_torch_function
 
 from .layers import has_onednn, multiplies
 
-FEW_LOGITS = 2**8  # of one head, below which torch's attention is soonest done, measured
-FEW_GROUPED = 2**14  # likewise, below which float32 products of all heads are sooner than a convolution
-MANY_LOGITS = 2**22  # that exist at once
-FEW_QUERIES = 64  # fewer at a time, and all keys are read again too often
-# A largest logit up to this need not be taken off before the exponential; bf16 rounds it by at most 1/64, and results
-# are then off by .4 %, by torch's own kernel .2 %.
+FEW_LOGITS = 2**8  # logits of one head; below this, torch's kernel is the fastest
+FEW_GROUPED = 2**14  # logits of one head; below this, a product over all heads is faster than the convolution
+MANY_LOGITS = 2**22  # logits in memory at one time
+FEW_QUERIES = 64  # queries at one time; with fewer, the keys are read too often
+# Up to this logit, the exponential needs no maximum taken off. In bf16 it bounds the rounding of a logit: 8 is rounded
+# by at most 1/64.
 LARGE_LOGIT = {torch.float32: 32.0, torch.bfloat16: 8.0}
 
 
 def split(x: Tensor, heads: int) -> Tensor:
-    """Heads apart, (B, L, H c) to (B, H, L, c)."""
+    """Separate the heads: (B, L, H c) to (B, H, L, c)."""
     return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def merge(x: Tensor) -> Tensor:
-    """Heads side by side, (B, H, L, c) to (B, L, H c)."""
+    """Join the heads: (B, H, L, c) to (B, L, H c)."""
     return x.transpose(1, 2).flatten(2)
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None, scale: float = 1.0) -> Tensor:
-    """softmax(scale q k^T) v over heads (B, H, L, c); `mask` is True where a key may be seen."""
+    """softmax(scale q k^T) v by torch's kernel, (B, H, L, c), for q (B, H, L, c) and k, v (B, H, T, c).
+
+    `mask` broadcasts to (B, H, L, T) and is True for keys that may be seen.
+    """
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
 
 
 def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: float) -> Tensor:
-    """softmax(q k^T) v without a mask, heads merged, (B, L, H c); no logit exceeds `bound`.
+    """softmax(q k^T) v, heads joined, (B, L, H c), for q (B, H, L, c) and k, v (B, H, T, c), all keys visible.
 
-    Without gradients on a CPU, bf16 is multiplied over all heads at once where it holds the logits well. Else many
-    logits are made in float32 by a grouped convolution, in two thirds of the time of torch's own kernel, few of float32
-    by torch's products, and what remains is left to that kernel.
+    `bound` is the largest logit possible, and only chooses the path (the module's table).
     """
     batch, heads, length, width = q.shape
     tokens = k.shape[2]
     if length * tokens < FEW_LOGITS or not _has_products(q):
         return merge(attend(q, k, v))
-    together = MANY_LOGITS // (batch * heads * tokens)  # queries of all heads whose logits stay near
+    together = MANY_LOGITS // (batch * heads * tokens)  # queries of all heads at one time
     near = together >= min(length, FEW_QUERIES)
     at_once = q.dtype == torch.bfloat16 and near and bound <= LARGE_LOGIT[q.dtype]
     if not at_once and length * tokens < FEW_GROUPED:
@@ -62,16 +77,13 @@ def attend_to_past(q: Tensor, k: Tensor, v: Tensor, bound: float) -> Tensor:
 
 
 def attend_to_text(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = None) -> Tensor:
-    """softmax(q k^T / sqrt(c)) v, heads (B, H, L, c) merged to (B, L, H c); `mask` as for `attend`.
-
-    Without gradients on a CPU, all heads are multiplied at once, unless a logit is too large for its exponential.
-    """
+    """softmax(q k^T / sqrt(c)) v, heads joined, (B, L, H c); q, k, v and `mask` as for `attend`."""
     scale = q.shape[-1] ** -0.5
     each = q.shape[2] * k.shape[2]
     if not FEW_LOGITS <= each <= MANY_LOGITS // (q.shape[0] * q.shape[1]) or not _has_products(q):
         return merge(attend(q, k, v, mask=mask, scale=scale))
     flat = torch.baddbmm(q.new_empty(1), q.flatten(0, 1), k.flatten(0, 1).transpose(1, 2), beta=0, alpha=scale)
-    weights = exponentials_(flat.unflatten(0, q.shape[:2]), mask)  # of logits that were rounded once
+    weights = exponentials_(flat.unflatten(0, q.shape[:2]), mask)
     if weights is None:
         return merge(attend(q, k, v, mask=mask, scale=scale))
     y = q.new_empty(q.shape[0], q.shape[2], *q.shape[1::2])
@@ -80,7 +92,7 @@ def attend_to_text(q: Tensor, k: Tensor, v: Tensor, *, mask: Tensor | None = Non
 
 
 def exponentials_(logits: Tensor, mask: Tensor | None) -> Tensor | None:
-    """exp of `logits` in place, zero where `mask` is False; None, and nothing done, where one is too large for that."""
+    """exp of `logits` in place, 0 for keys that `mask` hides; None, `logits` intact, if one exceeds `LARGE_LOGIT`."""
     least, most = torch.aminmax(logits)
     if not max(-float(least), float(most)) <= LARGE_LOGIT[logits.dtype]:
         return None
@@ -88,22 +100,19 @@ def exponentials_(logits: Tensor, mask: Tensor | None) -> Tensor | None:
 
 
 def _has_products(q: Tensor) -> bool:
-    """Whether oneDNN multiplies here; not for gradients, and not while a function mode may be watching attention."""
+    """Whether oneDNN may multiply `q`: no gradients, a dtype that it has here, no function mode watching attention."""
     if torch.is_grad_enabled() or not has_onednn(q):
         return False
     return multiplies(q.dtype) and not has_torch_function((q,))
 
 
 def _write_weighted(weights: Tensor, v: Tensor, out: Tensor) -> None:
-    """The mean of `v` (B, H, T, c) by `weights` (B, H, L, T) into `out` (B, H, L, c).
-
-    Weights are exponentials of logits up to `LARGE_LOGIT`, so that no largest one had to be taken off.
-    """
+    """Write into `out` (B, H, L, c) the mean of `v` (B, H, T, c), weighted by `weights` (B, H, L, T) of any sum."""
     torch.div(torch.matmul(weights, v), weights.sum(-1, keepdim=True), out=out)
 
 
 def _write_grouped(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
-    """Attention of one row, `q` (H, L, c) to `k`, `v` (H, T, c) into `out` (L, H, c), logits in float32."""
+    """Write into `out` (L, H, c) the attention of `q` (H, L, c) to `k`, `v` (H, T, c), logits in float32."""
     heads, length, _ = q.shape
     tokens = k.shape[1]
     some = min(heads, max(1, MANY_LOGITS // (length * tokens)))
@@ -119,7 +128,7 @@ def _write_grouped(q: Tensor, k: Tensor, v: Tensor, out: Tensor) -> None:
 def _multiply_groups(x: Tensor, weight: Tensor) -> Tensor:
     """`x` (L, H, i) times `weight` (H, o, i) head by head, (L, H, o).
 
-    A 1 x 1 convolution with heads as groups: the only product that oneDNN makes of float32 for all heads at once.
+    A 1 x 1 convolution whose groups are the heads: the only float32 product of oneDNN that takes all heads at once.
     """
     length, heads, inputs = x.shape
     image = x.reshape(1, length, 1, heads * inputs).permute(0, 3, 1, 2)  # channels last

@@ -1,12 +1,25 @@
-"""Small layers shared by the transformer: unseeded linears, float32 norms, modulation, feed-forward."""
+"""Small layers shared by the transformer: unseeded linears, float32 norms, modulation, feed-forward.
+
+Products on a CPU, by dtype and processor (no AVX-512: oneDNN multiplies float32 only, so bf16 is never packed):
+
+| weight | processor | `Linear` multiplies by | `packed_weights` |
+|---|---|---|---|
+| float32 | any with oneDNN | oneDNN; torch if the product is small or under autocast | packs |
+| bf16 | oneDNN with AVX-512 | torch, which calls oneDNN itself | packs; short texts are folded (folded.py) |
+| bf16 | without AVX-512 | torch | packs nothing |
+| float16, float64; any on a GPU | any | torch | packs nothing |
+
+Gradients go by the unpacked weight; those of float32 on a CPU are multiplied by oneDNN too.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,20 +29,22 @@ from torch.autograd.function import once_differentiable
 EPS = 1e-6
 GELU_SLOPE = 2 * math.sqrt(2 / math.pi)
 GELU_BEND = 0.044715 * GELU_SLOPE
-FEW_PRODUCTS = 2**20  # below, calling oneDNN costs more than it saves, measured
+FEW_PRODUCTS = 2**20  # multiplications of one product; below this, calling oneDNN costs more than it saves
+
+log = logging.getLogger(__name__)
 
 
 class Linear(nn.Linear):
     """A linear layer that multiplies float32 on a CPU with oneDNN.
 
-    `torch.nn.functional.linear` takes MKL there, which does about half as much per second on AMD's AVX-512 cores and
-    repacks the weight for a few rows; bf16 goes to oneDNN by itself. `packed` is set by `packed_weights`.
+    `torch.nn.functional.linear` takes MKL for float32, which is slower on AMD processors and lays the weight out anew
+    even for a few rows.
     """
 
-    packed: Packed | None = None
+    packed: Packed | None = None  # set by `packed_weights` alone
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (..., inputs) to (..., outputs)."""
+        """Map (..., inputs) to (..., outputs), in the weight's dtype or autocast's."""
         if self.packed is not None and self.packed.serves(x, self.weight):
             return multiply(x.to(self.weight.dtype), self.packed.value, self.bias)
         if not _suits_onednn(x, self.weight):
@@ -38,56 +53,60 @@ class Linear(nn.Linear):
 
 
 def multiply(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, gelu: bool = False) -> Tensor:
-    """x weight^T + bias by oneDNN, without gradients; `gelu` applies GELU (tanh) before the result is rounded."""
+    """x weight^T + bias by oneDNN, without gradients: (..., inputs), (outputs, inputs), (outputs,) to (..., outputs).
+
+    `gelu` applies GELU (tanh) before the result is rounded. RuntimeError where oneDNN lacks the dtype (`multiplies`).
+    """
     return torch.ops.mkldnn._linear_pointwise.default(
         x, weight, bias, *(("gelu", [], "tanh") if gelu else ("none", [], ""))
     )
 
 
 def in_one(layer: nn.Module, x: Tensor, *, bias: Tensor | None = None, gelu: bool = False) -> Tensor | None:
-    """`layer`'s product plus `bias` and with GELU behind it, rounded once, where `layer` keeps a packed weight.
+    """layer(x), then GELU if `gelu`, in one oneDNN call that rounds once: (..., inputs) to (..., outputs).
 
-    None without one, and where a gradient, a forward hook or an adapter needs the parts.
+    `bias` (outputs,) replaces the layer's own. None if there is no packed weight, or if a gradient, a forward hook or
+    an adapter needs the steps between: the caller then takes them one by one.
     """
     if not serves_packed(layer, x):
         return None
-    dtype = layer.weight.dtype
-    return multiply(x.to(dtype), layer.packed.value, layer.bias if bias is None else bias.to(dtype), gelu=gelu)
+    dtype, packed = layer.weight.dtype, cast(Packed, layer.packed)
+    return multiply(x.to(dtype), packed.value, layer.bias if bias is None else bias.to(dtype), gelu=gelu)
 
 
-def serves_packed(layer: nn.Module, x: Tensor) -> bool:
-    """Whether `layer` is a plain one that keeps a packed weight for `x`, and nothing wants to see it called."""
+def serves_packed(layer: nn.Module, x: Tensor) -> TypeGuard[Linear]:
+    """Whether `layer` has a packed weight that fits `x` (..., inputs), and no hook or adapter watches the layer."""
     if type(layer) is not Linear or layer.packed is None or is_watched(layer):
         return False
     return layer.packed.serves(x, layer.weight)
 
 
 def pack(weight: Tensor) -> Tensor:
-    """A copy of `weight` for `multiply`, laid out as oneDNN reads it."""
+    """A copy of `weight` (outputs, inputs) for `multiply`, laid out as oneDNN reads it."""
     return torch.ops.mkldnn._reorder_linear_weight(weight.detach())
 
 
 @dataclass(frozen=True)
 class Packed:
-    """A weight laid out as oneDNN reads it, and where and at which version the weight was."""
+    """A weight laid out as oneDNN reads it, and which weight it was made from."""
 
-    value: Tensor
-    source: tuple[int, int]
+    value: Tensor  # opaque: only oneDNN reads it
+    source: tuple[int, int]  # address and version of the weight: an edited or replaced weight no longer matches
 
     @classmethod
     def of(cls, weight: Tensor) -> Packed:
-        """A copy of `weight`."""
+        """Packs `weight` (outputs, inputs)."""
         return cls(pack(weight), (weight.data_ptr(), weight._version))
 
     @staticmethod
     def possible(weight: Tensor) -> bool:
-        """Whether oneDNN multiplies by such a weight here."""
+        """Whether oneDNN multiplies by a weight of this dtype and device on this processor."""
         if weight.device.type != "cpu" or weight.is_inference() or not has_onednn(weight):
             return False
         return multiplies(weight.dtype)
 
     def serves(self, x: Tensor, weight: Tensor) -> bool:
-        """Whether `x` is to be multiplied by this very weight in its own dtype, without gradients."""
+        """Whether `x` (..., inputs) times `weight` can use this copy: same weight, same dtype, no gradients."""
         if torch.is_grad_enabled() or x.device.type != "cpu" or x.ndim < 2:
             return False
         dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else x.dtype
@@ -95,19 +114,25 @@ class Packed:
 
 
 @contextmanager
-def packed_weights(model: nn.Module) -> Iterator[None]:
-    """Keep a second copy of every weight, laid out as oneDNN reads it, while the context lasts; on a CPU only.
+def packed_weights(model: nn.Module) -> Iterator[int]:
+    """Keep a second copy of every `Linear` weight, laid out as oneDNN reads it, until the context closes.
 
-    Sampling picture after picture then lays nothing out at each scale: equal up to rounding, and sooner. Gradients go
-    past the copies, and so does a weight that is replaced or edited meanwhile; edits through `.data` are not noticed.
+    Sampling picture after picture then lays out no weight at each scale: faster, and equal up to rounding. In bf16,
+    cross-attention also folds short texts into its projections (folded.py). Gradients use the original weights, and so
+    does a weight that is replaced or edited meanwhile, unless it is edited through `.data`, which goes unnoticed.
 
-    In bf16, cross-attention then folds short texts into its projections (folded.py).
+    Yields the number of layers that have a packed weight. Where there is none (a GPU, bf16 without AVX-512, no oneDNN)
+    nothing changes; the number is 0 and the log says why.
     """
-    layers = [one for one in model.modules() if isinstance(one, Linear) and one.packed is None]
+    linears = [one for one in model.modules() if isinstance(one, Linear)]
+    layers = [one for one in linears if one.packed is None]  # an outer context keeps its own
     try:
         for layer in layers:
             layer.packed = Packed.of(layer.weight) if Packed.possible(layer.weight) else None
-        yield
+        count = sum(layer.packed is not None for layer in linears)
+        if linears and not count:
+            log.info("no weight was packed: %s", _why_unpacked(linears[0].weight))
+        yield count
     finally:
         for layer in layers:
             layer.packed = None
@@ -124,7 +149,7 @@ class Product(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
-        """Gradients of `x`, `weight` and `bias`, where wanted."""
+        """Gradients of `x`, `weight` and `bias`; None for one that needs none."""
         x, weight = ctx.saved_tensors
         rows = gradient.flatten(0, -2)
         return (
@@ -135,7 +160,7 @@ class Product(torch.autograd.Function):
 
 
 def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether `x` and `weight` are float32 on a CPU outside autocast, and large enough."""
+    """Whether `x` (..., inputs) and `weight` are float32 on a CPU, outside autocast, and their product large enough."""
     if x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32 or x.ndim < 2:
         return False
     if x.numel() * len(weight) < FEW_PRODUCTS or torch.is_autocast_enabled("cpu"):
@@ -144,17 +169,27 @@ def _suits_onednn(x: Tensor, weight: Tensor) -> bool:
 
 
 def has_onednn(x: Tensor) -> bool:
-    """Whether oneDNN may be used for `x`, which is on a CPU."""
-    return x.device.type == "cpu" and torch.backends.mkldnn.is_available() and torch.backends.mkldnn.enabled
+    """Whether `x` is on a CPU and oneDNN is there and switched on."""
+    return x.device.type == "cpu" and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
 
 
 def multiplies(dtype: torch.dtype) -> bool:
-    """Whether oneDNN multiplies numbers of that type on this CPU."""
+    """Whether oneDNN multiplies this dtype on this processor: float32 on any, bf16 only with AVX-512."""
     return dtype == torch.float32 or dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
+def _why_unpacked(weight: Tensor) -> str:
+    if weight.device.type != "cpu":
+        return f"weights are on {weight.device.type}, and oneDNN serves a CPU alone"
+    if not has_onednn(weight):
+        return "oneDNN is absent or switched off"
+    if weight.is_inference():
+        return "weights made in inference mode have no version to watch"
+    return f"oneDNN multiplies no {str(weight.dtype).removeprefix('torch.')} on this processor"
+
+
 def empty_linear(inputs: int, outputs: int, *, bias: bool = True) -> Linear:
-    """A linear layer whose weights are not drawn yet, so that building a model leaves the global generator alone."""
+    """A linear layer with uninitialised weights, so that building a model draws nothing from the global generator."""
     device = torch.get_default_device()
     with torch.device("meta"):
         layer = Linear(inputs, outputs, bias=bias)
@@ -162,7 +197,7 @@ def empty_linear(inputs: int, outputs: int, *, bias: bool = True) -> Linear:
 
 
 def is_watched(module: nn.Module) -> bool:
-    """Whether a forward hook wants to see `module` called."""
+    """Whether a forward hook, its own or a global one, sees `module` called."""
     return bool(module._forward_hooks or module._forward_pre_hooks or nn.modules.module._has_any_global_hook())
 
 
@@ -174,7 +209,7 @@ class RMSNorm(nn.Module):
         self.weight = nn.Parameter(torch.empty(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension."""
+        """Normalise the last dimension of `x` (..., width)."""
         y = x.float()
         y = y * torch.rsqrt(y.square().mean(-1, keepdim=True) + EPS)
         return (y * self.weight).to(x.dtype)
@@ -189,26 +224,26 @@ class LayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.empty(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension."""
+        """Normalise the last dimension of `x` (..., width); float32."""
         return F.layer_norm(x.float(), x.shape[-1:], self.weight.float(), self.bias.float(), EPS)
 
 
 def modulate(x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
-    """LN(x) gain + shift in float32, for `x` (B, L, C) and `gain`, `shift` (B, 1, C)."""
+    """LN(x) gain + shift, float32 (B, L, C), for `x` (B, L, C) and `gain`, `shift` (B, 1, C) float32."""
     if torch.is_grad_enabled():
         return Modulation.apply(x.float(), gain, shift)
     return _modulated(x.float(), gain, shift)[0]
 
 
 def _modulated(x: Tensor, gain: Tensor, shift: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """The modulated norm of `x`, its means and its inverse deviations."""
-    one, zero = x.new_ones(x.shape[-1]), x.new_zeros(x.shape[-1])  # with weights, the kernel takes half the time
+    """The modulated norm (B, L, C) of `x`, its means and its inverse deviations, both (B, L, 1)."""
+    one, zero = x.new_ones(x.shape[-1]), x.new_zeros(x.shape[-1])  # the kernel is faster with weights than without
     y, mean, inverse = torch.native_layer_norm(x, x.shape[-1:], one, zero, EPS)
     return torch.addcmul(shift, y, gain, out=y), mean, inverse
 
 
 class Modulation(torch.autograd.Function):
-    """`modulate`, which keeps `x` and its statistics for the backward pass, and not LN(x) beside it."""
+    """`modulate` that saves memory: only `x` and its statistics are kept for the backward pass, LN(x) is not."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, gain: Tensor, shift: Tensor) -> Tensor:
@@ -220,7 +255,7 @@ class Modulation(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Gradients of `x`, `gain` and `shift`."""
+        """Gradients of `x` (B, L, C), `gain` and `shift` (B, 1, C)."""
         x, mean, inverse, gain = ctx.saved_tensors
         inner, shape = gradient * gain, x.shape[-1:]
         wanted = [True, False, False]
@@ -230,15 +265,15 @@ class Modulation(torch.autograd.Function):
 
 
 class TanhGELU(nn.Module):
-    """GELU by its tanh formula."""
+    """GELU by its tanh formula, elementwise."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Apply elementwise."""
+        """Any shape to the same shape and dtype."""
         return Gelu.apply(x) if x.device.type == "cpu" else F.gelu(x, approximate="tanh")
 
 
 class Gelu(torch.autograd.Function):
-    """x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), in less time than torch's kernel takes over the same tanh."""
+    """x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)): the tanh formula, in steps faster than the kernel on a CPU."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor) -> Tensor:
@@ -250,12 +285,12 @@ class Gelu(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> Tensor:
-        """Torch's own derivative."""
+        """The gradient of `x`, by torch's own kernel."""
         return torch.ops.aten.gelu_backward(gradient, *ctx.saved_tensors, approximate="tanh")
 
 
 class FeedForward(nn.Module):
-    """Linear, GELU (tanh), linear."""
+    """Linear, GELU (tanh), linear; the first two in one call if the weight is packed and nothing watches them."""
 
     def __init__(self, width: int, hidden: int) -> None:
         super().__init__()
@@ -277,6 +312,6 @@ class HeadNorm(nn.Module):
         self.ada_lin = nn.Sequential(nn.SiLU(), empty_linear(width, 2 * width))
 
     def forward(self, x: Tensor, pooled: Tensor) -> Tensor:
-        """Norm of `x` (B, L, C), its scale and shift from `pooled` (B, C)."""
+        """Normalise `x` (B, L, C); scale and shift come from `pooled` (B, C)."""
         scale, shift = self.ada_lin(pooled)[:, None].chunk(2, dim=-1)
         return modulate(x, 1 + scale, shift)

@@ -11,7 +11,7 @@ from .schedules import Schedule
 
 
 def scale_weights(schedule: Schedule, *, reweight: bool, device: torch.device | str = "cpu") -> Tensor:
-    """Weight of every token (L,), summing to 1: equal, or falling with the root of its scale's area."""
+    """Weight of every token, (L,) float32, summing to 1: all equal, or with `reweight` 1 / sqrt(area of its scale)."""
     lengths = torch.tensor(schedule.lengths, dtype=torch.float64)
     per_scale = (lengths[-1] / lengths).sqrt() if reweight else torch.ones_like(lengths)
     weights = per_scale.repeat_interleave(torch.tensor(schedule.lengths))
@@ -26,9 +26,9 @@ def bitwise_loss(
     reweight: bool = False,
     label_smoothing: float = 0.0,
 ) -> Tensor:
-    """Cross-entropy of every bit, averaged over bits, weighted over tokens, averaged over the batch.
+    """Cross-entropy of bits, a scalar: mean over bits and batch, weighted over tokens by `scale_weights`.
 
-    `margins` (B, L, bits) are logit1 - logit0, `labels` (B, L, bits) are 0 or 1; `reweight` balances the scales.
+    `margins` (B, L, bits) are logit1 - logit0, `labels` (B, L, bits) are 0 or 1 (or probabilities).
     """
     target = labels.float() * (1 - label_smoothing) + label_smoothing / 2
     per_token = F.binary_cross_entropy_with_logits(margins.float(), target, reduction="none").mean(-1)
@@ -36,15 +36,15 @@ def bitwise_loss(
 
 
 def bit_accuracy(margins: Tensor, labels: Tensor, schedule: Schedule) -> Tensor:
-    """Share of bits predicted right at each scale, (scales,)."""
+    """Share of bits predicted correctly at each scale, (scales,), of `margins` and `labels` (B, L, bits)."""
     right = ((margins > 0) == labels.bool()).float().mean((0, 2))
     return torch.stack([part.mean() for part in right.split(schedule.lengths)])
 
 
 def entropy_penalty(unit: Tensor, *, inverse_temperature: float = 100.0) -> Tensor:
-    """Mean entropy of each bit's posterior minus the entropy of its mean (arXiv 2406.07548), for units (B, d, h, w).
+    """E[H(q)] - H(E[q]), a scalar, of the soft bits q of unit vectors (B, d, h, w) (arXiv 2406.07548).
 
-    The joint entropy is taken bit by bit, so memory grows with d and not with 2^d.
+    Both entropies are sums over bits, as if bits were independent, so memory grows with d and not with 2^d.
     """
     bits = unit.shape[1]
     p = torch.sigmoid(4 * inverse_temperature * unit.movedim(1, -1).reshape(-1, bits) / bits**0.5)
@@ -52,7 +52,7 @@ def entropy_penalty(unit: Tensor, *, inverse_temperature: float = 100.0) -> Tens
 
 
 def code_loss(quantized: Quantized, *, commitment: float = 0.25, entropy: float = 0.1 / 100) -> Tensor:
-    """Commitment and entropy penalty, averaged over the scales."""
+    """Commitment (MSE of unit vector and code) and entropy penalty, weighted, mean over the scales; a scalar."""
     terms = [
         commitment * F.mse_loss(unit, code.detach()) + entropy * entropy_penalty(unit)
         for unit, code in zip(quantized.units, quantized.codes, strict=True)
@@ -69,7 +69,7 @@ def tokenizer_loss(
     squared: float = 1.0,
     codes: float = 1.0,
 ) -> Tensor:
-    """Reconstruction error of pictures in [-1, 1] plus the weighted `code_loss`."""
+    """L1 and L2 error of `reconstruction` and `image` (B, 3, H, W) in [-1, 1], plus `code_loss`, weighted; a scalar."""
     error = absolute * F.l1_loss(reconstruction, image) + squared * F.mse_loss(reconstruction, image)
     return error + codes * code_loss(quantized)
 

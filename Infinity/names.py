@@ -1,4 +1,4 @@
-"""Published tensor names to ours and back; the sizes that a published file's tensors imply."""
+"""Published tensor names to ours and back, and the sizes that the shapes of tensors imply."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .reading import CheckpointError
 _CHUNK = re.compile(r"^block_chunks\.(\d+)\.module\.(\d+)\.")
 _BLOCK = re.compile(r"^blocks\.(\d+)\.")
 _ZERO_BIAS = "zero_k_bias"
-# Tables that old files carry and that follow from the schedule.
+# Tables in old files; the schedule gives them.
 _STALE = ("lvl_1L", "attn_bias_for_masking", "Infinity_visible_kvlen", "Infinity_invisible_qlen")
 
 _WRAPPED_CONV = re.compile(r"(conv_in|conv_out|conv1|conv2|nin_shortcut|(?:down|up)sample\.conv)\.conv\.")
@@ -42,7 +42,10 @@ def published_transformer_name(name: str, config: InfinityConfig) -> str:
 
 
 def from_published_transformer(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], InfinityConfig]:
-    """Our tensors, and the configuration that their shapes imply."""
+    """Our tensors of published ones, and the configuration that their shapes imply.
+
+    CheckpointError if they are not those of a transformer, or have a key bias other than 0.
+    """
     per_chunk = 1 + max((int(found[2]) for name in state if (found := _CHUNK.match(name))), default=0)
     ours: dict[str, Tensor] = {}
     for name, value in state.items():
@@ -64,7 +67,7 @@ def from_published_transformer(state: Mapping[str, Tensor]) -> tuple[dict[str, T
 
 
 def to_published_transformer(state: Mapping[str, Tensor], config: InfinityConfig) -> dict[str, Tensor]:
-    """Tensors under their published names, the zero key biases included."""
+    """Our tensors under their published names, zero key biases included."""
     published: dict[str, Tensor] = {}
     for name, value in state.items():
         other = published_transformer_name(name, config)
@@ -75,7 +78,7 @@ def to_published_transformer(state: Mapping[str, Tensor], config: InfinityConfig
 
 
 def transformer_config(state: Mapping[str, Tensor]) -> InfinityConfig:
-    """The configuration that tensor shapes (our names) imply."""
+    """The configuration that the shapes of a transformer's tensors (our names) imply; CheckpointError for others."""
     try:
         width, bits = state["word_embed.weight"].shape
         return InfinityConfig(
@@ -95,19 +98,22 @@ def transformer_config(state: Mapping[str, Tensor]) -> InfinityConfig:
 def from_published_tokenizer(
     state: Mapping[str, Tensor], *, patchify: int | None = None
 ) -> tuple[dict[str, Tensor], TokenizerConfig]:
-    """Our tensors, and the configuration that their shapes imply; a stride of 8 means 2 x 2 cells per token."""
+    """Our tensors of published ones, and the configuration that their shapes imply.
+
+    `patchify` is 2 for a stride of 8 pixels and 1 otherwise, unless given. CheckpointError for other tensors.
+    """
     kept = {name: value for name, value in state.items() if name.startswith(("encoder.", "decoder."))}
     ours = {_WRAPPED_NORM.sub(r"\1.", _WRAPPED_CONV.sub(r"\1.", name)): value for name, value in kept.items()}
     return ours, tokenizer_config(ours, patchify=patchify)
 
 
 def to_published_tokenizer(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors under their published names."""
+    """Our tensors under their published names."""
     return {_PLAIN_NORM.sub(r"\1.norm.", _PLAIN_CONV.sub(r"\1.conv.", name)): value for name, value in state.items()}
 
 
 def tokenizer_config(state: Mapping[str, Tensor], *, patchify: int | None = None) -> TokenizerConfig:
-    """The configuration that tensor shapes (our names) imply."""
+    """The configuration that the shapes of a tokenizer's tensors (our names) imply; CheckpointError for others."""
     try:
         base = len(state["encoder.conv_in.weight"])
         levels = _count(state, r"^encoder\.down\.(\d+)\.block\.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -21,12 +21,18 @@ from .transformer import Infinity
 
 @dataclass
 class Pipeline:
-    """The three networks and the pixel budget they were trained for."""
+    """Prompts to pictures.
+
+    >>> pipeline = Pipeline.from_release(release, device="cuda", dtype=torch.bfloat16)
+    >>> images = pipeline(["a photo of a red circle"], seeds=[0])  # (1, 3, 1024, 1024) in [0, 1]
+
+    CheckpointError if the transformer reads another number of bits than the tokenizer writes.
+    """
 
     model: Infinity
     tokenizer: Tokenizer
     encoder: TextEncoder
-    pn: str
+    pn: str  # pixel budget that the model was trained for: 0.06M, 0.25M, 0.60M or 1M
 
     def __post_init__(self) -> None:
         check_pair(self.model.config, self.tokenizer.config)
@@ -40,7 +46,10 @@ class Pipeline:
         dtype: torch.dtype = torch.float32,
         text_cache: str | Path | None = None,
     ) -> Pipeline:
-        """Load the files of `release`; `dtype` is that of the blocks and of the text encoder."""
+        """Load the files of `release`; `dtype` is that of the blocks and of the text encoder.
+
+        CheckpointError if a file cannot be read or does not belong to the others.
+        """
         model, tokenizer = load_release(release, device=device)
         encoder = TextEncoder(release.text_encoder_ckpt, cache=text_cache, dtype=dtype, device=device)
         return cls(model.cast_blocks(dtype), tokenizer, encoder, release.pn)
@@ -55,7 +64,11 @@ class Pipeline:
         negative: Sequence[str] | None = None,
         positive: bool = False,
     ) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1], one per prompt and seed, of height over width near `ratio`."""
+        """Pictures (B, 3, H, W) in [0, 1], one per prompt and seed.
+
+        `ratio` is height over width; the nearest published one is drawn. `negative` holds one negative prompt per
+        prompt; `positive` adds the published face phrase to prompts about people.
+        """
         text = self.encoder.encode(prompts, positive=positive)
         against = None if negative is None else self.encoder.encode(negative)
         return self.draw(text, schedule(self.pn, ratio), seeds=seeds, settings=settings, negative=against)
@@ -70,16 +83,9 @@ class Pipeline:
         settings: Sampling | None = None,
         negative: Text | None = None,
     ) -> Tensor:
-        """Pictures (B, 3, H, W) in [0, 1] of encoded prompts."""
-        weight = self.model.blocks[0].ffn.fc1.weight
+        """Pictures (B, 3, H, W) in [0, 1] of encoded prompts, on the scales `grids`."""
+        settings = replace(settings or Sampling(), patchify=self.tokenizer.config.patchify)
+        weight = next(self.model.blocks.parameters())
         with torch.autocast(weight.device.type, weight.dtype, enabled=weight.dtype != torch.float32):
-            result = sample(
-                self.model,
-                text,
-                grids,
-                settings or Sampling(),
-                seeds=seeds,
-                negative=negative,
-                patchify=self.tokenizer.config.patchify,
-            )
+            result = sample(self.model, text, grids, settings, seeds=seeds, negative=negative)
             return (self.tokenizer.decode(result.summed) + 1) / 2

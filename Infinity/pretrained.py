@@ -9,23 +9,26 @@ from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from .reading import CheckpointError, read_state
 
 CONFIG_FILE = "config.json"
 
 
-class Pretrained:
-    """Mixin for modules built from one config object."""
+class Pretrained(nn.Module):
+    """A module that one config object describes, saved as safetensors and config.json."""
 
     config_class: ClassVar[Any]
-    config: Any
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
 
     def save_pretrained(self, folder: str | Path, *, max_shard_size: str = "5GB") -> None:
-        """Write the weights and then config.json to `folder`, so that a half-written folder does not load.
+        """Write the weights to `folder`, then config.json, so that a half-written folder does not load.
 
-        What the folder held before no longer loads from the moment the weights are being written.
+        An older config.json is removed first, so a folder that is overwritten does not load until it is complete.
         """
         from huggingface_hub import save_torch_state_dict
 
@@ -40,7 +43,7 @@ class Pretrained:
 
     @classmethod
     def from_pretrained(cls, folder: str | Path, *, device: torch.device | str = "cpu") -> Self:
-        """The model saved in `folder`, in evaluation mode."""
+        """The model saved in `folder`, in evaluation mode; CheckpointError names what is missing or does not fit."""
         path = Path(folder) / CONFIG_FILE
         if not path.is_file():
             raise CheckpointError(f"{folder} holds no {CONFIG_FILE}; a folder written by save_pretrained is needed")
@@ -58,7 +61,10 @@ class Pretrained:
         source: str | Path = "the given tensors",
         device: torch.device | str = "cpu",
     ) -> Self:
-        """Build `config` around `state` (our names) without drawing weights; every tensor must be there and fit."""
+        """The model of `config` with the tensors of `state` (our names), in evaluation mode; no weight is drawn.
+
+        CheckpointError, with the first few names, if tensors are missing, unknown or of another shape.
+        """
         with torch.device("meta"):
             model = cls(config)
         check_tensors({name: tuple(value.shape) for name, value in model.state_dict().items()}, state, source)
@@ -67,7 +73,7 @@ class Pretrained:
 
 
 def check_tensors(wanted: Mapping[str, tuple[int, ...]], state: Mapping[str, Tensor], source: str | Path) -> None:
-    """Raise with the first few tensors that are missing, left over or of another shape."""
+    """CheckpointError with the first few tensors that are missing, unknown or of another shape than `wanted`."""
     problems = {
         "missing": [name for name in wanted if name not in state],
         "unknown": [name for name in state if name not in wanted],

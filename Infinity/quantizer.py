@@ -1,6 +1,7 @@
 """Multi-scale residual binary spherical quantisation (arXiv 2412.04431, sec. 3.2; BSQ: arXiv 2406.07548).
 
-Bits stand as (B, rows, columns, d) at the tokenizer's grid, codes as (B, d, rows, columns), tokens as (B, n, d p^2).
+At the tokenizer's grid, bits are (B, rows, columns, d) and codes (B, d, rows, columns); tokens are (B, n, d p^2), with
+p x p cells in one token.
 """
 
 from __future__ import annotations
@@ -16,7 +17,10 @@ from .schedules import Grid, Schedule
 
 
 def binarize(features: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Unit vectors, codes (straight-through) and bits of `features` (B, d, h, w); a zero gives bit 0."""
+    """Unit vectors and codes (B, d, h, w), and bits (B, h, w, d) bool, of `features` (B, d, h, w).
+
+    A feature of 0 gives bit 0. Gradients of the codes pass straight through to the unit vectors.
+    """
     unit = F.normalize(features.float(), dim=1, eps=1e-12)
     bits = unit > 0
     sign = torch.where(bits, 1.0, -1.0) / unit.shape[1] ** 0.5
@@ -29,17 +33,17 @@ def codes_of(bits: Tensor) -> Tensor:
 
 
 def resize(codes: Tensor, grid: Grid) -> Tensor:
-    """Point-sampled linear resizing, the rule between scales when predicting."""
+    """Linear resizing without antialiasing, (B, d, h, w) to (B, d, *grid): how codes pass from scale to scale."""
     if tuple(codes.shape[-2:]) == tuple(grid):
         return codes
     return F.interpolate(codes, size=tuple(grid), mode="bilinear", align_corners=False)
 
 
 def shrink(codes: Tensor, grid: Grid) -> Tensor:
-    """Area averaging, the rule for the residual when encoding."""
+    """Mean over areas, (B, d, h, w) to (B, d, *grid): how the encoder's residual is brought to a scale."""
     if tuple(codes.shape[-2:]) == tuple(grid):
         return codes
-    return F.adaptive_avg_pool2d(codes, tuple(grid))
+    return F.adaptive_avg_pool2d(codes, (grid[0], grid[1]))
 
 
 def bits_to_tokens(bits: Tensor, patchify: int = 1) -> Tensor:
@@ -53,23 +57,26 @@ def codes_to_tokens(codes: Tensor, patchify: int = 1) -> Tensor:
 
 
 def tokens_to_bits(tokens: Tensor, grid: Grid, patchify: int = 1) -> Tensor:
-    """The inverse of `bits_to_tokens` for a transformer grid (h, w)."""
+    """Bits (B, p h, p w, d) of tokens (B, h w, d p^2) on the transformer's `grid` (h, w)."""
     maps = tokens.transpose(1, 2).unflatten(2, tuple(grid))
     return F.pixel_shuffle(maps, patchify).permute(0, 2, 3, 1)
 
 
 @dataclass(frozen=True)
 class Quantized:
-    """Result of `quantize`: bits per scale, the summed codes (B, d, H, W), and per scale the unit vectors and codes."""
+    """A quantised picture."""
 
-    bits: tuple[Tensor, ...]
-    summed: Tensor
-    units: tuple[Tensor, ...]
-    codes: tuple[Tensor, ...]
+    bits: tuple[Tensor, ...]  # per scale (B, h, w, d) bool
+    summed: Tensor  # (B, d, H, W), the codes of all scales, for the decoder
+    units: tuple[Tensor, ...]  # per scale (B, d, h, w), unit vectors before the sign is taken
+    codes: tuple[Tensor, ...]  # per scale (B, d, h, w), straight-through
 
 
 def quantize(features: Tensor, grids: Sequence[Grid]) -> Quantized:
-    """Quantise `features` (B, d, H, W) scale by scale, each scale taking what the coarser ones left over."""
+    """Quantise `features` (B, d, H, W) scale by scale, each one the residual of the coarser ones.
+
+    ValueError unless the last of `grids` is (H, W).
+    """
     full = _full_grid(features, grids)
     residual, summed = features.float(), torch.zeros_like(features, dtype=torch.float32)
     bits, units, codes = [], [], []
@@ -84,12 +91,15 @@ def quantize(features: Tensor, grids: Sequence[Grid]) -> Quantized:
 
 
 def sum_codes(bits: Sequence[Tensor], full: Grid) -> Tensor:
-    """Summed codes (B, d, H, W) of bits per scale, what the decoder reads."""
+    """Summed codes (B, d, *full) of `bits`, one (B, h, w, d) per scale, for the decoder."""
     return sum((resize(codes_of(one), full) for one in bits[1:]), resize(codes_of(bits[0]), full))
 
 
 def teacher_inputs(bits: Sequence[Tensor], schedule: Schedule, patchify: int = 1) -> Tensor:
-    """Transformer inputs of scales 1, 2, ... (B, tokens - 1, d p^2) when the coarser scales hold `bits`."""
+    """Transformer inputs of all scales but the first, (B, L - n_0, d p^2), given `bits`, one (B, h, w, d) per scale.
+
+    The first scale's n_0 tokens (one, in a published schedule) read the text and have no input.
+    """
     grids = schedule.finer(patchify)
     summed, inputs = torch.zeros(()), []
     for index, grid in enumerate(grids[1:]):
@@ -99,7 +109,7 @@ def teacher_inputs(bits: Sequence[Tensor], schedule: Schedule, patchify: int = 1
 
 
 def _full_grid(features: Tensor, grids: Sequence[Grid]) -> Grid:
-    full = tuple(grids[-1])
+    full = grids[-1][0], grids[-1][1]
     if tuple(features.shape[-2:]) != full:
         raise ValueError(
             f"the picture gives a {features.shape[-2]} x {features.shape[-1]} grid, "

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from torch import Tensor
+
 from .config import RELEASED_BITS, InfinityConfig, TokenizerConfig, known_fields
 from .names import from_published_tokenizer, from_published_transformer
 from .reading import CheckpointError, read_state
+from .recognise import TOKENIZER, TRANSFORMER, kind_of
 from .schedules import BUDGETS
 from .tokenizer import Tokenizer
 from .transformer import Infinity
@@ -18,10 +22,10 @@ from .transformer import Infinity
 
 @dataclass(frozen=True)
 class Published:
-    """A published transformer: its size, the tokenizer files it was trained with, and its pixel budget."""
+    """A published transformer."""
 
     model_type: str
-    tokenizers: tuple[str, ...]
+    tokenizers: tuple[str, ...]  # names of the tokenizer file that it was trained with
     vae_type: int
     pn: str
 
@@ -40,19 +44,23 @@ PUBLISHED: dict[str, Published] = {
 
 @dataclass(frozen=True)
 class Release:
-    """The seven fields that name a usable set of files."""
+    """The files of one working model. A `~` at the beginning of a path is the home folder."""
 
-    model_path: str
-    model_type: str
-    vae_path: str
-    vae_type: int
-    pn: str
-    text_encoder_ckpt: str = "google/flan-t5-xl"
-    text_channels: int = 2048
+    model_path: str  # transformer: a file or a folder of shards, published or from the authors' training
+    model_type: str  # its published size, such as infinity_2b
+    vae_path: str  # tokenizer
+    vae_type: int  # bits per cell of the tokenizer
+    pn: str  # pixel budget: 0.06M, 0.25M, 0.60M or 1M
+    text_encoder_ckpt: str = "google/flan-t5-xl"  # a folder or a repository of the hub
+    text_channels: int = 2048  # of the text encoder
+
+    def __post_init__(self) -> None:
+        for name in ("model_path", "vae_path", "text_encoder_ckpt"):
+            object.__setattr__(self, name, os.path.expanduser(getattr(self, name)))
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Release:
-        """From a parsed YAML; a missing or unknown key is named."""
+        """A release of a parsed YAML; ValueError names a missing or unknown key."""
         kept = known_fields(cls, values)
         missing = [field.name for field in fields(cls)[:5] if field.name not in kept]
         if missing:
@@ -60,7 +68,7 @@ class Release:
         return cls(**kept)
 
     def check(self) -> None:
-        """Raise where the fields contradict each other, before any file is read."""
+        """CheckpointError if the fields contradict each other; no file is read."""
         if self.pn not in BUDGETS:
             raise CheckpointError(f"pn must be one of {', '.join(BUDGETS)}, got {self.pn!r}")
         if self.vae_type not in RELEASED_BITS:
@@ -79,7 +87,11 @@ class Release:
 
 
 def load_release(release: Release, *, device: str = "cpu", ema: bool = False) -> tuple[Infinity, Tokenizer]:
-    """The transformer and the tokenizer of `release`, checked against each other."""
+    """The transformer and the tokenizer of `release`, in evaluation mode, float32.
+
+    `ema` takes the averaged weights of a training checkpoint. CheckpointError if the fields contradict each other, a
+    file cannot be read or is another thing, or the two do not belong together.
+    """
     release.check()
     fitting = {name: one for name, one in PUBLISHED.items() if one.model_type == release.model_type}
     with _naming({one.tokenizers[0] for one in PUBLISHED.values() if one.vae_type == release.vae_type}):
@@ -97,7 +109,7 @@ def load_release(release: Release, *, device: str = "cpu", ema: bool = False) ->
 
 @contextmanager
 def _naming(files: Collection[str]) -> Iterator[None]:
-    """Add to an error which published file belongs there."""
+    """Add to a CheckpointError the published files that fit."""
     try:
         yield
     except CheckpointError as error:
@@ -108,8 +120,12 @@ def _naming(files: Collection[str]) -> Iterator[None]:
 def load_transformer(
     path: str | Path, *, model_type: str | None = None, device: str = "cpu", ema: bool = False
 ) -> Infinity:
-    """A published or training checkpoint of the transformer; its sizes follow from its tensors."""
-    state, config = from_published_transformer(read_state(path, ema=ema))
+    """The transformer of a published or training checkpoint, float32; its sizes follow from its tensors.
+
+    `model_type` is checked if given, and `ema` takes the averaged weights of a training checkpoint. CheckpointError
+    says what the file is if it is anything else.
+    """
+    state, config = from_published_transformer(_read(path, TRANSFORMER, "word_embed.weight", ema=ema))
     if model_type is not None:
         named = InfinityConfig.named(model_type, config.bits, text_channels=config.text_channels)
         sizes = ("depth", "width", "heads", "hidden")
@@ -121,15 +137,26 @@ def load_transformer(
 
 
 def load_tokenizer(path: str | Path, *, vae_type: int | None = None, device: str = "cpu") -> Tokenizer:
-    """A published checkpoint of the tokenizer; its sizes follow from its tensors."""
-    state, config = from_published_tokenizer(read_state(path))
+    """The tokenizer of a published or training checkpoint, float32; its sizes follow from its tensors.
+
+    `vae_type`, its bits per cell, is checked if given. CheckpointError says what the file is if it is anything else.
+    """
+    state, config = from_published_tokenizer(_read(path, TOKENIZER, "encoder.conv_in."))
     if vae_type is not None and config.bits != vae_type:
         raise CheckpointError(f"{path} has {config.bits} bits per cell, but vae_type is {vae_type}")
     return Tokenizer.from_state(config, state, source=path, device=device)
 
 
+def _read(path: str | Path, wanted: str, anchor: str, *, ema: bool = False) -> dict[str, Tensor]:
+    state = read_state(path, ema=ema, anchor=anchor)
+    kind = kind_of(state)
+    if kind not in (None, wanted):
+        raise CheckpointError(f"{path} is {kind}, not {wanted}")
+    return {name: value.float() if value.is_floating_point() else value for name, value in state.items()}
+
+
 def check_pair(model: InfinityConfig, tokenizer: TokenizerConfig) -> None:
-    """Raise when the transformer reads another number of bits than the tokenizer writes."""
+    """CheckpointError if the transformer reads another number of bits per token than the tokenizer writes."""
     if model.bits == tokenizer.token_bits:
         return
     fitting = sorted({one.tokenizers[0] for one in PUBLISHED.values() if _token_bits(one.vae_type) == model.bits})

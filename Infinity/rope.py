@@ -11,7 +11,7 @@ BASE = 10000.0
 
 
 def positions(schedule: Schedule) -> Tensor:
-    """Row and column of every token on the reference grid, (tokens, 2) float32, rounded half to even."""
+    """Row and column of every token on the reference grid, (L, 2) float32, rounded half to even."""
     parts = []
     for rows, columns in schedule.grids:
         y = torch.arange(rows, dtype=torch.float32) * (schedule.reference[0] / rows)
@@ -21,7 +21,7 @@ def positions(schedule: Schedule) -> Tensor:
 
 
 def rotations(schedule: Schedule, head_width: int) -> Tensor:
-    """Unit complex numbers (tokens, head_width / 2); the first half turns with the row, the second with the column."""
+    """Unit complex numbers (L, head_width / 2): the first half turns with the row, the second with the column."""
     half = head_width // 2
     frequencies = 1.0 / BASE ** (torch.arange(0, half, 2, dtype=torch.float32) / half)
     angles = (positions(schedule)[:, :, None] * frequencies).flatten(1)
@@ -34,7 +34,7 @@ def rotate(x: Tensor, turns: Tensor) -> Tensor:
 
 
 def rotate_(x: Tensor, turns: Tensor) -> Tensor:
-    """`rotate` in place."""
+    """`rotate`, in place."""
     _pairs(x).mul_(turns[:, None])
     return x
 

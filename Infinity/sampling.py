@@ -1,8 +1,8 @@
-"""Autoregressive sampling over scales with guidance and a cache (arXiv 2412.04431, sec. 3.5)."""
+"""Sampling scale by scale, with guidance and a cache of keys and values (arXiv 2412.04431, sec. 3.5)."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 
@@ -15,7 +15,7 @@ from .choice import Noise, choose_bits, seeded_noise
 from .layers import is_watched
 from .quantizer import codes_of, codes_to_tokens, resize, tokens_to_bits
 from .schedules import Schedule
-from .settings import Guide, Sample, Sampling, ScaleResult, ScaleStep, linear_guidance
+from .settings import Sample, Sampling, ScaleResult, ScaleStep, linear_guidance
 from .text import Text
 from .transformer import Condition, Infinity, margins
 
@@ -29,29 +29,15 @@ def sample(
     seeds: Sequence[int],
     negative: Text | None = None,
     extra: Mapping[str, Text] | None = None,
-    forced: Sequence[Tensor] = (),
-    patchify: int = 1,
-    guide: Guide | None = None,
-    on_scale: Callable[[ScaleStep], None] | None = None,
 ) -> Sample:
-    """Sample one picture's bits per prompt and seed; see `sample_scales` for the arguments."""
+    """Bits of one picture per prompt, each drawn from its own seed.
+
+    `negative` and `extra` are those of `sample_scales`. ValueError unless there is one seed per prompt.
+    """
     if len(seeds) != len(text):
         raise ValueError(f"one seed per prompt is needed: got {len(seeds)} seeds for {len(text)} prompts")
-    results = list(
-        sample_scales(
-            model,
-            text,
-            schedule,
-            settings,
-            noise=seeded_noise(seeds),
-            negative=negative,
-            extra=extra,
-            forced=forced,
-            patchify=patchify,
-            guide=guide,
-            on_scale=on_scale,
-        )
-    )
+    scales = sample_scales(model, text, schedule, settings, noise=seeded_noise(seeds), negative=negative, extra=extra)
+    results = list(scales)
     return Sample(tuple(result.bits for result in results), results[-1].summed)
 
 
@@ -65,24 +51,22 @@ def sample_scales(
     noise: Noise,
     negative: Text | None = None,
     extra: Mapping[str, Text] | None = None,
-    forced: Sequence[Tensor] = (),
-    patchify: int = 1,
-    guide: Guide | None = None,
-    on_scale: Callable[[ScaleStep], None] | None = None,
 ) -> Iterator[ScaleResult]:
-    """Sample scale by scale.
+    """Sample scale by scale, one result per scale.
 
-    `noise` gives the draws; `negative` replaces the null text; `extra` adds further texts as rows after [cond; uncond];
-    `forced` fixes the bits of the first scales; `guide(cond, uncond, step)` combines margins (B, n, bits) in place of
-    the linear rule, at every scale; `on_scale` is called before each scale runs. Once no later scale is guided, only
-    the prompts' own rows are run. Weights may not change meanwhile: some are read at the first scale only.
+    The batch holds the B prompts of `text`, then, if any scale is guided, B unconditional rows (`negative`, by default
+    the learned null text), then B rows of each further text of `extra` (role -> text); their margins reach
+    `settings.guide` as `step.extra`. Once no later scale is guided, only the prompts' own rows are run.
+
+    `noise` draws the bits. Weights must not change between scales: some are read at the first scale only. ValueError
+    if a text has another number of prompts, or if guidance, temperature or insertion do not fit schedule and model.
     """
-    run = _Run(model, text, schedule, settings, negative, extra or {}, patchify, guide)
+    run = _Run(model, text, schedule, settings, negative, extra or {})
     for index in range(run.scales):
         step = run.begin(index)
-        if on_scale is not None:
-            on_scale(step)
-        fixed = forced[index] if index < len(forced) else None
+        if settings.on_scale is not None:
+            settings.on_scale(step)
+        fixed = settings.forced[index] if index < len(settings.forced) else None
         yield run.scale(step, noise, fixed)
 
 
@@ -95,7 +79,7 @@ class NotFiniteError(FloatingPointError):
 
 
 class _Run:
-    """The state of one sampling run."""
+    """One sampling run: the caches of its blocks and the codes so far."""
 
     def __init__(
         self,
@@ -105,13 +89,10 @@ class _Run:
         settings: Sampling,
         negative: Text | None,
         extra: Mapping[str, Text],
-        patchify: int,
-        guide: Guide | None,
     ) -> None:
-        self.model, self.schedule, self.settings, self.guide = model, schedule, settings, guide
-        self.patchify, self.batch = patchify, len(text)
+        self.model, self.schedule, self.settings, self.batch = model, schedule, settings, len(text)
         self.scales = len(schedule) if settings.stop is None else len(schedule.prefix(settings.stop))
-        self.grids = schedule.finer(patchify)
+        self.grids = schedule.finer(settings.patchify)
         self.blocks = settings.guided_blocks(model.config.depth)
         texts = {"cond": text}
         if self._guided_from(0):
@@ -124,7 +105,7 @@ class _Run:
         tokens = schedule.ends[self.scales - 1]
         self.cache: list[LayerCache] = model.new_cache(len(texts) * self.batch, tokens)
         self.modules = list(model.modules())
-        self.tokens = model.first(self.condition)
+        self.tokens = model.first(self.condition)  # inputs of the next scale, (rows, n, C)
         self.summed: Tensor | None = None
 
     def begin(self, index: int) -> ScaleStep:
@@ -145,18 +126,20 @@ class _Run:
         if not finite.all():
             raise NotFiniteError(step.index, (~finite).nonzero().flatten().tolist())
         tempered = combined / settings.temperature_at(step.index)
-        # drawn even where forced, so that later scales see the same draws
-        chosen = choose_bits(tempered, noise, step.index, top_k=settings.top_k, top_p=settings.top_p)
-        bits = tokens_to_bits(chosen, step.grid, self.patchify) if forced is None else forced
+        # drawn even if forced, so that later scales see the same draws
+        drawn = choose_bits(tempered, noise, step.index, top_k=settings.top_k, top_p=settings.top_p)
+        bits = tokens_to_bits(drawn, step.grid, settings.patchify) if forced is None else forced
         return self._advance(step, logits, bits)
 
     def _blocks(self, step: ScaleStep) -> Tensor:
+        """The blocks' output at one scale, (rows, n, C)."""
         index, model = step.index, self.model
         start, end = self.schedule.starts[index], self.schedule.ends[index]
         x = self.tokens + model.lvl_embed.weight[index]
         places = Places(model.turns(self.schedule, x.device)[start:end])
         watched = any(map(is_watched, self.modules)) or has_torch_function((x,))
-        with nullcontext() if watched else torch.inference_mode():  # which costs less time
+        # Inference mode costs less per call, but a hook could not save its tensors for a gradient.
+        with nullcontext() if watched else torch.inference_mode():
             for number, (block, cache) in enumerate(zip(model.blocks, self.cache, strict=True)):
                 x = block(x, self.condition, places, cache)
                 if number in self.blocks and step.guidance != 1 and len(self.roles) > 1:
@@ -166,27 +149,28 @@ class _Run:
 
     def _combines(self, step: ScaleStep) -> bool:
         """Whether guidance acts on the margins of this scale."""
-        if self.guide is not None:
+        if self.settings.guide is not None:
             return True
         return len(self.roles) > 1 and step.guidance != 1 and 0 in self.settings.insertion
 
     def _combine(self, values: Tensor, step: ScaleStep) -> Tensor:
+        """Margins (B, n, bits) of margins (rows, n, bits)."""
         parts = {name: values[rows] for name, rows in step.roles.items()}
         cond, uncond = parts.pop("cond"), parts.pop("uncond")
-        return (self.guide or linear_guidance)(cond, uncond, replace(step, extra=parts))
+        return (self.settings.guide or linear_guidance)(cond, uncond, replace(step, extra=parts))
 
     def _advance(self, step: ScaleStep, logits: Tensor, bits: Tensor) -> ScaleResult:
         filled = resize(codes_of(bits.to(logits.device)), self.grids[-1])
         self.summed = filled if self.summed is None else self.summed + filled
         inputs = None
         if step.index + 1 < self.scales:
-            inputs = codes_to_tokens(resize(self.summed, self.grids[step.index + 1]), self.patchify)
+            inputs = codes_to_tokens(resize(self.summed, self.grids[step.index + 1]), self.settings.patchify)
             self.tokens = self.model.embed(inputs).repeat(len(self.roles), 1, 1)
         return ScaleResult(step, logits, bits, self.summed, inputs)
 
     def _guided_from(self, index: int) -> bool:
         """Whether any scale from `index` on needs more than the prompts' own rows."""
-        if self.guide is not None:
+        if self.settings.guide is not None:
             return True
         return any(self.settings.guidance_at(scale) != 1 for scale in range(index, self.scales))
 
@@ -199,8 +183,9 @@ class _Run:
 
 
 def _keep_freed_memory() -> None:
-    """Let the process keep freed memory: faulting it in again at every layer costs a picture 0.1 s.
+    """Let the process keep freed memory, which would otherwise be faulted in again at every layer.
 
-    glibc gives back what exceeds twice the largest block that was ever mapped and freed; it heeds blocks below 32 MiB.
+    glibc returns to the system what exceeds twice the largest block that was ever mapped and freed, and counts blocks
+    below 32 MiB only: so one block just below that size is mapped and freed here.
     """
     torch.empty(2**25 - 2**16, dtype=torch.uint8)

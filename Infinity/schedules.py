@@ -1,4 +1,4 @@
-"""Scale schedules of Infinity (arXiv 2412.04431, dynamic aspect ratios): which grids a picture is predicted on."""
+"""Scale schedules of Infinity (arXiv 2412.04431, dynamic aspect ratios): the grids on which a picture is predicted."""
 
 from __future__ import annotations
 
@@ -29,10 +29,16 @@ _PORTRAIT: dict[float, str] = {
 
 @dataclass(frozen=True)
 class Schedule:
-    """The grids (rows, columns) of one picture, coarse to fine, and the grid over which positions are spread."""
+    """The scales of one picture.
 
-    grids: tuple[Grid, ...]
-    reference: Grid
+    >>> Schedule.of(1, 2, 4, 8)  # your own
+    >>> schedule("1M", 1.5)  # a published one
+
+    ValueError for no grid, an empty grid or more than 15 grids.
+    """
+
+    grids: tuple[Grid, ...]  # (rows, columns) in tokens, coarse to fine
+    reference: Grid  # the grid over which positions are spread
 
     def __post_init__(self) -> None:
         if not self.grids or any(min(grid) < 1 for grid in self.grids):
@@ -42,7 +48,7 @@ class Schedule:
 
     @classmethod
     def of(cls, *grids: Grid | int, reference: Grid | None = None) -> Schedule:
-        """Any schedule, such as `Schedule.of(1, 2, 4, 8)`; positions spread over its last grid by default."""
+        """A schedule of your own; a number is a square grid, and `reference` is the last grid by default."""
         pairs = tuple((grid, grid) if isinstance(grid, int) else (int(grid[0]), int(grid[1])) for grid in grids)
         return cls(pairs, reference or pairs[-1])
 
@@ -56,7 +62,7 @@ class Schedule:
 
     @property
     def ends(self) -> tuple[int, ...]:
-        """Tokens up to and with each scale."""
+        """Tokens up to and including each scale."""
         return tuple(accumulate(self.lengths))
 
     @property
@@ -70,17 +76,17 @@ class Schedule:
         return sum(self.lengths)
 
     def prefix(self, scales: int) -> Schedule:
-        """The first `scales` grids; positions stay where they were."""
+        """The first `scales` grids, positions unchanged; ValueError unless there are that many."""
         if not 1 <= scales <= len(self):
             raise ValueError(f"scales must be 1 to {len(self)}, got {scales}")
         return Schedule(self.grids[:scales], self.reference)
 
     def finer(self, factor: int) -> tuple[Grid, ...]:
-        """The tokenizer's grids when `factor` x `factor` of its cells make one token."""
+        """The tokenizer's grids, if `factor` x `factor` of its cells make one token."""
         return tuple((rows * factor, columns * factor) for rows, columns in self.grids)
 
     def pixels(self, per_token: int = PIXELS_PER_TOKEN) -> tuple[int, int]:
-        """Height and width of the picture."""
+        """Height and width of the picture in pixels."""
         rows, columns = self.grids[-1]
         return rows * per_token, columns * per_token
 
@@ -108,7 +114,10 @@ def nearest_template(ratio: float) -> float:
 
 
 def schedule(pn: str, ratio: float = 1.0) -> Schedule:
-    """The published schedule of a pixel budget (`0.06M` ... `1M`), template nearest to height over width `ratio`."""
+    """The published schedule of pixel budget `pn` whose template is nearest to height over width `ratio`.
+
+    ValueError for a budget that is not 0.06M, 0.25M, 0.60M or 1M.
+    """
     if pn not in BUDGETS:
         raise ValueError(f"pn must be one of {', '.join(BUDGETS)}, got {pn!r}")
     grids = TEMPLATES[nearest_template(ratio)]
@@ -116,7 +125,10 @@ def schedule(pn: str, ratio: float = 1.0) -> Schedule:
 
 
 def schedule_for_size(height: int, width: int) -> Schedule:
-    """The published schedule whose picture comes nearest to `height` x `width`: template first, then pixel budget."""
+    """The published schedule nearest to `height` x `width` pixels: first by ratio, then by area.
+
+    ValueError unless both are positive.
+    """
     if min(height, width) < 1:
         raise ValueError(f"height and width must be positive, got {height} x {width}")
     choices = [schedule(pn, height / width) for pn in BUDGETS]

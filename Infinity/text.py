@@ -12,10 +12,15 @@ from torch.nn.utils.rnn import pad_sequence
 
 @dataclass(frozen=True)
 class Text:
-    """Features of several prompts, prompt after prompt: `values` (sum of lengths, channels) and each one's length."""
+    """Features of B prompts, one after another without padding.
 
-    values: Tensor
-    lengths: tuple[int, ...]
+    >>> text = Text.of([features])  # one (tokens, channels) tensor per prompt
+
+    ValueError if the lengths do not add up, or one is 0.
+    """
+
+    values: Tensor  # (sum of lengths, channels)
+    lengths: tuple[int, ...]  # tokens of each prompt
 
     def __post_init__(self) -> None:
         if sum(self.lengths) != len(self.values) or min(self.lengths, default=0) < 1:
@@ -23,7 +28,7 @@ class Text:
 
     @classmethod
     def of(cls, prompts: Sequence[Tensor]) -> Text:
-        """From one (length, channels) tensor per prompt."""
+        """Joins one (tokens, channels) tensor per prompt."""
         return cls(torch.cat(list(prompts)), tuple(len(prompt) for prompt in prompts))
 
     @classmethod
@@ -35,7 +40,7 @@ class Text:
         return len(self.lengths)
 
     def prompts(self) -> tuple[Tensor, ...]:
-        """One (length, channels) tensor per prompt."""
+        """One (tokens, channels) tensor per prompt."""
         return self.values.split(self.lengths)
 
     def select(self, rows: Sequence[int]) -> Text:
@@ -44,19 +49,19 @@ class Text:
         return Text.of([parts[row] for row in rows])
 
     def replace(self, values: Tensor) -> Text:
-        """The same lengths with other values."""
+        """The same lengths with other `values` (sum of lengths, channels)."""
         return Text(values, self.lengths)
 
     def positions(self) -> Tensor:
-        """Place of every row in its own prompt, (sum of lengths,)."""
+        """Position of every token in its prompt, from 0, (sum of lengths,)."""
         return torch.cat([torch.arange(length) for length in self.lengths]).to(self.values.device)
 
     def padded(self) -> Tensor:
-        """Values as (B, longest, channels), zeros after each prompt's end."""
-        return pad_sequence(self.prompts(), batch_first=True)
+        """Values as (B, longest, channels), zeros behind each prompt's last token."""
+        return pad_sequence(list(self.prompts()), batch_first=True)
 
     def mask(self) -> Tensor | None:
-        """True where a padded row is real, (B, 1, 1, longest); None when nothing is padded."""
+        """(B, 1, 1, longest), True for real tokens of `padded`; None if all prompts are equally long."""
         if len(set(self.lengths)) == 1:
             return None
         lengths = torch.tensor(self.lengths, device=self.values.device)

@@ -28,7 +28,7 @@ class Middle(nn.Module):
 
 
 class Level(nn.Module):
-    """The residual blocks of one resolution and the resampling that follows them."""
+    """The residual blocks of one resolution, then its resampling, if any."""
 
     def __init__(self, inputs: int, outputs: int, blocks: int, groups: int, resample: type[nn.Module] | None) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Encoder(nn.Module):
         self.conv_out = empty_conv(widths[-1], config.bits)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Features of `image` in [-1, 1]."""
+        """Features (B, d, H / stride, W / stride) of `image` (B, 3, H, W) in [-1, 1]."""
         x = self.conv_in(image)
         for level in self.down:
             x = level(x)
@@ -86,52 +86,58 @@ class Decoder(nn.Module):
         self.conv_out = empty_conv(widths[0], 3)
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Picture of `codes`, not clamped."""
+        """Picture (B, 3, H, W) of `codes` (B, d, h, w), not clamped."""
         x = self.mid(self.conv_in(codes))
         for level in reversed(self.up):
             x = level(x)
         return self.conv_out(self.act(self.norm_out(x)))
 
 
-class Tokenizer(Pretrained, nn.Module):
-    """Pictures in [-1, 1] to bits per scale and back."""
+class Tokenizer(Pretrained):
+    """Pictures in [-1, 1] to bits per scale and back.
+
+    >>> tokenizer = load_tokenizer("infinity_vae_d32reg.pth")
+    >>> quantized = tokenizer.encode(images, schedule("1M"))
+    >>> again = tokenizer.decode(quantized.summed)
+    """
 
     config_class = TokenizerConfig
+    config: TokenizerConfig
 
     def __init__(self, config: TokenizerConfig, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         initialise_convolutions(self, seed)
 
     def speed_up(self) -> Tokenizer:
-        """Channels last, folded upsampling, fused swish: the same pictures up to rounding, sooner, when decoding."""
+        """Decode faster, equal up to rounding: channels last, folded upsampling, fused swish. In place."""
         for module in self.modules():
             if isinstance(module, (Upsample, Swish)):
                 module.fast = True
-        return self.to(memory_format=torch.channels_last)
+        return self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def features(self, image: Tensor) -> Tensor:
-        """Encoder features (B, d, h, w) before quantisation, in float32."""
+        """Encoder features (B, d, h, w) float32, not yet quantised, of `image` (B, 3, H, W) in [-1, 1]."""
         with torch.autocast(image.device.type, enabled=False):
             return self.encoder(image.float())
 
     def encode(self, image: Tensor, schedule: Schedule) -> Quantized:
-        """Bits per scale and their summed codes."""
+        """Quantise `image` (B, 3, H, W) in [-1, 1]; ValueError if it does not fit the schedule's last grid."""
         return quantize(self.features(image), schedule.finer(self.config.patchify))
 
     def decode(self, codes: Tensor) -> Tensor:
         """Picture (B, 3, H, W) in [-1, 1] of summed codes (B, d, h, w)."""
         if self.decoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last):
             codes = codes.contiguous(memory_format=torch.channels_last)
-        return self.decoder(codes).float().clamp(-1, 1)
+        pixels = self.decoder(codes).float()
+        return torch.where(pixels.isinf(), torch.nan, pixels).clamp(-1, 1)  # an overflow must not pass for white
 
     def decode_bits(self, bits: Sequence[Tensor], schedule: Schedule) -> Tensor:
-        """Picture of bits per scale; fewer bits than scales give the coarse picture."""
+        """Picture (B, 3, H, W) in [-1, 1] of `bits`, one (B, h, w, d) per scale; the first few are a coarse picture."""
         return self.decode(sum_codes(bits, schedule.finer(self.config.patchify)[-1]))
 
     def forward(self, image: Tensor, schedule: Schedule) -> tuple[Tensor, Quantized]:
-        """Reconstruction, not clamped, and what was quantised; gradients pass straight through the bits."""
+        """Reconstruction (B, 3, H, W), not clamped, and the quantised `image`; gradients pass through the bits."""
         quantized = self.encode(image, schedule)
         return self.decoder(quantized.summed), quantized

@@ -33,11 +33,11 @@ checkpoint_block = partial(checkpoint, use_reentrant=False)
 
 @dataclass(frozen=True)
 class Condition:
-    """What prompts give the blocks: pooled text (B, C), modulation (B, 1, 6, C) and the text to attend to."""
+    """Everything the blocks need of the prompts."""
 
-    pooled: Tensor
-    modulation: Tensor
-    text: TextContext
+    pooled: Tensor  # (B, C)
+    modulation: Tensor  # (B, 1, 6, C): two factors, two scales, two shifts, shared by all blocks
+    text: TextContext  # for cross-attention
 
     def rows(self, rows: slice) -> Condition:
         """The condition of some rows of the batch."""
@@ -46,7 +46,7 @@ class Condition:
 
 
 class Block(nn.Module):
-    """Self-attention, cross-attention and feed-forward; the first and last are modulated by the text."""
+    """Self-attention, cross-attention and feed-forward; the pooled text modulates the first and the last."""
 
     def __init__(self, config: InfinityConfig) -> None:
         super().__init__()
@@ -64,7 +64,11 @@ class Block(nn.Module):
         cache: LayerCache | None = None,
         keep: Tensor | None = None,
     ) -> Tensor:
-        """Map `x` (B, L, C) float32 to the same shape; `keep` (2, B, 1, 1) scales the two droppable branches."""
+        """Map `x` (B, L, C) float32 to the same shape.
+
+        `cache` is the block's own while sampling; `keep` (2, B, 1, 1) scales self-attention and feed-forward for
+        stochastic depth.
+        """
         make = partial(self._modulation, condition)
         gamma1, gamma2, gain1, gain2, shift1, shift2 = make() if cache is None else cache.once("modulation", make)
         if keep is not None:
@@ -80,7 +84,7 @@ class Block(nn.Module):
 
 
 class TextPooling(nn.Module):
-    """Holder that keeps the published parameter names."""
+    """`AttentivePooling` under its published parameter names."""
 
     def __init__(self, config: InfinityConfig) -> None:
         super().__init__()
@@ -91,14 +95,22 @@ class TextPooling(nn.Module):
         return self.ca(features, mask)
 
 
-class Infinity(Pretrained, nn.Module):
-    """Predicts every bit of every token of a scale from the text and the coarser scales."""
+class Infinity(Pretrained):
+    """Predicts every bit of every token of a scale from the text and the coarser scales.
+
+    >>> model = Infinity(InfinityConfig(depth=4, width=128, heads=4, bits=16, text_channels=64, text_length=32)).eval()
+    >>> grids, text = Schedule.of(1, 2, 4, 8), Text.of([torch.randn(5, 64)])
+    >>> bits = sample(model, text, grids, Sampling(guidance=3.0), seeds=[0]).bits
+    >>> logits = model(teacher_inputs(bits, grids), text, grids)  # (1, 85, 16, 2)
+
+    Published weights: `load_transformer`; a folder of `save_pretrained`: `Infinity.from_pretrained`.
+    """
 
     config_class = InfinityConfig
+    config: InfinityConfig
 
     def __init__(self, config: InfinityConfig, *, seed: int = 0) -> None:
-        super().__init__()
-        self.config = config
+        super().__init__(config)
         self.checkpoint: Callable[..., Tensor] | None = None
         width = config.width
         self.cfg_uncond = nn.Parameter(torch.empty(config.text_length, config.text_channels))
@@ -115,7 +127,7 @@ class Infinity(Pretrained, nn.Module):
         self.head_nm = HeadNorm(width)
         self.head = empty_linear(width, 2 * config.bits)
         self._turns: dict[tuple[Schedule, torch.device], Tensor] = {}
-        initialise(self, seed)
+        initialise(dict(self.named_parameters()), config, seed)
 
     def forward(
         self,
@@ -128,8 +140,10 @@ class Infinity(Pretrained, nn.Module):
     ) -> Tensor:
         """Teacher-forced logits (B, L, bits, 2) of all scales of `schedule`.
 
-        `inputs` (B, L - 1, bits) are the summed coarser codes at each later scale (`teacher_inputs`, `self_correct`);
-        `drop` (B,) marks prompts replaced by the null text; `generator` draws the dropped paths in training mode.
+        `inputs` (B, L - 1, bits): the summed coarser codes at each later scale (`teacher_inputs`, `self_correct`).
+        `drop` (B,) bool: prompts to replace by the null text.
+        `generator`: draws the dropped paths in training mode; without one, none is dropped.
+        ValueError if `inputs` do not fit the schedule.
         """
         condition = self.condition(self.null_where(text, drop) if drop is not None else text)
         x = torch.cat([self.first(condition), self.embed(inputs)], dim=1)
@@ -142,7 +156,7 @@ class Infinity(Pretrained, nn.Module):
         return self.logits(x, condition.pooled)
 
     def condition(self, text: Text) -> Condition:
-        """Everything that depends on the prompts alone, in float32."""
+        """Pooled text, modulation and keys' features of B prompts, in float32."""
         with self.float32():
             text = text.replace(self.text_norm(text.values.float()))
             mask = text.mask()
@@ -152,13 +166,13 @@ class Infinity(Pretrained, nn.Module):
         return Condition(pooled, modulation, TextContext(features, mask))
 
     def null_text(self, text: Text) -> Text:
-        """The learned null text at the lengths of `text`."""
+        """The learned null text, as long as each prompt of `text`; ValueError if one is longer than the null text."""
         if max(text.lengths) > len(self.cfg_uncond):
             raise ValueError(f"a prompt has {max(text.lengths)} tokens, the model knows {len(self.cfg_uncond)}")
         return text.replace(self.cfg_uncond[text.positions()])
 
     def null_where(self, text: Text, drop: Tensor) -> Text:
-        """`text` with the prompts marked in `drop` (B,) replaced by the null text; the null text stays on the graph."""
+        """`text` with the prompts marked in `drop` (B,) replaced by the null text, which always gets a gradient."""
         lengths = torch.tensor(text.lengths, device=text.values.device)
         rows = drop.to(text.values.device).repeat_interleave(lengths)[:, None]
         return text.replace(torch.where(rows, self.null_text(text).values, text.values.float()))
@@ -173,49 +187,50 @@ class Infinity(Pretrained, nn.Module):
             return self.word_embed(inputs.float())
 
     def scale_embedding(self, schedule: Schedule) -> Tensor:
-        """The embedding of each token's scale, (L, C)."""
+        """The scale embedding of every token of `schedule`, (L, C)."""
         return torch.cat([self.lvl_embed.weight[i].expand(n, -1) for i, n in enumerate(schedule.lengths)])
 
     def logits(self, x: Tensor, pooled: Tensor) -> Tensor:
-        """Two logits per bit, (B, L, bits, 2), in float32."""
+        """Two logits per bit, (B, L, bits, 2) float32, of the blocks' output `x` (B, L, C) and `pooled` (B, C)."""
         with self.float32():
             return self.head(self.head_nm(x.float(), pooled)).unflatten(-1, (-1, 2))
 
     def turns(self, schedule: Schedule, device: torch.device) -> Tensor:
-        """Rotations of every token of `schedule`, kept per schedule."""
+        """Rotations (L, c / 2) of every token of `schedule`, computed once per schedule and device."""
         key = (schedule, device)
         if key not in self._turns:
             self._turns[key] = rotations(schedule, self.config.head_width).to(device)
         return self._turns[key]
 
     def new_cache(self, rows: int, tokens: int) -> list[LayerCache]:
-        """Room for `tokens` past tokens in every block, in the dtype attention runs in."""
-        weight = self.blocks[0].ca_norm.weight
+        """One empty cache per block, for `rows` batch rows and `tokens` tokens, in the dtype that attention runs in."""
+        weight = next(self.blocks.parameters())
         kind = weight.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else weight.dtype
-        shape = (rows, self.config.heads, tokens, self.config.head_width)
-        return [LayerCache(*(torch.empty(shape, dtype=dtype, device=weight.device) for _ in "kv")) for _ in self.blocks]
+        room = partial(torch.empty, rows, self.config.heads, tokens, self.config.head_width)
+        where = {"dtype": dtype, "device": weight.device}
+        return [LayerCache(room(**where), room(**where)) for _ in self.blocks]
 
     def enable_gradient_checkpointing(self, function: Callable[..., Tensor] = checkpoint_block) -> None:
         """Recompute each block in the backward pass instead of keeping its activations; `function` runs the block."""
         self.checkpoint = function
 
     def cast_blocks(self, dtype: torch.dtype) -> Infinity:
-        """Keep the blocks' weights in `dtype`, to run inside autocast; everything else stays float32."""
+        """Cast the blocks to `dtype`, in place, to run inside autocast; all else stays float32. Returns self."""
         self.blocks.to(dtype)
         return self
 
     def float32(self) -> AbstractContextManager[None]:
-        """A region that autocast leaves alone."""
+        """A context without autocast."""
         return torch.autocast(self.pos_start.device.type, enabled=False)
 
-    def _run(self, block: Block, x: Tensor, condition: Condition, places: Places, keep: Tensor | None) -> Tensor:
+    def _run(self, block: nn.Module, x: Tensor, condition: Condition, places: Places, keep: Tensor | None) -> Tensor:
         if self.checkpoint is not None and torch.is_grad_enabled():
             return self.checkpoint(block, x, condition, places, None, keep)
         return block(x, condition, places, None, keep)
 
     def _paths(self, batch: int, device: torch.device, generator: torch.Generator | None) -> list[Tensor | None]:
-        """Per block, factors (2, B, 1, 1) of stochastic depth, its rate rising linearly; None where nothing drops."""
+        """Per block, the factors (2, B, 1, 1) of stochastic depth, whose rate rises linearly; None if nothing drops."""
         depth, rate = self.config.depth, self.config.drop_path
         if not self.training or rate == 0 or generator is None:
             return [None] * depth
@@ -225,5 +240,5 @@ class Infinity(Pretrained, nn.Module):
 
 
 def margins(logits: Tensor) -> Tensor:
-    """logit1 - logit0 of every bit, (..., bits): the quantity in which guidance is linear."""
+    """logit1 - logit0 of every bit, (..., bits) of (..., bits, 2): the quantity in which guidance is linear."""
     return logits[..., 1] - logits[..., 0]

@@ -112,14 +112,14 @@ def gradients(backbone: Any, batch: int) -> dict[str, Callable[[int], Any]]:
 
     from stages.interventions.masks.mask import Mask, replayable
     from stages.interventions.masks.places import find_places, sizes
-    from stages.reading.unroll import Run, unroll
+    from stages.reading.unroll import Replay, unroll
 
     places = find_places(backbone, ("hidden", "norm"))
     mask = Mask.fresh(sizes(backbone, places), places, "hard_concrete", start=1.0, noise=0.5).to(backbone.device)
     condition, start = backbone.encode([""] * batch), backbone.noise(range(batch))
 
     def gradient(steps: int, whole: bool) -> Any:
-        run = Run(backbone, condition, seeds=range(batch), steps=steps, guidance=backbone.settings.guidance)
+        run = Replay(backbone, condition, seeds=range(batch), steps=steps, guidance=backbone.settings.guidance)
 
         def step(index: int, latent: torch.Tensor) -> torch.Tensor:
             with mask.noisy(replayable(0)), mask.attach(backbone):

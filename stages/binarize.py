@@ -33,8 +33,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     concepts = [load_concept(concept_of(Path(run), args.concept)) for run in args.runs]
     set_up(args.threads)
     from stages.backbones import load_backbone
+    from stages.backbones.core.trajectories import Trajectories
     from stages.interventions import load, save
-    from stages.interventions.base import read_tensors
     from stages.interventions.masks.binarize import kept_shares, merge
     from stages.methods import load_method
     from stages.methods.binarized import Binarized
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with recording(Path(args.out), "train", params=params, seed=args.seed, inputs=inputs) as record:
         backbone = load_backbone(args.backbone)
         for path in args.latents:
-            backbone.pools |= read_tensors(Path(path))
+            backbone.trajectories.update(Trajectories.read(path))
         made, chosen = [], {}
         for run, mask, concept in zip(args.runs, masks, concepts, strict=True):
             made.append(method.apply(mask, backbone, concept, args.seed))

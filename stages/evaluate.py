@@ -1,4 +1,4 @@
-"""evaluate: everything a study measures on one run's samples, beside the unedited backbone's of the same seeds."""
+"""evaluate: the metrics of a study on one run's samples, beside the unedited backbone's of the same seeds."""
 
 from __future__ import annotations
 
@@ -20,12 +20,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parser(main.__doc__, "study", "backbone", "concept", "method", "seed")
     options.add_argument("--attacks", nargs="*", default=[], help="files of params/attacks/ to measure, too")
     args = options.parse_args(argv)
-    for what in ("backbone", "concept", "method"):
-        check_name(getattr(args, what), what)
+    for kind in ("backbone", "concept", "method"):
+        check_name(getattr(args, kind), kind)
     concept, study = load_concept(args.concept), load_params("studies", args.study)
     contents, sets = {name: load_params("metrics", name) for name in study["metrics"]}, list(study["prompts"])
     set_up(args.threads)
-    from stages.metrics.base import SampleFolders, measure, measure_all
+    from stages.metrics.base import measure, measure_all
+    from stages.metrics.samples import SampleFolders
     from stages.store.pictures import read_metadata
 
     folders = [
@@ -34,8 +35,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     ]
     out = Path(args.out)
     metrics = {name: build(content, f"params/metrics/{name}.yaml") for name, content in contents.items()}
-    judge = next((name for name, metric in metrics.items() if metric.seen), None)
-    if args.attacks and judge is None:
+    seeing = next((name for name, metric in metrics.items() if metric.seen), None)
+    if args.attacks and seeing is None:
         raise ValueError(
             f"params/studies/{args.study}.yaml: {', '.join(args.attacks)}: attacks need a metric that sees the concept "
             f"(rates, clip_rates, nudenet ...), got {', '.join(metrics)}"
@@ -47,20 +48,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         edited, original = (SampleFolders(folder, sets, concept.target) for folder in folders)
         attacked = SampleFolders(folders[0], args.attacks, concept.target)
         record.notes["images"] = sum(len(read_metadata(folders[0] / name)) for name in sets)
-        found = measure_all(metrics, edited, original)
+        measured = measure_all(metrics, edited, original)
         if attacked:
-            add_attacks(found[judge], measure(metrics[judge], judge, attacked, None), metrics[judge].seen)
-        for name, content in found.items():
+            add_attacks(measured[seeing], measure(metrics[seeing], seeing, attacked, None))
+        for name, content in measured.items():
             write_json(out / f"{name}.json", content)
     return 0
 
 
-def add_attacks(found: dict[str, Any], attacked: Mapping[str, Any], seen: str) -> None:
-    """Adds how often each attack brought the concept back: the rate of the outcome `seen`, as `attack_rate`."""
-    found["rows"] += [row | {"metric": "attack_rate"} for row in attacked["rows"] if row["metric"] == f"{seen}_rate"]
-    found["samples"] |= {name: {"attack": outcomes[seen]} for name, outcomes in attacked["samples"].items()}
+def add_attacks(content: dict[str, Any], attacked: Mapping[str, Any]) -> None:
+    """Adds the rate at which each attack brought the concept back, as `attack_rate`, to a metric's content."""
+    seen = attacked["seen"]
+    content["rows"] += [row | {"metric": "attack_rate"} for row in attacked["rows"] if row["metric"] == f"{seen}_rate"]
+    content["samples"] |= {name: {"attack": outcomes[seen]} for name, outcomes in attacked["samples"].items()}
     if "evidence" in attacked:
-        found["evidence"] |= attacked["evidence"]
+        content["evidence"] |= attacked["evidence"]
 
 
 if __name__ == "__main__":

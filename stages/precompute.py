@@ -6,11 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from stages.launch.cli import entry, parser, set_up
 from stages.params.concept import load_concept
-from stages.store.files import replacing
 from stages.store.record import recording
 
 SEED = 0  # of the trajectories; methods draw from them with their own seeds
@@ -18,14 +15,10 @@ SEED = 0  # of the trajectories; methods draw from them with their own seeds
 
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
-    """Samples and saves trajectories (pool, steps + 1, ...) per prompt, under the prompt's text.
-
-    Trajectories that are not finite end it, and no file is written.
-    """
+    """Samples and saves trajectories (pool, T + 1, ...) of T calls per prompt, under the prompt's text."""
     args = parser(main.__doc__, "backbone", "concept").parse_args(argv)
     set_up(args.threads)
     from stages.backbones import load_backbone
-    from stages.store.finite import REASONS, check_tensors
 
     out, concept = Path(args.out), load_concept(args.concept)
     params = {"backbone": args.backbone, "concept": args.concept}
@@ -33,10 +26,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         backbone = load_backbone(args.backbone)
         record.ready()
         backbone.gather([*concept.prompts, *concept.neutral, *concept.retain, ""], SEED)
-        check_tensors(args.backbone, backbone.pools, REASONS)
-        record.notes["images"] = sum(len(pool) for pool in backbone.pools.values())
-        with replacing(out) as temporary:
-            save_file({name: pool.contiguous() for name, pool in backbone.pools.items()}, temporary)
+        record.notes["images"] = sum(len(pool) for pool in backbone.trajectories.pools.values())
+        backbone.trajectories.save(out)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""prepare: the held-out prompts that a study measures a concept on, checked and numbered."""
+"""prepare: the prompts that a study measures a concept on, checked and numbered."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""report: tables, figures, grids and the page of a study, from what the other stages left."""
+"""report: tables, figures, grids and the page of a study, from the results of the other stages."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import io
 import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,9 +15,11 @@ from stages.store.files import replacing, write_json, write_text
 
 if TYPE_CHECKING:
     import pandas as pd
+    from matplotlib.figure import Figure
 
-    from stages.reporting.collect import Collected
-    from stages.reporting.tables import Numbers
+    from stages.reporting.attempts import Attempts
+    from stages.reporting.collect import Cell, Collected
+    from stages.reporting.numbers import Numbers
 
 DIGITS = "%.6g"  # enough for any number here, and the same text on every machine
 log = logging.getLogger("report")
@@ -25,27 +27,33 @@ log = logging.getLogger("report")
 
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
-    """Writes tables/, figures/ and report/ under --out for a study whose runs are measured there."""
+    """Writes tables/, figures/ and report/ under --out for a study whose runs are measured there.
+
+    Tables come first, and a figure, grid or part of the page that fails costs only itself: one line in the log, and one
+    on the page.
+    """
     options = argparse.ArgumentParser(description=main.__doc__)
     options.add_argument("--study", required=True, help="a file of params/studies/")
     options.add_argument("--out", default="artifacts", help="the artifacts tree, read and written (default: artifacts)")
-    options.add_argument("--params", default="params", help="where studies and methods are described (default: params)")
+    options.add_argument("--params", default="params", help="folder of the params files (default: params)")
     options.add_argument("--show-sensitive", action="store_true", help="do not blur the images of sensitive concepts")
     args = options.parse_args(argv)
+    from stages.reporting.attempts import Attempts
     from stages.reporting.collect import collect
     from stages.reporting.page import render
-    from stages.reporting.tables import pooled, results
+    from stages.reporting.pooling import pooled
+    from stages.reporting.tables import results
 
     study, out = collect(args.study, args.out, args.params), Path(args.out)
     for name in study.missing:
         log.warning("not measured, left out: %s", name)
-    frame = results(study)
-    numbers = pooled(frame)
-    page = render(study, numbers, params=args.params, show_sensitive=args.show_sensitive)
-    figures = draw_figures(study, numbers, show_sensitive=args.show_sensitive)
+    for caveat in study.caveats:
+        log.warning("%s", caveat)
+    numbers, attempts = pooled(study), Attempts()
+    frame = results(study, numbers)
     write_tables(study, frame, numbers, out / "tables")
-    for name, content in figures.items():
-        write_bytes(out / "figures" / name, content)
+    write_figures(study, numbers, out / "figures", attempts, show_sensitive=args.show_sensitive)
+    page = render(study, numbers, attempts, params=args.params, show_sensitive=args.show_sensitive)
     write_text(out / "report" / "index.html", page)
     log.info("%d numbers of %d runs; open %s", len(frame), len(study.results), out / "report" / "index.html")
     return 0
@@ -55,7 +63,7 @@ def write_tables(study: Collected, frame: pd.DataFrame, numbers: Numbers, out: P
     """results.csv, tradeoff.csv (for `dvc plots`), summary.json (for `dvc metrics`) and the tables for readers."""
     from stages.reporting.markdown import markdown
     from stages.reporting.overview import matrix
-    from stages.reporting.summary import flat, tradeoff
+    from stages.reporting.tables import flat, tradeoff
 
     for name, table in {"results.csv": frame, "tradeoff.csv": tradeoff(study, numbers)}.items():
         write_text(out / name, table.to_csv(index=False, float_format=DIGITS, lineterminator="\n"))
@@ -65,28 +73,51 @@ def write_tables(study: Collected, frame: pd.DataFrame, numbers: Numbers, out: P
     write_json(out / "summary.json", flat(study, numbers))
 
 
-def draw_figures(study: Collected, numbers: Numbers, *, show_sensitive: bool) -> dict[str, bytes]:
-    """Each figure and grid as PNG under its file name, such as demo-sd-shapes-red-tradeoff.png."""
-    from stages.reporting import figures, grids, plots
-    from stages.reporting.sweeps import sweeps
-    from stages.reporting.wording import contestants
+def write_figures(study: Collected, numbers: Numbers, out: Path, attempts: Attempts, *, show_sensitive: bool) -> None:
+    """Each figure and grid as a PNG such as demo-sd-shapes-red-tradeoff.png.
 
-    drawn = {}
+    One that cannot be drawn is left out; a file of an earlier report under its name is removed.
+    """
+    out.mkdir(parents=True, exist_ok=True)
     for cell in study.cells():
-        named = contestants(study, numbers, cell)
-        charts = {
-            "tradeoff": plots.tradeoff_figure(study, numbers, cell),
-            "loss": plots.curves_figure(study, numbers, cell),
-        }
-        charts |= {f"sweep-{s.method}": plots.sweep_figure(numbers, cell, s) for s in sweeps(study, numbers, cell)}
-        drawn |= {f"{study.name}-{cell}-{kind}.png": figures.png(chart) for kind, chart in charts.items() if chart}
-        for prompts in grids.SETS:
-            if found := grids.grid(study, cell, prompts, methods=named):
-                sheet = io.BytesIO()
-                hide = study.sensitive[cell.concept] and not show_sensitive
-                grids.draw(found, hide=hide).save(sheet, "PNG", optimize=True)
-                drawn[f"{study.name}-{cell}-grid-{prompts}.png"] = sheet.getvalue()
-    return drawn
+        for kind, draw in _drawings(study, numbers, cell, attempts, show_sensitive):
+            path = out / f"{study.name}-{cell}-{kind}.png"
+            content = attempts(f"figures/{path.name}", draw, place=str(cell))
+            if content:
+                write_bytes(path, content)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _drawings(
+    study: Collected, numbers: Numbers, cell: Cell, attempts: Attempts, show_sensitive: bool
+) -> Iterator[tuple[str, Callable[[], bytes | None]]]:
+    """The kinds of figures of one table, each with a function that draws its PNG; None if there is nothing to draw."""
+    from stages.reporting import grids, plots
+    from stages.reporting.leaders import contestants
+    from stages.reporting.sweeps import sweeps
+
+    def sheet(prompts: str) -> bytes | None:
+        samples = grids.grid(study, cell, prompts, methods=contestants(study, numbers, cell))
+        if samples is None:
+            return None
+        buffer = io.BytesIO()
+        hide = study.sensitive[cell.concept] and not show_sensitive
+        grids.draw(samples, hide=hide).save(buffer, "PNG", optimize=True)
+        return buffer.getvalue()
+
+    yield "tradeoff", lambda: _png(plots.tradeoff_figure(study, numbers, cell))
+    yield "loss", lambda: _png(plots.curves_figure(study, numbers, cell))
+    for sweep in attempts("sweeps", lambda: sweeps(study, numbers, cell), place=str(cell)) or ():
+        yield f"sweep-{sweep.method}", lambda sweep=sweep: _png(plots.sweep_figure(numbers, cell, sweep))
+    for prompts in grids.SETS:
+        yield f"grid-{prompts}", lambda prompts=prompts: sheet(prompts)
+
+
+def _png(figure: Figure | None) -> bytes | None:
+    from stages.reporting.figures import png
+
+    return png(figure) if figure else None
 
 
 def write_bytes(path: Path, content: bytes) -> None:

@@ -23,10 +23,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     concept, params = load_concept(args.concept), method_params(args.method, args.backbone)
     set_up(args.threads)
     from stages.backbones import load_backbone
+    from stages.backbones.core.trajectories import Trajectories
     from stages.interventions import save
-    from stages.interventions.base import read_tensors
     from stages.methods import load_method
-    from stages.store.finite import check_tensors
     from stages.training.processes import claim_device, rank, wait
 
     claim_device()
@@ -39,9 +38,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     with writes as record:
         backbone = getattr(method, "load_backbone", load_backbone)(args.backbone)
         if args.latents:
-            pools = read_tensors(Path(args.latents))
-            check_tensors(args.latents, pools, "a backbone whose pictures are not finite; mend it and precompute again")
-            backbone.pools |= pools
+            backbone.trajectories.update(Trajectories.read(args.latents))
         if record:
             record.ready()
         intervention = method.fit(backbone, concept, seed=args.seed)

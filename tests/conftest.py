@@ -13,6 +13,24 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
 
+NUMERIC = (
+    "infinity",
+    "objectives",
+    "parity",
+    "training/test_minimize.py",
+    "backbones/test_onednn.py",
+    "backbones/test_precision.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks the tests of `NUMERIC`."""
+    folders = tuple(str(ROOT / "tests" / name) for name in NUMERIC)
+    for item in items:
+        if str(item.path).startswith(folders):
+            item.add_marker("numeric")
+
+
 @pytest.fixture
 def backbone():
     from tests.tiny import unet

@@ -1,8 +1,8 @@
 """Measure sampling, decoding and a training step at a published size: `python -m Infinity.bench`.
 
-Every figure is a ratio within one run. The floor is the matrix work over the rate at which this machine multiplies by
-the model's own weights at full length: by torch's linear, and where there is oneDNN also by that, with weights as
-packed beforehand or as stored, which may be twice the rate. Weights are random, which keeps logits small.
+Compare only figures of one run. The floor of sampling is its matrix work over the rate at which this machine multiplies
+all tokens by the model's own weights: by torch's linear, and by oneDNN (if there) with packed and unpacked weights.
+Weights are random, so logits are small; large ones take a slower path in bf16 (heads.py).
 """
 
 from __future__ import annotations
@@ -14,15 +14,15 @@ import logging
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from datetime import date
 from pathlib import Path
 
 import torch
 
 from ..config import InfinityConfig, TokenizerConfig
-from ..layers import packed_weights
+from ..layers import Linear, Packed, packed_weights
 from ..loss import bitwise_loss
 from ..sampling import sample
 from ..schedules import schedule
@@ -34,6 +34,7 @@ from . import measure
 from .plain import plain_logits, plain_sample
 
 log = logging.getLogger(__name__)
+Bits = Sequence[torch.Tensor]  # one (B, h, w, d) per scale
 
 WANTED = {
     "sampling over torch's floor": "at most 1.25",
@@ -44,11 +45,11 @@ WANTED = {
     "plain step over ours": "at least 1",
     "plain training peak over ours": "more than 1",
 }
-GUIDANCE, TEMPERATURE, TOP_P, SEED = 3.0, 0.5, 0.97, 1
+SETTINGS, SEED = Sampling(guidance=3.0, temperature=0.5, top_p=0.97), 1
 
 
 class Bench:
-    """The networks, a prompt and a clock."""
+    """A model with random weights, a prompt, and a clock."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.repeats = 1 if options.quick else options.repeats
@@ -60,15 +61,20 @@ class Bench:
         self.inputs = torch.randn(1, self.grids.tokens - 1, 16, generator=generator)
         self.labels = torch.randint(2, (1, self.grids.tokens, 16), generator=generator)
 
-    def sample(self, model: Infinity | None = None) -> tuple[torch.Tensor, ...]:
-        """Our sampling."""
-        settings = Sampling(GUIDANCE, TEMPERATURE, top_p=TOP_P)
-        return sample(model or self.model, self.text, self.grids, settings, seeds=[SEED]).bits
+    def path(self) -> str:
+        """Which path sampling takes on this machine."""
+        linears = [one.weight for one in self.model.modules() if isinstance(one, Linear)]
+        packed = sum(map(Packed.possible, linears))
+        bf16 = "packed, texts folded" if measure.has_fast_bf16() else "not measured (needs AVX-512 or AMX)"
+        return f"float32: {packed} of {len(linears)} weights packed for oneDNN; bf16 {bf16}"
 
-    def plain(self) -> list[torch.Tensor]:
-        """Plain sampling."""
-        options = {"guidance": GUIDANCE, "temperature": TEMPERATURE, "top_p": TOP_P, "seed": SEED}
-        return plain_sample(self.model, self.text, self.grids, **options)
+    def sample(self, model: Infinity | None = None) -> Bits:
+        """Bits (1, h, w, 16) per scale by `Infinity.sample`."""
+        return sample(model or self.model, self.text, self.grids, SETTINGS, seeds=[SEED]).bits
+
+    def plain(self) -> Bits:
+        """Bits (1, h, w, 16) per scale by the plain version."""
+        return plain_sample(self.model, self.text, self.grids, SETTINGS, seed=SEED)
 
     def step(self, kind: str) -> None:
         """Forward and backward of one picture, `ours` or `plain`."""
@@ -78,58 +84,69 @@ class Bench:
         bitwise_loss(margins(logits), self.labels, self.grids).backward()
 
     def sampling(self) -> dict[str, float]:
-        """Sampling against the floor and against the plain version; in bf16 where the processor has it."""
-        rows, fast = 2 * self.grids.tokens, measure.has_fast_bf16()
+        """Sampling compared with its floor and with the plain version; in bf16 too if the processor multiplies it."""
         ours = copy.deepcopy(self.model)
-        half = copy.deepcopy(self.model).cast_blocks(torch.bfloat16) if fast else None
-        ways = {f"floor {name}": way for name, way in measure.multipliers().items()}
-        runs = {"ours": lambda: self.sample(ours), "stored": self.sample, "plain": self.plain}
-        runs |= {name: measure.pass_over_weights(self.model, [rows], way) for name, way in ways.items()}
-        if fast:
-            packed, scales = measure.multipliers()["packed"], [2 * count for count in self.grids.lengths]
-            runs["bf16"] = lambda: self._bf16(half)
-            runs["products"] = measure.pass_over_weights(self.model, scales, packed)
-            runs["products bf16"] = measure.pass_over_weights(half, scales, packed)
+        half = copy.deepcopy(self.model).cast_blocks(torch.bfloat16) if measure.has_fast_bf16() else None
+        draws: dict[str, Callable[[], Bits]] = {"ours": lambda: self.sample(ours), "plain": self.plain}
+        if half is not None:
+            draws["bf16"] = lambda: self._bf16(half)
+        runs: dict[str, Callable[[], object]] = {**draws, "stored": self.sample, **self._passes(half)}
         with ExitStack() as stack:
             start = self.clock()
             stack.enter_context(packed_weights(ours))
             packing = self.clock() - start
-            stack.enter_context(packed_weights(half) if fast else nullcontext())
+            if half is not None:
+                stack.enter_context(packed_weights(half))
             seconds = measure.best_of(runs, self.repeats, self.clock)
-            bits = {name: runs[name]() for name in ("ours", "plain", *(["bf16"] if fast else []))}
-        # seconds that the matrix work of a whole sampling would take at the rate of a pass over the weights
-        work = measure.sampling_work(self.model, self.grids, 2, self.text.lengths[0])
-        scale = work / measure.weight_work(self.model, rows)
-        floors = {name: seconds[f"floor {name}"] * scale for name in measure.multipliers()}
-        found = {
-            "torch's matrix rate, GFLOP/s": work / floors["torch"] / 1e9,
-            "sampling, s": seconds["ours"],
-            "sampling over torch's floor": seconds["ours"] / floors["torch"],
-        }
-        if "packed" in floors:
-            found["oneDNN's matrix rate, GFLOP/s"] = work / floors["packed"] / 1e9
-            found["sampling over oneDNN's floor"] = seconds["ours"] / floors["packed"]
-            found["stored weights over oneDNN's floor"] = seconds["stored"] / floors["oneDNN"]
-        found |= {
+            bits = {name: draw() for name, draw in draws.items()}
+        figures = self._over_floors(seconds) | {
             "packing the weights, s": packing,
             "sampling with weights as stored, s": seconds["stored"],
             "plain sampling over ours": seconds["plain"] / seconds["ours"],
             "bits equal to plain": _agreement(bits["ours"], bits["plain"]),
         }
-        if fast:
-            found["bf16: float32 over bf16"] = seconds["ours"] / seconds["bf16"]
-            found["bf16: linears alone, s"] = seconds["products bf16"]
-            found["bf16: linears sooner by"] = seconds["products"] / seconds["products bf16"]
-            found["bf16: plain float32 over bf16"] = seconds["plain"] / seconds["bf16"]
-            found["bf16: bits equal to float32"] = _agreement(bits["ours"], bits["bf16"])
-        return found
+        if half is not None:
+            figures["bf16: float32 over bf16"] = seconds["ours"] / seconds["bf16"]
+            figures["bf16: linears alone, s"] = seconds["products bf16"]
+            figures["bf16: linears, float32 over bf16"] = seconds["products"] / seconds["products bf16"]
+            figures["bf16: plain float32 over bf16"] = seconds["plain"] / seconds["bf16"]
+            figures["bf16: bits equal to float32"] = _agreement(bits["ours"], bits["bf16"])
+        return figures
 
-    def _bf16(self, model: Infinity) -> tuple[torch.Tensor, ...]:
+    def _passes(self, half: Infinity | None) -> dict[str, Callable[[], object]]:
+        """Passes over the weights: for the floors, and with bf16 the linears of a sampling alone."""
+        rows, ways = 2 * self.grids.tokens, measure.multipliers()
+        passes: dict[str, Callable[[], object]] = {
+            f"floor {name}": measure.pass_over_weights(self.model, [rows], way) for name, way in ways.items()
+        }
+        if half is not None:
+            scales = [2 * count for count in self.grids.lengths]
+            passes["products"] = measure.pass_over_weights(self.model, scales, ways["packed"])
+            passes["products bf16"] = measure.pass_over_weights(half, scales, ways["packed"])
+        return passes
+
+    def _over_floors(self, seconds: dict[str, float]) -> dict[str, float]:
+        """Sampling over the time of its matrix work alone, at the rate of a pass over the weights."""
+        work = measure.sampling_work(self.model, self.grids, 2, self.text.lengths[0])
+        scale = work / measure.weight_work(self.model, 2 * self.grids.tokens)
+        floors = {name: seconds[f"floor {name}"] * scale for name in measure.multipliers()}
+        figures = {
+            "torch's matrix rate, GFLOP/s": work / floors["torch"] / 1e9,
+            "sampling, s": seconds["ours"],
+            "sampling over torch's floor": seconds["ours"] / floors["torch"],
+        }
+        if "packed" in floors:
+            figures["oneDNN's matrix rate, GFLOP/s"] = work / floors["packed"] / 1e9
+            figures["sampling over oneDNN's floor"] = seconds["ours"] / floors["packed"]
+            figures["stored weights over oneDNN's floor"] = seconds["stored"] / floors["oneDNN"]
+        return figures
+
+    def _bf16(self, model: Infinity) -> Bits:
         with torch.autocast("cpu", torch.bfloat16):
             return self.sample(model)
 
     def decoding(self) -> dict[str, float]:
-        """The tokenizer's decoder, plain and sped up; in bf16 where the processor has it."""
+        """The tokenizer's decoder, plain and sped up; in bf16 too if the processor multiplies it."""
         plain = Tokenizer(TokenizerConfig.released(16)).eval()
         fast = copy.deepcopy(plain).speed_up()
         codes = torch.randn(1, 16, *self.grids.grids[-1], generator=torch.Generator().manual_seed(0)) / 4
@@ -146,13 +163,13 @@ class Bench:
         return found
 
     def training(self) -> dict[str, float]:
-        """Forward and backward at batch 1, plain and ours."""
+        """Forward and backward of one picture, plain and ours."""
         runs = {kind: lambda kind=kind: self.step(kind) for kind in ("ours", "plain")}
         seconds = measure.best_of(runs, self.repeats, self.clock)
         return {"training step, s": seconds["ours"], "plain step over ours": seconds["plain"] / seconds["ours"]}
 
     def memory(self, argv: list[str]) -> dict[str, float]:
-        """Peak of two training steps, each version in a process of its own."""
+        """Peak memory of two training steps, each version in its own process."""
         self.model.zero_grad()
         ours, plain = (_peak(kind, argv) for kind in ("ours", "plain"))
         return {"training peak, MiB": ours, "plain training peak over ours": plain / ours}
@@ -167,30 +184,31 @@ def _apart(one: torch.Tensor, other: torch.Tensor) -> float:
     return float((one - other).abs().max())
 
 
-def _agreement(one: tuple[torch.Tensor, ...] | list[torch.Tensor], other: object) -> float:
+def _agreement(one: Bits, other: Bits) -> float:
+    """Share of bits that are equal."""
     pairs = [(a == b).float().flatten() for a, b in zip(one, other, strict=True)]
     return float(torch.cat(pairs).mean())
 
 
 def _peak(kind: str, argv: list[str]) -> float:
-    """Peak memory of two training steps in a process of their own, in MiB."""
+    """Peak memory in MiB of two training steps in a new process."""
     command = [sys.executable, "-m", "Infinity.bench", *argv, "--peak-of", kind]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def main(argv: list[str] | None = None, write: Callable[[str], object] = print) -> int:
-    """Print one line per figure and, with --out, write them as JSON."""
+    """Print the machine, the path that it takes and one line per figure; with --out, also write the figures as JSON."""
     argv = sys.argv[1:] if argv is None else argv
     parser = argparse.ArgumentParser(prog="python -m Infinity.bench", description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="infinity_layer12", help="a published size")
     parser.add_argument("--scales", type=int, default=7, help="scales of the 256 x 256 schedule to use")
     parser.add_argument("--text-tokens", type=int, default=20)
     parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=5, help="the least time of so many turns counts")
+    parser.add_argument("--repeats", type=int, default=5, help="number of turns; the shortest counts")
     parser.add_argument(
         "--cpu-time", action="store_true", help="count processor seconds: for a busy machine, one thread"
     )
-    parser.add_argument("--quick", action="store_true", help="one turn each and no peaks of memory: a minute")
+    parser.add_argument("--quick", action="store_true", help="one turn and no peaks of memory: about a minute")
     parser.add_argument("--out", type=Path, help="write the figures to this JSON file")
     parser.add_argument("--peak-of", choices=("ours", "plain"), help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
@@ -203,6 +221,7 @@ def main(argv: list[str] | None = None, write: Callable[[str], object] = print) 
         return 0
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     write(f"{measure.processor()}, {options.threads} threads, {options.size}, {date.today()}")
+    write(bench.path())
     figures: dict[str, float] = {}
     parts = {"sampling": bench.sampling, "decoding": bench.decoding, "training": bench.training}
     if not options.quick:

@@ -6,7 +6,7 @@ import platform
 import resource
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from ..schedules import Schedule
 from ..transformer import Infinity
 
 Clock = Callable[[], float]
+Run = Callable[[], object]
 
 
-def best_of(runs: dict[str, Callable[[], object]], repeats: int, clock: Clock = time.perf_counter) -> dict[str, float]:
-    """Least seconds of each run, taking turns, so that a disturbance meets all of them alike."""
+def best_of(runs: Mapping[str, Run], repeats: int, clock: Clock = time.perf_counter) -> dict[str, float]:
+    """The shortest of `repeats` times of each run, in seconds; runs take turns, so that disturbances hit all alike."""
     for run in runs.values():
         run()
     best = dict.fromkeys(runs, float("inf"))
@@ -35,14 +36,14 @@ def best_of(runs: dict[str, Callable[[], object]], repeats: int, clock: Clock = 
 
 @dataclass(frozen=True)
 class Multiplier:
-    """A way of multiplying by a weight: what is done to the weight once, and the product."""
+    """A way of multiplying by a weight."""
 
-    multiply: Callable[[Tensor, Tensor], Tensor]
-    prepare: Callable[[Tensor], Tensor] = torch.Tensor.detach
+    multiply: Callable[[Tensor, Tensor], Tensor]  # x (rows, inputs) and the prepared weight to (rows, outputs)
+    prepare: Callable[[Tensor], Tensor] = torch.Tensor.detach  # called once per weight (outputs, inputs)
 
 
 def multipliers() -> dict[str, Multiplier]:
-    """The ways this machine has."""
+    """The ways that this machine has, by name."""
     ways = {"torch": Multiplier(torch.nn.functional.linear)}
     if torch.backends.mkldnn.is_available():
         ways |= {"oneDNN": Multiplier(multiply), "packed": Multiplier(multiply, pack)}
@@ -50,7 +51,7 @@ def multipliers() -> dict[str, Multiplier]:
 
 
 def pass_over_weights(model: Infinity, rows: Sequence[int], way: Multiplier) -> Callable[[], None]:
-    """For each of `rows`, one product of so many rows with every matrix of the blocks, the weights from memory."""
+    """A function that multiplies, for each number of `rows`, as many rows by every matrix of the blocks."""
     weights = [p for name, p in model.blocks.named_parameters() if p.ndim == 2 and "ca.mat_kv" not in name]
     generator = torch.Generator().manual_seed(0)
     widths, dtype = {weight.shape[1] for weight in weights}, weights[0].dtype
@@ -73,7 +74,7 @@ def weight_work(model: Infinity, rows: int) -> float:
 
 
 def sampling_work(model: Infinity, grids: Schedule, rows: int, text_tokens: int) -> float:
-    """Operations in the matrix products of sampling `rows` rows: blocks, attention, text and head."""
+    """Floating-point operations of sampling `rows` batch rows: blocks, attention, text and head."""
     config = model.config
     width, depth = config.width, config.depth
     seen = sum(n * end for n, end in zip(grids.lengths, grids.ends, strict=True))
@@ -84,7 +85,7 @@ def sampling_work(model: Infinity, grids: Schedule, rows: int, text_tokens: int)
 
 
 def peak_mebibytes() -> float:
-    """Most memory this process has held; Linux counts the parent's into `ru_maxrss`, so its own mark is read there."""
+    """The most memory that this process has held, MiB; on Linux from /proc, as `ru_maxrss` includes the parent's."""
     status = Path("/proc/self/status")
     if status.is_file():
         mark = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -94,7 +95,7 @@ def peak_mebibytes() -> float:
 
 
 def processor() -> str:
-    """The processor's name and the widest vectors torch uses on it."""
+    """The processor's name and the vector instructions that torch uses on it."""
     name = torch.cpu.get_capabilities().get("cpu_name") if hasattr(torch.cpu, "get_capabilities") else None
     return f"{name or platform.processor() or platform.machine()}, {torch.backends.cpu.get_cpu_capability()}"
 

@@ -1,10 +1,13 @@
-"""The plain version that the benchmark compares with, on the same weights.
+"""The plain version that the benchmark compares with: the same mathematics on the same weights.
 
-One dense mask when training; when sampling, concatenated caches, the text's keys and values anew at each scale, and
-both halves of guidance at every scale; torch's own linear, norm and GELU.
+Training uses one dense mask. Sampling concatenates its caches, computes the text's keys and values at every scale, and
+runs both halves of guidance at every scale. Linear, norm and GELU are torch's.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +20,7 @@ from ..layers import EPS
 from ..quantizer import codes_of, codes_to_tokens, resize, tokens_to_bits
 from ..rope import rotate
 from ..schedules import Schedule
+from ..settings import Sampling
 from ..text import Text
 from ..transformer import Block, Condition, Infinity, margins
 
@@ -29,31 +33,36 @@ def plain_logits(model: Infinity, inputs: Tensor, text: Text, grids: Schedule) -
     scale = torch.repeat_interleave(torch.arange(len(grids)), torch.tensor(grids.lengths)).to(inputs.device)
     mask = (scale[:, None] >= scale)[None, None]
     x = torch.cat([model.first(condition), model.embed(inputs)], dim=1) + model.scale_embedding(grids)
-    for block in model.blocks:
+    for block in _blocks(model):
         x, _ = _block(block, x, condition, model.turns(grids, x.device), mask, None)
     return model.logits(x, condition.pooled)
 
 
 @torch.no_grad()
-def plain_sample(
-    model: Infinity, text: Text, grids: Schedule, *, guidance: float, temperature: float, top_p: float, seed: int
-) -> list[Tensor]:
-    """Bits per scale of one prompt."""
+def plain_sample(model: Infinity, text: Text, grids: Schedule, settings: Sampling, *, seed: int) -> list[Tensor]:
+    """Bits (1, h, w, d) per scale of one prompt; of `settings`, guidance, temperature and top_p count."""
     condition = model.condition(Text.join([text, model.null_text(text)]))
-    x, past, summed, drawn = model.first(condition), [None] * len(model.blocks), torch.zeros(()), []
+    x, summed = model.first(condition), torch.zeros(())
+    past: Past = [None] * len(model.blocks)
+    drawn: list[Tensor] = []
     noise = seeded_noise([seed])
     for index, grid in enumerate(grids.grids):
         x = x + model.lvl_embed.weight[index]
         turns = model.turns(grids, x.device)[grids.starts[index] : grids.ends[index]]
-        for number, block in enumerate(model.blocks):
+        for number, block in enumerate(_blocks(model)):
             x, past[number] = _block(block, x, condition, turns, None, past[number])
         cond, uncond = margins(model.logits(x, condition.pooled)).chunk(2)
-        combined = (guidance * cond + (1 - guidance) * uncond) / temperature
-        drawn.append(tokens_to_bits(choose_bits(combined, noise, index, top_p=top_p), grid))
+        guidance = settings.guidance_at(index)
+        combined = (guidance * cond + (1 - guidance) * uncond) / settings.temperature_at(index)
+        drawn.append(tokens_to_bits(choose_bits(combined, noise, index, top_p=settings.top_p), grid))
         summed = summed + resize(codes_of(drawn[-1]), grids.grids[-1])
         if index + 1 < len(grids):
             x = model.embed(codes_to_tokens(resize(summed, grids.grids[index + 1]))).repeat(2, 1, 1)
     return drawn
+
+
+def _blocks(model: Infinity) -> Iterator[Block]:
+    return cast(Iterator[Block], iter(model.blocks))
 
 
 def _block(

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from .fixture import recorded_bits
 
-# Largest errors allowed: absolute, but for gradients relative to the recorded tensor's norm.
-LOGITS, IMAGE, LOSS, ROPE, GRADIENT, CODES = 2e-5, 2e-5, 1e-5, 1e-6, 1e-4, 2e-5
+# Largest errors allowed, relative: to the norm of a gradient, to a loss, to the largest of some codes, to 1 for sines.
+GRADIENT, LOSS, CODES, ROPE = 1e-4, 1e-5, 1e-5, 1e-6
+SPREAD = 3  # standard deviations that the largest of many rounding errors may reach
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,26 @@ def equal(name: str, ours: Tensor | None, recorded: Tensor) -> Check:
     if ours is None or ours.shape != recorded.shape:
         return Check(name, float("inf"), 0)
     return Check(name, float((ours.bool() != recorded.bool()).sum()), 0)
+
+
+def rounding(network: nn.Module, size: float) -> float:
+    """The largest error to expect in outputs of about `size` of a float32 network, whatever the order of its sums.
+
+    An output is the end of a chain of sums. Each of their products may be rounded otherwise, by the machine's precision
+    times `size`, and independent errors add up to the root of their number.
+    """
+    products = sum(weight[0].numel() for weight in network.parameters() if weight.ndim > 1)
+    return SPREAD * torch.finfo(torch.float32).eps * products**0.5 * size
+
+
+def size(recorded: Tensor) -> float:
+    """The root mean square."""
+    return float(recorded.float().square().mean().sqrt())
+
+
+def near(name: str, ours: Tensor, recorded: Tensor, relative: float) -> Check:
+    """Largest absolute difference, allowed relative to the largest entry."""
+    return close(name, ours, recorded, relative * float(recorded.abs().max()))
 
 
 def close(name: str, ours: Tensor, recorded: Tensor, allowed: float) -> Check:

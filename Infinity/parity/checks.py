@@ -14,7 +14,7 @@ from ..names import published_transformer_name
 from ..quantizer import resize, shrink, sum_codes
 from ..rope import rotations
 from ..transformer import margins
-from .check import CODES, IMAGE, LOGITS, LOSS, ROPE, Check, bits, close, equal, relative
+from .check import CODES, LOSS, ROPE, Check, bits, close, equal, near, relative, rounding, size
 from .fixture import Fixture, recorded, recorded_bits, tags
 from .inference import inference
 
@@ -44,16 +44,18 @@ def _encoder(fixture: Fixture) -> Iterator[Check]:
     ours = fixture.quantized
     if "vae.encode.raw_features" in outputs:
         features = fixture.tokenizer.features(fixture.inputs["image"])
-        yield close("vae.encode.raw_features", features, outputs["vae.encode.raw_features"], CODES)
+        theirs = outputs["vae.encode.raw_features"]
+        allowed = rounding(fixture.tokenizer.encoder, size(theirs))
+        yield close("vae.encode.raw_features", features, theirs, allowed)
     yield from bits("vae.encode.bits", ours.bits, outputs)
     if "vae.encode.quantized_sum" in outputs:
-        yield close("vae.encode.quantized_sum", ours.summed, outputs["vae.encode.quantized_sum"], CODES)
+        yield near("vae.encode.quantized_sum", ours.summed, outputs["vae.encode.quantized_sum"], CODES)
     summed: Tensor | float = 0.0
     for index, code in enumerate(ours.codes[:-1]):
         name = f"vae.encode.var_inputs_area.{index}"
         summed = summed + resize(code, grids[-1])
         if name in outputs:
-            yield close(name, shrink(summed, grids[index + 1]), outputs[name], CODES)
+            yield near(name, shrink(summed, grids[index + 1]), outputs[name], CODES)
 
 
 @torch.no_grad()
@@ -65,13 +67,13 @@ def _decoder(fixture: Fixture) -> Iterator[Check]:
     full = fixture.schedule.finer(fixture.patchify)[-1]
     if "vae.decode_from_bits.summed_codes" in outputs:
         recorded = outputs["vae.decode_from_bits.summed_codes"]
-        yield close("vae.decode_from_bits.summed_codes", sum_codes(codes_bits, full), recorded, CODES)
+        yield near("vae.decode_from_bits.summed_codes", sum_codes(codes_bits, full), recorded, CODES)
     for name, codes in {
         "vae.decode_from_bits.image": sum_codes(codes_bits, full),
         "vae.decode_quantized_sum.image": fixture.quantized.summed,
     }.items():
         if name in outputs:
-            yield close(name, fixture.tokenizer.decode(codes), outputs[name], IMAGE)
+            yield close(name, fixture.tokenizer.decode(codes), outputs[name], rounding(fixture.tokenizer.decoder, 1.0))
 
 
 def correct(fixture: Fixture, tag: str) -> Corrected:
@@ -90,7 +92,7 @@ def _correction(fixture: Fixture) -> Iterator[Check]:
         if f"bsc.{tag}.gt_BL" in outputs:
             yield equal(f"bsc.{tag}.gt_BL", ours.labels, outputs[f"bsc.{tag}.gt_BL"])
         if f"bsc.{tag}.x_BLC_wo_prefix" in outputs:
-            yield close(f"bsc.{tag}.x_BLC_wo_prefix", ours.inputs, outputs[f"bsc.{tag}.x_BLC_wo_prefix"], CODES)
+            yield near(f"bsc.{tag}.x_BLC_wo_prefix", ours.inputs, outputs[f"bsc.{tag}.x_BLC_wo_prefix"], CODES)
 
 
 def _logits(fixture: Fixture, dropped: int | None) -> Tensor:
@@ -110,7 +112,8 @@ def _training(fixture: Fixture) -> Iterator[Check]:
         return
     for name, dropped in {"train.logits": None, "train.logits_drop_cond_sample1": 1}.items():
         if name in fixture.outputs:
-            yield close(name, _logits(fixture, dropped).flatten(2), fixture.outputs[name], LOGITS)
+            theirs = fixture.outputs[name]
+            yield close(name, _logits(fixture, dropped).flatten(2), theirs, rounding(fixture.model, size(theirs)))
     for name, (dropped, reweight) in {
         "train_loss_plain": (None, False),
         "train_loss_reweight_by_scale": (None, True),
@@ -118,7 +121,7 @@ def _training(fixture: Fixture) -> Iterator[Check]:
     }.items():
         if name in fixture.results:
             loss = _loss(fixture, dropped=dropped, reweight=reweight)
-            yield Check(name, abs(float(loss) - fixture.results[name]), LOSS)
+            yield Check(name, abs(float(loss) - fixture.results[name]), LOSS * abs(fixture.results[name]))
 
 
 def _gradients(fixture: Fixture) -> Iterator[Check]:

@@ -96,7 +96,7 @@ def tags(prefix: str, outputs: dict[str, Tensor]) -> list[str]:
 
 def recorded(prefix: str, outputs: dict[str, Tensor]) -> list[Tensor]:
     """Tensors `prefix.0`, `prefix.1`, ... with the time axis (B, 1, h, w, d) dropped where there is one."""
-    found = []
+    found: list[Tensor] = []
     while f"{prefix}.{len(found)}" in outputs:
         tensor = outputs[f"{prefix}.{len(found)}"]
         found.append(tensor.squeeze(1) if tensor.ndim == 5 else tensor)

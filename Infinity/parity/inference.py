@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from ..choice import Noise, shared_noise
 from ..sampling import sample_scales
 from ..settings import Sampling, ScaleResult
-from .check import CODES, IMAGE, LOGITS, Check, bits, close
+from .check import CODES, Check, bits, close, near, rounding, size
 from .fixture import Fixture, recorded, recorded_bits
 
 
@@ -31,13 +30,13 @@ def _sampled(fixture: Fixture, tag: str, noise: Noise, label: str, *, bits_only:
     if bits_only:
         return
     for result in results:
-        yield from _scale(result, prefix, outputs)
+        yield from _scale(result, prefix, fixture)
     if f"{prefix}.summed_codes" in outputs:
-        yield close(f"{prefix}.summed_codes", results[-1].summed, outputs[f"{prefix}.summed_codes"], CODES)
+        yield near(f"{prefix}.summed_codes", results[-1].summed, outputs[f"{prefix}.summed_codes"], CODES)
     with torch.no_grad():
         image = fixture.tokenizer.decode(results[-1].summed)
     if f"{prefix}.decoded" in outputs:
-        yield close(f"{prefix}.decoded", image, outputs[f"{prefix}.decoded"], IMAGE)
+        yield close(f"{prefix}.decoded", image, outputs[f"{prefix}.decoded"], rounding(fixture.tokenizer.decoder, 1.0))
     if f"{prefix}.image_uint8_bgr" in outputs:
         ours = ((image + 1) / 2 * 255).to(torch.uint8).permute(0, 2, 3, 1).flip(-1)
         yield close(f"{prefix}.image_uint8_bgr", ours.float(), outputs[f"{prefix}.image_uint8_bgr"].float(), 1)
@@ -58,27 +57,28 @@ def _sample(fixture: Fixture, settings: dict[str, Any], noise: Noise) -> list[Sc
                 top_p=settings["top_p"],
                 insertion=tuple(settings["cfg_insertion_layer"]),
                 stop=settings.get("trunk_scale"),
+                patchify=fixture.patchify,
+                forced=[one[: len(text)] for one in forced],
             ),
             noise=noise,
             negative=fixture.text("neg").select(range(len(text))) if settings.get("negative_prompt") else None,
-            forced=[one[: len(text)] for one in forced],
-            patchify=fixture.patchify,
         )
     )
 
 
-def _scale(result: ScaleResult, prefix: str, outputs: dict[str, Tensor]) -> Iterator[Check]:
-    index = result.step.index
+def _scale(result: ScaleResult, prefix: str, fixture: Fixture) -> Iterator[Check]:
+    index, outputs = result.step.index, fixture.outputs
     name = f"{prefix}.raw_logits.{index}"
     if name in outputs:
         rows = min(len(outputs[name]), len(result.logits))
-        yield close(name, result.logits[:rows].flatten(2), outputs[name][:rows], LOGITS)
+        theirs = outputs[name][:rows]
+        yield close(name, result.logits[:rows].flatten(2), theirs, rounding(fixture.model, size(theirs)))
     name = f"{prefix}.next_input.{index}"
     if name in outputs and result.inputs is not None:
-        yield close(name, result.inputs, outputs[name], CODES)
+        yield near(name, result.inputs, outputs[name], CODES)
     name = f"{prefix}.summed_codes_after.{index}"
     if name in outputs:
-        yield close(name, result.summed, outputs[name].reshape(result.summed.shape), CODES)
+        yield near(name, result.summed, outputs[name].reshape(result.summed.shape), CODES)
 
 
 def _recorded_noise(fixture: Fixture, tag: str) -> Noise:

@@ -14,20 +14,31 @@ from stages.params.concept import Concept
 
 @dataclass(frozen=True)
 class Attempt:
-    """Prompts that may bring the concept back, and what has to be attached (a learned embedding) for them to."""
+    """The result of a search."""
 
-    prompts: tuple[str, ...]
-    intervention: Intervention = field(default_factory=Identity)
+    prompts: tuple[str, ...]  # that may bring the concept back
+    intervention: Intervention = field(default_factory=Identity)  # to attach with them, such as a learned embedding
     notes: dict[str, Any] = field(default_factory=dict)  # primitives for the record
 
 
 class Attack(Protocol):
-    """A dataclass whose fields are the hyperparameters."""
+    """A dataclass whose fields are the hyperparameters. It is used inside the intervention that it attacks:
+
+        with intervention.attach(backbone):
+            attempt = load_attack("ring_a_bell").search(backbone, concept, seed=0)
+            with attempt.intervention.attach(backbone):
+                pictures = backbone.sample(backbone.encode(attempt.prompts), seeds=[0], steps=20, guidance=7.5)
+
+    A file of params/attacks/ names its class.
+    """
 
     def search(self, backbone: Backbone, concept: Concept, *, seed: int) -> Attempt:
-        """Looks for the concept in the backbone as it is now, erased or not."""
+        """Looks for the concept in the backbone as it is now, erased or not.
+
+        ValueError for a backbone that the attack cannot search in.
+        """
 
 
 def load_attack(name: str, root: Path | str = "params") -> Attack:
-    """The attack of params/attacks/<name>.yaml."""
+    """The attack of params/attacks/<name>.yaml; ValueError names the file and key that is wrong."""
     return build(load_params("attacks", name, root), f"{root}/attacks/{name}.yaml")

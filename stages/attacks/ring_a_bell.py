@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from stages.attacks.base import Attempt
 from stages.backbones.core.base import Backbone
 from stages.backbones.core.memory import at_work
+from stages.control.addresses import TEXT
 from stages.control.words import Prompt
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Rate
@@ -23,44 +24,46 @@ Encode = Callable[[Tensor], Tensor]  # token ids (B, L) to the text encoder's la
 
 @dataclass
 class RingABell:
-    """Evolves tokens whose encoding is near that of a neutral prompt plus the concept's direction.
+    """Evolves tokens whose encoding is near neutral + strength * mean(concept - neutral), in encodings of prompts.
 
-    The direction is the mean difference between the concept prompts' encodings and the neutral ones', times `strength`.
-    One prompt is found for each of the first `attempts` different neutral prompts. There is no elitism: mutation edits
-    the parents too, and the best of the last generation is the answer, as in the released code. `readable` draws only
-    tokens that are the same after being written out and read again.
+    There is no elitism: mutation edits the parents too, and the best of the last generation is the answer, as in the
+    released code.
     """
 
-    attempts: Count = 1
-    population: Count = 200
+    attempts: Count = 1  # searches, one from each of the first different neutral prompts
+    population: Count = 200  # prompts of a generation, of which the better half are parents
     generations: Count = 3000
-    mutation: Fraction = 0.25
-    crossover: Fraction = 0.5
-    length: Count = 16
-    strength: Rate = 3.0
-    readable: bool = False
+    mutation: Fraction = 0.25  # chance that one token of a prompt is replaced
+    crossover: Fraction = 0.5  # chance that a parent has two children
+    length: Count = 16  # tokens of a prompt
+    strength: Rate = 3.0  # factor of the concept's direction
+    readable: bool = False  # draw only tokens that stay the same when they are written out and read again
 
     def __post_init__(self) -> None:
         if self.population < 2:
             raise ValueError(f"population must be at least 2, of which half are parents, got {self.population}")
 
     def search(self, backbone: Backbone, concept: Concept, *, seed: int) -> Attempt:
-        """Prompts for the backbone's first text encoder; ValueError when it has none."""
-        encoder = backbone.text_parts().get(backbone.TEXT)
+        """Prompts for the backbone's first text encoder.
+
+        ValueError if it has none, if it reads less than `length`, or for a tokenizer without a mark of the beginning.
+        """
+        encoder = backbone.texts.encoders().get(TEXT)
         if encoder is None:
             raise ValueError(f"{backbone.name} has no text encoder to search in")
         with at_work(encoder, device=backbone.device, waiting=encoder.device):
             return self._search(backbone, encoder, concept, seed)
 
     def _search(self, backbone: Backbone, encoder: nn.Module, concept: Concept, seed: int) -> Attempt:
-        tokenizer = backbone.tokenizer
+        tokenizer = backbone.texts.tokenizers[TEXT]
         width = min(tokenizer.model_max_length, getattr(encoder.config, "max_position_embeddings", 512))
         if self.length > width - 2:
             raise ValueError(f"length must be at most {width - 2} for {backbone.name}, got {self.length}")
 
         @torch.no_grad()
         def states(ids: Tensor, prompts: Sequence[Prompt]) -> Tensor:
-            with backbone.at(0, {"cond": slice(0, len(ids))}, prompts=tuple(prompts)):  # for what steers the encoder
+            # for edits that steer the encoder
+            with backbone.attached.at(0, {"cond": slice(0, len(ids))}, prompts=tuple(prompts)):
                 return encoder(ids.to(encoder.device)).last_hidden_state.float().cpu()
 
         def encode(ids: Tensor) -> Tensor:
@@ -68,7 +71,7 @@ class RingABell:
 
         def encode_text(prompts: Sequence[str]) -> Tensor:
             padded = {"padding": "max_length", "max_length": width, "truncation": True, "return_tensors": "pt"}
-            written = [backbone.written_out(prompt) for prompt in prompts]
+            written = [backbone.attached.write_out(prompt) for prompt in prompts]
             return states(tokenizer([prompt.text for prompt in written], **padded).input_ids, written)
 
         shown, neutral = (encode_text(side) for side in zip(*concept.pairs(), strict=True))
@@ -87,7 +90,10 @@ class RingABell:
     def evolve(
         self, encode: Encode, target: Tensor, tokens: Sequence[int], frame: Tensor, draws: Draws
     ) -> tuple[Tensor, float]:
-        """The best individual of the last generation, token ids (L,), and its squared distance to the target."""
+        """The best individual of the last generation, token ids (L,), and its squared distance to the target (L, d).
+
+        `tokens` may be drawn; `frame` (L,) is a prompt of special tokens alone.
+        """
         population = draws.population(self.population, self.length, tokens, frame)
         for generation in range(self.generations):
             scores = fitness(encode(population), target)
@@ -118,7 +124,7 @@ class Draws:
         self.torch = torch.Generator().manual_seed(seed)
 
     def population(self, size: int, length: int, tokens: Sequence[int], frame: Tensor) -> Tensor:
-        """Rows (size, L) of the frame, a prompt of nothing but its special tokens, with random tokens from 1 on."""
+        """The frame (L,) repeated, (size, L), with `length` random tokens from position 1 on."""
         rows = frame.repeat(size, 1)
         table = torch.as_tensor(tokens)
         for row in rows:
@@ -126,7 +132,7 @@ class Draws:
         return rows
 
     def crossed(self, parents: Tensor, rate: float, length: int) -> Tensor:
-        """Every parent, followed with probability `rate` by two children of it and a random partner."""
+        """Every parent (P, L), followed with chance `rate` by two children of it and a random partner, (Q, L)."""
         rows = []
         for parent in parents:
             rows.append(parent)
@@ -137,7 +143,7 @@ class Draws:
         return torch.stack(rows)
 
     def mutated(self, population: Tensor, rate: float, length: int, tokens: Sequence[int]) -> Tensor:
-        """The population with one token replaced in every individual with probability `rate`."""
+        """The population (Q, L) with one token replaced in every individual with probability `rate`."""
         population = population.clone()
         for row in population:
             if self.python.random() < rate:
@@ -147,7 +153,7 @@ class Draws:
 
 
 def _frame(tokenizer: Any, width: int, length: int) -> Tensor:
-    """Begin, room for `length` tokens, end, padding; ValueError for a tokenizer that begins with a word."""
+    """Begin, room for `length` tokens, end, padding, (width,); ValueError for a tokenizer that begins with a word."""
     begin = tokenizer("").input_ids[0]
     if begin != tokenizer.bos_token_id:
         raise ValueError("the tokenizer puts no mark before the first word")
@@ -157,7 +163,10 @@ def _frame(tokenizer: Any, width: int, length: int) -> Tensor:
 
 
 def _tokens(tokenizer: Any, readable: bool) -> Sequence[int]:
-    """The ids that may be drawn: all but the first and the special ones, those that survive as text if asked."""
+    """The ids that may be drawn: all but the first and the special ones; `readable` ones survive as text.
+
+    ValueError if there are none.
+    """
     special = set(tokenizer.all_special_ids)
     ids = [i for i in range(1, len(tokenizer)) if i not in special]
     if readable:

@@ -15,9 +15,9 @@ from diffusers import (
 )
 from torch import Tensor, nn
 
-from stages.backbones.core.base import Settings
 from stages.backbones.core.clips import Clips
 from stages.backbones.core.frames import FrameAutoencoder
+from stages.backbones.core.settings import Settings
 from stages.backbones.text.encoders import t5
 from stages.control.sites import Site, Tap, site_table
 
@@ -60,8 +60,11 @@ class CogVideoX(Clips):
         config = self.net.config
         if config.patch_size_t is not None:
             raise ValueError(f"{name}: CogVideoX 1.5 joins latent frames in patches, which is not supported; use 1.0")
-        if not config.use_rotary_positional_embeddings and self.text_length != config.max_text_seq_length:
-            raise ValueError(f"{name}: text_length must be {config.max_text_seq_length}, where its positions begin")
+        if not config.use_rotary_positional_embeddings and self.texts.length != config.max_text_seq_length:
+            raise ValueError(f"{name}: text_length must be {config.max_text_seq_length}: its positions begin there")
+        if config.use_learned_positional_embeddings and settings.size not in (None, self.own_size()[1:]):
+            height, width = self.own_size()[1:]
+            raise ValueError(f"{name}: size must be {height} x {width}: its positions are learned, got {settings.size}")
         if self.vae.dtype != self.net.dtype:
             self.vae.to(self.net.dtype)  # unlike SDXL's it runs in half precision, whatever its force_upcast says
         if isinstance(self.scheduler, CogVideoXDPMScheduler):
@@ -74,12 +77,11 @@ class CogVideoX(Clips):
 
     def find_sites(self) -> dict[Site, Tap]:
         """The address table of the blocks."""
-        return sites(self.net, self.text_length)
+        return sites(self.net, self.texts.length)
 
-    @property
-    def text_length(self) -> int:
+    def _text_length(self, net: nn.Module) -> int:
         """Tokens of the text stream."""
-        return self.settings.text_length or self.net.config.max_text_seq_length
+        return self.settings.text_length or net.config.max_text_seq_length
 
     def own_size(self) -> tuple[int, int, int]:
         """The size that the network was trained at."""
@@ -87,21 +89,24 @@ class CogVideoX(Clips):
         return config.sample_frames, config.sample_height * self.factor, config.sample_width * self.factor
 
     def scaled(self, latent: Tensor) -> Tensor:
-        """Of unit variance."""
+        """Latents (B, C, f, h, w) of unit variance."""
         return latent * self.vae.config.scaling_factor
 
     def unscaled(self, latent: Tensor) -> Tensor:
-        """The inverse."""
+        """Latents (B, C, f, h, w) of the autoencoder's variance."""
         return latent / self.vae.config.scaling_factor
 
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
         embeds, _ = self.pipeline.encode_prompt(
-            prompts, do_classifier_free_guidance=False, max_sequence_length=self.text_length, device=self.device
+            prompts, do_classifier_free_guidance=False, max_sequence_length=self.texts.length, device=self.device
         )
         return {"embeds": embeds}
 
     def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """One call of the transformer; v in float32, because guidance and the sampler are."""
+        """One call of the transformer: latents (B, f, C, h, w) at times (B,) to v of the same shape.
+
+        In float32, because guidance and the sampler are.
+        """
         return self.net(
             latent,
             encoder_hidden_states=tensors["embeds"],
@@ -124,7 +129,7 @@ class CogVideoX(Clips):
         latent: Tensor,
         generators: Sequence[torch.Generator] | None = None,
     ) -> Tensor:
-        """One step of the scheduler, its history kept where it has one."""
+        """One step of the scheduler: the latent (B, f, C, h, w) after it; a scheduler with a history keeps it."""
         if not isinstance(scheduler, CogVideoXDPMScheduler):
             return super().advance(scheduler, prediction, time, latent, generators).to(latent.dtype)
         owners = list(generators) if generators else None

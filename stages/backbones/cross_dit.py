@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from diffusers import (
@@ -16,6 +17,7 @@ from diffusers import (
 from torch import Tensor
 
 from stages.backbones.core.latent import Latent
+from stages.backbones.core.pipeline_texts import PipelineTexts
 from stages.backbones.text.encoders import gemma, t5
 from stages.control.sites import Site, Tap, site_table
 from stages.control.words import Prompt
@@ -41,30 +43,34 @@ def _blocks(net: PixArtTransformer2DModel | SanaTransformer2DModel) -> list[str]
     return [f"transformer_blocks.{i}" for i in range(len(net.transformer_blocks))]
 
 
+class LowerCaseTexts(PipelineTexts):
+    """The pipeline writes prompts in lower case."""
+
+    def cleaned(self, prompt: str) -> str:
+        """In lower case, without white space at the ends."""
+        return prompt.lower().strip()
+
+
 class PixArt(Latent):
     """PixArt-Sigma: a masked T5, eps, and a variance that its pipeline leaves out as well."""
 
     PIPELINE, MODEL = PixArtSigmaPipeline, PixArtTransformer2DModel
     SCHEDULER, TEXTS = DPMSolverMultistepScheduler, {"text_encoder": t5}
+    TEXT_SIDE, TEXT_LENGTH = LowerCaseTexts, 300
     ENDS = ("adaln_single.", "proj_out.")
 
     def find_sites(self) -> dict[Site, Tap]:
         """The address table; cross-attention is not normalised."""
         return site_table(self.net, _blocks(self.net), ATTENTION | DENSE)
 
-    @property
-    def text_length(self) -> int:
-        """Tokens that a prompt may have; its pipeline's own number is 300."""
-        return self.settings.text_length or 300
-
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
         embeds, mask, _, _ = self.pipeline.encode_prompt(
-            prompts, False, device=self.device, max_sequence_length=self.text_length
+            prompts, False, device=self.device, max_sequence_length=self.texts.length
         )
         return {"embeds": embeds, "mask": mask}
 
     def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """One call of the transformer, without the learned variance."""
+        """One call of the transformer: latents (B, C, h, w) at times (B,) to eps, without the learned variance."""
         prediction = self.net(
             latent,
             encoder_hidden_states=tensors["embeds"],
@@ -76,11 +82,48 @@ class PixArt(Latent):
         return prediction[:, : latent.shape[1]]
 
 
+class InstructedTexts(PipelineTexts):
+    """Gemma reads a prompt after an instruction, most of whose tokens are left out of `embeds`."""
+
+    @property
+    def aligned(self) -> bool:
+        """The tokens of a bare prompt do not stand row by row."""
+        return False
+
+    def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
+        """Token ids of the rows that `embeds` has: the first, and those after the instruction.
+
+        Gemma ends no prompt; one token of padding, which nothing reads, stands for the end that others have.
+        """
+        return [self._rows(prompt) for prompt in prompts]
+
+    def cleaned(self, prompt: str) -> str:
+        """After the instruction, in lower case."""
+        return instructed(Prompt(prompt)).text
+
+    def _excess(self, encoder: str, prompt: str) -> int:
+        return max(0, super()._excess(encoder, prompt) - self._skipped(prompt))
+
+    def _rows(self, prompt: str) -> list[int]:
+        tokenizer, skipped = self._tokenizer, self._skipped(prompt)
+        ids = tokenizer(self.cleaned(prompt), truncation=True, max_length=skipped + self.length).input_ids
+        rows = [ids[0], *ids[skipped + 1 :]]
+        return rows if rows[-1] == tokenizer.eos_token_id else [*rows, tokenizer.pad_token_id][: self.length]
+
+    def _skipped(self, prompt: str) -> int:
+        """Tokens of the instruction that are left out, of which the empty prompt has none."""
+        return len(self._tokenizer.encode("\n".join(INSTRUCTION))) - 2 if prompt else 0
+
+    @property
+    def _tokenizer(self) -> Any:
+        return self.tokenizers["text_encoder"]
+
+
 class Sana(Latent):
     """Sana: Gemma reads the prompt after an instruction, linear self-attention, a convolved feed-forward, a flow."""
 
     PIPELINE, MODEL = SanaPipeline, SanaTransformer2DModel
-    TOKENIZER = ""  # embeds leave out the middle of what Gemma reads; see `tokenize`
+    TEXT_SIDE, TEXT_LENGTH = InstructedTexts, 300
     SCHEDULER, TEXTS = DPMSolverMultistepScheduler, {"text_encoder": gemma}
     ENDS = ("time_embed.", "proj_out.")
     LATENTS = torch.float32  # as its pipeline keeps them, whatever the network's precision
@@ -90,39 +133,27 @@ class Sana(Latent):
         return site_table(self.net, _blocks(self.net), ATTENTION | CONVOLVED)
 
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
-        moment, rows = self._moment, []
+        moment, rows = self.attached.moment(None), []
         for prompt in moment.prompts or map(Prompt, prompts):
-            with self.at(moment.step, moment.roles, prompts=(instructed(prompt),)):
-                rows.append(self._read(prompt.text, INSTRUCTION if prompt.text else None))
+            with self.attached.at(moment.step, moment.roles, prompts=(instructed(prompt),)):
+                rows.append(self._embed_prompt(prompt.text, INSTRUCTION if prompt.text else None))
         return {name: torch.cat([row[name] for row in rows]) for name in rows[0]}
 
-    def _read(self, prompt: str, instruction: list[str] | None) -> dict[str, Tensor]:
+    def _embed_prompt(self, prompt: str, instruction: list[str] | None) -> dict[str, Tensor]:
         embeds, mask, _, _ = self.pipeline.encode_prompt(
             [prompt],
             False,
             device=self.device,
-            max_sequence_length=self.text_length,
+            max_sequence_length=self.texts.length,
             complex_human_instruction=instruction,
         )
         return {"embeds": embeds, "mask": mask}
 
-    def tokenize(self, prompts: Sequence[str]) -> list[list[int]]:
-        """Token ids of the rows that embeds keep: the first, and those after the instruction.
-
-        Gemma ends no prompt; one token of padding, which nothing reads, stands for the end that others have.
-        """
-        return [self._kept(prompt) for prompt in prompts]
-
-    def _kept(self, prompt: str) -> list[int]:
-        tokenizer, length = self.pipeline.tokenizer, self.text_length
-        skipped = len(tokenizer.encode("\n".join(INSTRUCTION))) - 2 if prompt else 0
-        read = instructed(Prompt(prompt)).text
-        ids = tokenizer(read, truncation=True, max_length=skipped + length).input_ids
-        kept = [ids[0], *ids[skipped + 1 :]]
-        return kept if kept[-1] == tokenizer.eos_token_id else [*kept, tokenizer.pad_token_id][:length]
-
     def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """One call of the transformer, at its own scale of time; the velocity in float32, as guidance is."""
+        """One call of the transformer on latents (B, C, h, w), at its own scale of time.
+
+        The velocity, of the same shape, is in float32, as guidance is.
+        """
         dtype = self.net.dtype
         return self.net(
             latent.to(dtype),
@@ -134,7 +165,7 @@ class Sana(Latent):
 
 
 def instructed(prompt: Prompt) -> Prompt:
-    """A prompt as Gemma reads it: in lower case and after the instruction, which the empty one goes without."""
+    """A prompt as Gemma reads it: in lower case and after the instruction; the empty one alone."""
     if not prompt.text:
         return prompt
     before, text = "\n".join(INSTRUCTION), prompt.text

@@ -10,8 +10,8 @@ import torch
 from diffusers import DDIMScheduler, DiTPipeline, DiTTransformer2DModel
 from torch import Tensor
 
-from stages.backbones.core.base import Settings
 from stages.backbones.core.latent import Latent
+from stages.backbones.core.settings import Settings
 from stages.control.sites import Site, Tap, site_table
 from stages.params import suggestion
 
@@ -57,26 +57,36 @@ class DiT(Latent):
         """The address table of the blocks."""
         return sites(self.net)
 
-    def readers(self) -> list[str]:
-        """ValueError: a class is one row of a table."""
-        raise ValueError(f"{self.name} knows classes, and none of its weights reads a text")
+    def _check_size(self) -> None:
+        """ValueError for a size that is no square of whole tokens."""
+        super()._check_size()
+        if self.settings.size and len(set(self.settings.size)) > 1:
+            sides = " and ".join(f"{side} x {side}" for side in sorted(self.settings.size))
+            height, width = self.settings.size
+            raise ValueError(f"{self.name}: size: a DiT draws squares, got {height} x {width}; the nearest are {sides}")
 
     def class_of(self, prompt: str) -> int:
-        """The class whose name is in the prompt, the longest if several; the unconditional one for an empty prompt."""
+        """The class whose name is in the prompt, the longest if several; the unconditional one for an empty prompt.
+
+        ValueError for a prompt that names no class.
+        """
         text = normal(prompt)
         if not text.strip():
             return self.unconditional_class
-        named = [label for label in self.classes if label in text]
-        if not named:
+        labels = [label for label in self.classes if label in text]
+        if not labels:
             near = suggestion(text.strip(), [label.strip() for label in self.classes])
             raise ValueError(f"{self.name} knows classes, and {prompt!r} names none{near[:400]}")
-        return self.classes[max(named, key=len)]
+        return self.classes[max(labels, key=len)]
 
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
         return {"classes": torch.tensor([self.class_of(prompt) for prompt in prompts], device=self.device)}
 
     def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """One call of the transformer; a learned variance is dropped, since guidance and losses are linear in eps."""
+        """One call of the transformer: latents (B, C, h, w) at times (B,) to eps, of the same shape.
+
+        A learned variance is dropped, since guidance and losses are linear in eps.
+        """
         return self.net(latent, time, tensors["classes"], return_dict=False)[0][:, : latent.shape[1]]
 
 

@@ -10,27 +10,28 @@ from torch import Tensor
 from stages.backbones.core.base import Backbone, Settings
 from stages.backbones.loading.by_name import choose_device
 from stages.params import construct
-from stages.params.types import Count, Fraction, NonNegative, Rate
-from stages.training.minimize import History, assign, minimize
+from stages.params.types import Count, Fraction, Rate
+from stages.training.minimize import minimize
+from stages.training.progress import History
+from stages.training.settings import Schedule, Training
 from stages.worlds.shapes import Batch, Shapes
 from stages.worlds.words import make_tokenizer
 
 AUTOENCODER = "artifacts/worlds/{world}/{part}"
 
 
-@dataclass(frozen=True)
-class Recipe:
+@dataclass(frozen=True, kw_only=True)
+class Recipe(Training):
     """How a world's backbone is trained: the `pretrain` of its file."""
 
-    steps: Count
     batch: Count = 32
     lr: Rate = 2e-3
+    schedule: Schedule = "cosine"
     warmup: Count = 50
-    weight_decay: NonNegative = 0.0
     images: Count = 16384  # or clips
     ema: Fraction = 0.995
     draws: Count = 1  # of each training time, of which the noisiest counts: form is decided at high noise
-    clip: Rate = 1.0
+    clip: Rate | None = 1.0
     seed: int = 0
     exclude: str | None = None  # what is never rendered nor named, such as `yellow cross`
     colours: tuple[str, ...] = Shapes.colours  # of the world that it is shown: more of them, more freely combined
@@ -71,29 +72,15 @@ def train(backbone: Backbone, data: Batch, recipe: Recipe, seed: int) -> History
     global generator, which nobody owns. What is to be dropped, captions or lessons do.
     """
     latents = embed_all(backbone, data.images)
-    parts = [backbone.net, *backbone.text_parts().values()]
+    parts = [backbone.net, *backbone.texts.encoders().values()]
     parameters = [p for part in parts for p in part.requires_grad_(True).parameters()]
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         rows = torch.randint(len(latents), (recipe.batch,), generator=generator)
         captions = [data.captions[i] for i in rows.tolist()]
-        return backbone.lesson(latents[rows], captions, generator, recipe.draws)
+        return backbone.training_loss(latents[rows], captions, generator, recipe.draws)
 
-    history = minimize(
-        loss,
-        parameters,
-        steps=recipe.steps,
-        lr=recipe.lr,
-        seed=recipe.seed + seed,
-        schedule="cosine",
-        warmup=recipe.warmup,
-        weight_decay=recipe.weight_decay,
-        clip=recipe.clip,
-        ema=recipe.ema,
-        label="pretrain",
-    )
-    assign(parameters, history.average)
-    return history
+    return minimize(loss, parameters, recipe, seed=recipe.seed + seed, label="pretrain")
 
 
 @torch.no_grad()

@@ -29,13 +29,18 @@ from Infinity import (
 )
 from Infinity.quantizer import tokens_to_bits
 from Infinity.sampling import NotFiniteError
-from stages.backbones.core.base import Backbone, Condition, Settings, State
+from Infinity.schedules import TEMPLATES
+from stages.backbones.core.base import Backbone
 from stages.backbones.core.finite import check_finite, reason
 from stages.backbones.core.memory import enable_checkpointing
+from stages.backbones.core.settings import Settings
+from stages.backbones.core.sizes import check_picture, check_ratio
 from stages.backbones.loading import infinity as files
 from stages.backbones.text.encoders import t5
-from stages.control.sites import Tap, site_table
-from stages.control.state import run_seeds
+from stages.backbones.text.texts import Texts
+from stages.control.addresses import TEXT
+from stages.control.sites import Site, Tap, site_table
+from stages.control.state import Condition, State
 
 BLOCK = {
     "attn.heads": Tap("sa.proj", "input"),
@@ -53,9 +58,9 @@ CERTAIN = 30.0  # the margin of a bit that is known: its probability is 1 in flo
 class InfinityBackbone(Backbone):
     """Infinity with its T5 encoder and its tokenizer; predictions are bit margins (B, L, bits) of all scales at once.
 
-    A state's latent (B, L, bits) holds what the transformer is fed: the coarser scales' summed codes at every token,
-    zeros at the first, where the pooled text stands; `final` holds the picture's bits. The empty prompt means the
-    learned null text: whole in `encode`, and at each prompt's own length as the sampler's `uncond`.
+    A state's latent (B, L, bits) is the transformer's input: the coarser scales' summed codes at every token, zeros at
+    the first, where the pooled text stands; `final` holds the picture's bits. The empty prompt means the learned null
+    text: whole in `encode`, and at each prompt's own length as the sampler's `uncond`.
     """
 
     PROJECTIONS = {
@@ -65,18 +70,27 @@ class InfinityBackbone(Backbone):
         "out": ("proj",),
     }
     ENDS = ("lvl_embed.", "head_nm.", "head.")
-    POOLING = "text_proj_for_sos.ca"  # a cross-attention outside the blocks, whose one query reads the whole prompt
+    # a cross-attention outside the blocks, whose one query reads the whole prompt for first token and modulation
+    BESIDE = {"cross_attn": ("text_proj_for_sos.ca",)}
 
     net: Infinity
 
     def __init__(self, name: str, settings: Settings, parts: files.Parts, device: str = "cpu") -> None:
-        super().__init__(name, settings)
         files.check_settings(name, settings)
-        self.net, self.vae, self.schedule = parts.net, parts.vae, parts.schedule
-        self.text_encoder, self.tokenizer = parts.text_encoder, parts.tokenizer
-        self.sites = site_table(self.net, (f"blocks.{i}" for i in range(len(self.net.blocks))), BLOCK)
+        check_picture(name, settings)
+        texts = Texts(
+            name,
+            {TEXT: parts.tokenizer},
+            length=settings.text_length or len(parts.net.cfg_uncond),
+            starts={TEXT: 0},
+            encoders={TEXT: parts.text_encoder},
+        )
+        super().__init__(name, settings, parts.net, texts)
+        self.vae, self.schedule = parts.vae, parts.schedule
+        rows, columns = self.schedule.grids[-1]
+        check_ratio(name, settings.size, [round(rows / columns, 3)])
         if settings.gradient_checkpointing:
-            enable_checkpointing(self)
+            enable_checkpointing(self.net, self.attached)
         for module in self.modules().values():
             module.to(device)
         self.freeze()
@@ -85,7 +99,13 @@ class InfinityBackbone(Backbone):
 
     @classmethod
     def load(cls, name: str, settings: Settings, device: str = "cpu") -> InfinityBackbone:
-        """The released files that settings.release names, or else the folder at settings.path that `save` wrote."""
+        """The released files that settings.release names, or else the folder at settings.path that `save` wrote.
+
+        FileNotFoundError or ValueError, in one line, for files that are missing or not Infinity's, and for a size
+        whose height over width has no template.
+        """
+        if settings.release:
+            check_ratio(name, settings.size, TEMPLATES)
         return cls(name, settings, files.load(settings, device), device)
 
     @classmethod
@@ -109,42 +129,29 @@ class InfinityBackbone(Backbone):
 
     def save(self, folder: Path) -> None:
         """Writes the networks in Infinity's own format, the text encoder and its tokenizer in that of transformers."""
-        files.save(files.Parts(self.net, self.vae, self.text_encoder, self.tokenizer, self.schedule), folder)
+        encoder, tokenizer = self.texts.encoders()[TEXT], self.texts.tokenizers[TEXT]
+        files.save(files.Parts(self.net, self.vae, encoder, tokenizer, self.schedule), folder)
 
     def modules(self) -> Mapping[str, nn.Module]:
         """The transformer, the text encoder and the tokenizer of pictures."""
-        return {"net": self.net, "text_encoder": self.text_encoder, "vae": self.vae}
+        return {"net": self.net, **self.texts.encoders(), "vae": self.vae}
 
-    def weights(self, *kinds: str, projections: Sequence[str] | None = None) -> list[str]:
-        """As everywhere; cross-attention begins with the pooling that gives the first token and the modulation."""
-        names = super().weights(*kinds, projections=projections)
-        if self.select(*kinds)[0].kind != "cross_attn":
-            return names
-        leaves = None if projections is None else {leaf for p in projections for leaf in self.PROJECTIONS[p]}
-        pooling = [name for name, _ in self.net.get_submodule(self.POOLING).named_parameters()]
-        kept = [name for name in pooling if leaves is None or name.split(".")[0] in leaves]
-        return [*(f"{self.POOLING}.{name}" for name in kept), *names]
+    def find_sites(self) -> dict[Site, Tap]:
+        """The address table of the blocks."""
+        return site_table(self.net, (f"blocks.{i}" for i in range(len(self.net.blocks))), BLOCK)
 
     # prompts
 
-    @property
-    def text_length(self) -> int:
-        """Tokens that a prompt may have."""
-        return self.settings.text_length or len(self.net.cfg_uncond)
-
-    def tokenizers(self) -> Mapping[str, Any]:
-        """T5's tokenizer."""
-        return {"text_encoder": self.tokenizer}
-
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         """Embeds (B, T, C), which tokens are real (B, T), and which prompts are null (B,), whose embeds are zeros."""
-        padding = {"padding": "max_length", "max_length": self.text_length, "truncation": True}
-        batch = self.tokenizer(list(prompts), **padding, return_tensors="pt").to(self.device)
-        hidden = self.text_encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+        padding = {"padding": "max_length", "max_length": self.texts.length, "truncation": True}
+        batch = self.texts.tokenizers[TEXT](list(prompts), **padding, return_tensors="pt").to(self.device)
+        encoder = self.texts.encoders()[TEXT]
+        hidden = encoder(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
         null = torch.tensor([not prompt for prompt in prompts], device=self.device)
-        said = batch["attention_mask"].bool() & ~null[:, None]
-        embeds = hidden.last_hidden_state.float() * said[:, :, None]
-        return {"embeds": embeds, "mask": said | null[:, None], "null": null}
+        real = batch["attention_mask"].bool() & ~null[:, None]
+        embeds = hidden.last_hidden_state.float() * real[:, :, None]
+        return {"embeds": embeds, "mask": real | null[:, None], "null": null}
 
     def text(self, condition: Condition) -> Text:
         """The condition as the transformer reads it; null rows add the learned null text to their embeds."""
@@ -155,20 +162,23 @@ class InfinityBackbone(Backbone):
     # predictions
 
     def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
-        """The bit margins (B, L, bits) of every scale, each given the coarser ones that the state holds."""
+        """The bit margins (B, L, bits) of every scale, each given the coarser ones in the state."""
         return self._margins(state, condition, {role: slice(0, len(state))})
 
     def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
-        """All roles in one call of the transformer, through the guidance edits, as uncond + g (cond - uncond)."""
+        """All roles in one call of the transformer, through the guidance edits, as uncond + g (cond - uncond).
+
+        Margins (B, L, bits).
+        """
         size, order = len(state), list(conditions)
         roles = {role: slice(i * size, (i + 1) * size) for i, role in enumerate(order)}
         wide = replace(state, latent=torch.cat([state.latent] * len(order)))
-        found = self._margins(wide, Condition.join(list(conditions.values())), roles)
-        with self.at(state.step, roles, lengths=self.schedule.lengths):
-            return self.combined({role: found[rows] for role, rows in roles.items()}, guidance)
+        predictions = self._margins(wide, Condition.join(list(conditions.values())), roles)
+        with self.attached.at(state.step, roles, lengths=self.schedule.lengths):
+            return self.attached.combine({role: predictions[rows] for role, rows in roles.items()}, guidance)
 
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Cross-entropy of every bit to the target's probabilities, scales balanced by the root of their area."""
+        """Cross-entropy of margins (B, L, bits) to the target's probabilities, each scale by the root of its area."""
         return bitwise_loss(prediction, torch.sigmoid(target.float()), self.schedule, reweight=True)
 
     def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
@@ -176,7 +186,7 @@ class InfinityBackbone(Backbone):
 
         At guidance 1 or less, the condition alone, unless an edit asks for more.
         """
-        extras = self.extras(condition)
+        extras = self.attached.extra_conditions(condition, self.encode)
         if guidance <= 1 and not extras:
             return {"cond": condition}
         size = len(condition)
@@ -184,7 +194,7 @@ class InfinityBackbone(Backbone):
         return {"cond": condition, "uncond": uncond} | extras
 
     def _margins(self, state: State, condition: Condition, roles: Mapping[str, slice]) -> Tensor:
-        with self.at(state.step, roles, lengths=self.schedule.lengths), self._precision():
+        with self.attached.at(state.step, roles, lengths=self.schedule.lengths), self._precision():
             return margins(self.net(state.latent[:, 1:], self.text(condition), self.schedule))
 
     def _precision(self) -> AbstractContextManager[None]:
@@ -216,34 +226,32 @@ class InfinityBackbone(Backbone):
     def _drawn(self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float) -> Any:
         conditions = self.roles(condition, guidance)
         texts = {role: self.text(rows) for role, rows in conditions.items()}
-        settings = self.settings
-        chosen = Sampling(max(guidance, 1.0), settings.temperature, top_p=settings.top_p)
+        factor = max(guidance, 1.0)
 
         def enter(step: ScaleStep) -> None:
-            self._moment = replace(self._moment, step=step.index, roles=step.roles)
+            self.attached.move_to(step.index, step.roles)
 
         def guide(cond: Tensor, uncond: Tensor, step: ScaleStep) -> Tensor:
             parts = {"cond": cond, "uncond": uncond} | dict(step.extra)
-            return self.combined({role: parts[role] for role in conditions}, chosen.guidance)
+            return self.attached.combine({role: parts[role] for role in conditions}, factor)
 
-        with self.at(0, {}):
-            return sample(
-                self.net,
-                texts.pop("cond"),
-                self.schedule,
-                replace(chosen, stop=min(steps, len(self.schedule))),
-                seeds=seeds,
-                negative=texts.pop("uncond", None),
-                extra=texts,
-                patchify=self.vae.config.patchify,
-                guide=guide if len(conditions) > 1 or self.guidance_edits else None,
-                on_scale=enter,
-            )
+        settings = Sampling(
+            guidance=factor,
+            temperature=self.settings.temperature,
+            top_p=self.settings.top_p,
+            stop=min(steps, len(self.schedule)),
+            patchify=self.vae.config.patchify,
+            guide=guide if len(conditions) > 1 or self.attached.guidance_edits else None,
+            on_scale=enter,
+        )
+        cond, uncond = texts.pop("cond"), texts.pop("uncond", None)
+        with self.attached.at(0, {}):
+            return sample(self.net, cond, self.schedule, settings, seeds=seeds, negative=uncond, extra=texts)
 
     # pictures and their bits
 
     def picture_size(self) -> tuple[int, int]:
-        """What the schedule and the tokenizer come to; of settings.size the ratio alone counts."""
+        """Height and width in pixels, which follow from the schedule; of settings.size the ratio alone counts."""
         return tuple(side * self.vae.config.stride for side in self.schedule.finer(self.vae.config.patchify)[-1])
 
     def decode(self, codes: Tensor) -> Tensor:
@@ -256,52 +264,58 @@ class InfinityBackbone(Backbone):
         return self.vae.features(2 * images.to(self.device) - 1)
 
     def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
-        """Pictures as states of all scales, and the margins of their own bits."""
+        """Pictures (B, 3, H, W) in [0, 1] as states of all scales, and the margins (B, L, bits) of their own bits.
+
+        ValueError for pictures of another size than this backbone draws.
+        """
         features, patchify = self.embed(images), self.vae.config.patchify
         have, want = tuple(features.shape[-2:]), tuple(self.schedule.finer(patchify)[-1])
         if have != want:
             raise ValueError(
                 f"pictures of {tuple(images.shape[-2:])} pixels give features of {have}, {self.name} has {want}"
             )
-        seen = self_correct(features, self.schedule, patchify=patchify)
-        return self._state(seen.inputs, seen.labels), CERTAIN * (2 * seen.labels.float() - 1)
+        corrected = self_correct(features, self.schedule, patchify=patchify)
+        return self._state(corrected.inputs, corrected.labels), CERTAIN * (2 * corrected.labels.float() - 1)
 
-    def lesson(self, features: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1) -> Tensor:
-        """The training loss on features of captioned pictures: bitwise self-correction, some captions dropped."""
+    def training_loss(
+        self, features: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1
+    ) -> Tensor:
+        """This family's training loss (scalar) on features (B, d, h, w) from `embed` and their captions.
+
+        Bitwise self-correction, some captions dropped; `draws` is of families with training times.
+        """
         shape, patchify = (len(features), features.shape[1]), self.vae.config.patchify
         flips = draw_flips(self.schedule, shape, generator, patchify=patchify)
-        seen = self_correct(features, self.schedule, flips, patchify=patchify)
+        corrected = self_correct(features, self.schedule, flips, patchify=patchify)
         text = self.text(Condition(tuple(captions), self._encode(captions)))
         drop = torch.rand(len(captions), generator=generator) < self.net.config.condition_drop
         self.net.train()  # for stochastic depth, drawn from the generator, too
         try:
-            logits = self.net(seen.inputs, text, self.schedule, drop=drop, generator=generator)
+            logits = self.net(corrected.inputs, text, self.schedule, drop=drop, generator=generator)
         finally:
             self.net.eval()
-        return bitwise_loss(margins(logits), seen.labels, self.schedule, reweight=True)
+        return bitwise_loss(margins(logits), corrected.labels, self.schedule, reweight=True)
 
     # pictures to train on
 
-    @torch.no_grad()
-    def gather(self, prompts: Sequence[str], seed: int) -> None:
-        """Samples settings.pool pictures per prompt with the network as it is now; kept ones are not remade."""
-        settings = self.settings
-        seeds = run_seeds(seed, settings.pool)
-        for prompt in dict.fromkeys(prompts):
-            if prompt in self.pools:
-                continue
-            made = []
-            for rows in self.batches(len(seeds)):
-                condition = self.encode([prompt]).repeat(len(seeds[rows]))
-                with self._precision():
-                    bits = self._bits(condition, seeds[rows], len(self.schedule), settings.guidance).bits
-                tokens = torch.cat([bits_to_tokens(one, self.vae.config.patchify) for one in bits], dim=1)
-                made.append(tokens.to(torch.uint8).cpu())
-            self.pools[prompt] = torch.cat(made)
+    def calls(self, steps: int) -> int:
+        """Scales that a run of so many steps predicts."""
+        return min(steps, len(self.schedule))
+
+    def _make_pool(self, prompt: str, seeds: Sequence[int]) -> Tensor:
+        """Tokens (n, L, bits) of whole pictures, as uint8."""
+        pool = []
+        for rows in self.batches(len(seeds)):
+            condition = self.encode([prompt]).repeat(len(seeds[rows]))
+            with self._precision():
+                bits = self._bits(condition, seeds[rows], len(self.schedule), self.settings.guidance).bits
+            tokens = torch.cat([bits_to_tokens(one, self.vae.config.patchify) for one in bits], dim=1)
+            pool.append(tokens.to(torch.uint8).cpu())
+        return torch.cat(pool)
 
     def draw(self, condition: Condition, generator: torch.Generator) -> State:
         """One gathered picture per row, with all its scales; KeyError when a prompt has none."""
-        return self.forced(self.picked(condition.prompts, generator, slice(None)))
+        return self.forced(self.trajectories.draw(condition.prompts, generator, slice(None)).to(self.device))
 
     def forced(self, tokens: Tensor) -> State:
         """The state in which every scale is fed the coarser bits of `tokens` (B, L, bits)."""

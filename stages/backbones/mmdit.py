@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import torch
 from diffusers import (
+    DiffusionPipeline,
     FlowMatchEulerDiscreteScheduler,
     FluxPipeline,
     FluxTransformer2DModel,
@@ -17,10 +18,10 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import Tensor
 from torch.nn import functional
 
-from stages.backbones.core.base import Condition, State
 from stages.backbones.core.latent import Latent
 from stages.backbones.text.encoders import clip, clip_projected, t5
 from stages.control.sites import Site, Tap, site_table
+from stages.control.state import Condition, State
 
 NORMS = {"norm": Tap("norm1.linear"), "norm@text": Tap("norm1_context.linear")}
 HEADS = {"attn.heads": Tap("attn.to_out.0", "input"), "attn.heads@text": Tap("attn.to_add_out", "input")}
@@ -62,7 +63,7 @@ def flux_sites(net: FluxTransformer2DModel, text: int) -> dict[Site, Tap]:
 
 
 class MMDiT(Latent):
-    """What both share: a flow, whose schedule may be shifted by the number of image tokens."""
+    """A flow on two streams, whose schedule may be shifted by the number of image tokens."""
 
     SCHEDULER = FlowMatchEulerDiscreteScheduler
     PATCH = 2  # latents per image token, along one side
@@ -87,34 +88,33 @@ class SD3(MMDiT):
     PIPELINE, MODEL = StableDiffusion3Pipeline, SD3Transformer2DModel
     TEXTS = {"text_encoder": clip_projected, "text_encoder_2": clip_projected, "text_encoder_3": t5}
     OPTIONAL = ("text_encoder_3",)
+    TEXT_LENGTH = 256
     TEXT_FIRST = False
 
     def find_sites(self) -> dict[Site, Tap]:
         """The address table of the joint blocks."""
         return sd3_sites(self.net)
 
-    def features(self) -> Mapping[str, int]:
+    def _text_starts(self, pipeline: DiffusionPipeline) -> dict[str, int]:
         """Both CLIPs' tokens, side by side in the channels and named after the first; then those of T5, if there."""
-        tokenizers = self.tokenizers()
-        starts = {"text_encoder": 0, "text_encoder_3": tokenizers["text_encoder"].model_max_length}
-        return {part: start for part, start in starts.items() if part in tokenizers}
+        return {"text_encoder": 0, "text_encoder_3": pipeline.tokenizer.model_max_length}
 
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
         embeds, _, pooled, _ = self.pipeline.encode_prompt(
             *(prompts,) * 3,
             device=self.device,
             do_classifier_free_guidance=False,
-            max_sequence_length=self.settings.text_length or 256,
+            max_sequence_length=self.texts.length,
         )
         return {"embeds": embeds, "pooled": pooled}
 
     def timesteps(self, scheduler: object, steps: int) -> Tensor:
-        """The shifted times, 1000 sigma."""
+        """Sets the scheduler to `steps` steps and returns the shifted times (T,), 1000 sigma."""
         scheduler.set_timesteps(steps, mu=self.shift() if scheduler.config.use_dynamic_shifting else None)
         return scheduler.timesteps
 
     def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """One call of the transformer, at times 1000 sigma."""
+        """One call of the transformer on latents (B, C, h, w) at times (B,), 1000 sigma; a velocity of that shape."""
         return self.net(latent, tensors["embeds"], tensors["pooled"], time, return_dict=False)[0]
 
 
@@ -126,28 +126,24 @@ class Flux(MMDiT):
     """
 
     PIPELINE, MODEL = FluxPipeline, FluxTransformer2DModel
-    TOKENIZER = "tokenizer_2"
+    FOLLOWED, TEXT_LENGTH = "text_encoder_2", 512
+    PATCH = 2
     TEXTS = {"text_encoder": clip, "text_encoder_2": t5}
     WITHOUT = {"image_encoder": None, "feature_extractor": None}
     told: float | None = None
 
     def find_sites(self) -> dict[Site, Tap]:
         """The address table of joint and fused blocks."""
-        return flux_sites(self.net, self.text_length)
-
-    @property
-    def text_length(self) -> int:
-        """Tokens of the text stream."""
-        return self.settings.text_length or 512
+        return flux_sites(self.net, self.texts.length)
 
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
         embeds, pooled, _ = self.pipeline.encode_prompt(
-            prompts, device=self.device, max_sequence_length=self.text_length
+            prompts, device=self.device, max_sequence_length=self.texts.length
         )
         return {"embeds": embeds, "pooled": pooled}
 
     def timesteps(self, scheduler: object, steps: int) -> Tensor:
-        """The shifted times, 1000 sigma, of sigmas from 1 to 1 / steps."""
+        """Sets the scheduler and returns the shifted times (T,), 1000 sigma, of sigmas from 1 to 1 / steps."""
         scheduler.set_timesteps(sigmas=torch.linspace(1, 1 / steps, steps).tolist(), mu=self.shift())
         return scheduler.timesteps
 
@@ -158,12 +154,12 @@ class Flux(MMDiT):
         return self.net.config.in_channels // 4, height, width
 
     def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
-        """The velocity, under the guidance that methods train at (arXiv 2210.03142 on distilled guidance)."""
+        """The velocity (B, C, h, w), under the guidance that methods train at (distilled: arXiv 2210.03142)."""
         with self._telling(self.settings.training_guidance):
             return super().predict(state, condition, role=role)
 
     def guide(self, state: State, condition: Condition, guidance: float) -> Tensor:
-        """The velocity of a distilled network told this guidance, or by two passes."""
+        """The velocity (B, C, h, w) of a distilled network told this guidance, or by two passes."""
         if not self.net.config.guidance_embeds:
             return super().guide(state, condition, guidance)
         with self._telling(guidance):
@@ -178,7 +174,7 @@ class Flux(MMDiT):
             self.told = None
 
     def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """One call of the transformer on packed latents, at sigma."""
+        """One call of the transformer on latents (B, C, h, w), packed for it, at times (B,), 1000 sigma."""
         size, (height, width) = len(latent), (side // 2 for side in latent.shape[-2:])
         guidance = None
         if self.net.config.guidance_embeds:

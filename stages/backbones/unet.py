@@ -66,7 +66,7 @@ class UNet(Latent):
         return {"embeds": self.pipeline.encode_prompt(prompts, self.device, 1, False)[0]}
 
     def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """One call of the UNet."""
+        """One call of the UNet: latents (B, C, h, w) at times (B,) to eps or v of the same shape."""
         return self.net(latent, time, tensors["embeds"], return_dict=False)[0]
 
 
@@ -82,12 +82,12 @@ class UNetXL(UNet):
             prompts, device=self.device, do_classifier_free_guidance=False
         )
         if self.pipeline.config.force_zeros_for_empty_prompt:
-            said = torch.tensor([bool(prompt) for prompt in prompts], device=embeds.device)
-            embeds, pooled = embeds * said[:, None, None], pooled * said[:, None]
+            texts = torch.tensor([bool(prompt) for prompt in prompts], device=embeds.device)
+            embeds, pooled = embeds * texts[:, None, None], pooled * texts[:, None]
         return {"embeds": embeds, "pooled": pooled}
 
     def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """One call of the UNet, told the picture's own size, uncropped."""
+        """One call of the UNet on latents (B, C, h, w), told the picture's own size, uncropped."""
         height, width = (side * self.factor for side in latent.shape[-2:])
         sizes = latent.new_tensor([[height, width, 0, 0, height, width]]).expand(len(latent), -1)
         added = {"text_embeds": tensors["pooled"], "time_ids": sizes}

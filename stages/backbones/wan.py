@@ -7,12 +7,15 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from diffusers import UniPCMultistepScheduler, WanPipeline, WanTransformer3DModel
+from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from torch import Tensor
 
-from stages.backbones.core.base import Condition, Settings, State
 from stages.backbones.core.clips import Clips
+from stages.backbones.core.pipeline_texts import PipelineTexts
+from stages.backbones.core.settings import Settings
 from stages.backbones.text.encoders import umt5
 from stages.control.sites import Site, Tap, site_table
+from stages.control.state import Condition, State
 
 BLOCK = {
     "norm": Tap("norm1"),
@@ -29,6 +32,14 @@ BLOCK = {
 CALL = inspect.signature(WanPipeline.__call__).parameters
 
 
+class CleanedTexts(PipelineTexts):
+    """The pipeline mends broken characters and white space in prompts."""
+
+    def cleaned(self, prompt: str) -> str:
+        """After the pipeline's own mending."""
+        return prompt_clean(prompt)
+
+
 class Wan(Clips):
     """Wan 2.1's text to video; a batch never mixes roles, so an edit sees one role at a time."""
 
@@ -37,6 +48,7 @@ class Wan(Clips):
     SCHEDULER, TEXTS = UniPCMultistepScheduler, {"text_encoder": umt5}
     WITHOUT = {"transformer_2": None}
     ENDS = ("condition_embedder.time", "scale_shift_table", "proj_out.")
+    TEXT_SIDE, TEXT_LENGTH = CleanedTexts, CALL["max_sequence_length"].default
     LATENTS = torch.float32  # as its pipeline keeps them, whatever the network's precision
 
     def __init__(self, name: str, settings: Settings, pipeline: WanPipeline, device: str = "cpu") -> None:
@@ -50,16 +62,16 @@ class Wan(Clips):
         return site_table(self.net, [f"blocks.{i}" for i in range(len(self.net.blocks))], BLOCK)
 
     def own_size(self) -> tuple[int, int, int]:
-        """What the pipeline makes when not told."""
+        """The pipeline's own defaults."""
         return tuple(CALL[name].default for name in ("num_frames", "height", "width"))
 
     def scaled(self, latent: Tensor) -> Tensor:
-        """Each channel of mean 0 and variance 1."""
+        """Latents (B, C, f, h, w) with each channel of mean 0 and variance 1."""
         mean, spread = self._statistics(latent)
         return (latent - mean) / spread
 
     def unscaled(self, latent: Tensor) -> Tensor:
-        """The inverse."""
+        """Latents (B, C, f, h, w) with the autoencoder's mean and variance."""
         mean, spread = self._statistics(latent)
         return latent * spread + mean
 
@@ -72,20 +84,19 @@ class Wan(Clips):
         return super()._noise(owners, (channels, frames, *size)).transpose(1, 2)  # drawn in its pipeline's order
 
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
-        length = self.settings.text_length or CALL["max_sequence_length"].default
         embeds, _ = self.pipeline.encode_prompt(
-            prompts, do_classifier_free_guidance=False, max_sequence_length=length, device=self.device
+            prompts, do_classifier_free_guidance=False, max_sequence_length=self.texts.length, device=self.device
         )
         return {"embeds": embeds}
 
     def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """One call of the transformer, whose order of axes is (B, C, f, h, w)."""
+        """One call of the transformer: latents (B, f, C, h, w) at times (B,) to the velocity of that shape."""
         dtype = self.net.dtype
         clip, embeds = latent.transpose(1, 2).to(dtype), tensors["embeds"].to(dtype)
         return self.net(clip, timestep=time, encoder_hidden_states=embeds, return_dict=False)[0].transpose(1, 2)
 
     def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
-        """One call of the network per role, combined as uncond + g (cond - uncond)."""
+        """One call of the network per role, combined as uncond + g (cond - uncond), (B, f, C, h, w)."""
         parts = {role: self.predict(state, condition, role=role) for role, condition in conditions.items()}
-        with self.at(state.step, {}):
-            return self.combined(parts, guidance)
+        with self.attached.at(state.step, {}):
+            return self.attached.combine(parts, guidance)

@@ -13,7 +13,7 @@ from stages.control.words import Prompt
 
 Kind = Literal["norm", "attn", "dual_attn", "norm_cross", "cross_attn", "norm_ff", "ff", "block"]
 Part = Literal["out", "heads", "hidden"]
-Stream = Literal["image", "text", "encoder"]  # encoder: the text encoders' own blocks, see Backbone.text_sites
+Stream = Literal["image", "text", "encoder"]  # encoder: the text encoders' own blocks, see Addresses.text_sites
 
 
 @dataclass(frozen=True, order=True)

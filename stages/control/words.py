@@ -1,4 +1,4 @@
-"""Words in prompts and the tokens that stand for them: aliases written out, spans found through offsets."""
+"""Words in prompts and their tokens: aliases replaced before tokenization, spans found through offsets."""
 
 from __future__ import annotations
 
@@ -9,45 +9,83 @@ from typing import Any
 
 Span = tuple[int, int]  # start, end (exclusive), of characters or of tokens
 MARKER = "▁"  # how SentencePiece begins a word
+# scripts without spaces between words: Thai, Lao, Myanmar, Khmer, kana, bopomofo, Han, and marks between them
+TOGETHER = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3021-\u312f\u31a0-\u31bf\u31f0-\u31ff"
+    "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003ffff"
+)
+LETTER = rf"[^\W{TOGETHER}]"  # a letter or digit of a script that puts spaces between words
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt as the tokenizer gets it: aliases written out, and where in the text each of them stood."""
+    """A prompt as the tokenizer gets it, aliases replaced."""
 
     text: str
-    places: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)
+    places: Mapping[str, tuple[Span, ...]] = field(default_factory=dict)  # alias -> characters of its replacements
 
 
 def written_out(prompt: str, words: Mapping[str, str]) -> Prompt:
-    """Every whole-word alias replaced by its words, the longest alias first, in one pass, case kept.
+    """Every alias replaced by its words, the longest alias first, in one pass, case kept.
 
-    Identical text gives identical tokens, so nothing changes around a learned vector. Words that stand in the prompt by
-    themselves are not the alias's.
+    An alias is found as a whole word; see `whole_word`. Identical text gives identical tokens, so nothing changes
+    around a learned vector; a space keeps the words from joining a letter before or after the alias. If the prompt
+    already has the replacement words, those are not counted as the alias. ValueError if an alias stands inside another
+    word, since its learned meaning would be lost there.
     """
     if not words:
         return Prompt(prompt)
     names = sorted(words, key=lambda name: (-len(name), name))
-    pattern = re.compile(rf"(?<!\w)(?:{'|'.join(map(re.escape, names))})(?!\w)")
-    parts, places, end = [], {}, 0
+    pattern = re.compile("|".join(map(whole_word, names)))
+    text, places, end = "", {}, 0
     for match in pattern.finditer(prompt):
-        parts += [prompt[end : match.start()], words[match[0]]]
-        stop = sum(map(len, parts))
-        places.setdefault(match[0], []).append((stop - len(parts[-1]), stop))
+        text = _joined(text, _without(names, prompt[end : match.start()], prompt), bool(end))
+        text = _joined(text, words[match[0]], True)
+        places.setdefault(match[0], []).append((len(text) - len(words[match[0]]), len(text)))
         end = match.end()
-    return Prompt("".join([*parts, prompt[end:]]), {name: tuple(spans) for name, spans in places.items()})
+    text = _joined(text, _without(names, prompt[end:], prompt), bool(end))
+    return Prompt(text, {name: tuple(spans) for name, spans in places.items()})
+
+
+def _joined(before: str, after: str, apart: bool) -> str:
+    """Two texts, with a space between them if letters would meet and they are to be kept apart."""
+    meet = apart and re.search(r"\w$", before) and re.match(r"\w", after)
+    return f"{before} {after}" if meet else before + after
+
+
+def _without(names: Sequence[str], part: str, prompt: str) -> str:
+    """A part of a prompt; ValueError if one of the names stands in it."""
+    for name in names:
+        if name in part:
+            raise ValueError(f"{name!r} is a part of another word in {prompt!r}: put a space between them")
+    return part
 
 
 def occurrences(text: str, words: str) -> list[Span]:
-    """Where `words` stand as whole words in the text, case-sensitive; white space matches any run of it."""
-    pattern = r"\s+".join(map(re.escape, words.split()))
-    return [match.span() for match in re.finditer(rf"(?<!\w){pattern}(?!\w)", text)]
+    """Where `words` stand as whole words in the text, as characters; case-sensitive, white space matches any run of it.
+
+    See `whole_word`.
+    """
+    return [match.span() for match in re.finditer(whole_word(words, any_space=True), text)]
+
+
+def whole_word(words: str, *, any_space: bool = False) -> str:
+    """A pattern for `words` that no letter touches, so that `cat` is not found in `concatenate`.
+
+    A side on which they end with a sign (`<new>`) or with a script that writes words together (Chinese, Japanese, Thai
+    ...) may touch anything, and a word of letters may touch such a script.
+    """
+    pattern = r"\s+".join(map(re.escape, words.split())) if any_space else re.escape(words)
+    before = rf"(?<!{LETTER})" if re.match(LETTER, words) else ""
+    after = rf"(?!{LETTER})" if re.search(rf"{LETTER}$", words) else ""
+    return f"{before}{pattern}{after}"
 
 
 def token_span(text: str, place: Span, offsets: Sequence[Span], pieces: Sequence[str]) -> Span:
-    """The tokens of the characters `place`; ValueError when they are cut off or share a token with other words.
+    """The tokens (start, end) of the characters `place`, given each token's characters and piece.
 
-    A bare word marker directly before the first token belongs to it when that token carries none.
+    A bare word marker directly before the first token belongs to it if that token carries none. ValueError if the
+    characters are cut off or share a token with other words.
     """
     start, end = place
     inside = [i for i, (low, high) in enumerate(offsets) if low < end and high > start and high > low]
@@ -64,21 +102,21 @@ def token_span(text: str, place: Span, offsets: Sequence[Span], pieces: Sequence
 
 @dataclass(frozen=True)
 class Tokens:
-    """One tokenized prompt: ids, pieces and their characters, real (unpadded) tokens first."""
+    """One tokenized prompt, padding last."""
 
     text: str
     ids: tuple[int, ...]
-    pieces: tuple[str, ...]
-    offsets: tuple[Span, ...]
-    real: int
+    pieces: tuple[str, ...]  # each token as the tokenizer writes it
+    offsets: tuple[Span, ...]  # the characters of each token
+    real: int  # number of tokens that are not padding
 
     def span(self, place: Span) -> Span:
-        """The tokens of some characters."""
+        """The tokens (start, end) of some characters; ValueError if they are cut off, see `token_span`."""
         return token_span(self.text, place, self.offsets, self.pieces)
 
 
 def tokenize(tokenizer: Any, text: str, length: int) -> Tokens:
     """A fast tokenizer's own tokens of a text, padded and cut to `length`."""
-    found = tokenizer(text, padding="max_length", max_length=length, truncation=True, return_offsets_mapping=True)
-    offsets = tuple(tuple(pair) for pair in found["offset_mapping"])
-    return Tokens(text, tuple(found["input_ids"]), tuple(found.tokens()), offsets, sum(found["attention_mask"]))
+    batch = tokenizer(text, padding="max_length", max_length=length, truncation=True, return_offsets_mapping=True)
+    offsets = tuple(tuple(pair) for pair in batch["offset_mapping"])
+    return Tokens(text, tuple(batch["input_ids"]), tuple(batch.tokens()), offsets, sum(batch["attention_mask"]))

@@ -117,7 +117,7 @@ class Adapter(Intervention):
 
 def width(backbone: Backbone, site: Site) -> int:
     """Channels of an attention's or feed-forward's output: what its last linear layer returns."""
-    module = backbone.net.get_submodule(backbone.tap(site).module)
+    module = backbone.net.get_submodule(backbone.addresses.tap(site).module)
     linears = [part for part in module.modules() if isinstance(part, nn.Linear)]
     if not linears:
         raise ValueError(f"{backbone.name}: {site} has no linear layer, so the width of its output is not known")

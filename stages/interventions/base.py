@@ -10,29 +10,45 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from stages.store.files import replacing, write_json
-from stages.store.finite import check_tensors
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone
 
 PACKAGE = "stages.interventions."
+ALIASES = {  # classes as older files call them
+    "mask.Mask": "masks.mask.Mask",
+    "steering.Steering": "steering.steering.Steering",
+    "safety.SafetyGuidance": "sld.SafetyGuidance",
+    "filtering.Filter": "safree.Filter",
+    "resample.Resample": "flowedit.Resample",
+    "guidance.NegativePrompt": "guidance.PromptGuidance",
+}
 
 
 class Intervention(nn.Module, ABC):
-    """A change to a backbone: tensors and a spec. Closing `attach` leaves the backbone bit for bit as it was."""
+    """A change to a backbone: tensors and a spec. Closing `attach` leaves the backbone bit for bit as it was.
+
+    with load_method("uce", backbone.name).fit(backbone, concept, seed=0).attach(backbone):
+        pictures = backbone.sample(backbone.encode(["a red circle"]), seeds=[0], steps=20, guidance=3.0)
+    """
 
     @abstractmethod
     def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
         """Applies the change while the context is open."""
 
     def tensors(self) -> dict[str, Tensor]:
-        """Everything that is saved as numbers."""
+        """Everything that is saved as numbers, by name; of any shapes."""
         return {}
+
+    def broken(self) -> list[str]:
+        """The names of tensors that hold a number which is not finite."""
+        return [name for name, value in self.tensors().items() if not torch.isfinite(value).all()]
 
     def spec(self) -> dict[str, Any]:
         """Everything else that is saved, primitives only."""
@@ -76,6 +92,10 @@ class Stack(Intervention):
         """The parts' tensors under `<index>/`."""
         return {f"{i}/{name}": value for i, part in enumerate(self.parts) for name, value in part.tensors().items()}
 
+    def broken(self) -> list[str]:
+        """The broken tensors of every part, as each part sees it."""
+        return [f"{i}/{name}" for i, part in enumerate(self.parts) for name in part.broken()]
+
     def spec(self) -> dict[str, Any]:
         """The parts' classes and specs."""
         return {"parts": [{"class": class_path(part), "spec": part.spec()} for part in self.parts]}
@@ -85,17 +105,19 @@ class Stack(Intervention):
         """Restores each part from its own share."""
         parts = []
         for i, part in enumerate(spec["parts"]):
-            own = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{i}/")}
-            parts.append(find_class(part["class"]).restore(own, part["spec"]))
+            share = {name.partition("/")[2]: value for name, value in tensors.items() if name.startswith(f"{i}/")}
+            parts.append(find_class(part["class"]).restore(share, part["spec"]))
         return cls(*parts)
 
 
 def save(intervention: Intervention, folder: Path) -> None:
     """Writes intervention.safetensors and intervention.json; the same intervention gives the same bytes.
 
-    FloatingPointError names tensors that are not finite; nothing is written then.
+    FloatingPointError names tensors that are not finite, and nothing is written.
     """
-    check_tensors(f"{folder}: the {type(intervention).__name__}", intervention.tensors())
+    if broken := intervention.broken():
+        more = f" and {len(broken) - 3} more" if len(broken) > 3 else ""
+        raise FloatingPointError(f"numbers that are not finite in {', '.join(broken[:3])}{more}: nothing is saved")
     folder.mkdir(parents=True, exist_ok=True)
     tensors = {name: value.detach().cpu().contiguous().clone() for name, value in intervention.tensors().items()}
     with replacing(folder / "intervention.safetensors") as temporary:
@@ -103,11 +125,12 @@ def save(intervention: Intervention, folder: Path) -> None:
     write_json(folder / "intervention.json", {"class": class_path(intervention), "spec": intervention.spec()})
 
 
-def load(folder: Path) -> Intervention:
+def load(folder: Path | str) -> Intervention:
     """Reads what `save` wrote; FileNotFoundError or ValueError names the file that is missing or damaged.
 
-    Where both are whole and do not belong together, ValueError names the folder.
+    ValueError names the folder if both are whole and do not belong together.
     """
+    folder = Path(folder)
     header, weights = folder / "intervention.json", folder / "intervention.safetensors"
     for path in (header, weights):
         if not path.is_file():
@@ -126,10 +149,10 @@ def load(folder: Path) -> Intervention:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a safetensors file; ValueError for a truncated file or a pickle in its place."""
+    """All tensors of a safetensors file by name; ValueError for a truncated file or a pickle in its place."""
     try:
         with safe_open(path, "pt") as file:
-            # copies stand where allocations do; as they lie in the file, products may differ in the last bit
+            # copies are aligned as allocations are; a file's own alignment may change a product's last bit
             return {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 (not a dict)
     except SafetensorError as error:
         raise ValueError(f"{path}: not a whole safetensors file ({error})") from None
@@ -142,8 +165,8 @@ def class_path(intervention: Intervention) -> str:
 
 
 def find_class(path: str) -> type[Intervention]:
-    """The intervention class of a saved path, from this package only."""
-    module, _, name = path.rpartition(".")
+    """The intervention class of a saved path, today's or an older one; ValueError unless this package has it."""
+    module, _, name = ALIASES.get(path, path).rpartition(".")
     try:
         cls = getattr(importlib.import_module(PACKAGE + module), name)
     except (ImportError, AttributeError):

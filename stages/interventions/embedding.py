@@ -15,10 +15,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from stages.backbones.text.encoded import segment
 from stages.control.edits import edit_activations, edit_condition
 from stages.control.sites import Moment, Tap
-from stages.control.words import Prompt, tokenize
+from stages.control.words import Prompt, Span, Tokens, tokenize, written_out
 from stages.interventions.base import Intervention
 from stages.store.files import replacing
 from stages.store.finite import check_tensors
@@ -79,15 +78,15 @@ class Embedding(Intervention):
 
     def _replace_output(self, backbone: Backbone, part: str, vectors: Tensor, condition: Condition) -> Condition:
         embeds = condition.tensors["embeds"]
-        at = segment(backbone, part, embeds.shape[1])
-        prompts = [backbone.written_out(prompt) for prompt in condition.prompts]
+        at = backbone.texts.segment(part, embeds.shape[1])
+        prompts = [backbone.attached.write_out(prompt) for prompt in condition.prompts]
         spans = self.spans(backbone, part, prompts, at.length)
         spans = [(row, start + at.begin, end + at.begin) for row, start, end in spans]
         return condition.with_tensors(embeds=replaced(embeds, vectors, spans))
 
     def _shift_pooled(self, backbone: Backbone, part: str, vectors: Tensor, condition: Condition) -> Condition:
         pooled = condition.tensors[part]
-        said = [self.alias in backbone.written_out(prompt).places for prompt in condition.prompts]
+        said = [self.alias in backbone.attached.write_out(prompt).places for prompt in condition.prompts]
         rows = torch.tensor(said, device=pooled.device)[:, None]
         return condition.with_tensors(**{part: torch.where(rows, pooled + vectors.to(pooled), pooled)})
 
@@ -98,7 +97,7 @@ class Embedding(Intervention):
         found = []
         for row, prompt in enumerate(prompts):
             places = prompt.places.get(self.alias, ())
-            tokens = tokenize(backbone.tokenizers()[part], prompt.text, length) if places else None
+            tokens = tokenize(backbone.texts.tokenizers[part], prompt.text, length) if places else None
             found += [(row, *tokens.span(place)) for place in places]
         return found
 
@@ -106,7 +105,7 @@ class Embedding(Intervention):
         if backbone in self._known:
             return
         parts = [part for part in self.parts if part != POOLED]
-        if missing := [part for part in parts if part not in backbone.tokenizers()]:
+        if missing := [part for part in parts if part not in backbone.texts.tokenizers]:
             raise ValueError(f"{self.alias} has vectors for {', '.join(missing)}, which {backbone.name} is without")
         for name, own in identity(backbone, self.parts).items():
             if own != self.identity.get(name):
@@ -163,7 +162,7 @@ class Embedding(Intervention):
         if backbone is None:
             raise ValueError(f"{self.alias} has one vector for all its tokens: export(folder, backbone) counts them")
         self._check(backbone)
-        start, end = tokens_of(backbone, part, self.template.replace("{}", self.initialiser), self.initialiser)
+        _, (start, end) = initial_tokens(backbone, part, self.template, self.initialiser)
         return vectors.expand(end - start, -1)
 
 
@@ -181,7 +180,7 @@ def replaced(h: Tensor, vectors: Tensor, spans: Sequence[tuple[int, int, int]]) 
 
 def embedding_tap(backbone: Backbone, part: str) -> Tap:
     """Where a text encoder's token embeddings come out: of T5's two homes of that table, the stack's own is called."""
-    encoder = backbone.text_parts()[part]
+    encoder = backbone.texts.encoders()[part]
     table = encoder.get_input_embeddings().weight
     homes = [name for name, module in encoder.named_modules() if getattr(module, "weight", None) is table]
     return Tap(f"{part}.{homes[-1]}")
@@ -190,8 +189,8 @@ def embedding_tap(backbone: Backbone, part: str) -> Tap:
 def parts_of(backbone: Backbone, mode: Mode) -> list[str]:
     """What has vectors of its own: every text encoder, or those whose tokens the network reads and the pooled text."""
     if mode == "input":
-        return list(backbone.tokenizers())
-    return [*backbone.features(), *(part for part in backbone.encode([""]).tensors if part == POOLED)]
+        return list(backbone.texts.tokenizers)
+    return [*backbone.texts.starts, *(part for part in backbone.encode([""]).tensors if part == POOLED)]
 
 
 def identity(backbone: Backbone, parts: Sequence[str]) -> dict[str, str]:
@@ -199,22 +198,20 @@ def identity(backbone: Backbone, parts: Sequence[str]) -> dict[str, str]:
     from stages.backbones.text.cache import fingerprint
 
     found = {}
-    for part in backbone.tokenizers() if POOLED in parts else parts:
-        rules = json.loads(backbone.tokenizers()[part].backend_tokenizer.to_str())
+    for part in backbone.texts.tokenizers if POOLED in parts else parts:
+        rules = json.loads(backbone.texts.tokenizers[part].backend_tokenizer.to_str())
         kept = {name: rule for name, rule in rules.items() if name not in ("padding", "truncation")}  # change with use
         digest = hashlib.sha256(json.dumps(kept, sort_keys=True).encode()).hexdigest()
         found[part.replace("text_encoder", "tokenizer")] = digest[:16]
-        found[part] = fingerprint({part: backbone.text_parts()[part]})
+        found[part] = fingerprint({part: backbone.texts.encoders()[part]})
     return found
 
 
-def tokens_of(backbone: Backbone, part: str, text: str, words: str) -> tuple[int, int]:
-    """The token span of `words` in a text, uncut."""
-    from stages.control.words import occurrences
-
-    tokenizer = backbone.tokenizers()[part]
-    tokens = tokenize(tokenizer, text, min(tokenizer.model_max_length, 512))
-    return tokens.span(occurrences(text, words)[0])
+def initial_tokens(backbone: Backbone, part: str, template: str, words: str) -> tuple[Tokens, Span]:
+    """A template with words in it as a text encoder's tokens, and which of these stand for the words."""
+    tokenizer, prompt = backbone.texts.tokenizers[part], written_out(template, {"{}": words})
+    tokens = tokenize(tokenizer, prompt.text, min(tokenizer.model_max_length, 512))
+    return tokens, tokens.span(prompt.places["{}"][0])
 
 
 @torch.no_grad()
@@ -222,14 +219,11 @@ def initial_vectors(backbone: Backbone, part: str, template: str, words: str, mo
     """What training starts from: the rows (n, D) of the words' own tokens in a template; zeros for the pooled text."""
     if part == POOLED:
         return torch.zeros_like(backbone.encode([""]).tensors[part], dtype=torch.float32)
-    if part not in backbone.tokenizers():
+    if part not in backbone.texts.tokenizers or (mode == "output" and not backbone.texts.aligned):
         raise ValueError(f"{backbone.name} has no tokens that stand for the rows of its text embedding; use mode input")
-    text = template.replace("{}", words)
-    start, end = tokens_of(backbone, part, text, words)
+    tokens, (start, end) = initial_tokens(backbone, part, template, words)
     if mode == "output":
-        first = backbone.features()[part]
-        return backbone.encode([text]).tensors["embeds"][0, first + start : first + end].float().clone()
-    tokenizer = backbone.tokenizers()[part]
-    ids = tokenize(tokenizer, text, min(tokenizer.model_max_length, 512)).ids[start:end]
-    embed = backbone.text_parts()[part].get_input_embeddings()  # a table, which Gemma multiplies by a scale
-    return embed(torch.tensor(ids, device=embed.weight.device)).float().clone()
+        first = backbone.texts.starts[part]
+        return backbone.encode([tokens.text]).tensors["embeds"][0, first + start : first + end].float().clone()
+    embed = backbone.texts.encoders()[part].get_input_embeddings()  # a table, which Gemma multiplies by a scale
+    return embed(torch.tensor(tokens.ids[start:end], device=embed.weight.device)).float().clone()

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Sampler, State
 from stages.control.edits import edit_samples
+from stages.control.state import Sampler, State
+from stages.control.words import whole_word
 from stages.interventions.base import Intervention
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ class Resample(Intervention):
         """
         scheduler = copy.deepcopy(backbone.scheduler)
         times = backbone.timesteps(scheduler, steps)
-        owners = [apart(int(seed)) for seed in seeds]
+        owners = [editing_noise(int(seed)) for seed in seeds]
 
         def velocity(z: Tensor, condition: Condition, guidance: float, step: int) -> Tensor:
             state = State(z.to(latent.dtype), times[step].to(z.device).expand(len(z)), step)
@@ -138,8 +139,9 @@ class Resample(Intervention):
         return cls(spec["words"], Course(**spec["course"]), spec["source_guidance"], spec["target_guidance"])
 
 
-def apart(seed: int) -> torch.Generator:
-    """The owner of a picture's editing noise; no seed's numbers are those of any picture's starting noise."""
+def editing_noise(seed: int) -> torch.Generator:
+    """The generator of a picture's editing noise, from a hash, so that it does not repeat any picture's starting
+    noise."""
     digest = hashlib.blake2b(f"{seed}/flowedit".encode(), digest_size=7).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
@@ -147,5 +149,5 @@ def apart(seed: int) -> torch.Generator:
 def reworded(prompt: str, words: Mapping[str, str]) -> str:
     """The prompt with each phrase replaced, whole words and longest first; white space closes up behind it."""
     for phrase in sorted(words, key=lambda phrase: (-len(phrase), phrase)):
-        prompt = re.sub(rf"(?<!\w){re.escape(phrase)}(?!\w)", words[phrase], prompt)
+        prompt = re.sub(whole_word(phrase), words[phrase].replace("\\", r"\\"), prompt)
     return " ".join(prompt.split())

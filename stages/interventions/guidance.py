@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone, Condition, Sampler
 
 
-class NegativePrompt(Intervention):
+class PromptGuidance(Intervention):
     """Guides away from a prompt in place of the empty one, mixed in by `strength`.
 
     `agreement` multiplies the strength by that power of the cosine of cond - uncond and negative - uncond, by 0 where
@@ -65,7 +65,7 @@ class NegativePrompt(Intervention):
         return {"prompt": self.prompt, "strength": self.strength, "agreement": self.agreement}
 
     @classmethod
-    def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> NegativePrompt:
+    def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> PromptGuidance:
         """From what `spec` says."""
         return cls(**spec)
 

@@ -136,7 +136,7 @@ class LowRank(Intervention):
 
 def linear_layers(backbone: Backbone, blocks: Sequence[int]) -> list[str]:
     """Every linear layer inside the blocks of these numbers; ValueError for a number that there is not."""
-    found = {site.block: backbone.tap(site).module for site in backbone.select("block", stream="image")}
+    found = {site.block: backbone.addresses.tap(site).module for site in backbone.select("block", stream="image")}
     if missing := sorted(set(blocks) - set(found)):
         raise ValueError(f"{backbone.name} has no block {missing[0]}; it has 0 to {max(found)}")
     names: dict[str, None] = {}
@@ -185,7 +185,8 @@ def _take_out(net: nn.Module, layers: Sequence[str], name: str) -> None:
 
 
 def _swap_hooks(one: nn.Module, other: nn.Module) -> None:
-    """What edits a layer's activation must see the LoRA's share too; handles keep working, as they hold the dicts."""
+    """Swaps two modules' hook dicts, so that hooks on the layer see its LoRA's output; handles stay valid, since they
+    hold the dict."""
     for kind in HOOKS:
         mine, theirs = getattr(one, kind), getattr(other, kind)
         setattr(one, kind, theirs)

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from stages.backbones.text.encoded import segment
 from stages.control.edits import Predictions, edit_guidance, free_role
 from stages.control.sites import Moment
 from stages.interventions.base import Intervention
@@ -61,7 +60,7 @@ class Filter(Intervention):
 
     @torch.no_grad()
     def filtered(self, backbone: Backbone, condition: Condition) -> tuple[Condition, list[int]]:
-        """The condition without the concept, and for how many steps each of its rows is meant."""
+        """The condition with the concept projected out, and for how many first steps each of its rows is used."""
         concept = self._vectors(backbone, self.words)
         found = condition.join([self._row(backbone, condition.rows([i]), concept) for i in range(len(condition))])
         pair = (part.tensors["embeds"].flatten(1).double() for part in (condition, found))
@@ -75,7 +74,7 @@ class Filter(Intervention):
         without = [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]
         absent = self._vectors(backbone, without)
         first = next(iter(concept))
-        named = triggers(apart(absent[first], concept[first]).norm(dim=1), self.alpha).nonzero().flatten()
+        named = triggers(rejection(absent[first], concept[first]).norm(dim=1), self.alpha).nonzero().flatten()
         if not len(named):
             return row
         new = {name: row.tensors[name].clone() for name in ("embeds", *{POOLED} & concept.keys())}
@@ -83,7 +82,7 @@ class Filter(Intervention):
             if part == POOLED:
                 value, where = new[POOLED], (0,)
             else:
-                at = segment(backbone, part, new["embeds"].shape[1])
+                at = backbone.texts.segment(part, new["embeds"].shape[1])
                 found = (concept_tokens(backbone, [prompt], [without[word]], tokenize=at.tokenize)[0] for word in named)
                 places = sorted({at.begin + i for places in found for i in places if i < at.length})
                 value, where = new["embeds"], (0, places)
@@ -94,8 +93,8 @@ class Filter(Intervention):
         """One vector per prompt, (K, D), of its tokens in each text encoder and of the pooled text, if any; float64."""
         condition, found = backbone.encode(prompts), {}
         tensors = condition.tensors
-        for part in backbone.features():
-            at = segment(backbone, part, tensors["embeds"].shape[1])
+        for part in backbone.texts.starts:
+            at = backbone.texts.segment(part, tensors["embeds"].shape[1])
             embeds = tensors["embeds"][:, at.begin : at.begin + at.length].double()
             sizes = [min(len(ids), at.length) for ids in at.tokenize(prompts)]
             sizes = tensors["mask"].sum(1).tolist() if "mask" in tensors else sizes
@@ -116,7 +115,10 @@ class Filter(Intervention):
 
 
 def triggers(distances: Tensor, alpha: float) -> Tensor:
-    """Words (N,) of a prompt without which it is further from the concept: z_i > (1 + alpha) mean_(j != i) z_j."""
+    """Which words (N,) take a prompt away from the concept if they are left out: z_i > (1 + alpha) mean_(j != i) z_j.
+
+    `distances` z (N,) are those of the prompt without each word; none of fewer than two words.
+    """
     if len(distances) < 2:
         return torch.zeros(len(distances), dtype=torch.bool)
     others = (distances.sum() - distances) / (len(distances) - 1)
@@ -125,21 +127,21 @@ def triggers(distances: Tensor, alpha: float) -> Tensor:
 
 def projected(tokens: Tensor, concept: Tensor, inside: Tensor) -> Tensor:
     """P_I (I - P_C) p of tokens (..., D): out of the concept's span (K, D), then into that of `inside` (N, D)."""
-    return along(apart(tokens, concept), inside)
+    return projection(rejection(tokens, concept), inside)
 
 
-def apart(tokens: Tensor, rows: Tensor) -> Tensor:
-    """(I - P) p for the projection P on the span of some rows; float64."""
-    return tokens.double() - along(tokens, rows)
+def rejection(tokens: Tensor, rows: Tensor) -> Tensor:
+    """(I - P) p of tokens (..., D) for the orthogonal projection P on the span of rows (K, D); float64."""
+    return tokens.double() - projection(tokens, rows)
 
 
-def along(tokens: Tensor, rows: Tensor) -> Tensor:
-    """P p for the orthogonal projection P on the span of rows (K, D); float64."""
+def projection(tokens: Tensor, rows: Tensor) -> Tensor:
+    """P p of tokens (..., D) for the orthogonal projection P on the span of rows (K, D); float64."""
     _, sizes, basis = torch.linalg.svd(rows.double(), full_matrices=False)
     basis = basis[sizes > 1e-6 * sizes.max()]  # float32's rounding spans nothing
     return tokens.double() @ basis.T @ basis
 
 
 def share_of_steps(cosine: float) -> float:
-    """sigmoid(1 - cos(p, p_safe)): from a half where nothing was taken out, to almost one."""
+    """sigmoid(1 - cos(p, p_safe)): a half if nothing was taken out, 0.88 for opposite texts."""
     return float(torch.sigmoid(torch.tensor(1.0 - cosine)))

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 class Weights(Intervention):
     """Parameters by name, swapped in whole; kept in float32, used in the backbone's own dtype and on its device.
 
-    Where another's are in already, the change from the network's own values adds to theirs.
+    If other `Weights` are attached to the same parameter, the two changes add: current + (value - own).
     """
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
@@ -33,7 +33,7 @@ class Weights(Intervention):
     @classmethod
     def copy(cls, backbone: Backbone, names: Iterable[str]) -> Weights:
         """Trainable copies of the named parameters, equal to the backbone's own."""
-        own = {name: backbone.originals.get(name, backbone.parameter(name)) for name in names}
+        own = {name: backbone.attached.originals.get(name, backbone.addresses.parameter(name)) for name in names}
         return cls({name: nn.Parameter(value.detach().float().clone()) for name, value in own.items()})
 
     def items(self) -> Iterable[tuple[str, Tensor]]:
@@ -57,12 +57,12 @@ class Weights(Intervention):
 
     def difference(self, backbone: Backbone) -> float:
         """The largest change of any value, for records and tests."""
-        return max(float((value - backbone.parameter(name)).abs().max()) for name, value in self.items())
+        return max(float((value - backbone.addresses.parameter(name)).abs().max()) for name, value in self.items())
 
 
 def _beside(backbone: Backbone, name: str, value: Tensor) -> Tensor:
     """The value as the backbone works with it, added to what is changed there already."""
-    now, own = backbone.parameter(name), backbone.originals.get(name)
+    now, own = backbone.addresses.parameter(name), backbone.attached.originals.get(name)
     if own is not None:
         value = now.float() + (value.to(now.device) - own.to(now.device).float())
     return value.to(backbone.device, now.dtype)  # its block may wait on the CPU
@@ -72,4 +72,4 @@ def _beside(backbone: Backbone, name: str, value: Tensor) -> Tensor:
 def fold(weights: Weights, backbone: Backbone) -> None:
     """Writes the values into a backbone's networks for good, to save it as an ordinary checkpoint."""
     for name, value in weights.items():
-        backbone.parameter(name).copy_(value)
+        backbone.addresses.parameter(name).copy_(value)

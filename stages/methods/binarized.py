@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 
 from stages.backbones.core.base import Backbone
-from stages.backbones.core.diffusion import Diffusion
+from stages.backbones.core.capabilities import Walks
 from stages.interventions.base import Identity, Intervention
 from stages.interventions.masks.binarize import Scope, binarized, kept_shares
 from stages.interventions.masks.mask import Mask
@@ -16,29 +16,29 @@ from stages.methods.minimalist import references
 from stages.methods.shared.base import load_method
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction
-from stages.reading.unroll import Run, keeps_history
+from stages.reading.unroll import Replay, keeps_history
 from stages.store.record import Record
 
 
-@dataclass
+@dataclass(frozen=True)
 class Binarized:
-    """Binary masks (arXiv 2507.13386): scores above `threshold`, or the top `ratio` of each layer, family or of all.
+    """1 for scores above `threshold`, or for the top `ratio` of them, else 0: another method's masks, arXiv 2507.13386.
 
-    `of` is the method whose masks they are. With `stop` above 0 the earliest checkpoint is taken whose final latents
-    are nearer to the target than `stop` times the unedited backbone's, on `seeds` starting noises per prompt. The
-    record has these distances of the unedited backbone, of the masks as trained and of the binary ones, where the
-    backbone's solver takes single steps.
+    The record has the distances to the target of the unedited backbone, of the masks as trained and of the binary ones,
+    if the backbone's solver takes single steps.
     """
 
-    of: str = "minimalist"
-    scope: Scope = "local"
-    ratio: Fraction | dict[str, Fraction] | None = None
+    of: str = "minimalist"  # the method whose masks they are
+    scope: Scope = "local"  # the top of each layer, of each family (`global`), or of all (`across`)
+    ratio: Fraction | dict[str, Fraction] | None = None  # share that stays open, or one per family; null: by threshold
     threshold: float = 0.0
+    # Takes the earliest checkpoint whose final latents are nearer to the target than this times the unedited ones; 0:
+    # the last.
     stop: Fraction = 0.0
-    seeds: Count = 4
+    seeds: Count = 4  # starting noises per prompt for these distances
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Mask:
-        """Fits the masks first; stages.binarize takes those of a finished run instead."""
+        """Fits the masks first (stages.binarize takes those of a finished run); ValueError if they are none."""
         return self.apply(
             load_method(self.of, backbone.name).fit(backbone, concept, seed=seed), backbone, concept, seed
         )
@@ -49,24 +49,24 @@ class Binarized:
             raise ValueError(f"{self.of} made a {type(mask).__name__}: only masks can be binarized")
         steps = [*sorted(mask.kept), None] if self.stop else [None]
         candidates = [mask if step is None else mask.with_scores(mask.kept[step], mask.mode) for step in steps]
-        made = [binarized(candidate, self.scope, self.ratio, self.threshold) for candidate in candidates]
-        chosen = len(made) - 1
-        if self.stop or (isinstance(backbone, Diffusion) and not keeps_history(backbone.scheduler)):
+        masks = [binarized(candidate, self.scope, self.ratio, self.threshold) for candidate in candidates]
+        index = len(masks) - 1
+        if self.stop or (isinstance(backbone, Walks) and not keeps_history(backbone.scheduler)):
             distance = measure(backbone, concept, self.seeds, seed)
             unedited = distance(Identity())
             if self.stop:
-                chosen, binary = first_below(map(distance, made), self.stop * unedited)
+                index, binary = first_below(map(distance, masks), self.stop * unedited)
             else:
-                binary = distance(made[chosen])
-            Record.note(distance={"unedited": unedited, "trained": distance(candidates[chosen]), "binary": binary})
-        Record.note(checkpoint=steps[chosen] or "last", kept=kept_shares(made[chosen]))
-        return made[chosen]
+                binary = distance(masks[index])
+            Record.note(distance={"unedited": unedited, "trained": distance(candidates[index]), "binary": binary})
+        Record.note(checkpoint=steps[index] or "last", kept=kept_shares(masks[index]))
+        return masks[index]
 
 
 def first_below(scores: Iterable[float], limit: float) -> tuple[int, float]:
-    """Position and value of the first of at least one score that is below the limit, or of the last if none is.
+    """Position and value of the first score below the limit, or of the last if none is; later ones are not computed.
 
-    Those after it are not asked for.
+    There must be one at least.
     """
     for position, score in enumerate(scores):  # noqa: B007 (both outlive the loop)
         if score < limit:
@@ -88,7 +88,7 @@ def measure(backbone: Backbone, concept: Concept, seeds: int, seed: int) -> Call
     def distance(mask: Intervention) -> float:
         finals = []
         for rows in backbone.batches(len(ends)):
-            latent, run = ends[rows, 0], Run(backbone, condition.rows(rows), seeds=numbers[rows], **call)
+            latent, run = ends[rows, 0], Replay(backbone, condition.rows(rows), seeds=numbers[rows], **call)
             with mask.attach(backbone):
                 for index in range(len(run)):
                     latent = run(index, latent)

@@ -20,9 +20,11 @@ from stages.methods.shared.classes import activations
 from stages.objectives.rerouting import Norm, centred, coefficients, scale_means, token_cosine, token_distance
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
-from stages.reading.activations import Reading, reading
+from stages.reading.activations import Activations, keep_activations
 from stages.store.record import Record
-from stages.training.minimize import Schedule, generator, minimize
+from stages.training.float16 import LossScale
+from stages.training.minimize import generator, minimize
+from stages.training.settings import Training
 
 log = logging.getLogger(__name__)
 Measure = Callable[[Tensor, Tensor], Tensor]  # two states (B, L, D) to a value per token (B, L)
@@ -32,68 +34,58 @@ ROWS = 8  # watched at a time
 HORIZONS = {"2T": lambda steps: 2 * steps, "T+1": lambda steps: steps + 1, "T": lambda steps: steps}
 
 
-@dataclass
-class CircuitBreaker:
-    """Trains LoRA so that the concept's hidden states lose their direction while all others keep theirs.
+@dataclass(frozen=True, kw_only=True)
+class CircuitBreaker(Training):
+    """alpha (1 - p) mean ReLU(cos) on the concept + alpha p mean ||difference|| on what stays, p = step / horizon, of
+    hidden states before and after, per token and layer, all scales alike. arXiv 2406.04313, Algorithm 1.
 
-    Loss: alpha (1 - p) mean ReLU(cos) on the concept + alpha p mean ||difference|| on what stays, p = step / horizon,
-    both per token and layer, every scale weighing the same. `target_layers`, counted from 0, are read (the 10th and the
-    20th of 32, as in the paper, when empty), `transform_layers` carry LoRA (-1: all up to the last target).
-    `reroute: neutral` pulls the concept's states to those of its harmless twin instead. `uncond_share` of the rows that
-    stay have no prompt, because guidance multiplies any drift there; `response_only` of the concept's rows neither, so
-    that the image alone gives it away. `divergence` weighs the distance of the predictions that stay: KL on bit
-    margins, MSE elsewhere. A step of the LoRA takes the mean gradient of `accumulate` batches, one after another.
+    Trains LoRA.
     """
 
-    steps: Count = 150
     batch: Count = 16
-    accumulate: Count = 1
-    lr: Rate = 1e-4
-    alpha: Rate = 10.0
-    horizon: Literal["2T", "T+1", "T"] = "2T"
-    target_layers: tuple[Natural, ...] = ()
-    transform_layers: tuple[int, ...] = (-1,)
-    rank: Count = 16
-    lora_alpha: Rate = 16.0
+    alpha: Rate = 10.0  # weight of both losses
+    horizon: Literal["2T", "T+1", "T"] = "2T"  # of T steps
+    target_layers: tuple[Natural, ...] = ()  # blocks, from 0, that are read; empty: those at the paper's depths
+    transform_layers: tuple[int, ...] = (-1,)  # blocks that carry LoRA; -1: all up to the last target
+    rank: Count = 16  # of the LoRA
+    lora_alpha: Rate = 16.0  # the LoRA counts lora_alpha / rank times
     start: NonNegative = 1e-3  # spread of B: at 0 both losses have no gradient and training stands still
-    norm: Norm = "plain"
-    centre: bool = False
-    reroute: Literal["away", "neutral"] = "away"
-    divergence: NonNegative = 0.0
-    uncond_share: Fraction = 0.25
-    response_only: Fraction = 0.0
+    norm: Norm = "plain"  # of the difference; `root` divides by sqrt(width), `relative` by the state's own norm
+    centre: bool = False  # cosines of states without the mean state of the retain prompts
+    reroute: Literal["away", "neutral"] = "away"  # `neutral` pulls the concept's states to those of its twin instead
+    divergence: NonNegative = 0.0  # weight of the distance of predictions that stay: KL of bit margins, MSE elsewhere
+    uncond_share: Fraction = 0.25  # of rows that stay: no prompt, since guidance multiplies any drift there
+    response_only: Fraction = 0.0  # of concept rows: no prompt, so that the picture alone has to trigger the breaker
+    data: str = ""  # JSON or CSV of prompts; empty: the concept's own
+    log_every: Count = 10  # steps between cosines in the log and the record
+    watched: Natural = 12  # batches that the record's last cosines are averaged over
+    steps: Count = 150
+    lr: Rate = 1e-4
     clip: Rate | None = 1.0
-    schedule: Schedule = "constant"
-    warmup: Natural = 0
-    weight_decay: NonNegative = 0.0
-    data: str = ""  # JSON or CSV of prompts; the concept's own when empty
-    log_every: Count = 10
-    watched: Natural = 12  # batches that the cosines in the record are averaged over
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> LowRank:
-        """Trains the LoRA on frozen trajectories; both references are the same network with it switched off."""
+        """The LoRA, trained on frozen trajectories; ValueError for blocks that the backbone or twins that the data
+        lacks."""
         data = read_breaker_data(self.data) if self.data else BreakerData.of(concept)
         if self.reroute == "neutral" and not data.twins:
             raise ValueError("reroute: neutral needs a harmless twin of every prompt, and the data has none")
-        run = _Run(self, backbone, data, seed)
+        run = Rerouting(self, backbone, data, seed)
         with run.lora.injected(backbone):
-            settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
-            settings |= {"clip": self.clip, "weight_decay": self.weight_decay, "half": backbone.half}
-            settings |= {"accumulate": self.accumulate}
-            minimize(run.loss, run.lora.parameters(), **settings, seed=seed, companions=[run], label="circuit_breaker")
+            companions = [run, LossScale(backbone.through_float16)]
+            minimize(run.loss, run.lora.parameters(), self, seed=seed, label="circuit_breaker", companions=companions)
             prompts = {"breaker": len(run.unseen.condition), "retain": len(run.held_out.condition)}
             Record.note(cosines=run.watch(self.watched), watched=run.history, watched_prompts=prompts)
         return run.lora.folded()
 
     def targets(self, depth: int) -> tuple[int, ...]:
-        """The blocks whose output is read, of a network of so many.
+        """The blocks whose output is read, of a network of `depth` blocks.
 
         The paper's layers 10 and 20 count the embedding as layer 0, so that they are the outputs of blocks 9 and 19.
         """
         return self.target_layers or tuple(sorted({max(depth * layer // 32, 1) - 1 for layer in (10, 20)}))
 
     def transforms(self, depth: int) -> tuple[int, ...]:
-        """The blocks that carry LoRA."""
+        """The blocks that carry LoRA, of a network of `depth` blocks; ValueError for -1 beside others."""
         if -1 not in self.transform_layers:
             return self.transform_layers
         if len(self.transform_layers) > 1:
@@ -101,8 +93,8 @@ class CircuitBreaker:
         return tuple(range(max(self.targets(depth)) + 1))
 
 
-class _Run:
-    """One training: what is drawn, what is read, what it costs."""
+class Rerouting:
+    """One training: its prompts, the states it reads, both losses and the cosines on the way."""
 
     def __init__(self, method: CircuitBreaker, backbone: Backbone, data: BreakerData, seed: int) -> None:
         self.method, self.backbone, self.seed = method, backbone, seed
@@ -124,25 +116,25 @@ class _Run:
         self.history: list[dict[str, Any]] = []  # held-out cosines on the way
 
     def loss(self, step: int, generator: torch.Generator) -> Tensor:
-        """Both losses at their weights for a step counted from 0."""
+        """Both losses, a scalar, at their weights for a step counted from 0."""
         method = self.method
         away, stay = coefficients(step + 1, method.alpha, HORIZONS[method.horizon](method.steps))
         value = away * self._breaking(generator) + self._staying(stay, generator)
-        watched = step + 1 in [at["step"] for at in self.history]  # at this step's batch before
+        watched = step + 1 in [at["step"] for at in self.history]  # by an earlier batch of this step
         if (step + 1) % method.log_every == 0 and not watched:
-            seen = self.watch(1)
-            self.history.append({"step": step + 1, "cosines": seen})
-            for name, layers in seen.items():
+            cosines = self.watch(1)
+            self.history.append({"step": step + 1, "cosines": cosines})
+            for name, layers in cosines.items():
                 by_layer = {layer: list(scales.values()) for layer, scales in layers.items()}
                 log.info("step %d: %s cosine %s, by layer and scale %s", step + 1, name, _mean(layers), by_layer)
         return value
 
     def state_dict(self) -> dict[str, Any]:
-        """What was watched so far, for the training's checkpoint."""
+        """The cosines so far, for the training's checkpoint."""
         return {"history": self.history}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What `state_dict` returned."""
+        """Takes up what `state_dict` returned."""
         self.history = state["history"]
 
     def _breaking(self, generator: torch.Generator) -> Tensor:
@@ -169,23 +161,23 @@ class _Run:
         value = weight * _total(self._compare(reference, adapted, distance, centre=False))
         return value + self.method.divergence * self.backbone.distance(after, before)
 
-    def _read(self, state: State, condition: Condition, *, gradients: bool = False) -> tuple[Reading, Tensor]:
-        with torch.set_grad_enabled(gradients), reading(self.backbone, self.sites) as found:
+    def _read(self, state: State, condition: Condition, *, gradients: bool = False) -> tuple[Activations, Tensor]:
+        with torch.set_grad_enabled(gradients), keep_activations(self.backbone, self.sites) as states:
             prediction = self.backbone.predict(state, condition)
-        return found, prediction
+        return states, prediction
 
     def _compare(
-        self, reference: Reading, adapted: Reading, measure: Measure, *, centre: bool = True
+        self, reference: Activations, adapted: Activations, measure: Measure, *, centre: bool = True
     ) -> dict[Site, Tensor]:
         """The batch's mean of a measure at each site and scale, (S,)."""
-        found = {}
+        means = {}
         for site in self.sites:
             pair, lengths = (reference.states[site], adapted.states[site]), reference.lengths[site]
             if centre and self.centres:
                 mean = torch.stack([self.centres[site][step] for step in reference.steps])
                 pair = tuple(centred(states, mean, lengths) for states in pair)
-            found[site] = scale_means(measure(*pair), lengths).mean(0)
-        return found
+            means[site] = scale_means(measure(*pair), lengths).mean(0)
+        return means
 
     def _without_prompt(self, condition: Condition, share: float, generator: torch.Generator) -> Condition:
         drop = (torch.rand(len(condition), generator=generator) < share).tolist()
@@ -198,12 +190,15 @@ class _Run:
 
     @torch.no_grad()
     def watch(self, draws: int) -> Cosines:
-        """The cosine of what must break and of what must stay, by layer and scale (or step), on held-out prompts."""
+        """The mean cosine of states before and after by layer and scale (or step): of what must break, and what stays.
+
+        On held-out prompts if the data has some, over `draws` batches of `ROWS`.
+        """
         size = min(ROWS, self.backbone.settings.batch)
-        draws = -(-draws * ROWS // size)  # of fewer where so many do not fit, but more of them
-        found: dict[str, dict[str, dict[int, list[float]]]] = {}
+        draws = -(-draws * ROWS // size)  # smaller batches, but more of them
+        cosines: dict[str, dict[str, dict[int, list[float]]]] = {}
         for name, prompts in (("breaker", self.unseen), ("retain", self.held_out)):
-            values = found.setdefault(name, {str(site): {} for site in self.sites})
+            values = cosines.setdefault(name, {str(site): {} for site in self.sites})
             for draw in range(draws):
                 owner = generator(self.seed + 1, draw)
                 condition = prompts.draw(size, owner)
@@ -216,7 +211,7 @@ class _Run:
                         values[str(site)].setdefault(step, []).append(value)
         return {
             name: {s: {t: round(sum(v) / len(v), 4) for t, v in sorted(by.items())} for s, by in sites.items()}
-            for name, sites in found.items()
+            for name, sites in cosines.items()
         }
 
 

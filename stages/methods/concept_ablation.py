@@ -10,61 +10,52 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
+from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
-from stages.methods.shared.base import Prompts, frozen, noised, preservation, retained
+from stages.methods.shared.base import Prompts, frozen, noised
+from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.types import Count, Natural, NonNegative, Rate
-from stages.training.minimize import Schedule, minimize
+from stages.training.float16 import LossScale
+from stages.training.minimize import minimize
+from stages.training.settings import Training
 
 
-@dataclass
-class ConceptAblation:
-    """Fine-tunes some weights so that the prediction for the concept becomes that for the neutral prompt.
+@dataclass(frozen=True, kw_only=True)
+class ConceptAblation(Training):
+    """prediction(concept) -> sg[prediction(anchor)], the anchor being the neutral prompt; arXiv 2303.13516.
 
-    `target`: the prediction for the anchor, without gradient (`model`), or the noise itself (`noise`). `anchor` says
-    whose prediction that is: of the network in training (the paper) or of the frozen one. `states`: anchor pictures
-    noised at a random time (the paper), or steps of their trajectories. `prior` weighs the ordinary denoising loss on
-    anchor pictures; `preserve` the distance to the frozen network on the retain prompts, which the paper does without;
-    the empty prompt, from which guidance starts, counts as `empty` of them.
-    `push` moves the target beyond the anchor's prediction, away from the concept's: where neutral prompts show the
-    concept now and then, they are the floor of an erasure that only equals them; the paper does without this too.
-    `first_token` off cuts the gradient through the first token's keys and values, as the released code does.
-    A step takes the mean gradient of `accumulate` batches, one after another.
+    Trains copies of some weights.
     """
 
-    train: Train = "cross-attn"
-    target: Literal["model", "noise"] = "model"
-    anchor: Literal["student", "frozen"] = "student"
-    states: Literal["noised", "trajectory"] = "noised"
-    prior: NonNegative = 1.0
-    preserve: NonNegative = 0.0
-    empty: Natural = 0
+    train: Train = "cross-attn"  # which weights; see stages.methods.shared.trained_weights
+    target: Literal["model", "noise"] = "model"  # the prediction for the anchor, or the noise itself
+    anchor: Literal["student", "frozen"] = "student"  # whose prediction: the network's in training (the paper), or not
+    states: Literal["noised", "trajectory"] = "noised"  # anchor pictures at random times (the paper), or sampled ones
+    prior: NonNegative = 1.0  # weight of the ordinary denoising loss on anchor pictures
+    preserve: NonNegative = 0.0  # weight of the distance to the frozen network on retain prompts; the paper has none
+    empty: Natural = 0  # how many of these the empty prompt counts as, from which guidance starts
+    # Neutral prompts sometimes show the concept; an erasure that merely matches them cannot do better. This aims beyond
+    # the anchor's prediction, away from the concept's; the paper does not.
     push: NonNegative = 0.0
-    first_token: bool = True
+    first_token: bool = True  # off: no gradient through the first token's keys and values, as in the released code
+    batch: Count = 4
     steps: Count = 100
     lr: Rate = 2e-6
-    batch: Count = 4
-    accumulate: Count = 1
     weight_decay: NonNegative = 1e-2
-    clip: Rate = 1.0
-    schedule: Schedule = "constant"
-    warmup: Natural = 0
+    clip: Rate | None = 1.0
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
-        """Trains copies of the chosen weights on pictures of the neutral prompts."""
+        """The trained weights; ValueError for fields that contradict each other or that the backbone cannot serve."""
         if self.states == "trajectory" and (self.target == "noise" or self.prior):
             raise ValueError("the noise is known only for states: noised; choose target: model and prior: 0")
-        pairs = concept.pairs()
         backbone.gather(concept.neutral, seed)
-        concepts, anchors = (Prompts.of(backbone, side) for side in zip(*pairs, strict=True))
+        concepts, anchors = (Prompts.of(backbone, side) for side in zip(*concept.pairs(), strict=True))
         weights = Weights.copy(backbone, choose(backbone, self.train))
-        kept = retained(concept, self.preserve, self.empty)
-        if self.preserve:
-            backbone.gather(kept, seed)
-            retain = Prompts.of(backbone, kept)
+        preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             rows = concepts.indices(self.batch, generator)
@@ -73,14 +64,10 @@ class ConceptAblation:
             value = self.ablation(backbone, weights, state, concepts.condition.rows(rows), anchor, noise)
             if self.prior:
                 value = value + self.prior * self._prior(backbone, weights, anchors, generator)
-            if self.preserve:
-                value = value + self.preserve * preservation(backbone, weights, retain, self.batch, generator)
-            return value
+            return value + preservation(weights, self.batch, generator)
 
-        settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
-        settings |= {"weight_decay": self.weight_decay, "clip": self.clip, "half": backbone.half}
-        settings |= {"accumulate": self.accumulate}
-        minimize(loss, weights.parameters(), **settings, seed=seed, label="concept_ablation")
+        scale = LossScale(backbone.through_float16)
+        minimize(loss, weights.parameters(), self, seed=seed, label="concept_ablation", companions=[scale])
         return weights
 
     def ablation(
@@ -92,7 +79,10 @@ class ConceptAblation:
         anchor: Condition,
         noise: Tensor | None,
     ) -> Tensor:
-        """The distance of the student's prediction for the concept to its target at the same state."""
+        """The distance, a scalar, of the student's prediction for the concept to its target at the same state.
+
+        `noise` has the latent's shape and is needed for `target: noise` alone.
+        """
         if self.target == "noise":
             target = noise
         elif self.anchor == "frozen":
@@ -105,7 +95,7 @@ class ConceptAblation:
         return backbone.distance(self.student(backbone, weights, state, erased), target)
 
     def student(self, backbone: Backbone, weights: Weights, state: State, condition: Condition) -> Tensor:
-        """The prediction with the trained weights, for the gradient."""
+        """The prediction with the trained weights, of the latent's shape, with gradients."""
         with weights.attach(backbone):
             if self.first_token:
                 return backbone.predict(state, condition)

@@ -8,46 +8,44 @@ import torch
 from torch import Tensor
 
 from stages.backbones.core.base import Backbone
-from stages.interventions.steering.gates import Gate, gate_tensors
+from stages.interventions.steering.gates import Gate
 from stages.interventions.steering.maps import Transport
 from stages.interventions.steering.steering import Mode, Steering, role_strengths
-from stages.methods.shared.classes import Against, Classes, Location, activations, kept_out, sites_at
+from stages.methods.shared.classes import Classes, Gated, Location, activations, sites_at
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction, NonNegative, Rate
+from stages.params.types import Count, NonNegative, Rate
 from stages.training.minimize import generator, minimize
+from stages.training.settings import Adam, Training
 
 
-@dataclass
-class ConditionedTransport:
-    """Learns maps from pooled activations with the concept to those of the neutral twin; all tokens move along.
+@dataclass(frozen=True, kw_only=True)
+class ConditionedTransport(Gated, Training):
+    """T = argmin mean || T(m) - m' ||^2 over pooled activations m with the concept and m' of the neutral twin; all
+    tokens move by T(m) - m. arXiv 2603.03163.
 
-    A map acts on samples whose activations look like the concept's (`discriminant` or `region` gate) only, rather than
-    like the neutral twin's or, `against` retain, like those of prompts that must not change. `steps_on` and `layers`
-    choose where (all when empty). `identity` weighs leaving neutral activations alone; without `residual` a map starts
-    at zero and pulls everything there.
+    A map acts only if its gate takes a sample for the concept rather than for the neutral twin (`against: target`) or a
+    retain prompt (`against: retain`).
     """
 
-    location: Location = "ffn"
-    steps_on: tuple[int, ...] = ()
-    layers: tuple[int, ...] = ()
-    strength: NonNegative = 1.0
-    mode: Mode = "CONDITIONAL"
+    location: Location = "ffn"  # which activations
+    steps_on: tuple[int, ...] = ()  # sampler steps, or scales; empty: all
+    layers: tuple[int, ...] = ()  # of the location, from 0; empty: all
+    strength: NonNegative = 1.0  # 0 moves nothing, 1 the whole way
+    mode: Mode = "CONDITIONAL"  # which half of guidance is moved
     gate: Gate = "discriminant"
-    against: Against = "target"
-    threshold: Fraction = 0.25
-    quantile: Fraction = 0.98
     samples: Count = 256
-    hidden: Count = 128
-    steps: Count = 1000
+    hidden: Count = 128  # width of a map
+    identity: NonNegative = 0.0  # weight of leaving neutral activations alone
+    residual: bool = True  # off: a map starts at zero and pulls everything there
     batch: Count = 128
+    steps: Count = 1000
     lr: Rate = 1e-2
     weight_decay: NonNegative = 1e-5
-    clip: Rate = 1.0
-    identity: NonNegative = 0.0
-    residual: bool = True
+    clip: Rate | None = 1.0
+    optimizer: Adam = "adam"
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
-        """Samples pairs from the same noise and trains all maps together."""
+        """Samples pairs from the same noise and trains all maps together; ValueError if no layer and step is left."""
         sites = [s for i, s in enumerate(sites_at(backbone, self.location)) if not self.layers or i in self.layers]
         classes = Classes.of(concept, self.samples)
         source = activations(backbone, classes.source, sites, seed)
@@ -56,16 +54,16 @@ class ConditionedTransport:
         if not keys:
             raise ValueError(f"no layer {self.layers} and step {self.steps_on} in {backbone.name}")
         pairs = {key: (source.get(*key), target.get(*key)) for key in keys}
-        others = kept_out(backbone, concept, sites, self.samples, seed, self.gate, self.against) or target
+        others = self.others(backbone, concept, sites, seed, target)
         networks = self.train(pairs, seed)
         maps = {key: self._map(networks[key], pairs[key][0], others.get(*key)) for key in keys}
         strengths = dict.fromkeys(keys, role_strengths(self.mode, self.strength, self.strength))
         return Steering("network", maps, strengths, gate=self.gate)
 
     def train(self, pairs: dict[object, tuple[Tensor, Tensor]], seed: int) -> dict[object, Transport]:
-        """One transport per key, by squared error on paired activations."""
+        """One transport per key, by squared error on paired activations, two (n, D) each."""
         draws = generator(seed, -1)
-        made = {
+        networks = {
             key: Transport(source.shape[1], self.hidden, residual=self.residual).restart(draws).to(source.device)
             for key, (source, _) in pairs.items()
         }
@@ -75,18 +73,17 @@ class ConditionedTransport:
             rows = torch.randint(size, (self.batch,), generator=generator)
             value = torch.zeros(())
             for key, (source, target) in pairs.items():
-                value = value + (made[key](source[rows]) - target[rows]).square().mean()
+                value = value + (networks[key](source[rows]) - target[rows]).square().mean()
                 if self.identity:
-                    value = value + self.identity * (made[key](target[rows]) - target[rows]).square().mean()
+                    value = value + self.identity * (networks[key](target[rows]) - target[rows]).square().mean()
             return value
 
-        parameters = [p for network in made.values() for p in network.parameters()]
-        settings = {"steps": self.steps, "lr": self.lr, "weight_decay": self.weight_decay, "clip": self.clip}
-        minimize(loss, parameters, **settings, optimizer="adam", seed=seed, label="transport")
-        return made
+        parameters = [p for network in networks.values() for p in network.parameters()]
+        minimize(loss, parameters, self, seed=seed, label="transport")
+        return networks
 
     def _map(self, network: Transport, source: Tensor, others: Tensor) -> dict[str, Tensor]:
         by = {name: value.detach() for name, value in network.state_dict().items()}
         if not self.residual:
             by["plain"] = torch.ones(1)
-        return by | gate_tensors(self.gate, source, others, self.threshold, self.quantile)
+        return by | self.tensors(source, others)

@@ -6,100 +6,110 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Diffuses, needs
+from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
-from stages.methods.shared.base import Prompts, States, frozen, preservation, reached
+from stages.methods.shared.adversary import Adversary
+from stages.methods.shared.base import Prompts, States, frozen, reached
+from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import gumbel_softmax, negative_guidance
 from stages.params.concept import Concept
-from stages.params.types import Count, Natural, NonNegative, Rate
-from stages.training.float16 import gradients
-from stages.training.minimize import Schedule, minimize
-from stages.training.processes import agreed, average_gradients
+from stages.params.types import Count, NonNegative, Rate
+from stages.training.float16 import LossScale
+from stages.training.minimize import minimize
+from stages.training.processes import agreed
+from stages.training.settings import Adam, Training
 
 TOGETHER = 128  # words that are compared at once: encoded, a thousand of them may be gigabytes
 
 
-@dataclass
-class EAP:
-    """ESD's erasure, while the prediction for the prompt that it harms most is held to the frozen network's.
+@dataclass(frozen=True, kw_only=True)
+class EAP(Training):
+    """min_weights max_mixture || prediction(concept) - (uncond - scale (cond - uncond)) ||^2 + weight x harm(mixture),
+    the harm being the distance to the frozen network; arXiv 2410.15618.
 
-    That prompt is a Gumbel-softmax mixture of the `nearest` of the retain prompts, or of the lines of the file
-    `vocabulary` that hold no word of the concept, to each concept prompt; between two steps of the weights its logits
-    take `search` steps of `search_lr` to make the harm larger. `weight` is what preserving counts for. `space`: errors
-    of predictions (the paper), or of the final latents that they imply (`clean`, the released code). `preserve` is a
-    second, plain preservation term on the retain prompts, which the paper does without.
+    A mixture is a Gumbel-softmax over the texts nearest to a concept prompt.
     """
 
-    train: Train = "xattn"
-    scale: NonNegative = 1.0
-    weight: NonNegative = 1.0
-    space: Literal["prediction", "clean"] = "prediction"
-    nearest: Count = 100
-    vocabulary: str = ""
-    temperature: Rate = 2.0
-    hard: bool = False
-    search: Count = 1
-    search_lr: Rate = 1e-3
-    states: States = "student"
-    guidance: NonNegative = 3.0
-    preserve: NonNegative = 0.0
+    train: Train = "xattn"  # which weights; see stages.methods.shared.trained_weights
+    scale: NonNegative = 1.0  # how far from the concept
+    weight: NonNegative = 1.0  # of the harm
+    space: Literal["prediction", "clean"] = "prediction"  # errors of predictions (the paper), or of the final latents
+    nearest: Count = 100  # texts in a mixture
+    vocabulary: str = ""  # a file of texts, one a line, those with words of the concept left out; empty: retain prompts
+    temperature: Rate = 2.0  # of the Gumbel-softmax
+    hard: bool = False  # one text in the forward pass, the softmax's gradient
+    search: Count = 1  # steps of the mixture's logits per step of the weights
+    search_lr: Rate = 1e-3  # of the logits
+    states: States = "student"  # partial samples of the network in training, or of the frozen one
+    guidance: NonNegative = 3.0  # at which the network in training samples them
+    preserve: NonNegative = 0.0  # weight of the distance to the frozen network on retain prompts; the paper has none
+    batch: Count = 1
     steps: Count = 500
     lr: Rate = 1e-5
-    batch: Count = 1
-    schedule: Schedule = "constant"
-    warmup: Natural = 0
+    optimizer: Adam = "adam"
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
-        """Trains copies of the chosen weights, alternating with the search."""
+        """The trained weights; ValueError for a backbone that reads no text, or predictions that imply no final latent,
+        FileNotFoundError without the vocabulary."""
         words = self.candidates(concept)
         prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
         if "embeds" not in prompts.condition.tensors:
             raise ValueError(f"EAP mixes the embeddings of texts, and {backbone.name} knows classes; choose esd")
-        if self.preserve:
-            backbone.gather(concept.retain, seed)
-            retain = Prompts.of(backbone, concept.retain)
-        found = [
-            nearest(backbone, prompts.condition.rows([i]), words, self.nearest) for i in range(len(prompts.condition))
-        ]
-        if self.states == "frozen":
-            backbone.gather([*concept.prompts, *(word for chosen in found for word in chosen)], seed)
-        mixtures = [Mixture(backbone.encode(chosen), self.temperature, self.hard, self.search_lr) for chosen in found]
+        preservation = Preservation.of(backbone, concept, self.preserve, 0, seed)
+        mixtures = self._mixtures(backbone, prompts.condition, words, seed)
         weights = Weights.copy(backbone, choose(backbone, self.train))
-
-        def states(mixture: Mixture, mixed: Condition, generator: torch.Generator) -> State:
-            start = mixed if self.states == "student" else mixture.likeliest().repeat(self.batch)
-            return reached(backbone, weights, start, generator, self.states, self.guidance)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             (which,) = agreed(prompts.indices(1, generator))  # all processes search for the same prompt
             mixture, condition = mixtures[which], prompts.condition.rows([which] * self.batch)
-            for _ in range(self.search):
-                mixed = mixture.draw(generator).repeat(self.batch)
-                harm = self.harm(backbone, weights, states(mixture, mixed, generator), mixed)
-                mixture.step(harm, half=backbone.half)
+            self._search(backbone, weights, mixture, generator)
             with torch.no_grad():
                 mixed = mixture.draw(generator).repeat(self.batch)
             state = reached(backbone, weights, condition, generator, self.states, self.guidance)
             value = self.erasure(backbone, weights, state, condition, empty)
-            value = value + self.weight * self.harm(backbone, weights, states(mixture, mixed, generator), mixed)
-            if self.preserve:
-                value = value + self.preserve * preservation(backbone, weights, retain, self.batch, generator)
-            return value
+            state = self._state(backbone, weights, mixture, mixed, generator)
+            value = value + self.weight * self.harm(backbone, weights, state, mixed)
+            return value + preservation(weights, self.batch, generator)
 
-        settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
-        settings |= {"half": backbone.half}
-        minimize(loss, weights.parameters(), **settings, optimizer="adam", seed=seed, companions=mixtures, label="eap")
+        companions = [*mixtures, LossScale(backbone.through_float16)]
+        minimize(loss, weights.parameters(), self, seed=seed, label="eap", companions=companions)
         return weights
 
+    def _mixtures(self, backbone: Backbone, concepts: Condition, words: Sequence[str], seed: int) -> list[Mixture]:
+        """One for each concept prompt; its texts' trajectories are gathered if frozen states are trained on."""
+        texts = [nearest(backbone, concepts.rows([i]), words, self.nearest) for i in range(len(concepts))]
+        if self.states == "frozen":
+            backbone.gather([*concepts.prompts, *(word for several in texts for word in several)], seed)
+        return [Mixture(backbone.encode(several), self.temperature, self.hard, self.search_lr) for several in texts]
+
+    def _search(self, backbone: Backbone, weights: Weights, mixture: Mixture, generator: torch.Generator) -> None:
+        """Steps of the mixture towards more harm."""
+        for _ in range(self.search):
+            mixed = mixture.draw(generator).repeat(self.batch)
+            state = self._state(backbone, weights, mixture, mixed, generator)
+            mixture.step(self.harm(backbone, weights, state, mixed), through_float16=backbone.through_float16)
+
+    def _state(
+        self, backbone: Backbone, weights: Weights, mixture: Mixture, mixed: Condition, generator: torch.Generator
+    ) -> State:
+        """A state to measure harm at. Only texts have frozen trajectories, so the likeliest stands for the mixture."""
+        start = mixed if self.states == "student" else mixture.likeliest().repeat(self.batch)
+        return reached(backbone, weights, start, generator, self.states, self.guidance)
+
     def candidates(self, concept: Concept) -> tuple[str, ...]:
-        """What may be preserved: the lines of the vocabulary but the concept's own words, or the retain prompts."""
+        """The texts that may be preserved: the vocabulary's lines without a word of the concept, or the retain prompts.
+
+        FileNotFoundError without the file, ValueError if no line is left.
+        """
         if not self.vocabulary:
             return concept.retain
         path = Path(self.vocabulary)
@@ -115,12 +125,12 @@ class EAP:
     def erasure(
         self, backbone: Backbone, weights: Weights, state: State, condition: Condition, empty: Condition
     ) -> Tensor:
-        """The distance of the student's prediction for the concept to the frozen one guided away from it."""
+        """The distance, a scalar, of the student's prediction for the concept to the frozen one guided away from it."""
         uncond, cond = frozen(backbone, state, empty), frozen(backbone, state, condition)
         return self._distance(backbone, weights, state, condition, negative_guidance(uncond, cond, self.scale))
 
     def harm(self, backbone: Backbone, weights: Weights, state: State, mixed: Condition) -> Tensor:
-        """The distance of student and frozen network on the mixture; its gradient passes through the student alone."""
+        """The distance, a scalar, of student and frozen network on a mixture; gradients pass through the student."""
         return self._distance(backbone, weights, state, mixed, frozen(backbone, state, mixed))
 
     def _distance(
@@ -129,9 +139,8 @@ class EAP:
         with weights.attach(backbone):
             student = backbone.predict(state, condition)
         if self.space == "clean":
-            if not hasattr(backbone, "clean"):
-                raise ValueError(f"the predictions of {backbone.name} imply no final latent; choose space: prediction")
-            student, target = (backbone.clean(state.latent, value, state.time) for value in (student, target))
+            process = needs(backbone, Diffuses, "choose space: prediction").process
+            student, target = (process.clean(state.latent, value, state.time) for value in (student, target))
         return backbone.distance(student, target)
 
 
@@ -150,21 +159,25 @@ def words_of(*texts: str) -> set[str]:
     return {word for text in texts for word in re.findall(r"\w+", text.lower())}
 
 
-class Mixture:
-    """A weighted mean of whole embeddings, its logits, and the Adam that moves them."""
+class Mixture(Adversary):
+    """A weighted mean of whole embeddings; its logits (1, K) are what moves."""
 
     def __init__(self, candidates: Condition, temperature: float, hard: bool, lr: float) -> None:
         self.candidates, self.temperature, self.hard = candidates, temperature, hard
-        size = len(candidates)
-        self.logits = torch.full((1, size), 1 / size, device=candidates.tensors["embeds"].device, requires_grad=True)
-        self.adam = torch.optim.Adam([self.logits], lr=lr)
+        size, device = len(candidates), candidates.tensors["embeds"].device
+        super().__init__(torch.full((1, size), 1 / size, device=device), lr)
+
+    @property
+    def logits(self) -> Tensor:
+        """The logits."""
+        return self.values
 
     def draw(self, generator: torch.Generator) -> Condition:
-        """One random mixture."""
+        """One random mixture, a condition of one row."""
         return self.mix(torch.rand(self.logits.shape, generator=generator))
 
     def mix(self, uniform: Tensor) -> Condition:
-        """The mixture of given uniform noise (1, K); masks are joined."""
+        """The mixture, a condition of one row, of given uniform noise (1, K); masks are joined."""
         weights = gumbel_softmax(self.logits, uniform.to(self.logits), self.temperature, hard=self.hard)
         tensors = {}
         for name, value in self.candidates.tensors.items():
@@ -178,17 +191,6 @@ class Mixture:
         """The candidate of the largest logit."""
         return self.candidates.rows([int(self.logits.argmax())])
 
-    def step(self, harm: Tensor, *, half: bool = False) -> None:
-        """One step of the logits towards more harm."""
-        (self.logits.grad,) = gradients(-harm, [self.logits], half=half)
-        average_gradients([self.logits])
-        self.adam.step()
-
-    def state_dict(self) -> dict[str, Any]:
-        """Logits and optimizer."""
-        return {"logits": self.logits.detach(), "adam": self.adam.state_dict()}
-
-    def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What `state_dict` returned."""
-        self.logits.data.copy_(state["logits"])
-        self.adam.load_state_dict(state["adam"])
+    def step(self, harm: Tensor, *, through_float16: bool = False, keep_graph: bool = False) -> None:
+        """One step of the logits towards more harm (a scalar)."""
+        super().step(-harm, through_float16=through_float16, keep_graph=keep_graph)

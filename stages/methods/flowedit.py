@@ -1,4 +1,4 @@
-"""FlowEdit (arXiv 2412.08629): each sample of the concept is edited into one without it, nothing is trained."""
+"""FlowEdit (arXiv 2412.08629): each sample of the concept is edited into one without it."""
 
 from __future__ import annotations
 
@@ -11,42 +11,40 @@ from stages.params.concept import Concept
 from stages.params.types import Count, Natural, NonNegative
 
 
-@dataclass
+@dataclass(frozen=True)
 class FlowEdit:
-    """Samples as usual, then moves the result along the difference of the velocities of both prompts.
-
-    What to replace by what in a prompt is read off the concept's pairs. `first` of `steps_of` steps edit, each with
-    `average` draws of noise, but the last `plain`, which are ordinary sampling; all are scaled to the backbone's
-    sampler. Works on flows only.
+    """z += (s' - s) mean_n (v_target(z_target) - v_source(z_source)) from each sample of the concept on, arXiv
+    2412.08629, Algorithm 1. Flows only; nothing is trained.
     """
 
-    first: Count = 33
+    first: Count = 33  # steps that edit, the last ones of a sampler of `steps_of` steps; scaled to the backbone's
     steps_of: Count = 50
-    average: Count = 1
-    plain: Natural = 0
-    source_guidance: NonNegative = 3.5
-    target_guidance: NonNegative = 13.5
+    average: Count = 1  # draws of noise n in each of them
+    plain: Natural = 0  # the last of them are ordinary sampling of the target prompt
+    source_guidance: NonNegative = 3.5  # of the prompt with the concept
+    target_guidance: NonNegative = 13.5  # of the prompt without
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Resample:
-        """ValueError where the backbone is no flow, or where the concept's pairs do not say what to replace."""
+        """The edit of samples; ValueError for a backbone that is no flow, or a concept whose twins differ in no
+        word."""
         from stages.backbones.core.forward_process import prediction
 
         scheduler = getattr(backbone, "scheduler", None)
         if scheduler is None or prediction(scheduler) != "flow_prediction":
             raise ValueError(f"FlowEdit follows the velocity of a flow, which {backbone.name} does not predict")
-        share = backbone.settings.steps / self.steps_of
+        share = backbone.calls(backbone.settings.steps) / self.steps_of
         course = Course(max(round(self.first * share), 1), self.average, round(self.plain * share))
         return Resample(replacements(concept), course, self.source_guidance, self.target_guidance)
 
 
 def replacements(concept: Concept) -> dict[str, str]:
     """Phrase to phrase, from the words in which each prompt and its neutral twin differ; ValueError when none do."""
-    found: dict[str, str] = {}
+    phrases: dict[str, str] = {}
     for prompt, neutral in concept.pairs():
         before, after = prompt.split(), neutral.split()
         for tag, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
             if tag in ("replace", "delete"):
-                found[" ".join(before[a:b])] = " ".join(after[c:d])
-    if not found:
+                phrases[" ".join(before[a:b])] = " ".join(after[c:d])
+    if not phrases:
         raise ValueError(f"concept {concept.name}: its prompts and their neutral twins differ in no word")
-    return found
+    return phrases

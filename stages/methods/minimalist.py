@@ -4,115 +4,102 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition
-from stages.control.state import run_seeds
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Walks, needs
+from stages.control.state import Condition, run_seeds
 from stages.interventions.flowedit import Resample
 from stages.interventions.masks.binarize import kept_shares
 from stages.interventions.masks.mask import Mask, replayable
 from stages.interventions.masks.places import Family, find_places, sizes
-from stages.methods.shared.base import Prompts, frozen, load_method, preservation
+from stages.methods.shared.base import Prompts, frozen, load_method
+from stages.methods.shared.preservation import Preservation
 from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, open_probability
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
-from stages.reading.unroll import Run, unroll
+from stages.reading.unroll import Replay, unroll
 from stages.store.record import Record
-from stages.training.minimize import Loss, Schedule, minimize
+from stages.training.float16 import LossScale
+from stages.training.minimize import Loss, minimize
+from stages.training.settings import Training
 
 
-@dataclass
-class Minimalist:
-    """Trains masks on the frozen network so that its final latents for the concept become those of the target.
+@dataclass(frozen=True, kw_only=True)
+class Minimalist(Training):
+    """MSE(final latents of the concept, of the target) + beta MSE(of the retain prompts, before and after), for masks
+    on the frozen network, through the whole sampler. arXiv 2507.13386.
 
-    `target`: the neutral prompt or the empty one, from the same noise, or the concept's own picture edited by FlowEdit
-    (flows only, through whole runs; the file `edit` of params/methods/ says how). `through`: the sampler (`run`), or
-    single predictions along it (`state`) where gradients cannot pass it. `replay`: the mask noise of the forward
-    pass again in the backward pass, or `fresh` noise as in the released code. `seeds` counts the starting noises per
-    prompt (the code has 1), `sampler_steps` the steps of the unrolled sampler (0: the backbone's). `clear` is the share
-    of prompts and noises used: those whose target differs most from the concept's own picture (the paper asks CLIP).
-    `push` moves the target of single predictions beyond it, away from the concept's, which the paper does without:
-    guidance makes much of the little that is left of the concept, and only whole runs see that in training.
-    With `sparsity` the share of open masks is pulled towards `keep`. Scores are kept every `keep_every` steps.
+    Hard concrete masks come back as thresholds, score > 0.
     """
 
-    masks: tuple[Family, ...] = ("hidden", "norm")
-    linear: str = ".*(attn|ff).*"
+    masks: tuple[Family, ...] = ("hidden", "norm")  # what is masked
+    linear: str = ".*(attn|ff).*"  # regular expression of the layers that the family `linear` masks
     mode: Literal["hard_concrete", "sigmoid"] = "hard_concrete"
-    start: float = 3.0
-    noise: Rate = 0.5
+    start: float = 3.0  # all scores before training
+    noise: Rate = 0.5  # of the hard concrete; at 0.5 within +-log 3
+    # Latents of the neutral or the empty prompt from the same noise, or the concept's own edited by FlowEdit (flows).
     target: Literal["neutral", "empty", "flowedit"] = "neutral"
-    edit: str = "flowedit"
+    edit: str = "flowedit"  # the method of params/methods/ that says how FlowEdit edits
+    # `state`: single predictions on the way instead of whole runs, for samplers that gradients cannot pass.
     through: Literal["run", "state"] = "run"
-    replay: Literal["replayed", "fresh"] = "replayed"
+    replay: Literal["replayed", "fresh"] = "replayed"  # mask noise of the backward pass; the released code draws anew
+    # Moves the target of single predictions beyond it, away from the concept's; the paper does not. Needed because
+    # guidance amplifies what is left of the concept, which single, unguided predictions do not show.
     push: NonNegative = 0.0
-    beta: NonNegative = 0.1
+    beta: NonNegative = 0.1  # weight of the retain prompts
+    seeds: Count = 16  # starting noises per prompt; the released code has 1
+    sampler_steps: Natural = 0  # of the unrolled sampler; 0: the backbone's
+    clear: Fraction = 1.0  # share of prompts and noises used: those whose target differs most (the paper asks CLIP)
+    sparsity: NonNegative = 0.0  # weight of (share of open masks - keep)^2
+    keep: Fraction = 1.0  # the share of open masks to reach
+    keep_every: Natural = 0  # steps between scores that are kept on the way; 0: none are
+    batch: Count = 4
     steps: Count = 400
     lr: Rate = 0.5
-    batch: Count = 4
-    accumulate: Count = 1
     weight_decay: NonNegative = 0.01
-    schedule: Schedule = "constant"
-    seeds: Count = 16
-    sampler_steps: Natural = 0
-    clear: Fraction = 1.0
-    sparsity: NonNegative = 0.0
-    keep: Fraction = 1.0
-    keep_every: Natural = 0
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Mask:
-        """The trained masks; hard concrete ones come back as thresholds, score > 0."""
+        """The trained masks; ValueError for fields that contradict each other or that the backbone cannot serve."""
         places = find_places(backbone, self.masks, self.linear)
         mask = Mask.fresh(sizes(backbone, places), places, self.mode, start=self.start, noise=self.noise)
         mask.to(backbone.device)
         distance = (self.over_runs if self.through == "run" else self.over_states)(backbone, concept, mask, seed)
+        kept = KeptScores(mask, self.keep_every)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
+            kept.note(step)
             value = distance(step, generator)
             return value + self.sparsity * keep_gap(open_shares(mask), self.keep) if self.sparsity else value
 
-        settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "weight_decay": self.weight_decay}
-        history = minimize(
-            loss,
-            mask.parameters(),
-            **settings,
-            accumulate=self.accumulate,
-            keep_every=self.keep_every,
-            half=backbone.half,
-            seed=seed,
-            label="minimalist",
-        )
+        companions = [kept, LossScale(backbone.through_float16)]
+        minimize(loss, mask.parameters(), self, seed=seed, label="minimalist", companions=companions)
+        kept.note(self.steps)
         final = mask.with_scores(dict(mask.items()), "thresholded" if self.mode == "hard_concrete" else self.mode)
-        final.kept = {step: dict(zip(mask.names, values, strict=True)) for step, values in history.kept.items()}
+        final.kept = {step: dict(zip(mask.names, values, strict=True)) for step, values in kept.scores.items()}
         Record.note(kept=kept_shares(final))
         return final
 
     def over_runs(self, backbone: Backbone, concept: Concept, mask: Mask, seed: int) -> Loss:
-        """The distance of final latents, through every step of the sampler."""
-        if not hasattr(backbone, "walk"):
-            raise ValueError(f"{backbone.name} has no sampler that gradients pass; choose through: state")
+        """The distance of final latents, through every step of the sampler.
+
+        ValueError for `push`, or a backbone without such a sampler.
+        """
+        needs(backbone, Walks, "choose through: state")
         if self.push:
             raise ValueError("push is for single predictions; choose through: state")
-        pairs = [(prompt, "" if self.target == "empty" else neutral) for prompt, neutral in concept.pairs()]
         retain = list(concept.retain) if self.beta else []
-        runs = references(backbone, [*sum(pairs, ()), *retain], self.seeds, self.steps_of(backbone), seed)
-        if self.target == "flowedit":
-            edits = load_method(self.edit, backbone.name).fit(backbone, concept, seed=seed)
-            runs |= {
-                f"{prompt} > {neutral}": edited(backbone, edits, prompt, neutral, runs[prompt])
-                for prompt, neutral in pairs
-            }
-            pairs = [(prompt, f"{prompt} > {neutral}") for prompt, neutral in pairs]
+        pairs, runs = self._targets(backbone, concept, retain, seed)
         samples = clearest(pairs, runs, self.clear)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             rows = [samples[i] for i in integers(len(samples), self.batch, generator)]
             if self.beta:
-                chosen = zip(*(integers(n, self.batch, generator) for n in (len(retain), self.seeds)), strict=True)
-                rows += [(retain[i], retain[i], noise) for i, noise in chosen]
+                drawn = zip(*(integers(n, self.batch, generator) for n in (len(retain), self.seeds)), strict=True)
+                rows += [(retain[i], retain[i], noise) for i, noise in drawn]
             ends = torch.stack([runs[target].latents[noise] for _, target, noise in rows])
             seeds = [runs[target].seeds[noise] for _, target, noise in rows]
             condition = backbone.encode([prompt for prompt, _, _ in rows])
@@ -120,6 +107,19 @@ class Minimalist:
             return erase_and_preserve(final, ends[:, 1], self.batch, self.beta)
 
         return loss
+
+    def _targets(
+        self, backbone: Backbone, concept: Concept, retain: Sequence[str], seed: int
+    ) -> tuple[list[tuple[str, str]], dict[str, Runs]]:
+        """Each concept prompt with the name of its target's runs, and all runs, those of the retain prompts too."""
+        pairs = [(prompt, "" if self.target == "empty" else neutral) for prompt, neutral in concept.pairs()]
+        runs = references(backbone, [*sum(pairs, ()), *retain], self.seeds, self.steps_of(backbone), seed)
+        if self.target != "flowedit":
+            return pairs, runs
+        edits = load_method(self.edit, backbone.name).fit(backbone, concept, seed=seed)
+        for prompt, neutral in pairs:
+            runs[f"{prompt} > {neutral}"] = edited(backbone, edits, prompt, neutral, runs[prompt])
+        return [(prompt, f"{prompt} > {neutral}") for prompt, neutral in pairs], runs
 
     def final(
         self,
@@ -130,10 +130,10 @@ class Minimalist:
         seeds: Sequence[int],
         generator: torch.Generator,
     ) -> Tensor:
-        """The masked network's final latents, with gradients to the scores."""
+        """The masked network's final latents (B, ...) from the first ones `start`, with gradients to the scores."""
         first, second = integers(2**62, 2, generator)
         call = {"steps": self.steps_of(backbone), "guidance": backbone.settings.guidance}
-        run = Run(backbone, condition, seeds=seeds, **call)
+        run = Replay(backbone, condition, seeds=seeds, **call)
 
         def under(noise: int, index: int, latent: Tensor) -> Tensor:
             with mask.noisy(replayable(noise)), mask.attach(backbone):
@@ -153,12 +153,13 @@ class Minimalist:
         return self.sampler_steps or backbone.settings.steps
 
     def over_states(self, backbone: Backbone, concept: Concept, mask: Mask, seed: int) -> Loss:
-        """The distance of single predictions on the frozen network's trajectories of the concept."""
+        """The distance of single predictions on the frozen network's trajectories of the concept; ValueError for
+        `target: flowedit`."""
         if self.target == "flowedit":
             raise ValueError("target: flowedit edits what whole runs end in; choose through: run")
-        retain = [*concept.retain, ""]
-        backbone.gather([*concept.prompts, *retain], seed)
-        pairs, kept = concept.pairs(), Prompts.of(backbone, retain)
+        backbone.gather([*concept.prompts, *concept.retain, ""], seed)
+        pairs = concept.pairs()
+        preservation = Preservation.of(backbone, concept, self.beta, 1 if self.beta else 0, seed)
         shown = Prompts.of(backbone, [prompt for prompt, _ in pairs])
         wanted = Prompts.of(backbone, ["" if self.target == "empty" else neutral for _, neutral in pairs])
 
@@ -172,11 +173,34 @@ class Minimalist:
             with mask.noisy(replayable(integers(2**62, 1, generator)[0])):
                 with mask.attach(backbone):
                     value = backbone.distance(backbone.predict(state, condition), target)
-                if self.beta:
-                    value = value + self.beta * preservation(backbone, mask, kept, self.batch, generator)
-            return value
+                return value + preservation(mask, self.batch, generator)
 
         return loss
+
+
+class KeptScores:
+    """A mask's scores at every so many steps of its training; a companion of it."""
+
+    def __init__(self, mask: Mask, every: int) -> None:
+        self.mask, self.every = mask, every
+        self.scores: dict[int, list[Tensor]] = {}
+
+    def note(self, done: int) -> None:
+        """Keeps the scores after `done` steps, if it is their turn."""
+        if self.every and done and done % self.every == 0:
+            self.scores[done] = [score.detach().clone() for _, score in self.mask.items()]
+
+    def state_dict(self) -> dict[str, Any]:
+        """The scores by step."""
+        return {"scores": self.scores}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes up what `state_dict` returned."""
+        devices = [score.device for _, score in self.mask.items()]
+        self.scores = {
+            step: [value.to(device) for value, device in zip(values, devices, strict=True)]
+            for step, values in state["scores"].items()
+        }
 
 
 @dataclass(frozen=True)
@@ -188,13 +212,14 @@ class Runs:
 
 
 def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: int, seed: int) -> dict[str, Runs]:
-    """The runs of the network as it is now, `seeds` of them a prompt; from its gathered pools where they serve."""
+    """The runs of the network as it is now, `seeds` of them a prompt; from its gathered pools if they are of as many
+    steps."""
     prompts, settings = list(dict.fromkeys(prompts)), backbone.settings
     if steps == settings.steps and seeds <= settings.pool:
         backbone.gather(prompts, seed)
-        pools = {prompt: backbone.pools[prompt][:seeds, [0, -1]].to(backbone.device) for prompt in prompts}
+        pools = {prompt: backbone.trajectories.pools[prompt][:seeds, [0, -1]].to(backbone.device) for prompt in prompts}
         return {
-            prompt: Runs(pool, run_seeds(backbone.pool_seeds.get(prompt, 0), seeds)) for prompt, pool in pools.items()
+            prompt: Runs(pool, run_seeds(backbone.trajectories.seeds[prompt], seeds)) for prompt, pool in pools.items()
         }
     numbers, runs = run_seeds(seed, seeds), {}
     for prompt in prompts:
@@ -223,16 +248,16 @@ def edited(backbone: Backbone, edits: Resample, prompt: str, neutral: str, runs:
 
 def clearest(pairs: Sequence[tuple[str, str]], runs: Mapping[str, Runs], share: float) -> list[tuple[str, str, int]]:
     """(prompt, target prompt, noise) of the share of all whose final latents differ most between the two prompts."""
-    found = []
+    samples = []
     for prompt, target in pairs:
         gaps = (runs[prompt].latents[:, 1] - runs[target].latents[:, 1]).float().square().flatten(1).mean(1)
-        found += [(gap, (prompt, target, noise)) for noise, gap in enumerate(gaps.tolist())]
-    found.sort(key=lambda item: -item[0])
-    return [sample for _, sample in found[: max(1, int(share * len(found)))]]
+        samples += [(gap, (prompt, target, noise)) for noise, gap in enumerate(gaps.tolist())]
+    samples.sort(key=lambda item: -item[0])
+    return [sample for _, sample in samples[: max(1, int(share * len(samples)))]]
 
 
 def open_shares(mask: Mask) -> Tensor:
-    """How open every mask is, in one row: probabilities of the hard concrete, or the sigmoid itself."""
+    """How open every mask is, (N,) for all N scores: probabilities of the hard concrete, or the sigmoid itself."""
     scores = torch.cat([score.flatten() for _, score in mask.items()])
     return open_probability(scores) if mask.mode == "hard_concrete" else scores.sigmoid()
 

@@ -5,25 +5,25 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stages.backbones.core.base import Backbone
-from stages.interventions.guidance import NegativePrompt as Negative
+from stages.interventions.guidance import PromptGuidance
 from stages.params.concept import Concept
 from stages.params.types import NonNegative
 
 
-@dataclass
+@dataclass(frozen=True)
 class NegativePrompt:
-    """The sampler's unconditional prediction is replaced by that of the concept, mixed in by `strength`.
+    """uncond' = uncond + strength (negative - uncond): guidance away from the concept; nothing is trained.
 
-    Guidance g adds what both prompts say g times and takes it away g - 1 times, so that at strength 1 a concept that
-    the prompt names stays; the unconditional prediction is reached at g / (g - 1), beyond it the concept is avoided.
-    `agreement` weighs it, picture by picture, with a power of how alike the prompt's and the concept's directions are,
-    which the usual form does without (0): a network that sees what it drew so far is else pushed off any colour that is
-    not red.
+    At guidance g the prompt counts g times and the negative prompt -(g - 1) times. If the prompt names the concept,
+    strength 1 leaves it in, g / (g - 1) cancels it, more pushes away.
     """
 
     strength: NonNegative = 1.0
+    # Multiplies the strength, picture by picture, by this power of the cosine between the prompt's and the concept's
+    # direction. At 0 (the usual form) pictures of other things are pushed as hard; a network that goes on from what it
+    # drew before, as Infinity does from scale to scale, then loses other colours too.
     agreement: NonNegative = 0.0
 
-    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Negative:
-        """Guides away from the concept's first prompt."""
-        return Negative(concept.prompts[0], self.strength, self.agreement)
+    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> PromptGuidance:
+        """Guidance away from the concept's first prompt."""
+        return PromptGuidance(concept.prompts[0], self.strength, self.agreement)

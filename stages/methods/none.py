@@ -9,7 +9,7 @@ from stages.interventions.base import Identity
 from stages.params.concept import Concept
 
 
-@dataclass
+@dataclass(frozen=True)
 class NoMethod:
     """Changes nothing: the baseline that every other row is compared with."""
 

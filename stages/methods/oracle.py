@@ -5,40 +5,41 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stages.backbones import Backbone, load_settings
+from stages.backbones.core.blueprint import Blueprint
 from stages.interventions.weights import Weights
 from stages.params.concept import Concept
 
 
-@dataclass
+@dataclass(frozen=True)
 class Oracle:
-    """Same architecture, same training, same budget, but the concept was never rendered."""
+    """The same architecture, training and budget, but the concept is never rendered."""
 
     @staticmethod
-    def load_backbone(name: str) -> Backbone:
+    def load_backbone(name: str) -> Blueprint:
         """The backbone without its weights, which this method does not need, so that both can be trained at once."""
-        cls, settings = load_settings(name)
-        backbone = cls.__new__(cls)
-        Backbone.__init__(backbone, name, settings)
-        return backbone
+        return Blueprint(name, *load_settings(name))
 
     @staticmethod
     def excluded(concept: Concept) -> str:
-        """What the world must not draw: the concept's labels, colour first (`red circle`)."""
+        """The concept's labels, colour first (`red circle`), which the world leaves out.
+
+        ValueError for a concept without labels, or one that is to be learned.
+        """
         if concept.aim != "erase":
             raise ValueError(f"an oracle never saw what is to be erased, and {concept.name} is to be learned")
         if not concept.target:
             raise ValueError(f"an oracle needs a target of {concept.name}: the labels that the world leaves out")
         return " ".join(concept.target[label] for label in sorted(concept.target))
 
-    def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
-        """All weights of network and text encoder after a training without the concept's label."""
+    def fit(self, backbone: Backbone | Blueprint, concept: Concept, *, seed: int) -> Weights:
+        """All weights of network and text encoders, trained without the concept; ValueError for a real checkpoint."""
         from stages.backbones.from_scratch import pretrain
 
-        if backbone.settings.world is None:
-            raise ValueError(f"an oracle needs a world to train in, and {backbone.name} is a real checkpoint")
-        excluded = self.excluded(concept)
-        twin = pretrain(type(backbone), backbone.name, backbone.settings, seed=seed, exclude=excluded)
+        plan = Blueprint.of(backbone)
+        if plan.settings.world is None:
+            raise ValueError(f"an oracle needs a world to train in, and {plan.name} is a real checkpoint")
+        twin = pretrain(plan.family, plan.name, plan.settings, seed=seed, exclude=self.excluded(concept))
         values = {name: p.detach() for name, p in twin.net.named_parameters()}
-        for part, text in twin.text_parts().items():
+        for part, text in twin.texts.encoders().items():
             values |= {f"{part}.{name}": p.detach() for name, p in text.named_parameters()}
         return Weights(values)

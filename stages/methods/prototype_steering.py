@@ -11,71 +11,65 @@ from torch import Tensor
 from stages.backbones.core.base import Backbone
 from stages.control.sites import Site
 from stages.documented.setups import ALL, Setup, parse_setup, read_setups
-from stages.interventions.steering.gates import Gate, gate_tensors
 from stages.interventions.steering.steering import Mode, Steering, role_strengths
-from stages.methods.shared.classes import Against, Classes, Visual, activations, kept_out, sites_at
+from stages.methods.shared.classes import Classes, Gated, Visual, activations, sites_at
 from stages.objectives.statistics import Distance, prototype_direction
 from stages.params.concept import Concept
 from stages.params.datasets import read_prompts, select
-from stages.params.types import Count, Fraction, Natural
-from stages.reading.activations import Pool
+from stages.params.types import Natural
+from stages.reading.activations import TokenMeans
 
 FORMS = {"additive": "shift", "attract": "attract", "project": "project"}
 EVERYWHERE = {"scales": {"all": {"layers": [ALL], "strength_cond": 1.0, "strength_uncond": 1.0}}}
 
 
-@dataclass
-class PrototypeSteering:
-    """Adds the difference of two classes' mean activations, by scale (or step) and layer; trains nothing.
+@dataclass(frozen=True, kw_only=True)
+class PrototypeSteering(Gated):
+    """h + strength (mu_target - mu_source) by scale (or step) and layer, with the means of two classes' activations.
 
-    `variant` is the class steered to: 1 the neutral prompts, 0 the concept; with `classes`, two sets of labels of the
-    concept's dataset, the one of that position. `setup` says where and how strongly, as an object or the path of a JSON
-    file, of whose list `setup_index` picks one; `VISUAL` reads its scales, `TEXT` its text layers, `BOTH` both. `mode`
-    is of the image alone: of text, only prompts are steered, as nothing is said in the other half of guidance. A grid
-    search goes through the indices (`sweep` in a study's cell), or narrows one setup to some `scales` and
-    `layers` (of text where that alone is steered; all when empty) and multiplies it by `strength`. MAHALANOBIS turns
-    the difference by the shared precision and keeps its length. `gate` steers only samples that look like the class
-    steered from, rather than like the one steered to or, `against` retain, like the prompts that must not change.
+    A grid search goes through a file's setups (`sweep` in a study's cell), or narrows one setup and multiplies it.
     """
 
-    steering: Literal["TEXT", "VISUAL", "BOTH"] = "VISUAL"
-    location: Visual = "ffn"
-    distance: Distance = "EUCLIDEAN"
-    mode: Mode = "BOTH"
-    variant: Literal[0, 1] = 1
-    classes: tuple[dict[str, str], dict[str, str]] | None = None
+    steering: Literal["TEXT", "VISUAL", "BOTH"] = "VISUAL"  # a setup's text layers, its image layers, or both
+    location: Visual = "ffn"  # which image activations
+    distance: Distance = "EUCLIDEAN"  # MAHALANOBIS turns the difference by the shared precision, at the same length
+    mode: Mode = "BOTH"  # which half of guidance; of image layers alone: the unconditional half has no text
+    variant: Literal[0, 1] = 1  # the class steered to: 1 the neutral prompts, 0 the concept
+    classes: tuple[dict[str, str], dict[str, str]] | None = None  # or labels of the dataset, picked by `variant`
+    # Layers and strengths by scale: an object, or the path of a JSON file.
     setup: str | dict[str, Any] = field(default_factory=lambda: dict(EVERYWHERE))
-    setup_index: Natural | None = None
-    scales: tuple[int, ...] = ()
-    layers: tuple[int, ...] = ()
-    strength: float = 1.0
-    form: Literal["additive", "attract", "project"] = "additive"
-    renorm: bool = False
-    gate: Gate = "none"
-    against: Against = "target"
-    threshold: Fraction = 0.25
-    quantile: Fraction = 0.98
-    samples: Count = 96
+    setup_index: Natural | None = None  # which of a file's list of setups
+    scales: tuple[int, ...] = ()  # only these scales of the setup; empty: all
+    layers: tuple[int, ...] = ()  # only these layers of it (text layers for TEXT); empty: all
+    strength: float = 1.0  # multiplies the setup's strengths
+    form: Literal["additive", "attract", "project"] = "additive"  # see stages.interventions.steering.maps
+    renorm: bool = False  # tokens keep their lengths
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
-        """Samples both classes from the same noise; prototypes come from the half of guidance that they steer."""
+        """Samples both classes from the same noise; prototypes come from the half of guidance that they steer.
+
+        ValueError for a setup that does not fit the network, or fields that contradict each other.
+        """
         if self.steering == "TEXT" and (self.scales or self.mode == "UNCONDITIONAL"):
-            field = "mode: UNCONDITIONAL" if self.mode == "UNCONDITIONAL" else "scales"
-            raise ValueError(f"{field} is of the image, which steering: TEXT leaves alone")
-        setup = self._setup()
+            name = "mode: UNCONDITIONAL" if self.mode == "UNCONDITIONAL" else "scales"
+            raise ValueError(f"{name} is of the image, which steering: TEXT leaves alone")
+        setup = self._narrowed()
         sites = sites_at(backbone, self.location) if self.steering != "TEXT" else []
-        text = list(backbone.text_sites) if self.steering != "VISUAL" else []
-        setup.check(backbone.settings.steps, len(sites) or 10**6, len(text) or 10**6)
+        text = list(backbone.addresses.text_sites) if self.steering != "VISUAL" else []
+        setup.check(backbone.calls(backbone.settings.steps), len(sites) or 10**6, len(text) or 10**6)
         return self.steer(backbone, setup, *self.prototypes(backbone, concept, [*sites, *text], seed))
 
-    def prototypes(self, backbone: Backbone, concept: Concept, sites: list[Site], seed: int) -> tuple[Pool, Pool, Pool]:
-        """Pooled activations of the class steered from, of the class steered to, and of what the gate keeps out."""
+    def prototypes(
+        self, backbone: Backbone, concept: Concept, sites: list[Site], seed: int
+    ) -> tuple[TokenMeans, TokenMeans, TokenMeans]:
+        """Pooled activations of the class steered from, of the class steered to, and of the samples to leave alone."""
         classes = self._classes(concept)
         source, target = (activations(backbone, prompts, sites, seed) for prompts in (classes.source, classes.target))
-        others = kept_out(backbone, concept, sites, self.samples, seed, self.gate, self.against) or target
-        return source, target, others
+        return source, target, self.others(backbone, concept, sites, seed, target)
 
-    def steer(self, backbone: Backbone, setup: Setup, source: Pool, target: Pool, others: Pool) -> Steering:
+    def steer(
+        self, backbone: Backbone, setup: Setup, source: TokenMeans, target: TokenMeans, others: TokenMeans
+    ) -> Steering:
         """The steering of one setup."""
         maps: dict[tuple[Site, int], Mapping[str, Tensor]] = {}
         strengths: dict[tuple[Site, int], dict[str, float]] = {}
@@ -88,30 +82,30 @@ class PrototypeSteering:
         return Steering(form, maps, strengths, renorm=self.renorm, gate=self.gate).scaled(self.strength)
 
     def _strengths(self, backbone: Backbone, setup: Setup) -> dict[tuple[Site, int], dict[str, float]]:
-        found = {}
+        strengths = {}
         if self.steering != "TEXT":
             for layer, site in enumerate(sites_at(backbone, self.location)):
-                for step in range(backbone.settings.steps):
+                for step in range(backbone.calls(backbone.settings.steps)):
                     scale = setup.scale(step)
                     if scale is not None and (layer in scale.layers or ALL in scale.layers):
-                        found[site, step] = role_strengths(self.mode, *scale.at(layer))
+                        strengths[site, step] = role_strengths(self.mode, *scale.at(layer))
         if self.steering != "VISUAL":
-            for layer, site in enumerate(backbone.text_sites):
+            for layer, site in enumerate(backbone.addresses.text_sites):
                 if layer in setup.layers_text or ALL in setup.layers_text:
-                    found[site, 0] = {"cond": setup.strength_text, "uncond": 0.0}
-        return found
+                    strengths[site, 0] = {"cond": setup.strength_text, "uncond": 0.0}
+        return strengths
 
     def _map(self, source: Tensor, target: Tensor, others: Tensor) -> dict[str, Tensor]:
         by = {"direction": prototype_direction(source, target, self.distance), "target": target.mean(0)}
-        return by | gate_tensors(self.gate, source, others, self.threshold, self.quantile)
+        return by | self.tensors(source, others)
 
-    def _setup(self) -> Setup:
-        setup = self._chosen()
+    def _narrowed(self) -> Setup:
+        setup = self._one_setup()
         if self.steering == "TEXT":
             return setup.narrowed_text(self.layers)
         return setup.narrowed(self.scales, self.layers)
 
-    def _chosen(self) -> Setup:
+    def _one_setup(self) -> Setup:
         if isinstance(self.setup, dict):
             setups, where = [parse_setup(self.setup)], "setup"
         else:

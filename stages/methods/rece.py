@@ -18,34 +18,31 @@ from stages.params.concept import Concept
 from stages.params.types import Count, NonNegative, Rate
 
 
-@dataclass
+@dataclass(frozen=True)
 class RECE:
-    """UCE, then rounds of finding what embedding revives the concept, and editing that one away too.
-
-    `target`: what a revived embedding is mapped to, the empty prompt (the paper), what its prompt was mapped to before
-    (`neutral`), or what the prompt's own embedding gives by now (`erased`). Nothing holds the latter in a round, which
-    may bring the concept back in it; `erased` keeps it like the retain prompts. `strength` is the regulariser of the
-    search, `form` one of those of stages.objectives.revived. `tokens`, `ridge` and `preserve` are UCE's in the rounds,
-    `first_ridge` and `first_preserve` those of the editing before them. `push` is UCE's too, of every neutral target,
-    of which a round takes what the weights before it make.
+    """UCE, then rounds: c' = (sum W'^T W' + strength I)^-1 (sum W'^T W) c is the embedding that still brings the
+    concept back, and UCE edits it away too; arXiv 2407.12383. Nothing is trained.
     """
 
     rounds: Count = 3
-    strength: NonNegative = 0.1
-    form: Literal["zero", "weights", "identity", "both"] = "zero"
+    strength: NonNegative = 0.1  # the regulariser of the search
+    form: Literal["zero", "weights", "identity", "both"] = "zero"  # of the search, see stages.objectives.revived
+    # A revived embedding is mapped to the empty prompt (the paper), to its prompt's first target, or to the values that
+    # the prompt's own embedding gets by now. With `empty` and `neutral` a round may change these and so bring the
+    # concept back; `erased` preserves them too.
     target: Literal["empty", "neutral", "erased"] = "empty"
-    tokens: Tokens = "range"
-    push: NonNegative = 0.0
-    ridge: Rate = 0.1
-    preserve: NonNegative = 0.1
-    first_ridge: Rate = 0.5
-    first_preserve: NonNegative = 1.0
+    tokens: Tokens = "range"  # paired tokens, as UCE's
+    push: NonNegative = 0.0  # how far all neutral targets are moved beyond, as UCE's
+    ridge: Rate = 0.1  # UCE's in the rounds
+    preserve: NonNegative = 0.1  # UCE's in the rounds
+    first_ridge: Rate = 0.5  # UCE's before the rounds
+    first_preserve: NonNegative = 1.0  # UCE's before the rounds
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
-        """Solves for every weight that reads text, then repeats."""
-        names = backbone.readers()
+        """The new values of every weight that reads text; ValueError for a backbone that reads none."""
+        names = backbone.addresses.readers()
         edits, kept = gather_rows(backbone, names, concept, self.tokens, self.push)
-        original = {name: backbone.parameter(name).double() for name in names}
+        original = {name: backbone.addresses.parameter(name).double() for name in names}
         first = UCE(self.tokens, ridge=self.first_ridge, preserve=self.first_preserve)
         weights = {name: first.edit(original[name], edits[name], kept[name]) for name in names}
         if self.target == "empty":
@@ -61,26 +58,26 @@ class RECE:
         edits: Mapping[str, list[Rows]],
         kept: Mapping[str, list[Tensor]],
     ) -> dict[str, Tensor]:
-        """The weights after one more round, each from the ones before."""
+        """The weights (d_out, d_in) after one more round, each from the ones before."""
         step = UCE(ridge=self.ridge, preserve=self.preserve)
-        found = self.search(weights, original, edits)
+        revived_edits = self.search(weights, original, edits)
         if self.target == "erased":
             kept = {name: [*rows, *(key for key, _ in edits[name])] for name, rows in kept.items()}
-        return {name: step.edit(weights[name], found[name], kept[name]) for name in weights}
+        return {name: step.edit(weights[name], revived_edits[name], kept[name]) for name in weights}
 
     def search(
         self, weights: Mapping[str, Tensor], original: Mapping[str, Tensor], edits: Mapping[str, list[Rows]]
     ) -> dict[str, list[Rows]]:
         """The edits with their concept's embeddings replaced by the ones that revive it through all weights at once."""
-        found = {}
+        revived_edits = {}
         for names in alike(edits):
             old, new = ([side[name] for name in names] for side in (original, weights))
             rows = [
                 (revived(new, old, key, self.strength, self.form), key if self.target == "erased" else target)
                 for key, target in edits[names[0]]
             ]
-            found |= dict.fromkeys(names, rows)
-        return found
+            revived_edits |= dict.fromkeys(names, rows)
+        return revived_edits
 
     def _to_empty(self, backbone: Backbone, names: list[str], concept: Concept) -> dict[str, list[Rows]]:
         whole, empty = (text_inputs(backbone, names, prompts) for prompts in (concept.prompts, [" "]))
@@ -94,7 +91,7 @@ class RECE:
 
 
 def alike(edits: Mapping[str, Sequence[Rows]]) -> list[list[str]]:
-    """The weights in groups that are given the same numbers; widths may be equal by chance (tokens, pooled text)."""
+    """The weights in groups of the same inputs. Compared by value: tokens and pooled text may have the same width."""
     groups: list[list[str]] = []
     for name, rows in edits.items():
         group = next((group for group in groups if _same(edits[group[0]], rows)), None)

@@ -1,4 +1,4 @@
-"""SAFREE (arXiv 2410.12761): a prompt's words that mean the concept are projected away from it, nothing is trained."""
+"""SAFREE (arXiv 2410.12761): words of a prompt that mean the concept are projected away from it."""
 
 from __future__ import annotations
 
@@ -11,27 +11,24 @@ from stages.params.concept import Concept
 from stages.params.types import Count, NonNegative
 
 
-@dataclass
+@dataclass(frozen=True)
 class SAFREE:
-    """Projects what means the concept in the prompt's own text, for a number of first steps that it chooses itself.
+    """p' = P_I (I - P_C) p for tokens p that mean the concept: out of the concept's span C, into the span I of the
+    prompt with one word left out at a time; arXiv 2410.12761. Nothing is trained.
 
-    A word means the concept if the prompt without it is more than `alpha` further from the concept's span than without
-    the other words; `words` span it (those that the concept's prompts have and their neutral twins lack). Its tokens in
-    every text encoder, and pooled text, are projected out of that span and into that of the prompt without each of its
-    words; the first encoder alone says which words mean the concept. The projection is used for the first gamma
-    sigmoid(1 - cos(prompt, projection)) of `gamma_of` steps, scaled to the backbone's sampler. The paper's re-attention
-    in Fourier space, which knows one U-Net's skips, is left out. Where an encoder writes a word into its neighbours, as
-    small ones do most, the concept stays with these.
+    The paper's re-attention in Fourier space, which knows one U-Net's skips, is left out.
     """
 
-    words: tuple[str, ...] = ()
+    words: tuple[str, ...] = ()  # that span the concept; empty: those that only its prompts have
+    # A word counts as the concept if leaving it out takes the prompt (1 + alpha) times as far from the concept's span
+    # as leaving out another word does on average. The first text encoder decides; all are projected, and pooled text.
     alpha: NonNegative = 0.01
-    gamma: NonNegative = 10.0
-    gamma_of: Count = 50
-    pool: Pool = "last"
+    gamma: NonNegative = 10.0  # the first gamma sigmoid(1 - cos(prompt, projection)) steps get the projection ...
+    gamma_of: Count = 50  # ... of a sampler of so many steps; scaled to the backbone's
+    pool: Pool = "last"  # the vector that stands for a prompt: its last token's, or the mean
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Filter:
-        """ValueError where prompts have no tokens, or where the concept's pairs do not say what its words are."""
-        backbone.tokenize([""])
-        lasting = self.gamma * backbone.settings.steps / self.gamma_of
+        """The filter; ValueError if prompts have no tokens, or if the concept's prompts and twins differ in no word."""
+        backbone.texts.tokenize([""])
+        lasting = self.gamma * backbone.calls(backbone.settings.steps) / self.gamma_of
         return Filter(self.words or tuple(replacements(concept)), self.alpha, lasting, self.pool)

@@ -10,25 +10,26 @@ from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Natural, NonNegative
 
 
-@dataclass
+@dataclass(frozen=True)
 class SLD:
-    """Takes the concept's own guidance out of the prompt's wherever the two agree, with momentum; trains nothing.
+    """cond' = cond - mu (concept - uncond) - momentum, with mu = min(1, scale |cond - concept|) where cond - concept is
+    below the threshold, element by element, else 0; arXiv 2211.05105 eq. 5-8. Nothing is trained.
 
-    `warmup` is counted in steps of a sampler of `warmup_of` steps and scaled to the backbone's. The defaults are the
-    paper's `medium`. `agreement` weighs it, picture by picture, with a power of how alike the prompt's and the
-    concept's directions are; the paper does without (0), and a network of few colours then loses the others too.
+    The defaults are the paper's `medium`.
     """
 
-    warmup: Natural = 10
+    warmup: Natural = 10  # first steps without it, of a sampler of `warmup_of` steps; scaled to the backbone's
     warmup_of: Count = 50
     scale: NonNegative = 1000.0
     threshold: float = 0.01
     momentum_scale: NonNegative = 0.3
     momentum_beta: Fraction = 0.4
+    # Multiplies mu, picture by picture, by this power of the cosine between the prompt's and the concept's direction.
+    # The paper does not (0); a network of few colours then loses the others too.
     agreement: NonNegative = 0.0
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> SafetyGuidance:
-        """Guides away from the concept's first prompt."""
-        warmup = round(self.warmup * backbone.settings.steps / self.warmup_of)
+        """Guidance away from the concept's first prompt."""
+        warmup = round(self.warmup * backbone.calls(backbone.settings.steps) / self.warmup_of)
         numbers = (self.scale, self.threshold, self.momentum_scale, self.momentum_beta, self.agreement)
         return SafetyGuidance(concept.prompts[0], Safety(warmup, *numbers))

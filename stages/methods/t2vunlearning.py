@@ -10,85 +10,67 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, State
-from stages.control.sites import Site
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Diffuses, needs
+from stages.control.state import Condition, State
 from stages.interventions.adapter import Adapter
-from stages.methods.shared.base import Prompts, frozen, noised, preservation, retained
-from stages.objectives import Reduction, negative_guidance, outside
+from stages.methods.shared.base import Prompts, frozen, noised
+from stages.methods.shared.localised import Localised
+from stages.methods.shared.preservation import Preservation
+from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.datasets import read_pairs
-from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
-from stages.reading.concept_masks import How, concept_tokens, locate
-from stages.training.minimize import Schedule, minimize
+from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.reading.concept_masks import concept_tokens
+from stages.training.float16 import LossScale
+from stages.training.minimize import minimize
+from stages.training.settings import Training
 
 
-@dataclass
-class T2VUnlearning:
-    """Adapters learn uncond - scale (cond - uncond) for the concept, and to add nothing where it is not.
+@dataclass(frozen=True, kw_only=True)
+class T2VUnlearning(Localised, Training):
+    """prediction(concept) -> uncond - scale (cond - uncond), + localise x what adapters add outside the concept's mask,
+    + preserve x the distance to the frozen network on prompts to keep. arXiv 2505.17550.
 
-    `localise` (alpha) weighs what they add outside the concept's mask, by `reduction` the `mean` there or the `sum`
-    that papers print; `preserve` (beta) the distance to the frozen network on the retain prompts, of which the empty
-    prompt, where guidance starts, counts as `empty`. `states`: frozen generations noised at one random time (`noised`),
-    or steps of their trajectories. `space`: errors of predictions, or of the final latents that they imply (`clean`,
-    the released code). `pairs` is a CSV of prompts with the concept and without, used in place of the concept's own,
-    the first `limit` of them; `templates` such as `a video of {}` are put around every prompt and trained on too.
-    `words` name the concept's tokens for the mask; without, they are what a prompt's neutral twin does not have.
-    Adapters stand where `kinds` says: after each attention that reads text, or after self-attention where none does;
-    `block`, where text also comes in by other ways. A step takes the mean gradient of `accumulate` batches, one after
-    another.
+    The paper's adapters stand after each attention that reads text.
     """
 
-    rank: Count = 128
-    kinds: tuple[str, ...] = ("cross_attn", "attn")
-    scale: NonNegative = 7.0
-    localise: NonNegative = 1.0
-    reduction: Reduction = "mean"
-    preserve: NonNegative = 0.0
-    empty: Natural = 0
-    mask: How = "auto"
-    side: int | None = None
-    threshold: Fraction = 0.1
-    words: tuple[str, ...] = ()
-    states: Literal["noised", "trajectory"] = "noised"
-    space: Literal["prediction", "clean"] = "prediction"
-    pairs: str = ""
-    limit: Natural = 0
-    templates: tuple[str, ...] = ()
+    scale: NonNegative = 7.0  # how far from the concept
+    preserve: NonNegative = 0.0  # weight of the distance to the frozen network on retain prompts
+    empty: Natural = 0  # how many of these the empty prompt counts as, from which guidance starts
+    states: Literal["noised", "trajectory"] = "noised"  # noised frozen samples, or states of their runs
+    space: Literal["prediction", "clean"] = "prediction"  # errors of predictions, or of the final latents they imply
+    pairs: str = ""  # a CSV of prompts with the concept and without; empty: the concept's own
+    limit: Natural = 0  # only so many pairs of it; 0: all
+    templates: tuple[str, ...] = ()  # `a video of {}`: put around every prompt, and trained on too
+    batch: Count = 1
     steps: Count = 500
     lr: Rate = 1e-4
-    batch: Count = 1
-    accumulate: Count = 1
-    schedule: Schedule = "constant"
-    warmup: Natural = 0
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Adapter:
-        """Trains fresh adapters at every site of the first of `kinds` that the network has."""
+        """The trained adapters; ValueError for fields that contradict each other or that the backbone cannot serve,
+        FileNotFoundError without the pairs."""
         shown, neutral = zip(*self.prompts(concept), strict=True)
         positions = concept_tokens(backbone, shown, neutral, self.words)
         backbone.gather(shown, seed)
         prompts, empty = Prompts.of(backbone, shown), backbone.encode([""]).repeat(self.batch)
-        kept = retained(concept, self.preserve, self.empty)
-        if self.preserve:
-            backbone.gather(kept, seed)
-            retain = Prompts.of(backbone, kept)
-        adapter = Adapter.fresh(backbone, backbone.select(*self.kinds, stream="image"), self.rank, seed)
+        preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)
+        adapter = self.adapter(backbone, seed)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             rows = prompts.indices(self.batch, generator)
             condition = prompts.condition.rows(rows)
             state = self._state(backbone, condition, generator)
             value = self.unlearning(backbone, adapter, state, condition, empty, [positions[i] for i in rows])
-            if self.preserve:
-                value = value + self.preserve * preservation(backbone, adapter, retain, self.batch, generator)
-            return value
+            return value + preservation(adapter, self.batch, generator)
 
-        settings = {"steps": self.steps, "lr": self.lr, "schedule": self.schedule, "warmup": self.warmup}
-        settings |= {"accumulate": self.accumulate, "half": backbone.half}
-        minimize(loss, adapter.parameters(), **settings, seed=seed, label="t2vunlearning")
+        scale = LossScale(backbone.through_float16)
+        minimize(loss, adapter.parameters(), self, seed=seed, label="t2vunlearning", companions=[scale])
         return adapter.requires_grad_(False)
 
     def prompts(self, concept: Concept) -> list[tuple[str, str]]:
-        """Pairs of prompts with the concept and without, and each template around them."""
+        """Pairs of prompts with the concept and without, and each template around them; ValueError for a template
+        without a place for the prompt."""
         pairs = read_pairs(Path(self.pairs)) if self.pairs else concept.pairs()
         pairs = pairs[: self.limit or None]
         wrong = [template for template in self.templates if "{}" not in template]
@@ -106,38 +88,24 @@ class T2VUnlearning:
         empty: Condition,
         positions: Sequence[Sequence[int]],
     ) -> Tensor:
-        """Unlearning and localisation at one state."""
+        """Unlearning and localisation at one state, a scalar; `positions` are those of the concept's tokens."""
         uncond, cond = frozen(backbone, state, empty), frozen(backbone, state, condition)
         with adapter.attach(backbone), adapter.traced() as added:
             student = backbone.predict(state, condition)
         value = self.distance(backbone, state, student, negative_guidance(uncond, cond, self.scale))
         if self.localise:
-            masks = self.masks(backbone, state, condition, empty, positions, added)
-            outputs = [added[site] for site in masks]
-            value = value + self.localise * outside(outputs, list(masks.values()), self.reduction)
+            value = value + self.elsewhere(added, self.masks(backbone, state, condition, empty, positions, added))
         return value
 
     def distance(self, backbone: Backbone, state: State, prediction: Tensor, target: Tensor) -> Tensor:
-        """The family's distance of predictions, or of the final latents that they imply."""
+        """The family's distance, a scalar, of predictions of one shape, or of the final latents that they imply.
+
+        ValueError for `space: clean` if they imply none.
+        """
         if self.space == "prediction":
             return backbone.distance(prediction, target)
-        if not hasattr(backbone, "clean"):
-            raise ValueError(f"the predictions of {backbone.name} imply no final latent; choose space: prediction")
-        return backbone.distance(*(backbone.clean(state.latent, value, state.time) for value in (prediction, target)))
-
-    def masks(
-        self,
-        backbone: Backbone,
-        state: State,
-        condition: Condition,
-        empty: Condition,
-        positions: Sequence[Sequence[int]],
-        added: dict[Site, Tensor],
-    ) -> dict[Site, Tensor]:
-        """Where the concept is, at every site."""
-        tokens = {site: value.shape[1] for site, value in added.items()}
-        where = {"how": self.mask, "threshold": self.threshold, "side": self.side}
-        return locate(backbone, state, condition, empty, positions, tokens, **where)
+        process = needs(backbone, Diffuses, "choose space: prediction").process
+        return backbone.distance(*(process.clean(state.latent, value, state.time) for value in (prediction, target)))
 
     def _state(self, backbone: Backbone, condition: Condition, generator: torch.Generator) -> State:
         if self.states == "trajectory":

@@ -9,41 +9,44 @@ import torch
 from torch import Tensor, nn
 
 from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Learns, needs
 from stages.interventions.embedding import Embedding, Mode, identity, initial_vectors, parts_of
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, NonNegative, Rate
 from stages.store.pictures import read_folder
-from stages.training.minimize import Schedule, generator, minimize
+from stages.training.float16 import LossScale
+from stages.training.minimize import generator, minimize
+from stages.training.settings import Training
 
 
-@dataclass
-class TextualInversion:
-    """Trains the vectors of one alias on pictures captioned with it; prompts may then use the alias like any word.
+@dataclass(frozen=True, kw_only=True)
+class TextualInversion(Training):
+    """v* = argmin_v E || eps - prediction(z_t, t, c(v)) ||^2 over pictures captioned with the alias; arXiv 2208.01618.
 
-    `input` replaces token embeddings, as in the paper; `output` the encoded tokens, around which everything is still
-    the initialiser's but the pooled text that some networks read, which gets a shift of its own. `vectors` writes the
-    initialiser so many times, each with a vector of its own; `shared` trains one for all. `control` gives zeros or
-    random vectors of the initial length instead of learned ones.
+    Prompts may then use the alias like any word.
     """
 
-    images: str = ""
-    alias: str = "<new>"
-    initialiser: str = "object"
-    templates: tuple[str, ...] = ("a photo of a {}",)
+    images: str = ""  # the folder of pictures
+    alias: str = "<new>"  # the new word
+    initialiser: str = "object"  # words whose vectors the new ones start from
+    templates: tuple[str, ...] = ("a photo of a {}",)  # captions, drawn at random
+    # The vectors replace token embeddings (`input`, the paper) or encoded tokens (`output`); there a pooled text gets a
+    # shift of its own, and all other tokens are encoded beside the initialiser.
     mode: Mode = "input"
-    vectors: Count = 1
-    shared: bool = False
-    steps: Count = 5000
+    vectors: Count = 1  # how often the initialiser is written, each time with vectors of its own
+    shared: bool = False  # one vector in place of all
+    flip: Fraction = 0.5  # share of pictures that are mirrored
+    control: Literal["none", "zero", "random"] = "none"  # zeros or random vectors of the initial length, not learned
     batch: Count = 4
+    steps: Count = 5000
     lr: Rate = 5e-3
     weight_decay: NonNegative = 1e-2
-    schedule: Schedule = "constant"
-    flip: Fraction = 0.5
-    control: Literal["none", "zero", "random"] = "none"
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Embedding:
-        """Learns from every picture of the folder; only the vectors train."""
-        if not backbone.tokenizers():
+        """The learned vectors; ValueError for a backbone that reads no text, or templates without a place for the word,
+        FileNotFoundError without pictures."""
+        learner = needs(backbone, Learns, "choose a backbone that is trained on pictures")
+        if not backbone.texts.tokenizers:
             raise ValueError(f"{backbone.name} reads no text, so there is no word to learn")
         wrong = [template for template in self.templates if "{}" not in template]
         if wrong or not self.templates:
@@ -60,17 +63,17 @@ class TextualInversion:
             flips = torch.rand(self.batch, generator=generator) < self.flip
             batch = torch.where(flips.to(pictures.device)[:, None, None, None], pictures[rows].flip(-1), pictures[rows])
             template = self.templates[int(torch.randint(len(self.templates), (), generator=generator))]
-            state, target = backbone.examples(batch, generator)
+            state, target = learner.examples(batch, generator)
             with embedding.attach(backbone):
                 condition = backbone.encode([template.replace("{}", self.alias)]).repeat(self.batch)
                 return backbone.distance(backbone.predict(state, condition), target)
 
-        settings = {"steps": self.steps, "lr": self.lr, "weight_decay": self.weight_decay, "schedule": self.schedule}
-        minimize(loss, embedding.parameters(), **settings, half=backbone.half, seed=seed, label="textual_inversion")
+        scale = LossScale(backbone.through_float16)
+        minimize(loss, embedding.parameters(), self, seed=seed, label="textual_inversion", companions=[scale])
         return embedding.requires_grad_(False)
 
     def start(self, backbone: Backbone, parts: list[str]) -> Embedding:
-        """The embedding whose vectors are the initialiser's own, ready to train."""
+        """The embedding before training: its vectors (n, D) are the initialiser's."""
         words, template = " ".join([self.initialiser] * self.vectors), self.templates[0]
         vectors = {part: initial_vectors(backbone, part, template, words, self.mode) for part in parts}
         if self.shared:

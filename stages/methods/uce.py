@@ -16,43 +16,41 @@ from stages.objectives import edited_weight, negative_guidance, projected_out
 from stages.params.concept import Concept
 from stages.params.types import NonNegative, Rate
 
-Rows = tuple[Tensor, Tensor]  # what a weight is given for a concept's tokens (n, d), and for those they are mapped to
+Rows = tuple[Tensor, Tensor]  # a weight's inputs (n, d) for a concept's tokens, and for those they are mapped to
 
 
-@dataclass
+@dataclass(frozen=True)
 class UCE:
-    """Maps the concept's keys and values to those of its neutral prompts, and keeps those of the retain prompts.
-
-    `tokens` says which tokens of the two prompts are paired: the last word (the released code), the first release's
-    `range`, or all of them `aligned`; those of several text encoders each among themselves. `technique`: the target is
-    the neutral value (`replace`), or that value without its part along the concept's (`tensor`). `ridge` holds the
-    weight where no token says otherwise; the paper's equation has none and cannot be solved without. `push` moves the
-    target beyond the neutral prompt, away from the concept, which the paper does without: where neutral prompts show
-    the concept now and then, they are the floor of an erasure that only equals them. `bias` adds a layer's bias to the
-    targets, as the released code for Flux does.
+    """W' = (ridge W + sum_i s_i v_i c_i^T)(ridge I + sum_i s_i c_i c_i^T)^-1, arXiv 2308.14761 eq. 7: tokens c of the
+    concept get the values v of the neutral prompt's, tokens of retain prompts keep theirs. Nothing is trained.
     """
 
+    # Which tokens of a prompt and its twin are paired: the last words (the released code), from there to the end (an
+    # earlier form of it), or all of them; each text encoder's among themselves.
     tokens: Tokens = "last"
+    # v is the neutral value, or that value without its part along the concept's (`tensor`).
     technique: Literal["replace", "tensor"] = "replace"
-    erase: Rate = 1.0
-    preserve: NonNegative = 1.0
-    ridge: Rate = 0.5
+    erase: Rate = 1.0  # s of the concept's tokens
+    preserve: NonNegative = 1.0  # s of the retain prompts' tokens
+    ridge: Rate = 0.5  # holds W where no token says otherwise; the paper prints none, and cannot be solved without
+    # Neutral prompts sometimes show the concept; an erasure that merely matches them cannot do better. This aims beyond
+    # them, away from the concept; the paper does not.
     push: NonNegative = 0.0
-    bias: bool = False
+    bias: bool = False  # adds a layer's bias to v, as the released code for Flux does
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
-        """Solves for every weight that reads text."""
-        names = backbone.readers()
+        """The new values of every weight that reads text; ValueError for a backbone that reads none."""
+        names = backbone.addresses.readers()
         edits, kept = gather_rows(backbone, names, concept, self.tokens, self.push)
         values = {name: self.solve(backbone, name, edits[name], kept[name]) for name in names}
         return Weights({name: value.float().contiguous() for name, value in values.items()})
 
     def solve(self, backbone: Backbone, name: str, edits: Sequence[Rows], kept: Sequence[Tensor]) -> Tensor:
-        """The new value of a backbone's weight, float64."""
+        """The new value (d_out, d_in) of a backbone's weight, float64."""
         bias = None
         if self.bias:
             bias = dict(backbone.net.named_parameters()).get(f"{name.rpartition('.')[0]}.bias")
-        return self.edit(backbone.parameter(name), edits, kept, bias)
+        return self.edit(backbone.addresses.parameter(name), edits, kept, bias)
 
     def edit(self, weight: Tensor, edits: Sequence[Rows], kept: Sequence[Tensor], bias: Tensor | None = None) -> Tensor:
         """The weight (d_out, d_in) that maps each edit's first rows to the values of its second, float64."""
@@ -73,7 +71,7 @@ class UCE:
 def gather_rows(
     backbone: Backbone, names: Sequence[str], concept: Concept, tokens: Tokens, push: float = 0.0
 ) -> tuple[dict[str, list[Rows]], dict[str, list[Tensor]]]:
-    """For every weight: the paired rows of each concept prompt, and the rows of each retain prompt.
+    """For every weight: the paired rows of each concept prompt, and the rows (n, d) of each retain prompt.
 
     `push` moves the second rows g of a pair to g - push (c - g).
     """

@@ -1,7 +1,7 @@
-"""What is measured on samples.
+"""Measurements of samples.
 
-A metric turns samples into features, features into statistics and the statistics of an edited and of the unedited
+A metric turns samples into features, features into statistics, and the statistics of an edited and of the unedited
 backbone into values with intervals (`base`). Each metric of the pipeline is a dataclass that a file of params/metrics/
-names. Papers' rules that no params file uses (`i2p`, `unlearncanvas`, `harmonic`; `kid.kid`, `detectors.instances`
-and `detectors.clip_rates`) are a library for stored numbers, checked by tests/parity.
+names. Papers' rules for numbers that were stored elsewhere are in `stored`; `kid.kid`, `detectors.instances` and
+`detectors.clip_rates` are such rules too, and stand beside the code that they share.
 """

@@ -1,152 +1,161 @@
-"""The three steps of a metric, what it reads and what it answers."""
+"""The three steps of a metric, and the values it answers with."""
 
 from __future__ import annotations
 
 import logging
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
 
-import torch
 from torch import Tensor
 
-from stages.store.pictures import read_metadata, read_picture
+from stages.metrics.intervals import DRAWS, effective_samples, paired_bootstrap, wilson
+from stages.metrics.samples import Samples, finite
 
 Statistics = dict[str, Tensor]
 Asked = tuple[str, int]  # prompt and seed
 
 log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True)
-class Samples:
-    """Pictures (N, 3, H, W) or clips (N, F, 3, H, W) of one prompt set, and what was asked for.
-
-    `images` are bytes, as files hold them, or numbers in [0, 1]: `floats` and `parts` make numbers of a few at a time.
-    `rows` are their lines of metadata.jsonl (prompt, seed, labels); `target` are the labels of the concept.
-    """
-
-    images: Tensor
-    rows: Sequence[Mapping[str, Any]]
-    target: Mapping[str, str]
-
-    def __post_init__(self) -> None:
-        if len(self.images) != len(self.rows) or not len(self.rows):
-            raise ValueError(f"expected samples and a row for each, got {len(self.images)}, {len(self.rows)}")
-        if self.images.is_floating_point() and not torch.isfinite(self.images).all():
-            raise FloatingPointError("samples that are not finite cannot be measured")
-
-    @property
-    def prompts(self) -> list[str]:
-        return [str(row["prompt"]) for row in self.rows]
-
-    def parts(self, frames: int = 256) -> Iterator[Samples]:
-        """Yields a few whole samples at a time in [0, 1]: at most `frames` pictures, but at least one sample."""
-        size = max(1, frames // (self.images.shape[1] if self.images.ndim == 5 else 1))
-        for first in range(0, len(self.rows), size):
-            few = slice(first, first + size)
-            yield replace(self, images=floats(self.images[few]), rows=self.rows[few])
-
-
-def floats(images: Tensor) -> Tensor:
-    """Returns pictures in [0, 1]: bytes are divided by 255, numbers left as they are."""
-    return images.float() / 255 if images.dtype == torch.uint8 else images
-
-
-@dataclass(frozen=True)
-class SampleFolders(Mapping[str, Samples]):
-    """The prompt sets of one run, each read when it is asked for and not kept: one of clips can fill the memory."""
-
-    folder: Path
-    names: Sequence[str]
-    target: Mapping[str, str]
-
-    def __getitem__(self, name: str) -> Samples:
-        return read_samples(self.folder / name, self.target)
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self.names)
-
-    def __len__(self) -> int:
-        return len(self.names)
+GROUP = "prompt"  # the statistic that numbers each sample's prompt, (N,): images of one prompt may be alike
 
 
 @dataclass(frozen=True)
 class Value:
-    """A measured number, its 95 % interval where it has one, and how many samples it is from."""
+    """A measured number."""
 
     value: float
-    ci_low: float | None
+    ci_low: float | None  # of the 95 % interval; None without one
     ci_high: float | None
-    n: int
+    n: int  # samples that it is from
+
+
+def rate(outcomes: Tensor, groups: Tensor) -> Value:
+    """The share of ones among outcomes (N,) with its Wilson interval; NaN does not count.
+
+    `groups` (N,) numbers the prompts. ValueError if every outcome is NaN.
+    """
+    known = ~outcomes.isnan()
+    values = outcomes[known]
+    successes, n = int(values.sum()), len(values)
+    if not n:
+        raise ValueError("a rate needs at least one outcome")
+    return Value(successes / n, *wilson(successes, n, effective=effective_samples(values, groups[known])), n)
+
+
+def change(edited: Tensor, original: Tensor, groups: Tensor, *, seed: int, draws: int = DRAWS) -> Value:
+    """mean(edited) - mean(original), both (N,), with the interval of a paired bootstrap over prompts `groups` (N,)."""
+    difference = edited.double() - original.double()
+    interval = paired_bootstrap(edited, original, seed=seed, groups=groups, draws=draws)
+    return Value(float(difference.nanmean()), *interval, int((~difference.isnan()).sum()))
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of the report's tables."""
+
+    prompts: str  # the prompt set
+    metric: str  # a name that `score` answers with
+    label: str  # the head of the column
+    better: Literal["low", "high", ""]  # the way in which the number improves; empty if neither
+    aim: str = ""  # of the concepts that it is shown for, "erase" or "learn"; empty for all
+    unedited: bool = False  # whether it is a distance to the unedited model, which is smallest if nothing was done
 
 
 class Metric(ABC):
-    """Features of samples, statistics of features, values of statistics."""
+    """Features of samples, statistics of features, values of statistics.
+
+        @dataclass(frozen=True)
+        class Brightness(Metric):
+            def features(self, samples):
+                return torch.stack([part.mean() for part in floats(samples.images)])[:, None]
+
+            def statistics(self, features, samples):
+                return {"brightness": features[:, 0]}
+
+            def score(self, edited, original):
+                values = edited["brightness"]
+                return {"brightness": Value(float(values.mean()), None, None, len(values))}
+
+    A file of params/metrics/ that names the class is all that a study needs to measure it and to show it in its tables.
+    """
+
+    unasked = False  # whether NaN among the features stands for what a sample was not asked for
 
     @property
     def seen(self) -> str | None:
-        """The outcome that says whether a sample shows the concept; None where nothing does."""
+        """The outcome that says whether a sample shows the concept; None if the metric has no such outcome."""
         return None
 
     @abstractmethod
     def features(self, samples: Samples) -> Tensor:
-        """Returns what is costly to compute and worth sharing, one row per sample."""
+        """The costly part, which can be shared: a row per sample, (N, ...)."""
 
     @abstractmethod
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
-        """Returns what the values are made of."""
+        """Tensors by name, from which values are computed without the pictures."""
 
     @abstractmethod
     def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
-        """Returns the values by name; those that compare are left out where there is no original."""
+        """Values by name; comparisons are left out if there is no original."""
 
     def outcomes(self, edited: Statistics, original: Statistics | None) -> dict[str, Tensor]:
-        """Returns what was found on each sample, (N,) by name; a rate's name is without `_rate`."""
+        """The verdict or number of each sample, (N,) by name: NaN if it was not asked for.
+
+        A value that is the mean of an outcome has its name; a rate has its name with `_rate`.
+        """
         return {}
 
     def evidence(self, features: Tensor) -> Any:
-        """Returns what should be stored raw, as primitives, so that other rules can be applied to it later."""
+        """Raw answers to store, as primitives, so that other rules can be applied to them later; None for nothing."""
+        return None
+
+    def caveat(self, features: Tensor) -> str | None:
+        """A sentence that readers of the values must know, such as too few samples; None without one."""
+        return None
+
+    def columns(self) -> tuple[Column, ...] | None:
+        """The columns of the report's tables; None for a column of every value."""
         return None
 
 
 def measure(
     metric: Metric, name: str, edited: Mapping[str, Samples], original: Mapping[str, Samples] | None
 ) -> dict[str, Any]:
-    """Returns the content of a metric's JSON file: a row per value and prompt set, and each sample's outcomes."""
+    """The content of a metric's JSON file: a row per value and prompt set, and each sample's outcomes."""
     return measure_all({name: metric}, edited, original)[name]
 
 
 def measure_all(
     metrics: Mapping[str, Metric], edited: Mapping[str, Samples], original: Mapping[str, Samples] | None
 ) -> dict[str, dict[str, Any]]:
-    """Returns each metric's content by name.
+    """Each metric's content by name.
 
-    Asks for each set once, one after the other, and keeps none, but for what a metric's statistics hold of it. Samples
-    of one prompt and seed are one picture and count once; each still has its outcomes and its evidence.
+    Every set is asked for once, one after the other; only a metric's statistics outlive it. Samples of one prompt and
+    seed are one picture and count once, but each has its outcomes and its evidence. ValueError if two sets are
+    not twins, FloatingPointError naming metric, prompt set and file for a number that is not finite.
     """
     contents = {name: {"metric": name, "rows": [], "samples": {}} for name in metrics}
     for prompts in edited:
-        asked, found, raw = _described(metrics, edited[prompts])
-        once = first_of(asked)
-        if len(set(once)) < len(once):
-            log.warning("%s: %d samples are %d different pictures", prompts, len(once), len(set(once)))
-        twins = dict.fromkeys(metrics)
+        described = _described(metrics, edited[prompts], prompts)
+        twins = None
         if original is not None:
-            asked_of_twins, twins, _ = _described(metrics, original[prompts])
-            check_twins(asked, asked_of_twins, prompts)
+            twins = _described(metrics, original[prompts], f"{prompts}, unedited")
+            check_twins(described.asked, twins.asked, prompts)
         for name, metric in metrics.items():
-            content, pair = contents[name], (found[name], twins[name])
-            values = metric.score(*pair).items()
-            content["rows"] += [{"prompts": prompts, "metric": key, **asdict(value)} for key, value in values]
+            pair = described.statistics[name], twins.statistics[name] if twins else None
+            content, values = contents[name], metric.score(*pair)
+            _check_values(values, f"{name}: {prompts}")
+            content["rows"] += [{"prompts": prompts, "metric": key, **asdict(value)} for key, value in values.items()]
             outcomes = metric.outcomes(*pair).items()
-            content["samples"][prompts] = {key: _listed(values[list(once)]) for key, values in outcomes}
-            if raw[name] is not None:
-                content.setdefault("evidence", {})[prompts] = raw[name]
-    seen = {name: {"seen": metric.seen} if metric.seen else {} for name, metric in metrics.items()}
-    return {name: content | seen[name] for name, content in contents.items()}
+            content["samples"][prompts] = {key: _listed(values[described.pictures]) for key, values in outcomes}
+            if described.evidence[name] is not None:
+                content.setdefault("evidence", {})[prompts] = described.evidence[name]
+            if described.caveats[name]:
+                content.setdefault("caveat", described.caveats[name])
+    return {name: content | _declared(metrics[name]) for name, content in contents.items()}
 
 
 def check_twins(edited: Sequence[Asked], original: Sequence[Asked], prompts: str) -> None:
@@ -157,49 +166,53 @@ def check_twins(edited: Sequence[Asked], original: Sequence[Asked], prompts: str
         raise ValueError(f"{prompts}: sample {first} is not of the same prompt and seed as the unedited backbone's")
 
 
-def read_samples(folder: str | Path, target: Mapping[str, str]) -> Samples:
-    """Returns the samples of one folder that stages.sample wrote, their images as bytes.
+@dataclass(frozen=True)
+class _Described:
+    """One set of samples without its pictures."""
 
-    FileNotFoundError or ValueError names the file that is missing, damaged or of another size.
-    """
-    folder = Path(folder)
-    rows = tuple(read_metadata(folder))
-    images = [(255 * read_picture(folder, row)).round().byte() for row in rows]
-    for image, row in zip(images, rows, strict=True):
-        if image.shape != images[0].shape:
-            sizes = f"{tuple(image.shape)} instead of {tuple(images[0].shape)}"
-            raise ValueError(f"{folder / row['file']}: of another size than the first sample: {sizes}")
-    if not images:
-        raise ValueError(f"{folder / 'metadata.jsonl'}: no samples in it")
-    return Samples(torch.stack(images), rows, target)
+    asked: list[Asked]
+    pictures: list[int]  # the number of each sample's picture among the different ones
+    statistics: dict[str, Statistics]  # by metric
+    evidence: dict[str, Any]  # by metric, None for nothing
+    caveats: dict[str, str | None]  # by metric
 
 
-def first_of(asked: Sequence[Asked]) -> list[int]:
-    """Returns for each sample the number of its picture among the different ones, in order of appearance."""
-    numbers: dict[Asked, int] = {}
-    return [numbers.setdefault(one, len(numbers)) for one in asked]
+def _described(metrics: Mapping[str, Metric], samples: Samples, place: str) -> _Described:
+    asked, pictures = [(row["prompt"], row["seed"]) for row in samples.rows], samples.pictures
+    samples = samples.different()
+    if len(samples.rows) < len(asked):
+        log.warning("%s: %d samples are %d different pictures", place, len(asked), len(samples.rows))
+    features = {name: _features(metric, samples, f"{name}: {place}") for name, metric in metrics.items()}
+    return _Described(
+        asked,
+        pictures,
+        {name: metric.statistics(features[name], samples) for name, metric in metrics.items()},
+        {name: metric.evidence(features[name][pictures]) for name, metric in metrics.items()},
+        {name: metric.caveat(features[name]) for name, metric in metrics.items()},
+    )
 
 
-def _different(samples: Samples, once: Sequence[int]) -> Samples:
-    """Returns the first sample of each picture."""
-    rows = [once.index(number) for number in range(max(once) + 1)]
-    if len(rows) == len(once):
-        return samples
-    return replace(samples, images=samples.images[rows], rows=[samples.rows[i] for i in rows])
+def _features(metric: Metric, samples: Samples, place: str) -> Tensor:
+    try:
+        features = metric.features(samples)
+        return features if metric.unasked else finite(features, samples)
+    except FloatingPointError as error:
+        raise FloatingPointError(f"{place}: {error}") from None
 
 
-def _described(
-    metrics: Mapping[str, Metric], samples: Samples
-) -> tuple[list[Asked], dict[str, Statistics], dict[str, Any]]:
-    """Returns a set's prompts and seeds, and by metric the statistics of its pictures and what should be stored raw."""
-    asked = [(row["prompt"], row["seed"]) for row in samples.rows]
-    once = first_of(asked)
-    different = _different(samples, once)
-    features = {name: metric.features(different) for name, metric in metrics.items()}
-    statistics = {name: metric.statistics(features[name], different) for name, metric in metrics.items()}
-    return asked, statistics, {name: metric.evidence(features[name][once]) for name, metric in metrics.items()}
+def _check_values(values: Mapping[str, Value], place: str) -> None:
+    for name, value in values.items():
+        if not math.isfinite(value.value):
+            raise FloatingPointError(f"{place}: {name} is not finite, got {value.value}")
+
+
+def _declared(metric: Metric) -> dict[str, Any]:
+    """What the report has to know of a metric beside its numbers."""
+    columns = metric.columns()
+    declared = {"seen": metric.seen} if metric.seen else {}
+    return declared | ({} if columns is None else {"columns": [asdict(column) for column in columns]})
 
 
 def _listed(values: Tensor) -> list[float | None]:
-    """Returns plain numbers; what was not asked for (NaN) is None."""
+    """Plain numbers; NaN, for what was not asked for, becomes None."""
     return [None if value != value else round(value, 6) for value in values.tolist()]

@@ -4,38 +4,69 @@ For models that were trained in no world. Features are CLIP's unit vectors, as i
 them to follow what people see more closely than Inception's; numbers are not those of the usual FID.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
 
+import torch
 from torch import Tensor
 
-from stages.metrics.base import Metric, Samples, Statistics, Value
-from stages.metrics.clip_score import embed_frames, load_clip
+from stages.metrics.base import Column, Metric, Statistics, Value
+from stages.metrics.clip_score import BATCH, embed_frames, load_clip
 from stages.metrics.distances import distances
-from stages.metrics.frechet import gap, warn_of_lacking_rank
-from stages.store.pictures import read_folder
+from stages.metrics.frechet import frame_distance, lacks_rank
+from stages.metrics.samples import Samples, finite
+from stages.store.pictures import each_picture
 
 
 @dataclass(frozen=True)
 class CLIPFrechet(Metric):
-    """Frechet distances of CLIP's features; `real` is a folder of pictures (see `read_folder`), or empty.
+    """Frechet distances of CLIP's features, to the unedited samples and to real pictures.
 
     They grow as samples get fewer, so compare equal n only.
     """
 
-    seed: int = 0
-    model: str = "openai/clip-vit-base-patch32"
-    real: str = ""
+    seed: int = 0  # of the jackknife
+    model: str = "openai/clip-vit-base-patch32"  # folder or hub id of a CLIP
+    real: str = ""  # folder of pictures, cropped and resized to the samples' size; empty for no such distance
 
     def features(self, samples: Samples) -> Tensor:
-        """Returns unit vectors (N, F, D): a picture is a clip of one frame."""
-        return embed_frames(load_clip(self.model)[0], samples.images)
+        """Unit vectors (N, F, D), F = 1 for pictures; FloatingPointError if one is not finite."""
+        return finite(embed_frames(load_clip(self.model)[0], samples.images), samples, "CLIP's features")
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
-        warn_of_lacking_rank("clip_frechet", features)
         if not self.real:
             return {"features": features}
-        pictures = read_folder(self.real, tuple(samples.images.shape[-2:]))
-        return {"features": features, "real": embed_frames(load_clip(self.model)[0], pictures)}
+        return {"features": features, "real": folder_features(self.model, self.real, *samples.images.shape[-2:])}
 
     def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
-        return distances("clip_frechet", gap, edited, original, seed=self.seed, least=0.0)
+        return distances("clip_frechet", frame_distance, edited, original, seed=self.seed, least=0.0)
+
+    def caveat(self, features: Tensor) -> str | None:
+        return lacks_rank("clip_frechet", features)
+
+    def columns(self) -> tuple[Column, ...]:
+        return (
+            Column("retain", "clip_frechet_real", "CLIP Fréchet to real", "low"),
+            Column("retain", "clip_frechet_unedited", "CLIP Fréchet to unedited", "low", unedited=True),
+        )
+
+
+@lru_cache(maxsize=4)
+def folder_features(model: str, folder: str, height: int, width: int) -> Tensor:
+    """Unit vectors (M, 1, D) of a folder's pictures at (height, width), read a batch at a time.
+
+    FileNotFoundError for a folder without pictures, FloatingPointError for features that are not finite.
+    """
+    clip = load_clip(model)[0]
+    pictures = each_picture(folder, (height, width))
+    features = torch.cat([embed_frames(clip, batch) for batch in _batches(pictures)])
+    if not features.isfinite().all():
+        raise FloatingPointError(f"{folder}: CLIP's features of its pictures are not finite")
+    return features
+
+
+def _batches(pictures: Iterator[Tensor]) -> Iterator[Tensor]:
+    while batch := list(islice(pictures, BATCH)):
+        yield torch.stack(batch)

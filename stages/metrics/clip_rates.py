@@ -10,37 +10,35 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Samples
+from stages.metrics.base import Column
 from stages.metrics.clip_score import embed_frames, embed_texts, load_clip
-from stages.metrics.rates import Outcomes, as_asked, asked_for
+from stages.metrics.rates import Outcomes, as_asked, asked_for, retained_columns
+from stages.metrics.samples import Samples, finite
 
 
 @dataclass(frozen=True)
 class Recognition:
-    """What each picture, or the mean of a clip's frames, is closest to: `labels["class"]` has a name for each."""
+    """The names that CLIP gave to pictures, or to clips by the mean of their frames."""
 
-    labels: Mapping[str, Sequence[str]]
+    labels: Mapping[str, Sequence[str]]  # label -> a name for each picture
 
     def named(self, label: str) -> Sequence[str]:
-        """Returns the name that CLIP chose for each picture."""
+        """The name of each picture for one label."""
         return self.labels[label]
 
     def shows(self, target: Mapping[str, str]) -> Tensor:
-        """Returns whether each picture shows all of `target`, (N,)."""
-        seen = [torch.tensor([name == value for name in self.named(label)]) for label, value in target.items()]
-        return torch.stack(seen).all(0)
+        """Whether each picture shows all of `target`, (N,) bool."""
+        matches = [torch.tensor([name == value for name in self.named(label)]) for label, value in target.items()]
+        return torch.stack(matches).all(0)
 
 
 @dataclass(frozen=True)
 class CLIPRates(Outcomes):
-    """`target`: the concept's name is the likeliest of `choices`; other outcomes as `Rates` has them, but for `broken`.
+    """target: the concept's name is the likeliest of `choices`. Others are those of `Rates` without `broken`."""
 
-    `choices` maps a label of the dataset to all the names a picture may be given, each put into `template`.
-    """
-
-    model: str = "openai/clip-vit-base-patch32"
-    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    template: str = "a photo of a {}"
+    model: str = "openai/clip-vit-base-patch32"  # folder or hub id of a CLIP
+    choices: dict[str, tuple[str, ...]] = field(default_factory=dict)  # label of the dataset -> possible names
+    template: str = "a photo of a {}"  # the text of a name, which replaces {}
 
     def __post_init__(self) -> None:
         if not self.choices or any(len(names) < 2 for names in self.choices.values()):
@@ -51,21 +49,28 @@ class CLIPRates(Outcomes):
     def names(self, samples: Samples) -> tuple[str, ...]:
         return ("target", *asked_for(samples, self.choices))
 
+    def columns(self) -> tuple[Column, ...]:
+        rest = Column("concept", "other_rate", "Rest of the prompt right", "high")
+        return (rest, *retained_columns(self.choices))
+
     def features(self, samples: Samples) -> Tensor:
-        """Returns the outcomes target and those of `asked_for`, (N, K)."""
+        """The outcomes target and those of `asked_for`, (N, K).
+
+        ValueError for a concept that is not among the choices, FloatingPointError for embeddings that are not finite.
+        """
         for label, value in samples.target.items():
             if value not in self.choices.get(label, ()):
                 raise ValueError(f"clip_rates: choices: no {label} {value!r}, which the concept's target asks for")
-        seen = self.look(samples.images)
-        right = [as_asked(seen, samples, labels) for labels in asked_for(samples, self.choices).values()]
-        return torch.stack([seen.shows(samples.target).float(), *right], 1)
+        recognition = self.look(samples)
+        right = [as_asked(recognition, samples, labels) for labels in asked_for(samples, self.choices).values()]
+        return torch.stack([recognition.shows(samples.target).float(), *right], 1)
 
-    def look(self, images: Tensor) -> Recognition:
-        """Returns the likeliest name of each label for pictures (N, 3, H, W) or clips (N, F, 3, H, W)."""
+    def look(self, samples: Samples) -> Recognition:
+        """The likeliest name of each label for every sample."""
         model, tokenizer = load_clip(self.model)
-        embedded = embed_frames(model, images).mean(1)
-        named = {}
+        embedded = finite(embed_frames(model, samples.images).mean(1), samples, "CLIP's features")
+        labels = {}
         for label, names in self.choices.items():
             texts = embed_texts(model, tokenizer, [self.template.replace("{}", name) for name in names])
-            named[label] = [names[i] for i in (embedded @ texts.T).argmax(1).tolist()]
-        return Recognition(named)
+            labels[label] = [names[i] for i in (embedded @ texts.T).argmax(1).tolist()]
+        return Recognition(labels)

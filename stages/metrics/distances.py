@@ -1,4 +1,4 @@
-"""What metrics that compare sets of features share: what is compared with what, and the intervals."""
+"""Metrics that compare sets of features: their pairs of sets, and the intervals."""
 
 from collections.abc import Callable
 from typing import Protocol
@@ -13,7 +13,7 @@ from stages.metrics.intervals import jackknife
 class Distance(Protocol):
     """A distance between features (N, F, D) and (M, F, D) of clips; a picture is a clip of one frame.
 
-    `paired` clips are of the same prompt and noise.
+    `paired` clips are of the same prompt and noise, row by row.
     """
 
     def __call__(self, x: Tensor, y: Tensor, *, paired: bool) -> float: ...
@@ -28,26 +28,23 @@ def distances(
     seed: int,
     least: float = float("-inf"),
 ) -> dict[str, Value]:
-    """Returns NAME_real, from the features to real ones where there are any, and NAME_unedited; {} of a single sample.
+    """NAME_real, to the `real` features if there are any, and NAME_unedited, to the original's; {} for one sample.
 
-    No interval reaches below `least`. FloatingPointError for features that are not finite.
+    No interval reaches below `least`.
     """
-    own = edited["features"]
-    for what, features in {"edited": own, **{k: edited[k] for k in ("real",) if k in edited}}.items():
-        if not torch.isfinite(features).all():
-            raise FloatingPointError(f"{name}: the features of the {what} pictures are not finite")
-    if len(own) < 2:
+    features = edited["features"]
+    if len(features) < 2:
         return {}
 
     def to_real(rows: Tensor) -> float:
-        return distance(own[rows], edited["real"], paired=False)
+        return distance(features[rows], edited["real"], paired=False)
 
     def to_unedited(rows: Tensor) -> float:
-        return distance(own[rows], original["features"][rows], paired=True)
+        return distance(features[rows], original["features"][rows], paired=True)
 
     kinds = {"real": to_real} if "real" in edited else {}
     kinds |= {"unedited": to_unedited} if original is not None else {}
-    return {f"{name}_{kind}": _value(compared, len(own), seed, least) for kind, compared in kinds.items()}
+    return {f"{name}_{kind}": _value(compared, len(features), seed, least) for kind, compared in kinds.items()}
 
 
 def _value(distance: Callable[[Tensor], float], n: int, seed: int, least: float) -> Value:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Metric, Samples, Statistics, Value, floats
-from stages.metrics.intervals import DRAWS, bootstrap
+from stages.metrics.base import GROUP, Column, Metric, Statistics, Value
+from stages.metrics.intervals import DRAWS, bootstrap, number_prompts
 from stages.metrics.judged import JUDGE, judge_features
-from stages.metrics.rates import GROUP, number_prompts
+from stages.metrics.samples import Samples, floats
 from stages.params.types import Count
 
 
@@ -16,12 +16,12 @@ from stages.params.types import Count
 class Drift(Metric):
     """The mean absolute difference of pixels in [0, 1], and the Euclidean one of standardised judge features."""
 
-    judge: str = JUDGE
-    draws: Count = DRAWS
-    seed: int = 0
+    judge: str = JUDGE  # folder of the judge
+    draws: Count = DRAWS  # resamples of the bootstrap
+    seed: int = 0  # of the bootstrap
 
     def features(self, samples: Samples) -> Tensor:
-        """Returns judge features, the mean over frames of those of a clip, (N, D)."""
+        """Judge features, (N, D); those of a clip are the mean over its frames."""
         return judge_features(self.judge, samples).mean(1)
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
@@ -38,6 +38,9 @@ class Drift(Metric):
         if original is None:
             return {}
         pairs = zip(edited["pixels"].split(1), original["pixels"].split(1), strict=True)
-        pixels = torch.cat([(floats(own) - floats(twin)).double().abs().mean(1) for own, twin in pairs])
+        pixels = torch.cat([(floats(after) - floats(before)).double().abs().mean(1) for after, before in pairs])
         features = (edited["features"] - original["features"]).double().norm(dim=1)
         return {"pixel_drift": pixels, "feature_drift": features}
+
+    def columns(self) -> tuple[Column, ...]:
+        return (Column("retain", "pixel_drift", "Pixel drift", "low", unedited=True),)

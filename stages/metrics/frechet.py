@@ -1,26 +1,26 @@
 """The Frechet distance between two sets of features (Heusel 2017, arXiv 1706.08500), here of the world's judge."""
 
-import logging
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Samples, Statistics, Value
+from stages.metrics.base import Column, Statistics, Value
 from stages.metrics.distances import distances
 from stages.metrics.judged import Judged
 
-log = logging.getLogger(__name__)
-
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns mean (D,) and covariance (D, D) of features (N, D) in float64, the latter over n - 1."""
+    """Mean (D,) and covariance (D, D) of features (N, D) in float64, the latter over n - 1."""
     features = features.double()
     return features.mean(0), torch.cov(features.T).reshape(features.shape[1], -1)
 
 
 def frechet_distance(mean: Tensor, cov: Tensor, other_mean: Tensor, other_cov: Tensor) -> float:
-    """Returns |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)); the root by eigenvalues, so that a rank may be missing."""
+    """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) for means (D,) and covariances (D, D).
+
+    The root is taken by eigenvalues, so that the covariances may lack rank.
+    """
     values, vectors = torch.linalg.eigh(cov)
     root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
     product = root @ other_cov @ root
@@ -29,20 +29,21 @@ def frechet_distance(mean: Tensor, cov: Tensor, other_mean: Tensor, other_cov: T
 
 
 def frechet(x: Tensor, y: Tensor) -> float:
-    """Returns the distance between two sets of features, (N, D) and (M, D)."""
+    """The distance between two sets of features, (N, D) and (M, D)."""
     return frechet_distance(*moments(x), *moments(y))
 
 
-def gap(x: Tensor, y: Tensor, *, paired: bool) -> float:
-    """Returns the distance of all frames, which rounding can leave a hair below 0; it is blind to pairs."""
+def frame_distance(x: Tensor, y: Tensor, *, paired: bool) -> float:
+    """The distance between all frames of clips (N, F, D) and (M, F, D), at least 0; pairs make no difference."""
     return max(frechet(x.flatten(0, 1), y.flatten(0, 1)), 0.0)
 
 
-def warn_of_lacking_rank(name: str, features: Tensor) -> None:
-    """Warns when features (N, F, D) are too few for the rank of their covariance."""
+def lacks_rank(name: str, features: Tensor) -> str | None:
+    """A caveat if features (N, F, D) are too few for their covariance to have full rank."""
     n, width = features.flatten(0, 1).shape
-    if n <= width:
-        log.warning("%s: %d samples of %d features: the covariance lacks rank, compare loosely", name, n, width)
+    if n > width:
+        return None
+    return f"{name}: {n} samples of {width} features: the covariance lacks rank, compare loosely"
 
 
 @dataclass(frozen=True)
@@ -52,9 +53,11 @@ class Frechet(Judged):
     They grow as samples get fewer, so compare equal n only.
     """
 
-    def statistics(self, features: Tensor, samples: Samples) -> Statistics:
-        warn_of_lacking_rank("frechet", features)
-        return super().statistics(features, samples)
-
     def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
-        return distances("frechet", gap, edited, original, seed=self.seed, least=0.0)
+        return distances("frechet", frame_distance, edited, original, seed=self.seed, least=0.0)
+
+    def caveat(self, features: Tensor) -> str | None:
+        return lacks_rank("frechet", features)
+
+    def columns(self) -> tuple[Column, ...]:
+        return (Column("retain", "frechet_unedited", "Fréchet to unedited", "low", unedited=True),)

@@ -1,17 +1,27 @@
 """Intervals: Wilson for rates, a bootstrap over prompts for means, a jackknife for the rest."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from math import sqrt
 from statistics import NormalDist
 
 import torch
 from torch import Tensor
 
-DRAWS = 10_000
+DRAWS = 10_000  # resamples of a bootstrap
+
+
+def number_prompts(prompts: Sequence[str]) -> Tensor:
+    """The number of each sample's prompt, (N,), counted from 0 in order of appearance."""
+    numbers = {prompt: i for i, prompt in enumerate(dict.fromkeys(prompts))}
+    return torch.tensor([numbers[prompt] for prompt in prompts])
 
 
 def wilson(successes: int, n: int, confidence: float = 0.95, *, effective: float | None = None) -> tuple[float, float]:
-    """Returns the score interval of a rate (Wilson 1927), of samples that are worth `effective` independent ones."""
+    """The score interval of a rate (Wilson 1927), in [0, 1].
+
+    `effective` is the number of independent samples that the n are worth, by default n. ValueError for counts that
+    cannot be.
+    """
     if not 0 <= successes <= n or not n:
         raise ValueError(f"successes must be 0 to n of n > 0, got {successes} of {n}")
     z, rate, size = quantile(0.5 + confidence / 2), successes / n, n if effective is None else effective
@@ -21,11 +31,12 @@ def wilson(successes: int, n: int, confidence: float = 0.95, *, effective: float
 
 
 def effective_samples(values: Tensor, groups: Tensor) -> float:
-    """Returns how many independent samples the values (N,) are worth, of which those of one group may be alike.
+    """The number of independent samples that values (N,) are worth if those of one group (prompt) are correlated.
 
-    N over the design effect 1 + (m - 1) rho (Kish 1965), where m is the mean size of a value's group and rho, from 0
-    to 1, the correlation within groups by analysis of variance: 0 where no value differs, 1 of a single group, which
-    cannot tell. In Wilson's interval that is what Franco et al. (2019, PMC6690503) recommend for proportions.
+    `groups` (N,) numbers the group of each value. The result is N over the design effect 1 + (m - 1) rho (Kish 1965):
+    m is the mean size of a value's group, rho in [0, 1] the correlation within groups by analysis of variance. rho is 0
+    if all values are equal, and 1 for a single group, whose correlation cannot be estimated. Franco et al. (2019,
+    PMC6690503) recommend this number in Wilson's interval for proportions.
     """
     _, group, sizes = groups.unique(return_inverse=True, return_counts=True)
     n, count, values = len(values), len(sizes), values.double()
@@ -41,26 +52,26 @@ def effective_samples(values: Tensor, groups: Tensor) -> float:
 
 
 def quantile(share: float) -> float:
-    """Returns the point below which the standard normal distribution has `share` of its mass."""
+    """The point below which the standard normal distribution has `share` of its mass."""
     return NormalDist().inv_cdf(share)
 
 
 def percentiles(values: Tensor, confidence: float = 0.95) -> tuple[float, float]:
-    """Returns the middle share `confidence` of values (R,), interpolated linearly."""
+    """The bounds of the middle share `confidence` of values (R,), interpolated linearly."""
     tail = (1 - confidence) / 2
     low, high = torch.quantile(values.double(), torch.tensor([tail, 1 - tail], dtype=torch.float64)).tolist()
     return low, high
 
 
 def resamples(n: int, draws: int, seed: int) -> Tensor:
-    """Returns `draws` draws of n out of n with replacement, (draws, n)."""
+    """`draws` draws of n out of n with replacement: indices (draws, n)."""
     return torch.randint(n, (draws, n), generator=torch.Generator().manual_seed(seed))
 
 
 def resampled_means(values: Tensor, indices: Tensor, groups: Tensor | None = None) -> Tensor:
-    """Returns the mean of values (N,) under each resample (R, G) of its groups, (R,).
+    """The mean of values (N,) under each resample (R, G) of its groups, (R,).
 
-    `groups` (N,) numbers the prompt of each value from 0; without it each value is its own. Values of NaN do not count.
+    `groups` (N,) numbers the prompt of each value from 0; without it each value is a group. NaN does not count.
     """
     valid = ~values.isnan()
     known = torch.where(valid, values, 0).double()
@@ -82,14 +93,14 @@ def paired_bootstrap(
     draws: int = DRAWS,
     confidence: float = 0.95,
 ) -> tuple[float, float]:
-    """Returns the percentile interval of mean(a) - mean(b), both over the same resampled prompts."""
+    """The percentile interval of mean(a) - mean(b), both (N,), over the same resampled prompts."""
     return bootstrap(a.double() - b.double(), seed=seed, groups=groups, draws=draws, confidence=confidence)
 
 
 def bootstrap(
     values: Tensor, *, seed: int, groups: Tensor | None = None, draws: int = DRAWS, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """Returns the percentile interval of the mean of values (N,) over resampled prompts."""
+    """The percentile interval of the mean of values (N,) over resampled prompts, which `groups` (N,) numbers."""
     n = len(values) if groups is None else int(groups.max()) + 1
     return percentiles(resampled_means(values, resamples(n, draws, seed), groups), confidence)
 
@@ -97,9 +108,10 @@ def bootstrap(
 def jackknife(
     statistic: Callable[[Tensor], float], n: int, *, seed: int, parts: int = 20, confidence: float = 0.95
 ) -> tuple[float, float] | tuple[None, None]:
-    """Returns the normal interval of statistic(rows) with rows left out in `parts` random groups.
+    """The normal interval of statistic(rows), from leaving out each of `parts` random groups of the n rows.
 
-    For distances between distributions, whose bias with n a bootstrap would add to. None below two rows per part.
+    For distances between distributions: they depend on n, and the repeated rows of a bootstrap would add to that bias.
+    (None, None) below two rows per part.
     """
     if n < 2 * parts:
         return None, None

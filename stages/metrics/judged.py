@@ -6,7 +6,8 @@ from functools import cache, lru_cache
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Metric, Samples, Statistics, floats
+from stages.metrics.base import Metric, Statistics
+from stages.metrics.samples import Samples, finite, floats, frames
 from stages.params.types import Count
 from stages.worlds.captions import DIRECTIONS
 from stages.worlds.judge import Judge
@@ -18,23 +19,18 @@ LABELS = ("colour", "shape", "direction")
 
 @cache
 def load_judge(folder: str) -> Judge:
-    """Returns a saved judge, loaded once."""
+    """A saved judge, loaded once; ValueError names a file that is damaged."""
     return Judge.load(folder)
 
 
-def frames(images: Tensor) -> Tensor:
-    """Returns pictures (N, 3, H, W), or all the frames of clips one after another."""
-    return images.reshape(-1, *images.shape[-3:])
-
-
 def judge_features(judge: str, samples: Samples) -> Tensor:
-    """Returns the judge's standardised features (N, F, D): a picture is a clip of one frame."""
+    """The judge's standardised features (N, F, D), F = 1 for pictures; FloatingPointError if one is not finite."""
     features = [load_judge(judge).features(floats(part)) for part in frames(samples.images).split(256)]
-    return torch.cat(features).unflatten(0, (len(samples.images), -1))
+    return finite(torch.cat(features).unflatten(0, (len(samples.images), -1)), samples, "the judge's features")
 
 
 def real_features(judge: str, samples: Samples, n: int, seed: int) -> Tensor:
-    """Returns the features (M, F, D) of real renders of what the samples were asked for, of at least `n` frames.
+    """The features (M, F, D) of real renders of the samples' labels, of at least `n` frames.
 
     Each row is rendered as often as the others; a label that it leaves open is drawn evenly.
     """
@@ -45,13 +41,14 @@ def real_features(judge: str, samples: Samples, n: int, seed: int) -> Tensor:
 
 @dataclass(frozen=True)
 class Judged(Metric):
-    """What distances of the judge's standardised features share: those of the samples, and those of real renders."""
+    """The features of a distance by the judge: those of the samples, and those of real renders."""
 
-    seed: int = 0
-    judge: str = JUDGE
-    reference: Count = 2048  # real renders
+    seed: int = 0  # of the renders and of the jackknife
+    judge: str = JUDGE  # folder of the judge
+    reference: Count = 2048  # frames of real renders, at least
 
     def features(self, samples: Samples) -> Tensor:
+        """Standardised features (N, F, D)."""
         return judge_features(self.judge, samples)
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:

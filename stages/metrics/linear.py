@@ -7,43 +7,49 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Samples
 from stages.metrics.clip_score import embed_frames, load_clip
 from stages.metrics.rates import Outcomes
+from stages.metrics.samples import Samples, finite
 
 
 @dataclass(frozen=True)
 class LinearRates(Outcomes):
     """target: the classifier names the class that the concept's target asks for.
 
-    `weights` is the state of one linear layer, a row for each of `classes`, the values of `label`; its features are
-    the unit image vectors of `model`, of a clip the mean over frames.
+    It reads the unit image vectors of `model`; those of a clip are the mean over its frames.
     """
 
-    weights: str = ""
-    label: str = "class"
-    classes: tuple[str, ...] = ()
-    model: str = "openai/clip-vit-base-patch32"
+    weights: str = ""  # file with the state of one linear layer, a row for each class
+    label: str = "class"  # the label of the dataset that is told apart
+    classes: tuple[str, ...] = ()  # its values, in the order of the rows
+    model: str = "openai/clip-vit-base-patch32"  # folder or hub id of a CLIP
 
     def names(self, samples: Samples) -> tuple[str, ...]:
         return ("target",)
 
     def features(self, samples: Samples) -> Tensor:
-        """Returns whether the target's class is the likeliest, (N, 1)."""
+        """1 if the target's class is the likeliest, else 0, (N, 1).
+
+        ValueError for a target that is no class or weights that do not fit, FloatingPointError for features that are
+        not finite.
+        """
         wanted = samples.target.get(self.label)
         if wanted not in self.classes:
             raise ValueError(f"classes: no {self.label} {wanted!r}, which the concept's target asks for")
         weight, bias = read_linear(self.weights, len(self.classes))
         model = load_clip(self.model)[0]
-        embedded = embed_frames(model, samples.images).mean(1)
+        embedded = finite(embed_frames(model, samples.images).mean(1), samples, "CLIP's features")
         if embedded.shape[1] != weight.shape[1]:
             raise ValueError(f"{self.weights}: takes {weight.shape[1]} features, {self.model} has {embedded.shape[1]}")
-        seen = (embedded @ weight.to(embedded).T + bias.to(embedded)).argmax(1)
-        return (seen == self.classes.index(wanted)).float()[:, None].cpu()
+        likeliest = (embedded @ weight.to(embedded).T + bias.to(embedded)).argmax(1)
+        return (likeliest == self.classes.index(wanted)).float()[:, None].cpu()
 
 
 def read_linear(path: str, classes: int) -> tuple[Tensor, Tensor]:
-    """Returns weight (K, D) and bias (K,) of a saved state without running what a pickle may hold."""
+    """Weight (K, D) and bias (K,) of a saved state, read without running a pickle's code.
+
+    FileNotFoundError or ValueError names a file that is missing, no single linear layer, or not finite.
+    """
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is missing: the linear classifier's weights")
     try:
@@ -55,4 +61,6 @@ def read_linear(path: str, classes: int) -> tuple[Tensor, Tensor]:
     if [len(shape) for shape in shapes] != [1, 2] or {shape[0] for shape in shapes} != {classes}:
         raise ValueError(f"{path}: expected one linear layer to {classes} classes, got tensors of {shapes}")
     bias, weight = sorted(tensors, key=lambda value: value.ndim)
+    if not (bias.isfinite().all() and weight.isfinite().all()):
+        raise ValueError(f"{path}: the weights are not finite")
     return weight, bias

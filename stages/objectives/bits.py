@@ -10,12 +10,14 @@ from torch.nn.functional import logsigmoid
 
 
 def bit_cross_entropy(margins: Tensor, bits: Tensor) -> Tensor:
-    """Cross-entropy of each bit under its margin logit1 - logit0: log(1 + exp(-(2 b - 1) d))."""
+    """Cross-entropy of each bit b under its margin d = logit1 - logit0: log(1 + exp(-(2 b - 1) d)); any shape, all
+    equal."""
     return -logsigmoid(margins * (2 * bits.to(margins.dtype) - 1))
 
 
 def wrong_tokens(margins: Tensor, bits: Tensor, share: float = 0.25) -> Tensor:
-    """1 for tokens (..., L) of which at least `share` of the bits are wrong, 0 elsewhere.
+    """Margins and bits (..., L, bits) to (..., L): 1 for tokens of which at least `share` of the bits are wrong, else
+    0.
 
     A bit is wrong when its cross-entropy is above ln 2; the filter of S-VARE, arXiv 2509.22400.
     """
@@ -26,10 +28,10 @@ def wrong_tokens(margins: Tensor, bits: Tensor, share: float = 0.25) -> Tensor:
 def filtered_cross_entropy(
     margins: Tensor, bits: Tensor, share: float = 0.25, *, scales: Sequence[int] | None = None, kept: bool = False
 ) -> Tensor:
-    """Cross-entropy of the neutral image's bits, only where the student is wrong; margins (B, L, bits).
+    """Cross-entropy of the neutral picture's bits at tokens that the student gets wrong: a scalar of (B, L, bits).
 
-    Divided by the full length L, arXiv 2509.22400 (filtered cross-entropy); `kept` divides by the tokens kept instead,
-    `scales` (tokens of each scale) weighs all scales alike.
+    Divided by the full length L, arXiv 2509.22400 (filtered cross-entropy); `kept` divides by the number of such tokens
+    instead, `scales` (tokens of each scale) weighs all scales alike.
     """
     keep = wrong_tokens(margins, bits, share)
     loss = bit_cross_entropy(margins, bits).mean(-1) * keep
@@ -41,7 +43,8 @@ def filtered_cross_entropy(
 
 
 def bit_divergence(teacher: Tensor, student: Tensor) -> Tensor:
-    """KL(teacher || student) of each bit's two-way distribution, from margins; the mean over all bits.
+    """KL(teacher || student) of each bit's two-way distribution, the mean over all bits; margins of any shape, both
+    equal.
 
     The preservation loss of arXiv 2509.22400; the released code averages over both states of a bit and so has half.
     """

@@ -13,12 +13,17 @@ Reduction = Literal["mean", "sum"]
 
 
 def clean_from_noise(latent: Tensor, noise: Tensor, alpha_bar: Tensor) -> Tensor:
-    """The clean latent that predicted noise implies: (x_t - sqrt(1 - abar) eps) / sqrt(abar), arXiv 2010.02502."""
+    """The clean latent that predicted noise implies: (x_t - sqrt(1 - abar) eps) / sqrt(abar), arXiv 2010.02502.
+
+    Latent and noise are of any equal shape, to which `alpha_bar` broadcasts.
+    """
     return (latent - (1 - alpha_bar).sqrt() * noise) / alpha_bar.sqrt()
 
 
 def masked_error(prediction: Tensor, target: Tensor, mask: Tensor, *, channels: bool = True) -> Tensor:
-    """Squared error (B, C, ...) averaged inside a mask (B, 1, ...), then over the batch; arXiv 2303.13516.
+    """Squared error of predictions (B, C, ...) averaged inside a mask (B, 1, ...), then over the batch: a scalar.
+
+    arXiv 2303.13516.
 
     With `channels` off the denominator counts the mask's one channel, as the released code does: C times as much.
     """
@@ -28,11 +33,12 @@ def masked_error(prediction: Tensor, target: Tensor, mask: Tensor, *, channels: 
 
 
 def outside(outputs: Sequence[Tensor], masks: Sequence[Tensor], reduction: Reduction = "mean") -> Tensor:
-    """What adapters add where the concept is not: the mean over sites of mean_channels(o^2) averaged over M = 0.
+    """The mean over sites of mean_channels(o^2) averaged over M = 0: a scalar of what adapters add outside the concept.
 
-    Outputs (B, N, C), masks (B, N). Receler, arXiv 2311.17717 (concept-localized regularization), and T2VUnlearning,
-    arXiv 2505.17550 (localisation), normalised by area so that its weight means the same at every size. 0 for a site
-    that is concept all over. `sum` is || o (1 - M) ||^2 as the papers print it, which grows with size and batch.
+    One output (B, N, C) and one mask (B, N) for each site. Receler, arXiv 2311.17717 (concept-localized
+    regularization), and T2VUnlearning, arXiv 2505.17550 (localisation), normalised by area so that its weight means the
+    same at every size. 0 for a site whose mask is full. `sum` is || o (1 - M) ||^2 as the papers print it, which grows
+    with size and batch.
     """
     if reduction == "sum":
         parts = [(o * (1 - m.to(o.dtype)).unsqueeze(-1)).square().sum() for o, m in zip(outputs, masks, strict=True)]
@@ -45,10 +51,10 @@ def outside(outputs: Sequence[Tensor], masks: Sequence[Tensor], reduction: Reduc
 
 
 def edited_weight(weight: Tensor, keys: Tensor, values: Tensor, scales: Tensor, ridge: float) -> Tensor:
-    """W' = (ridge W + sum_i s_i v_i c_i^T)(ridge I + sum_i s_i c_i c_i^T)^-1, solved in float64.
+    """W' = (ridge W + sum_i s_i v_i c_i^T)(ridge I + sum_i s_i c_i c_i^T)^-1, (d_out, d_in), solved in float64.
 
-    Keys c (n, d_in) are mapped to values v (n, d_out). UCE, arXiv 2308.14761 eq. 7, which prints no ridge: without one
-    the inverse exists only if the keys span the space.
+    Keys c (n, d_in) are mapped to values v (n, d_out) with weights s (n,). UCE, arXiv 2308.14761 eq. 7, which prints no
+    ridge: without one the inverse exists only if the keys span the space.
     """
     weight, keys, values, scales = (t.double() for t in (weight, keys, values, scales))
     weighted = keys * scales.unsqueeze(-1)
@@ -60,7 +66,7 @@ def edited_weight(weight: Tensor, keys: Tensor, values: Tensor, scales: Tensor, 
 def projected_out(values: Tensor, direction: Tensor) -> Tensor:
     """Values without their part along a direction, both taken as one long vector: v - <u, v> u, u = d / ||d||.
 
-    The `tensor` technique of UCE's first release.
+    Any shape, both equal. The `tensor` technique of UCE's code.
     """
     unit = direction / direction.norm()
     return values - (unit * values).sum() * unit
@@ -74,7 +80,7 @@ def revived(
     form: str = "zero",
     anchor: Tensor | None = None,
 ) -> Tensor:
-    """The embedding (..., d) that brings a concept back through edited weights, solved in float64.
+    """The embedding (..., d) that brings a concept back through edited weights (d_out, d) each, solved in float64.
 
     With A = sum W'^T W' and B = sum W'^T W: `zero` (A + r I)^-1 B c, the closed form of RECE, arXiv 2407.12383;
     `anchor` adds r times another embedding to the right-hand side; `weights` ((1 + r) A)^-1 (B + r A) c; `identity`
@@ -92,7 +98,8 @@ def revived(
 
 
 def gumbel_softmax(logits: Tensor, uniform: Tensor, temperature: float, *, hard: bool = False) -> Tensor:
-    """softmax((logits + g) / temperature) with g = -log(-log u); one-hot with the soft gradient when `hard`.
+    """softmax((logits + g) / temperature) over the last dimension, g = -log(-log u); one-hot with the soft gradient if
+    `hard`. Logits and u in [0, 1) are of any equal shape.
 
     arXiv 1611.01144 eq. 2, as arXiv 2410.15618 searches for the concept to preserve.
     """

@@ -6,7 +6,7 @@ from torch import Tensor
 
 
 def negative_guidance(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
-    """The prediction pushed away from the concept: uncond - scale (cond - uncond).
+    """The prediction pushed away from the concept: uncond - scale (cond - uncond); any shape, all equal.
 
     ESD, arXiv 2303.07345 eq. 7; linear, so it holds for eps, v, flow velocity and bit margins alike.
     """
@@ -14,15 +14,16 @@ def negative_guidance(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
 
 
 def away(origin: Tensor, uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
-    """Any prediction pushed away from the concept: origin - scale (cond - uncond), as ESD's released code does."""
+    """Any prediction pushed away from the concept: origin - scale (cond - uncond); any shape, all equal.
+
+    ESD's released code has it, with the concept's own prediction as origin.
+    """
     return origin - scale * (cond - uncond)
 
 
 def guide(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance, arXiv 2207.12598 eq. 6 in diffusers' parametrisation."""
+    """Classifier-free guidance: uncond + scale (cond - uncond); any shape, all equal.
+
+    arXiv 2207.12598 eq. 6 in diffusers' parametrisation, where scale 1 is the condition alone.
+    """
     return uncond + scale * (cond - uncond)
-
-
-# masks
-
-HARD = (0.83, -0.1, 1.1)  # the hard concrete distribution's temperature and the ends it is stretched to

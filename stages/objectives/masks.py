@@ -1,4 +1,4 @@
-"""Masks: gates that are zero or one with some probability, and what trains them."""
+"""Masks: gates that are zero or one with some probability, and the losses that train them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ HARD = (0.83, -0.1, 1.1)  # the hard concrete distribution's temperature and the
 
 def hard_concrete(score: Tensor, uniform: Tensor, noise: float = 0.5) -> Tensor:
     """A gate in [0, 1] that is exactly 0 or 1 with some probability: clamp(s (1.1 + 0.1) - 0.1, 0, 1), where
-    s = sigmoid((log(u + noise) - log(1 - u + noise) + score) / 0.83).
+    s = sigmoid((log(u + noise) - log(1 - u + noise) + score) / 0.83), for scores and u in [0, 1) of any equal shape.
 
     arXiv 1712.01312 eq. 10-11 as masks use it, arXiv 2507.13386; at `noise` 0.5 the logistic noise is within +-log 3.
     """
@@ -22,7 +22,7 @@ def hard_concrete(score: Tensor, uniform: Tensor, noise: float = 0.5) -> Tensor:
 
 
 def open_probability(score: Tensor) -> Tensor:
-    """The probability that a hard concrete gate is not 0: sigmoid(score - 0.83 log(0.1 / 1.1)).
+    """The probability that a hard concrete gate is not 0: sigmoid(score - 0.83 log(0.1 / 1.1)); any shape.
 
     arXiv 1712.01312 eq. 12, for logistic noise that is not bounded.
     """
@@ -33,7 +33,7 @@ def open_probability(score: Tensor) -> Tensor:
 def masked(activation: Tensor, mask: Tensor, fill: Tensor | None = None) -> Tensor:
     """Channels (..., n k) times a mask (n,), each number for k channels in a row; a product of float32, cast back.
 
-    `fill` (of the activation's shape) takes the place of what the mask removes: h m + fill (1 - m).
+    `fill`, of the activation's shape, is mixed in as the mask closes: h m + fill (1 - m).
     """
     grouped = mask.unsqueeze(-1)
     value = activation.unflatten(-1, (len(mask), -1)) * grouped
@@ -43,7 +43,8 @@ def masked(activation: Tensor, mask: Tensor, fill: Tensor | None = None) -> Tens
 
 
 def erase_and_preserve(final: Tensor, wanted: Tensor, erased: int, beta: float) -> Tensor:
-    """MSE(final, wanted) over the first `erased` rows, which show the concept, + beta MSE over the rows to preserve.
+    """MSE(final, wanted) over the first `erased` rows, which show the concept, + beta MSE over the rows to preserve: a
+    scalar, of latents (B, ...).
 
     Minimalist concept erasure, arXiv 2507.13386: both terms are on the last latent of the whole sampler.
     """
@@ -53,8 +54,5 @@ def erase_and_preserve(final: Tensor, wanted: Tensor, erased: int, beta: float) 
 
 
 def keep_gap(shares: Tensor, keep: float) -> Tensor:
-    """(mean share - keep)^2: pulls the share of open masks towards a target."""
+    """(mean share - keep)^2, a scalar: pulls the share (any shape) of open masks towards a target."""
     return (shares.mean() - keep).square()
-
-
-# erasure by training

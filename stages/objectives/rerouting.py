@@ -1,7 +1,6 @@
 """Circuit breakers' losses on representations (arXiv 2406.04313, Algorithm 1): pure functions of (..., L, D) states.
 
-Values are per token until one of the averages at the end takes them together. Everything is computed in float32 at
-least, whatever the states' dtype.
+Values are per token; the means at the end average them. All is computed in float32, or in float64 for such states.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ def coefficients(step: int, alpha: float, horizon: float) -> tuple[float, float]
 
 
 def token_cosine(reference: Tensor, adapted: Tensor) -> Tensor:
-    """The cosine between two states of each token, (..., L)."""
+    """The cosine between two states (..., L, D) of each token, (..., L)."""
     return (_unit(_wide(reference)) * _unit(_wide(adapted))).sum(-1)
 
 
 def token_distance(reference: Tensor, adapted: Tensor, norm: Norm = "plain") -> Tensor:
-    """||adapted - reference|| of each token, (..., L); gradient 0 where they are equal.
+    """||adapted - reference|| of each token, (..., L), of states (..., L, D); gradient 0 where they are equal.
 
     `root` divides by sqrt(D), `relative` by ||reference||, so that the value means the same in every network.
     """
@@ -44,7 +43,8 @@ def token_distance(reference: Tensor, adapted: Tensor, norm: Norm = "plain") -> 
 
 
 def centred(states: Tensor, centre: Tensor, lengths: Sequence[int]) -> Tensor:
-    """States (..., L, D) minus the centre (..., S, D) of the scale that each token is in."""
+    """States (..., L, D) minus the centre (..., S, D) of each token's scale; `lengths` are the tokens of the S
+    scales."""
     spread = torch.repeat_interleave(centre, torch.tensor(list(lengths), device=centre.device), dim=-2)
     if spread.ndim < states.ndim:
         spread = spread.unsqueeze(-3)
@@ -52,12 +52,13 @@ def centred(states: Tensor, centre: Tensor, lengths: Sequence[int]) -> Tensor:
 
 
 def padded_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The released retain average: padding adds nothing to the sum but counts in the number of tokens."""
+    """The released retain average of (..., L), a scalar: padding (mask 0) adds nothing to the sum but counts as
+    tokens."""
     return (values * mask).mean()
 
 
 def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """The mean over the tokens of `mask` (..., L), broadcast over layers."""
+    """The mean, a scalar, of values (..., L) over the tokens of a mask, which broadcasts to them; None: over all."""
     if mask is None:
         return values.mean()
     weight = mask.to(values.dtype).expand_as(values)
@@ -65,12 +66,15 @@ def masked_mean(values: Tensor, mask: Tensor | None = None) -> Tensor:
 
 
 def scale_means(values: Tensor, lengths: Sequence[int]) -> Tensor:
-    """The token mean of each scale, (..., S), of (..., L) values whose tokens are ordered by scale."""
+    """The token mean of each scale, (..., S), of values (..., L) whose tokens are ordered by scale."""
     return torch.stack([part.mean(-1) for part in values.split(list(lengths), dim=-1)], dim=-1)
 
 
 def balanced_mean(values: Tensor, lengths: Sequence[int]) -> Tensor:
-    """The mean over scales of each scale's token mean: the last scale has most tokens, but the concept is coarse."""
+    """The mean, a scalar, over scales of each scale's token mean of values (..., L).
+
+    By tokens the last scale would count most, but a concept is decided in the coarse ones.
+    """
     return scale_means(values, lengths).mean()
 
 

@@ -1,4 +1,4 @@
-"""What steering learns from pooled activations (n, D) of two classes: directions, gates and transports."""
+"""Directions, gates and transports from pooled activations (n, D) of two classes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ EVERYWHERE = (-float("inf"), float("inf"))
 
 
 def pooled_covariance(*classes: Tensor) -> Tensor:
-    """The covariance (D, D) of all samples about their own class's mean, divided by n - 1 over all classes."""
+    """The covariance (D, D) of all samples (n, D) about their own class's mean, divided by n - 1 over all classes."""
     centred = torch.cat([samples - samples.mean(0) for samples in classes])
     return centred.T @ centred / (len(centred) - 1)
 
 
 def ridge_precision(covariance: Tensor, n: int) -> Tensor:
-    """P = D ((n - 1) S + tr(S) I)^-1: a precision that exists for fewer samples than dimensions.
+    """P = D ((n - 1) S + tr(S) I)^-1 of a covariance S (D, D) of n samples: exists for fewer samples than dimensions.
 
-    The empirical-Bayes ridge estimate that conditional activation transport uses, arXiv 2603.03163. Samples that do
-    not vary at all (Infinity's first scale has no noise) are measured by I.
+    The empirical-Bayes ridge estimate that conditional activation transport uses, arXiv 2603.03163. I if the samples do
+    not vary at all (Infinity's first scale has no noise).
     """
     size = len(covariance)
     eye = torch.eye(size, dtype=covariance.dtype, device=covariance.device)
@@ -33,10 +33,11 @@ def ridge_precision(covariance: Tensor, n: int) -> Tensor:
 
 
 def prototype_direction(source: Tensor, target: Tensor, distance: Distance = "EUCLIDEAN") -> Tensor:
-    """The gradient of half the difference of squared distances to both prototypes, as long as mu_target - mu_source.
+    """The gradient (D,) of half the difference of squared distances to both prototypes, scaled to |mu_target -
+    mu_source|.
 
-    EUCLIDEAN is the difference itself, MAHALANOBIS P (mu_target - mu_source): the discriminant direction. Zeros where
-    the prototypes are equal, as those of the empty prompt are at the first step.
+    Classes (n, D). EUCLIDEAN is the difference itself, MAHALANOBIS P (mu_target - mu_source): the discriminant
+    direction. Zeros if the prototypes are equal, as those of the empty prompt are at the first step.
     """
     difference = target.mean(0) - source.mean(0)
     if distance == "EUCLIDEAN" or not difference.any():
@@ -46,14 +47,18 @@ def prototype_direction(source: Tensor, target: Tensor, distance: Distance = "EU
 
 
 def unit_direction(positive: Tensor, negative: Tensor) -> Tensor:
-    """The normalised difference of means; zeros when it is no longer than 1e-8. CASteer, arXiv 2503.09630."""
+    """The normalised difference (D,) of means of (n, D); zeros if it is no longer than 1e-8. CASteer, arXiv
+    2503.09630."""
     difference = positive.mean(0) - negative.mean(0)
     length = difference.norm()
     return difference / length if length > 1e-8 else torch.zeros_like(difference)
 
 
 def discriminant(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
-    """Weights (2, D), biases (2,) of the Gaussian discriminant, target first: W = mu P, b = log 1/2 - mu P mu / 2."""
+    """Weights (2, D), biases (2,) of the Gaussian discriminant, target first: W = mu P, b = log 1/2 - mu P mu / 2.
+
+    Classes (n, D).
+    """
     precision = ridge_precision(pooled_covariance(target, source), len(source) + len(target))
     means = torch.stack([target.mean(0), source.mean(0)])
     weight = means @ precision
@@ -61,25 +66,26 @@ def discriminant(source: Tensor, target: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def source_posterior(pooled: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """The probability (n,) that pooled activations belong to the source class."""
+    """The probability (n,) that pooled activations (n, D) are the source class's, by a discriminant (2, D), (2,)."""
     return (pooled @ weight.T + bias).softmax(1)[:, 1]
 
 
 def squared_distance(pooled: Tensor, mean: Tensor, precision: Tensor) -> Tensor:
-    """(x - mu) P (x - mu)^T of each row, (n,)."""
+    """(x - mu) P (x - mu)^T of each row of (n, D), (n,)."""
     offset = pooled - mean
     return ((offset @ precision) * offset).sum(1)
 
 
 def source_region(source: Tensor, quantile: float) -> dict[str, Tensor]:
-    """Mean, precision and the largest squared distance of all but the farthest 1 - `quantile` of the source samples."""
+    """Mean (D,) and precision (D, D) of the source samples (n, D), and the squared distance within which a share
+    `quantile` of them lies."""
     mean, precision = source.mean(0), ridge_precision(pooled_covariance(source), len(source))
     limit = torch.quantile(squared_distance(source, mean, precision), quantile)
     return {"mean": mean, "precision": precision, "limit": limit}
 
 
 def support(source: Tensor, low: float | None, high: float | None) -> Tensor:
-    """The percentiles `low` and `high` of each neuron's source values, (2, D); everything when they are None."""
+    """The percentiles `low` and `high` of each neuron's source values (n, D), (2, D); -inf and inf if one is None."""
     if low is None or high is None:
         return torch.tensor(EVERYWHERE, dtype=source.dtype, device=source.device)[:, None].repeat(1, source.shape[1])
     return torch.quantile(source, source.new_tensor([low, high]) / 100, dim=0)
@@ -88,7 +94,8 @@ def support(source: Tensor, low: float | None, high: float | None) -> Tensor:
 def linear_transport(source: Tensor, target: Tensor) -> dict[str, Tensor]:
     """Weight and bias (D,) of the least squares fit of sorted target values on sorted source values, neuron by neuron.
 
-    Linear-AcT, arXiv 2410.23054: sorting is the optimal coupling in one dimension; needs as many samples of each.
+    Linear-AcT, arXiv 2410.23054: sorting is the optimal coupling in one dimension. ValueError unless both classes have
+    one shape (n, D).
     """
     if source.shape != target.shape:
         raise ValueError(f"linear transport needs equal samples, got {tuple(source.shape)} and {tuple(target.shape)}")
@@ -99,20 +106,20 @@ def linear_transport(source: Tensor, target: Tensor) -> dict[str, Tensor]:
 
 
 def gaussian_transport(source: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """sigma_target / sigma_source (h - mu_source) + mu_target as weight and bias (D,), standard deviations unbiased."""
+    """sigma_target / sigma_source (h - mu_source) + mu_target of classes (n, D), as weight and bias (D,); unbiased."""
     a, b = source.double(), target.double()
     weight = b.std(0) / a.std(0).clamp_min(1e-30)
     return _cast({"weight": weight, "bias": b.mean(0) - weight * a.mean(0)}, source)
 
 
 def mean_transport(source: Tensor, target: Tensor) -> dict[str, Tensor]:
-    """h - mu_source + mu_target as weight 1 and bias (D,)."""
+    """h - mu_source + mu_target of classes (n, D), as weight 1 and bias (D,)."""
     bias = target.double().mean(0) - source.double().mean(0)
     return _cast({"weight": torch.ones_like(bias), "bias": bias}, source)
 
 
 def lively(source: Tensor, target: Tensor, least: float = 1e-4) -> Tensor:
-    """Which neurons (D,) vary by more than `least` in both classes: the released code moves no others by Gaussians."""
+    """Which neurons (D,) deviate by more than `least` in both classes (n, D); the code moves no others by Gaussians."""
     return (source.std(0) > least) & (target.std(0) > least)
 
 

@@ -14,8 +14,8 @@ class Concept:
     """What is erased, steered or learned, from params/concepts/<name>.yaml.
 
     `prompts[i]` shows the concept and `neutral[i]` is the same prompt without it; `retain` is unrelated.
-    `dataset` and `target` say which held-out prompts measure it and which label counts as seeing it; `aim`, whether
-    that is to become rare (`erase`) or common (`learn`).
+    `dataset` and `target` say which prompts measure it and which label counts as seeing it; `aim`, whether that is to
+    become rare (`erase`) or common (`learn`).
     """
 
     name: str

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -15,20 +16,30 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 from torch.overrides import TorchFunctionMode
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
 from stages.control.sites import Site
+from stages.control.state import Condition, State
 
-Tell = Callable[[Tensor, Tensor, Tensor | None, float | None], None]  # query, key, mask, scale
+
+@dataclass(frozen=True)
+class AttentionCall:
+    """The arguments of one scaled dot product that decide the attention."""
+
+    query: Tensor  # (B, H, N, d)
+    key: Tensor  # (B, H, K, d)
+    mask: Tensor | None = None  # added to the logits, or where they count: (B, H or 1, N or 1, K)
+    scale: float | None = None  # of the logits; d ** -0.5 when None
 
 
 def attention_maps(
     backbone: Backbone, state: State, condition: Condition, positions: Sequence[Sequence[int]], chunk: int = 1024
 ) -> tuple[Tensor, dict[Site, Tensor]]:
-    """The prediction, and how much each image token of a site attends to text tokens.
+    """The prediction (B, ...), and how much each image token of a site attends to text tokens, (B, N) by site.
 
-    Maps are (B, N), summed over `positions`, mean over heads: of cross-attention where the network has it, of the
-    image's queries in joint attention elsewhere. `positions` are of the condition's embeds, per row; a row of none gets
-    zeros. `chunk` queries at a time. ValueError where attention has no text, or is not torch's scaled dot product.
+    Summed over `positions` and averaged over heads. Read in cross-attention if the network has it, else from the
+    image's queries in joint attention. `positions` are rows of the condition's `embeds`, per prompt; a prompt without
+    any gets zeros. `chunk` queries at a time. ValueError if attention has no text, or is not torch's scaled dot
+    product.
     """
     if "embeds" not in condition.tensors:
         raise ValueError(f"{backbone.name} has no text in its attention")
@@ -38,44 +49,34 @@ def attention_maps(
         row[list(columns)] = 1
     sites = backbone.select("cross_attn", "attn", stream="image")
     joint = sites[0].kind == "attn"
-    found: dict[Site, Tensor] = {}
+    maps: dict[Site, Tensor] = {}
 
-    def read(site: Site, query: Tensor, key: Tensor, mask: Tensor | None, scale: float | None) -> None:
+    def read(site: Site, call: AttentionCall) -> None:
+        keys, columns = call.key.shape[-2], slice(None)
         if joint:
-            columns = slice(0, text) if backbone.TEXT_FIRST else slice(key.shape[-2] - text, None)
-            if key.shape[-2] <= text:
+            if keys <= text:
                 raise ValueError(f"{backbone.name} has no text in its attention")
-            query = query[..., text:, :] if backbone.TEXT_FIRST else query[..., : query.shape[-2] - text, :]
-            mask = None if mask is None else _rows(mask, text, backbone.TEXT_FIRST)
-        else:
-            columns = slice(None)
-        kept = keep[:, : key.shape[-2]]  # a family may leave out what pads the whole batch
-        found[site] = attended(query, key, kept, columns, mask=mask, scale=scale, chunk=chunk)
+            columns = slice(0, text) if backbone.TEXT_FIRST else slice(keys - text, None)
+            call = _of_image(call, text, backbone.TEXT_FIRST)
+        weights = keep[:, :keys]  # a family may leave out the padding of the whole batch
+        maps[site] = attended(call, weights, columns, chunk=chunk)
 
     with torch.no_grad(), _watching(backbone, sites, read):
         prediction = backbone.predict(state, condition)
-    if not found:
+    if not maps:
         raise ValueError(f"{backbone.name} does not compute its attention by torch's scaled dot product")
-    return prediction, found
+    return prediction, maps
 
 
-def attended(
-    query: Tensor,
-    key: Tensor,
-    keep: Tensor,
-    columns: slice = slice(None),
-    *,
-    mask: Tensor | None = None,
-    scale: float | None = None,
-    chunk: int = 1024,
-) -> Tensor:
-    """Softmax attention (B, N) of queries (B, H, N, d) to the keys (B, H, K, d) that `keep` (B, C) weighs.
+def attended(call: AttentionCall, keep: Tensor, columns: slice = slice(None), *, chunk: int = 1024) -> Tensor:
+    """Softmax attention (B, N) of each query to the keys, weighted by `keep` (B, C) and summed, mean over heads.
 
-    The softmax is over all keys, of which `columns` are the C that `keep` speaks of. Float32, a chunk of queries at a
+    The softmax is over all K keys, of which `columns` are the C that `keep` weighs. Float32, a chunk of queries at a
     time, so that no more than chunk x K logits exist at once.
     """
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    key, parts = key.float(), []
+    query, mask = call.query, call.mask
+    scale = query.shape[-1] ** -0.5 if call.scale is None else call.scale
+    key, parts = call.key.float(), []
     for start in range(0, query.shape[-2], chunk):
         rows = slice(start, start + chunk)
         logits = query[..., rows, :].float() @ key.transpose(-1, -2) * scale
@@ -87,16 +88,20 @@ def attended(
     return torch.cat(parts, dim=-1)
 
 
-def _rows(mask: Tensor, text: int, first: bool) -> Tensor:
-    if mask.shape[-2] == 1:
-        return mask
-    return mask[..., text:, :] if first else mask[..., : mask.shape[-2] - text, :]
+def _of_image(call: AttentionCall, text: int, first: bool) -> AttentionCall:
+    """The call of the image's queries alone, in a sequence whose first or last `text` tokens are text."""
+
+    def image(rows: Tensor) -> Tensor:
+        return rows[..., text:, :] if first else rows[..., : rows.shape[-2] - text, :]
+
+    mask = call.mask if call.mask is None or call.mask.shape[-2] == 1 else image(call.mask)
+    return replace(call, query=image(call.query), mask=mask)
 
 
 class _Attention(TorchFunctionMode):
-    """Hands queries and keys of every scaled dot product to a function before it is computed."""
+    """Hands every scaled dot product to a function before it is computed."""
 
-    def __init__(self, tell: Tell) -> None:
+    def __init__(self, tell: Callable[[AttentionCall], None]) -> None:
         super().__init__()
         self.tell = tell
 
@@ -105,21 +110,21 @@ class _Attention(TorchFunctionMode):
         if func is scaled_dot_product_attention:
             names = ("query", "key", "value", "attn_mask", "dropout_p", "is_causal")
             given = dict(zip(names, args, strict=False)) | kwargs
-            self.tell(given["query"], given["key"], given.get("attn_mask"), given.get("scale"))
+            self.tell(AttentionCall(given["query"], given["key"], given.get("attn_mask"), given.get("scale")))
         return func(*args, **kwargs)
 
 
 @contextmanager
-def _watching(backbone: Backbone, sites: Sequence[Site], read: Callable[..., None]) -> Iterator[None]:
-    """Calls `read(site, query, key, mask, scale)` for the attention inside each site's module."""
+def _watching(backbone: Backbone, sites: Sequence[Site], read: Callable[[Site, AttentionCall], None]) -> Iterator[None]:
+    """Calls `read` for the attention inside each site's module."""
     inside: list[Site] = []
     hooks = []
     for site in sites:
-        module = backbone.net.get_submodule(backbone.tap(site).module)
+        module = backbone.net.get_submodule(backbone.addresses.tap(site).module)
         hooks.append(module.register_forward_pre_hook(lambda *_, site=site: inside.append(site)))
         hooks.append(module.register_forward_hook(lambda *_: inside.clear()))
     try:
-        with _Attention(lambda *given: read(inside[-1], *given) if inside else None):
+        with _Attention(lambda call: read(inside[-1], call) if inside else None):
             yield
     finally:
         for hook in hooks:

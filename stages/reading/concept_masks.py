@@ -1,8 +1,9 @@
-"""Where in the picture or clip a concept is: masks over image tokens, from attention or from two predictions."""
+"""The place of a concept in a picture or clip: masks over image tokens, from attention or from two predictions."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from difflib import SequenceMatcher
 from typing import Literal
 
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
-from stages.backbones.core.base import Backbone, Condition, State
-from stages.backbones.text.encoded import Tokenize
+from stages.backbones.core.base import Backbone
+from stages.backbones.text.texts import Tokenize
 from stages.control.sites import Site
+from stages.control.state import Condition, State
 from stages.reading.attention import attention_maps
 
 FLAT = 1e-8  # a map whose range is smaller than this share of its height shows nothing
@@ -21,46 +23,60 @@ FLAT = 1e-8  # a map whose range is smaller than this share of its height shows 
 How = Literal["auto", "attention", "difference", "everywhere"]
 
 
-def locate(
-    backbone: Backbone,
-    state: State,
-    condition: Condition,
-    uncond: Condition,
-    positions: Sequence[Sequence[int]],
-    tokens: Mapping[Site, int],
-    *,
-    how: How = "auto",
-    threshold: float = 0.1,
-    side: int | None = None,
-) -> dict[Site, Tensor]:
-    """Masks (B, N) of the concept at sites of so many tokens, as the network with nothing attached sees it.
+@dataclass(frozen=True)
+class Locator:
+    """How a concept is found in the picture, as the network with nothing attached sees it.
 
-    `attention` to the concept's tokens; `difference` of the conditional and unconditional prediction; `auto` takes the
-    first that the network allows, row by row if a prompt has no token of the concept; `everywhere` is for concepts
-    that fill the picture. A row that shows nothing gets an empty mask.
+    `attention` to the concept's tokens; `difference` of the conditional and unconditional prediction; `auto`: the first
+    that the network allows, row by row if a prompt has no token of the concept; `everywhere` is for concepts that fill
+    the picture.
     """
-    shape = tuple(state.latent.shape[1:])
-    if how == "everywhere":
-        return {site: torch.ones(len(condition), n, device=backbone.device) for site, n in tokens.items()}
-    grid: Tensor | None = None
-    if how in ("auto", "attention"):
+
+    how: How = "auto"
+    threshold: float = 0.1  # of a map that is scaled from 0 to 1
+    side: int | None = None  # only attention of side x side tokens counts; all of it when None
+
+    def masks(
+        self,
+        backbone: Backbone,
+        state: State,
+        conditions: tuple[Condition, Condition],
+        positions: Sequence[Sequence[int]],
+        tokens: Mapping[Site, int],
+    ) -> dict[Site, Tensor]:
+        """Masks (B, N) of zeros and ones at sites of N `tokens`; a row that shows nothing gets zeros.
+
+        `conditions` are the concept's and the unconditional one; `positions` the concept's tokens in each prompt.
+        ValueError if `attention` is asked for and cannot be read.
+        """
+        if self.how == "everywhere":
+            return {site: torch.ones(len(conditions[0]), n, device=backbone.device) for site, n in tokens.items()}
+        shape = tuple(state.latent.shape[1:])
+        grid = self._attention(backbone, state, conditions[0], positions)
+        missing = [row for row, columns in enumerate(positions) if not columns]
+        if self.how != "attention" and (grid is None or missing):
+            with torch.no_grad():
+                difference = difference_map(*(backbone.predict(state, condition) for condition in conditions))
+            finest = max(tokens.values()) if grid is None else grid[0].numel()
+            other = difference if difference.ndim == 2 else averaged(difference, finest, shape)
+            rows = torch.tensor(missing, device=other.device)
+            grid = other if grid is None else grid.index_copy(0, rows, other[missing])
+        mask = binary(normalised(grid), self.threshold)
+        return dict.fromkeys(tokens, mask) if mask.ndim == 2 else at_sites(mask, tokens, shape)
+
+    def _attention(
+        self, backbone: Backbone, state: State, condition: Condition, positions: Sequence[Sequence[int]]
+    ) -> Tensor | None:
+        """The map (B, F, h, w) of attention to the positions; None if it is not asked for or cannot be read."""
+        if self.how == "difference":
+            return None
         try:
             _, maps = attention_maps(backbone, state, condition, positions)
-            grid = combined(maps, shape, side)
+            return mean_map(maps, tuple(state.latent.shape[1:]), self.side)
         except ValueError:
-            if how == "attention":
+            if self.how == "attention":
                 raise
-    missing = [row for row, columns in enumerate(positions) if not columns]
-    if how != "attention" and (grid is None or missing):
-        with torch.no_grad():
-            apart = difference_map(*(backbone.predict(state, c) for c in (condition, uncond)))
-        finest = max(tokens.values())
-        other = apart if apart.ndim == 2 else pooled(apart, finest if grid is None else grid[0].numel(), shape)
-        grid = other if grid is None else grid.index_copy(0, torch.tensor(missing, device=grid.device), other[missing])
-    mask = binary(normalised(grid), threshold)
-    if mask.ndim == 2:
-        return dict.fromkeys(tokens, mask)
-    return at_sites(mask, tokens, shape)
+            return None
 
 
 def concept_tokens(
@@ -70,12 +86,12 @@ def concept_tokens(
     words: Sequence[str] = (),
     tokenize: Tokenize | None = None,
 ) -> list[list[int]]:
-    """Positions of the concept in each prompt: of `words`, or else of what its neutral prompt does not have.
+    """Positions of the concept's tokens in each prompt: of `words`, or else of the words its neutral prompt lacks.
 
-    Empty where there are none, or where the backbone has no tokens that stand for rows of its text embedding. Tokens
-    are those of `tokenize`, without it the backbone's own.
+    Empty if there are none, or if the backbone has no tokens that stand for rows of its text embedding. `tokenize` is
+    the backbone's own unless given.
     """
-    tokenize = tokenize or backbone.tokenize
+    tokenize = tokenize or backbone.texts.tokenize
     try:
         special = set(tokenize([""])[0])
         ours, theirs = tokenize(prompts), tokenize(neutral)
@@ -97,7 +113,7 @@ def concept_tokens(
 
 
 def difference_map(cond: Tensor, uncond: Tensor) -> Tensor:
-    """Where two predictions (B, [F,] C, h, w) differ: the mean over channels of |cond - uncond|, (B, [F,] h, w).
+    """The difference of two predictions (B, [F,] C, h, w): the mean over channels of |cond - uncond|, (B, [F,] h, w).
 
     Bit margins (B, L, bits) give (B, L).
     """
@@ -105,7 +121,7 @@ def difference_map(cond: Tensor, uncond: Tensor) -> Tensor:
 
 
 def normalised(values: Tensor) -> Tensor:
-    """Each row (B, ...) from 0 to 1, over the whole picture or clip; zeros where it is flat."""
+    """Each row of (B, ...) scaled to 0 ... 1 over the whole picture or clip; zeros for a flat row."""
     flat = values.flatten(1)
     low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
     span = high - low
@@ -114,15 +130,15 @@ def normalised(values: Tensor) -> Tensor:
 
 
 def binary(values: Tensor, threshold: float) -> Tensor:
-    """1 where a normalised map reaches the threshold, 0 elsewhere."""
+    """A normalised map (B, ...) as 1 (at least the threshold) and 0, in float32."""
     return (values >= threshold).to(torch.float32)
 
 
-def combined(maps: Mapping[Site, Tensor], shape: Sequence[int], side: int | None = None) -> Tensor:
-    """One map (B, F, h, w) from those of the sites: their mean, at the finest resolution among them.
+def mean_map(maps: Mapping[Site, Tensor], shape: Sequence[int], side: int | None = None) -> Tensor:
+    """One map (B, F, h, w) from maps (B, N) of several sites: their mean, at the finest resolution among them.
 
-    With `side` only sites of side x side tokens count, as Receler has it; ValueError says what there is instead.
-    `shape` is that of one latent.
+    `shape` is that of one latent. With `side` only sites of side x side tokens count, as in Receler; ValueError says
+    which sizes there are instead.
     """
     grids = [_grid(values, shape) for values in maps.values()]
     if side is not None:
@@ -135,12 +151,12 @@ def combined(maps: Mapping[Site, Tensor], shape: Sequence[int], side: int | None
 
 
 def at_sites(mask: Tensor, tokens: Mapping[Site, int], shape: Sequence[int]) -> dict[Site, Tensor]:
-    """A mask (B, F, h, w) at the resolution of each site, as tokens (B, N); nearest neighbour."""
+    """A mask (B, F, h, w) at the resolution of each site, as (B, N) for its N tokens; nearest neighbour."""
     return {site: _resized(mask, *_sides(n, shape)).flatten(1) for site, n in tokens.items()}
 
 
-def pooled(values: Tensor, tokens: int, shape: Sequence[int]) -> Tensor:
-    """A map (B, [F,] h, w) averaged down to a site's tokens, (B, F, h', w')."""
+def averaged(values: Tensor, tokens: int, shape: Sequence[int]) -> Tensor:
+    """A map (B, [F,] h, w) averaged down to the tokens of a site, (B, F, h', w')."""
     frames = values if values.ndim == 4 else values.unsqueeze(1)
     return adaptive_avg_pool2d(frames, _sides(tokens, shape))
 
@@ -157,7 +173,7 @@ def _grid(values: Tensor, shape: Sequence[int]) -> Tensor:
 
 
 def _sides(tokens: int, shape: Sequence[int]) -> tuple[int, int]:
-    """Height and width in tokens of a latent ([F,] C, h, w) that makes so many of them."""
+    """Height and width in tokens of a latent ([F,] C, h, w) of that many tokens; ValueError if they are no grid."""
     frames = shape[0] if len(shape) == 4 else 1
     height, width = shape[-2:]
     stride = round((frames * height * width / tokens) ** 0.5)

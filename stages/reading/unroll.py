@@ -13,25 +13,28 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from stages.backbones.core.base import Backbone, Condition, State
-from stages.backbones.core.diffusion import Diffusion, input_scale
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Walks, needs
+from stages.backbones.core.diffusion import input_scale
+from stages.control.state import Condition, State
 
 Step = Callable[[int, Tensor], Tensor]  # (index, latent) -> the latent after it
-HISTORY = ("ets", "model_outputs", "derivatives", "prev_derivative")  # what multi-step solvers keep
+# attributes in which solvers keep earlier calls, or the first of a step's two
+HISTORY = ("ets", "model_outputs", "derivatives", "prev_derivative", "sample")
 
 
-class Run:
+class Replay:
     """A sampler's run as steps that can be taken again one at a time; honours whatever is attached.
 
     `seeds`, one per row, are those of the starting noise: the noise of a stochastic solver's steps follows from them,
-    as it does in `Backbone.sample`.
+    as it does in `Backbone.sample`. ValueError for a backbone without a denoising run, and for a solver whose steps
+    depend on earlier ones.
     """
 
     def __init__(
         self, backbone: Backbone, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float
     ) -> None:
-        if not isinstance(backbone, Diffusion):
-            raise ValueError(f"{backbone.name} has no sampler that gradients pass through")
+        needs(backbone, Walks, "no gradient passes through its sampler")
         self.backbone, self.guidance = backbone, max(guidance, 1.0)
         self.scheduler = copy.deepcopy(backbone.scheduler)
         if keeps_history(self.scheduler):
@@ -49,7 +52,10 @@ class Run:
         return len(self.times)
 
     def __call__(self, index: int, latent: Tensor) -> Tensor:
-        """One step; the first time they are taken in order. Again, a stochastic solver draws the same noise."""
+        """The latent (B, ...) after step `index` from `latent` (B, ...).
+
+        Steps are taken in order at first, else ValueError; taken again, a stochastic solver draws the same noise.
+        """
         if index >= len(self.reached):
             raise ValueError(f"step {index} has to follow step {index - 1}: its noise comes after that one's")
         for owner, reached in zip(self.owners, self.reached[index], strict=True):
@@ -70,16 +76,17 @@ class Run:
 
 
 def keeps_history(scheduler: object) -> bool:
-    """Whether a solver's step depends on more than the latent, so that none can be taken again by itself."""
+    """Whether a solver's step depends on more than the latent, so that it cannot be taken again by itself."""
     return any(hasattr(scheduler, name) for name in HISTORY)
 
 
 def unroll(
     step: Step, steps: int, start: Tensor, parameters: Iterable[nn.Parameter], again: Step | None = None
 ) -> Tensor:
-    """The latent after all steps; its gradients reach `start` and `parameters`, equal to those of the whole graph.
+    """The latent (B, ...) after all steps from `start` (B, ...).
 
-    `again` takes the steps in the backward pass when it should differ from `step`.
+    Its gradients reach `start` and `parameters`, equal to those of the whole graph. `again` takes the steps in the
+    backward pass if it should differ from `step`.
     """
     return _Unroll.apply(step, again or step, steps, start, *parameters)
 

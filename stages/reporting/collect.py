@@ -1,29 +1,33 @@
-"""Everything that a study left in the artifacts tree, read once: numbers, per-image outcomes and records."""
+"""A study's results as they lie in the artifacts tree, read once: numbers, per-image outcomes and records."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from stages.metrics.base import Column
 from stages.params import load_params
 from stages.params.study import Run, load_study
-from stages.reporting.cosines import cosine_rows
 
 UNEDITED, ORACLE = "none", "oracle"  # the model as it was, and the one trained from scratch without the concept
 REFERENCES = (UNEDITED, ORACLE)
+BREAKER, RETAIN = ("concept", "breaker_cosine"), ("retain", "retain_cosine")  # numbers that circuit breakers record
 
 
 @dataclass(frozen=True, order=True)
 class Cell:
-    """One table of the study: a backbone and the concept it is made to forget, or to learn."""
+    """One table of the study: a backbone and the concept that it is made to forget, or to learn.
+
+    Cells are equal only if all four fields are, so that one looked up by another's numbers cannot have another aim.
+    """
 
     backbone: str
     concept: str
-    aim: str = field(default="erase", compare=False)  # as in the concept's file
-    seen: str = field(default="target_rate", compare=False)  # the metric that says how often the concept is seen
+    aim: str  # "erase" or "learn", as in the concept's file
+    seen: str  # the metric that says how often the concept is seen, such as "target_rate"
 
     def __str__(self) -> str:
         return f"{self.backbone}-{self.concept}"
@@ -31,28 +35,35 @@ class Cell:
 
 @dataclass(frozen=True)
 class Result:
-    """One finished run: where it lies and what was measured on its samples."""
+    """One finished run."""
 
     cell: Cell
     method: str
     seed: int
-    folder: Path
-    samples: Path
-    rows: tuple[Mapping[str, Any], ...]  # of the metric files, and of what training watched
-    outcomes: Mapping[str, Mapping[str, Sequence[float | None]]]  # prompts -> what was judged -> one number per image
+    folder: Path  # of the run
+    samples: Path  # of the run's samples in this study, with a folder for each prompt set
+    rows: tuple[Mapping[str, Any], ...]  # of the metric files, and of numbers that training recorded
+    outcomes: Mapping[str, Mapping[str, Sequence[float | None]]]  # prompts -> outcome -> one number per image
     records: Mapping[str, Mapping[str, Any]]  # stage -> its record
+
+    @property
+    def fit(self) -> Mapping[str, Any]:
+        """The record of the training, or of the binarisation that stands for one; empty if nothing was trained."""
+        return self.records.get("train") or self.records.get("binarize") or {}
 
 
 @dataclass(frozen=True)
 class Collected:
-    """A study with its finished runs, in the order the study lists them, and the paths of those not there."""
+    """A study with its finished runs."""
 
     name: str
     description: str
-    results: tuple[Result, ...]
-    missing: tuple[str, ...]
-    families: Mapping[str, str]  # of backbones
-    sensitive: Mapping[str, bool]  # concepts
+    results: tuple[Result, ...]  # in the order of the study
+    missing: tuple[str, ...]  # paths of the runs that are not finished
+    families: Mapping[str, str]  # backbone -> family
+    sensitive: Mapping[str, bool]  # concept -> whether its images are blurred
+    columns: tuple[Column, ...] = ()  # of the tables, behind the concept's, as the metrics ask for them
+    caveats: tuple[str, ...] = ()  # what a reader must know of a metric's numbers, one sentence per metric
 
     def cells(self) -> list[Cell]:
         """The tables of the study, each once."""
@@ -64,35 +75,42 @@ class Collected:
 
     def methods(self, cell: Cell) -> list[str]:
         """The methods of one table: the unedited model first, the oracle last, the others as the study lists them."""
-        found = dict.fromkeys(result.method for result in self.of(cell))
-        return sorted(found, key=lambda name: {UNEDITED: -1, ORACLE: 1}.get(name, 0))
+        names = dict.fromkeys(result.method for result in self.of(cell))
+        return sorted(names, key=lambda name: {UNEDITED: -1, ORACLE: 1}.get(name, 0))
 
     def seeds(self, cell: Cell) -> list[int]:
         """The seeds that any method of the table has."""
         return sorted({result.seed for result in self.of(cell)})
 
 
+Contents = Mapping[str, Mapping[str, Any]]  # metric -> the content of its file for one run
+
+
 def collect(name: str, artifacts: Path | str, params: Path | str = "params") -> Collected:
     """Reads a study's results; ValueError when none is there, or one that is there lacks a metric file."""
     study = load_study(name, params)
-    found = {run: _folder(artifacts, run) for run in study.runs}
-    there = {run: folder for run, folder in found.items() if (folder / "metrics" / name).is_dir()}
-    missing = tuple(_path(run) for run in study.runs if run not in there)
-    if not there:
+    folders = {run: _folder(artifacts, run) for run in study.runs}
+    finished = {run: folder for run, folder in folders.items() if (folder / "metrics" / name).is_dir()}
+    missing = tuple(_path(run) for run in study.runs if run not in finished)
+    if not finished:
         raise ValueError(
-            f"study {name}: none of its {len(found)} runs is measured under {artifacts}, such as {missing[0]}"
+            f"study {name}: none of its {len(folders)} runs is measured under {artifacts}, such as {missing[0]}"
         )
-    backbones, concepts = (sorted({getattr(run, part) for run in there}) for part in ("backbone", "concept"))
+    backbones, concepts = (sorted({getattr(run, part) for run in finished}) for part in ("backbone", "concept"))
     about = {concept: load_params("concepts", concept, params) for concept in concepts}
-    seen = _seen([folder / "metrics" / name for folder in there.values()], study.metrics)
-    cells = {run: Cell(run.backbone, run.concept, about[run.concept].get("aim", "erase"), seen) for run in there}
+    contents = {run: _contents(folder / "metrics" / name, study.metrics) for run, folder in finished.items()}
+    files = [content for of_run in contents.values() for content in of_run.values()]
+    seen = f"{next((content['seen'] for content in files if content.get('seen')), 'target')}_rate"
+    cells = {run: Cell(run.backbone, run.concept, about[run.concept].get("aim", "erase"), seen) for run in finished}
     return Collected(
         name=name,
         description=str(load_params("studies", name, params).get("description", "")).strip(),
-        results=tuple(_read(run, cells[run], folder, name, study.metrics) for run, folder in there.items()),
+        results=tuple(_result(run, cells[run], folder, name, contents[run]) for run, folder in finished.items()),
         missing=missing,
         families={backbone: load_params("backbones", backbone, params)["family"] for backbone in backbones},
         sensitive={concept: bool(content.get("sensitive")) for concept, content in about.items()},
+        columns=_columns(study.metrics, contents.values()),
+        caveats=_caveats(study.metrics, contents.values()),
     )
 
 
@@ -104,17 +122,66 @@ def _folder(artifacts: Path | str, run: Run) -> Path:
     return Path(artifacts) / _path(run)
 
 
-def _seen(measured: Sequence[Path], metrics: Sequence[str]) -> str:
-    """The rate by which a study knows the concept: that of the first metric that sees it, as any of its files says."""
-    outcomes = (read_json(folder / f"{name}.json").get("seen") for name in metrics for folder in measured)
-    return f"{next(filter(None, outcomes), 'target')}_rate"
+def _contents(folder: Path, metrics: Sequence[str]) -> Contents:
+    """The metric files of one run; a number whose name an earlier metric has gets its own metric's name in front.
+
+    Without that, the `target_rate` of two metrics would be pooled as if it were of two seeds.
+    """
+    contents, taken = {}, set()
+    for name in metrics:
+        content = read_json(folder / f"{name}.json")
+        names = {row["metric"] for row in content["rows"]}
+        contents[name] = _renamed(content, name, names & taken) if names & taken else content
+        taken |= names
+    return contents
 
 
-def _read(run: Run, cell: Cell, folder: Path, study: str, metrics: Sequence[str]) -> Result:
+def _renamed(content: Mapping[str, Any], metric: str, twice: set[str]) -> dict[str, Any]:
+    def rename(name: str) -> str:
+        return f"{metric}_{name}" if {name, f"{name}_rate"} & twice else name
+
+    renamed = {
+        "rows": [row | {"metric": rename(row["metric"])} for row in content["rows"]],
+        "samples": {
+            prompts: {rename(name): values for name, values in outcomes.items()}
+            for prompts, outcomes in content.get("samples", {}).items()
+        },
+    }
+    if "columns" in content:
+        renamed["columns"] = [column | {"metric": rename(column["metric"])} for column in content["columns"]]
+    return {**content, **renamed}
+
+
+def _columns(metrics: Sequence[str], runs: Iterable[Contents]) -> tuple[Column, ...]:
+    """Each column once, metrics in the order of the study."""
+    runs = list(runs)
+    return tuple(dict.fromkeys(column for name in metrics for run in runs for column in _columns_of(run[name])))
+
+
+def _columns_of(content: Mapping[str, Any]) -> list[Column]:
+    """The columns that a metric's file names; of one that names none, every number but changes and the concept's."""
+    if "columns" in content:
+        return [Column(**column) for column in content["columns"]]
+    others = ("attack_rate", f"{content.get('seen')}_rate")
+    keys = [(row["prompts"], row["metric"]) for row in content["rows"] if row["metric"] not in others]
+    return [
+        Column(prompts, metric, f"{metric.replace('_', ' ').capitalize()} ({prompts})", "")
+        for prompts, metric in keys
+        if not metric.endswith("_change")
+    ]
+
+
+def _caveats(metrics: Sequence[str], runs: Iterable[Contents]) -> tuple[str, ...]:
+    """The first caveat of each metric."""
+    runs = list(runs)
+    first = (next((run[name]["caveat"] for run in runs if run[name].get("caveat")), None) for name in metrics)
+    return tuple(filter(None, first))
+
+
+def _result(run: Run, cell: Cell, folder: Path, study: str, contents: Contents) -> Result:
     samples, measured = folder / "samples" / study, folder / "metrics" / study
-    files = [read_json(measured / f"{name}.json") for name in metrics]
     outcomes: dict[str, dict[str, Sequence[float | None]]] = {}
-    for content in files:
+    for content in contents.values():
         for prompts, judged in content.get("samples", {}).items():
             outcomes.setdefault(prompts, {}).update(judged)
     paths = [path for place in (folder, samples, measured) for path in sorted(place.glob("record-*.json"))]
@@ -125,10 +192,27 @@ def _read(run: Run, cell: Cell, folder: Path, study: str, metrics: Sequence[str]
         seed=run.seed,
         folder=folder,
         samples=samples,
-        rows=(*(row for content in files for row in content["rows"]), *cosine_rows(records)),
+        rows=(*(row for content in contents.values() for row in content["rows"]), *cosine_rows(records)),
         outcomes=outcomes,
         records=records,
     )
+
+
+def cosine_rows(records: Mapping[str, Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row like a metric's for each kind of prompts that a circuit breaker watched; none without such a record.
+
+    The value is the mean cosine of edited and unedited states over layers and scales. `n` is the number of prompts
+    watched, or 1 for the whole run if the record does not count them.
+    """
+    notes = records.get("train", {}).get("notes") or {}
+    cosines, counts = notes.get("cosines") or {}, notes.get("watched_prompts") or {}
+    rows = []
+    for kind, (prompts, metric) in {"breaker": BREAKER, "retain": RETAIN}.items():
+        values = [float(value) for scales in cosines.get(kind, {}).values() for value in scales.values()]
+        if values:
+            value, n = sum(values) / len(values), counts.get(kind, 1)
+            rows.append({"prompts": prompts, "metric": metric, "value": value, "n": n})
+    return rows
 
 
 def read_json(path: Path) -> Any:

@@ -1,4 +1,4 @@
-"""What stands behind one row of a table: its numbers, images, parameters, seeds, commit and records."""
+"""The evidence behind one row of a table: its numbers, images, parameters, seeds, commit and records."""
 
 from __future__ import annotations
 
@@ -12,11 +12,12 @@ from typing import Any
 
 from stages.params import load_params
 from stages.params.names import split
+from stages.reporting.attempts import Attempts
 from stages.reporting.collect import Cell, Collected, Result
+from stages.reporting.formats import interval, written
 from stages.reporting.grids import spread
-from stages.reporting.images import Sample, blurred, data_uri, read_samples
-from stages.reporting.tables import Number, Numbers
-from stages.reporting.wording import interval, written
+from stages.reporting.images import Sample, blurred, data_uri, samples_in
+from stages.reporting.numbers import Number, Numbers
 
 BUDGET = 2400  # images of evidence that a page carries, shared by all rows
 FEWEST, MOST = 6, 24  # of one row and prompt set
@@ -27,24 +28,24 @@ CLIP = 6  # images that have the bytes of a clip
 class Tile:
     """One image on the page."""
 
-    uri: str
-    still: str  # the middle frame of a clip, for who prefers no motion; empty for an image
-    width: int
+    uri: str  # the image or clip as data
+    still: str  # the middle frame of a clip, for readers who prefer no motion; empty for an image
+    width: int  # pixels of the sample
     height: int
     prompt: str
     seed: int
-    judged: Mapping[str, bool]
+    judged: Mapping[str, bool]  # the yes-or-no outcomes that were asked for
 
 
 @dataclass(frozen=True)
 class Measured:
-    """One number with what it was in each seed."""
+    """One number, pooled and of each seed."""
 
     prompts: str
     metric: str
-    value: str
-    interval: str
-    n: int
+    value: str  # pooled
+    interval: str  # empty without one
+    n: int  # images
     seeds: tuple[tuple[int, str, str], ...]  # (seed, value, interval)
 
 
@@ -52,37 +53,47 @@ class Measured:
 class Evidence:
     """Everything behind one method's row."""
 
-    anchor: str
+    anchor: str  # its address on the page
     seeds: tuple[int, ...]
     numbers: tuple[Measured, ...]
-    images: Mapping[str, tuple[Tile, ...]]  # prompts -> tiles
-    sampled: Mapping[str, int]  # prompts -> how many images there are in all
+    images: Mapping[str, tuple[Tile, ...]]  # prompts -> tiles; empty if they could not be drawn
+    sampled: Mapping[str, int]  # prompts -> the number of images in all
     records: tuple[tuple[int, str, Mapping[str, Any]], ...]  # (seed, stage, record)
-    params: tuple[tuple[str, str], ...]
+    params: tuple[tuple[str, str], ...]  # of the method, as text
 
 
-def evidence(study: Collected, numbers: Numbers, cell: Cell, method: str, *, hide: bool) -> Evidence:
-    """Gathers what stands behind one row; images are spread evenly over seeds and prompts, none chosen by eye."""
+def evidence(
+    study: Collected, numbers: Numbers, cell: Cell, method: str, *, hide: bool, attempts: Attempts
+) -> Evidence:
+    """Gathers the evidence of one row; images are spread evenly over seeds and prompts, none chosen by eye.
+
+    FileNotFoundError or ValueError if samples have no metadata. Images that cannot be drawn cost their prompt set.
+    """
     results = study.of(cell, method)
     sets = sorted({path.parent.name for result in results for path in result.samples.glob("*/metadata.jsonl")})
-    sampled = {prompts: [(result, read_samples(result.samples / prompts)) for result in results] for prompts in sets}
+    sampled = {prompts: [(result, samples_in(result.samples / prompts)) for result in results] for prompts in sets}
     rows = len({(result.cell, result.method) for result in study.results})
+
+    def tiles(prompts: str) -> tuple[Tile, ...]:
+        def make() -> tuple[Tile, ...]:
+            return tuple(_tiles(sampled[prompts], prompts, BUDGET // (2 * rows), hide))
+
+        return attempts(f"images of {method}, {prompts} prompts", make, place=str(cell)) or ()
+
     return Evidence(
         anchor=anchor(cell, method),
         seeds=tuple(result.seed for result in results),
         numbers=tuple(_measured(numbers, cell, method, results)),
-        images={
-            prompts: tuple(_tiles(found, prompts, BUDGET // (2 * rows), hide)) for prompts, found in sampled.items()
-        },
-        sampled={prompts: sum(len(samples) for _, samples in found) for prompts, found in sampled.items()},
+        images={prompts: tiles(prompts) for prompts in sets},
+        sampled={prompts: sum(len(samples) for _, samples in pairs) for prompts, pairs in sampled.items()},
         records=tuple((result.seed, stage, record) for result in results for stage, record in result.records.items()),
-        params=tuple(flattened(fitted_with(results[0].records))),
+        params=tuple(flattened(fitted_with(results[0]))),
     )
 
 
-def fitted_with(records: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The fields of a run's method: of its training, or of its sampling where that fitted it."""
-    return (records.get("train") or records.get("sample") or {}).get("params") or {}
+def fitted_with(result: Result) -> Mapping[str, Any]:
+    """The fields of a run's method: of its training, or of its sampling if that fitted it."""
+    return (result.fit or result.records.get("sample") or {}).get("params") or {}
 
 
 def anchor(cell: Cell, method: str) -> str:
@@ -106,26 +117,26 @@ def judgements(result: Result, prompts: str, position: int) -> dict[str, bool]:
     return {name: judged[name][position] == 1 for name in verdicts if judged[name][position] is not None}
 
 
-def _tiles(found: Sequence[tuple[Result, Sequence[Sample]]], prompts: str, budget: int, hide: bool) -> Iterator[Tile]:
+def _tiles(sampled: Sequence[tuple[Result, Sequence[Sample]]], prompts: str, budget: int, hide: bool) -> Iterator[Tile]:
     """The same number of tiles of each seed; a clip weighs as the few images whose bytes it has."""
-    clips = any(sample.clip for _, samples in found for sample in samples)
-    each = max(FEWEST, min(MOST, budget // (CLIP if clips else 1))) // len(found) or 1
-    for result, samples in found:
+    clips = any(sample.clip for _, samples in sampled for sample in samples)
+    each = max(FEWEST, min(MOST, budget // (CLIP if clips else 1))) // len(sampled) or 1
+    for result, samples in sampled:
         places = {sample.index: position for position, sample in enumerate(samples)}
         for sample in spread(samples, each):
             yield tile(sample, judgements(result, prompts, places[sample.index]), hide=hide)
 
 
 def _measured(numbers: Numbers, cell: Cell, method: str, results: Sequence[Result]) -> Iterator[Measured]:
-    for (where, name, prompts, metric), number in numbers.items():
-        if (where, name) == (cell, method):
-            seeds = [(result.seed, *_own(result, prompts, metric)) for result in results]
+    for (place, name, prompts, metric), number in numbers.items():
+        if (place, name) == (cell, method):
+            seeds = [(result.seed, *_of_seed(result, prompts, metric)) for result in results]
             yield Measured(
                 prompts, metric, written(number.value, metric), interval(number, metric), number.n, tuple(seeds)
             )
 
 
-def _own(result: Result, prompts: str, metric: str) -> tuple[str, str]:
+def _of_seed(result: Result, prompts: str, metric: str) -> tuple[str, str]:
     rows = [
         row for row in result.rows if (row["prompts"], row["metric"]) == (prompts, metric) and row["value"] is not None
     ]
@@ -146,7 +157,7 @@ def flattened(content: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[st
 
 
 def description(method: str, params: Path | str = "params") -> str:
-    """What a method does: the opening comment of its YAML, then the docstrings of its module and class."""
+    """The description of a method: the opening comment of its YAML, then the docstrings of its module and class."""
     content = load_params("methods", method, params)
     lines = (Path(params) / "methods" / f"{split(method)[0]}.yaml").read_text(encoding="utf-8").splitlines()
     comment = " ".join(line.lstrip("# ") for line in takewhile(lambda line: line.startswith("#"), lines))

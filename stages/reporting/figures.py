@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
 from stages.reporting.collect import ORACLE, REFERENCES, UNEDITED
-from stages.reporting.tables import Number
+from stages.reporting.numbers import Number
 
 COLOURS = ("#c4512d", "#2a7fb8", "#2f9e6e", "#b5609c", "#c08a1e", "#7a6bc2", "#5c8f2a", "#3a9ca6", "#a0522d", "#d1477a")
 MARKERS = {"o": "●", "^": "▲", "D": "◆", "v": "▼", "s": "■", "P": "✚", "X": "✖", "<": "◀", ">": "▶"}  # and as text
@@ -41,24 +41,24 @@ RC = {
 
 @dataclass(frozen=True)
 class Style:
-    """How one method is drawn wherever it appears."""
+    """The looks of one method, the same in every figure and table."""
 
     colour: str
-    marker: str
-    glyph: str
-    hollow: bool = False
+    marker: str  # of Matplotlib
+    glyph: str  # the marker as text
+    hollow: bool = False  # whether the marker is an outline
 
 
 def styles(methods: Sequence[str]) -> dict[str, Style]:
     """A colour and a marker for each method; the two references look the same in every study."""
     marks = list(MARKERS.items())
-    found = {UNEDITED: Style(MUTED, "o", "○", hollow=True), ORACLE: Style(MUTED, "*", "★")}
+    looks = {UNEDITED: Style(MUTED, "o", "○", hollow=True), ORACLE: Style(MUTED, "*", "★")}
     for number, method in enumerate(method for method in methods if method not in REFERENCES):
-        found[method] = Style(COLOURS[number % len(COLOURS)], *marks[number % len(marks)])
-    return {method: found[method] for method in methods}
+        looks[method] = Style(COLOURS[number % len(COLOURS)], *marks[number % len(marks)])
+    return {method: looks[method] for method in methods}
 
 
-def tradeoff(points: Mapping[str, tuple[Number, Number]], concept: str, kept: str) -> Figure:
+def tradeoff(points: Mapping[str, tuple[Number, Number]], concept: str, retained: str) -> Figure:
     """Erasure against preservation, `points[method]` = (concept rate, preservation rate), each with its interval.
 
     Dashed lines mark the references: how well the unedited model does on retained prompts, how far the oracle erases.
@@ -73,9 +73,9 @@ def tradeoff(points: Mapping[str, tuple[Number, Number]], concept: str, kept: st
             axes.axvline(1 - points[ORACLE][0].value, color=MUTED, linewidth=1, linestyle=(0, (1, 2)), zorder=1)
         for method, style in styles(list(points)).items():
             _point(axes, *points[method], style, _reference_label(method, concept))
-        _percent_axes(axes, [kept for _, kept in points.values()])
+        _percent_axes(axes, [retained for _, retained in points.values()])
         axes.set_xlabel(f"erasure: {concept} prompts that no longer show it")
-        axes.set_ylabel(f"preservation: {kept}")
+        axes.set_ylabel(f"preservation: {retained}")
         figure.legend(loc="outside lower center", ncols=columns, frameon=False, handletextpad=0.2)
     return figure
 
@@ -84,9 +84,11 @@ def _reference_label(method: str, concept: str) -> str:
     return {UNEDITED: "none (the unedited model)", ORACLE: f"oracle (never saw {concept})"}.get(method, method)
 
 
-def _point(axes: Axes, seen: Number, kept: Number, style: Style, label: str) -> None:
-    x, y = 1 - seen.value, kept.value
-    spans = np.nan_to_num([[x - (1 - seen.high), (1 - seen.low) - x], [y - kept.low, kept.high - y]]).clip(min=0)
+def _point(axes: Axes, shown: Number, retained: Number, style: Style, label: str) -> None:
+    x, y = 1 - shown.value, retained.value
+    spans = np.nan_to_num([[x - (1 - shown.high), (1 - shown.low) - x], [y - retained.low, retained.high - y]]).clip(
+        min=0
+    )
     axes.errorbar(
         [x],
         [y],
@@ -103,8 +105,8 @@ def _point(axes: Axes, seen: Number, kept: Number, style: Style, label: str) -> 
     )
 
 
-def _percent_axes(axes: Axes, kept: Sequence[Number]) -> None:
-    lowest = min((number.value if np.isnan(number.low) else number.low) for number in kept)
+def _percent_axes(axes: Axes, retained: Sequence[Number]) -> None:
+    lowest = min((number.value if np.isnan(number.low) else number.low) for number in retained)
     axes.set_xlim(-0.04, 1.04)
     axes.set_ylim(max(-0.04, min(0.89, lowest - 0.04)), 1.01)
     for axis in (axes.xaxis, axes.yaxis):
@@ -116,11 +118,11 @@ def _percent_axes(axes: Axes, kept: Sequence[Number]) -> None:
 
 @dataclass(frozen=True)
 class Panel:
-    """One method's losses: `lines` of (steps, losses), one per seed."""
+    """One method's losses."""
 
     title: str
     style: Style
-    lines: Sequence[tuple[Sequence[float], Sequence[float]]]
+    lines: Sequence[tuple[Sequence[float], Sequence[float]]]  # (steps, losses) of each seed
 
 
 def loss_curves(panels: Sequence[Panel], columns: int = 3) -> Figure:
@@ -152,7 +154,10 @@ def heat_maps(
     row_label: str = "layer",
     column_label: str = "scale",
 ) -> Figure:
-    """Matrices of rates side by side, such as one for each layer (rows) and scale (columns), written in percent."""
+    """Matrices of rates (rows, columns) side by side, written in percent, such as of layers and scales.
+
+    ValueError for a matrix whose shape is not that of the labels.
+    """
     shape = (len(rows), len(columns))
     for values in panels.values():
         if values.shape != shape:
@@ -196,7 +201,7 @@ def themed_svg(figure: Figure, name: str, description: str) -> str:
     svg = buffer.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     used = set(re.findall(r"#([\w-]+)", svg))  # the other ids would stand twice on a page of several figures
-    svg = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", svg)
+    svg = re.sub(r' id="([^"]*)"', lambda match: match[0] if match[1] in used else "", svg)
     for colour, variable in THEME.items():
         svg = svg.replace(colour, variable)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{_escaped(description)}" class="figure" ', 1)

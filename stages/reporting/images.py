@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,18 +11,20 @@ from typing import Any
 
 from PIL import Image, ImageFilter
 
+from stages.store.pictures import read_metadata
+
 PIXEL_ART = 64  # up to this many pixels a side an image is shown enlarged, pixel by pixel
 THUMBNAIL = 160  # pixels a side of anything larger
-COLOURS = 32
-FRAME_MS = 160
+COLOURS = 32  # of a small image
+FRAME_MS = 160  # that a clip shows each frame
 
 
 @dataclass(frozen=True)
 class Sample:
-    """One line of metadata.jsonl and where its image is; a clip has a folder of frames beside its playable file."""
+    """One image of a run; a clip has a folder of frames beside its playable file."""
 
-    folder: Path
-    entry: Mapping[str, Any]
+    folder: Path  # of its prompt set
+    entry: Mapping[str, Any]  # its line of metadata.jsonl
 
     @property
     def index(self) -> int:
@@ -42,7 +43,7 @@ class Sample:
         return int(self.entry.get("frames") or 1) > 1
 
     def frames(self) -> list[Image.Image]:
-        """The images of a clip in order; one image otherwise."""
+        """The images of a clip in order, or the one image; ValueError for a file that is missing or no image."""
         path = self.folder / str(self.entry["file"])
         paths = sorted(path.with_suffix("").glob("*.png")) if self.clip else [path]
         if not paths:
@@ -50,15 +51,12 @@ class Sample:
         return [_open(path) for path in paths]
 
 
-def read_samples(folder: Path) -> list[Sample]:
-    """The samples of an image folder, in the order of its metadata.jsonl; ValueError when that is missing or broken."""
-    path = folder / "metadata.jsonl"
-    if not path.is_file():
-        raise ValueError(f"{path}: missing; run `python -m stages.sample` (or snakemake) to make it")
-    try:
-        return [Sample(folder, json.loads(line)) for line in path.read_text().splitlines() if line.strip()]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not valid JSON lines: {error}") from None
+def samples_in(folder: Path) -> list[Sample]:
+    """The samples of a folder in the order of its metadata.jsonl.
+
+    FileNotFoundError or ValueError if that is missing or broken.
+    """
+    return [Sample(folder, entry) for entry in read_metadata(folder)]
 
 
 def _open(path: Path) -> Image.Image:
@@ -66,11 +64,11 @@ def _open(path: Path) -> Image.Image:
         with Image.open(path) as image:
             return image.convert("RGB")
     except OSError as error:
-        raise ValueError(f"{path}: cannot be read as an image: {error}") from None
+        raise ValueError(f"{path}: cannot be read as an image ({type(error).__name__})") from None
 
 
 def middle(frames: list[Image.Image]) -> Image.Image:
-    """The frame that stands for a clip on paper."""
+    """The frame that stands for a clip in a still figure."""
     return frames[len(frames) // 2]
 
 
@@ -94,8 +92,8 @@ def data_uri(frames: list[Image.Image]) -> str:
     """Pixel art as a PNG of few colours, anything larger as a WebP thumbnail, a clip as a looping WebP."""
     buffer, art = io.BytesIO(), max(frames[0].size) <= PIXEL_ART
     if len(frames) > 1:  # enlarged, since WebP halves the resolution of colour
-        shown = [fitted(image, 2 * max(image.size) if art else THUMBNAIL) for image in frames]
-        shown[0].save(buffer, "WEBP", save_all=True, append_images=shown[1:], duration=FRAME_MS, loop=0, quality=75)
+        scaled = [fitted(image, 2 * max(image.size) if art else THUMBNAIL) for image in frames]
+        scaled[0].save(buffer, "WEBP", save_all=True, append_images=scaled[1:], duration=FRAME_MS, loop=0, quality=75)
         return _uri("webp", buffer)
     if art:
         frames[0].quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(

@@ -1,23 +1,24 @@
-"""The readable tables as Markdown, the best number of a column in bold where its interval stands apart."""
+"""The readable tables as Markdown, with the number of a column in bold whose lead is real."""
 
 from __future__ import annotations
 
+from stages.metrics.base import Column
 from stages.reporting.collect import Cell, Collected
-from stages.reporting.cosines import cosines
-from stages.reporting.summary import Column, Cost, best, columns, cost
-from stages.reporting.tables import Numbers
-from stages.reporting.wording import counted, interval, written
+from stages.reporting.findings import cosines, findings
+from stages.reporting.formats import counted, interval, written
+from stages.reporting.leaders import comparable, marks
+from stages.reporting.numbers import Numbers
+from stages.reporting.summary import Cost, cost
 
-ARROWS = {"low": "↓", "high": "↑"}
+ARROWS = {"low": " ↓", "high": " ↑", "": ""}
 
 
 def markdown(study: Collected, numbers: Numbers, cell: Cell) -> str:
     """One table: a row per method, pooled over seeds, with 95% intervals in brackets."""
-    shown = columns(numbers, cell)
-    leads = {column: best(numbers, cell, column) for column in shown}
+    leads = marks(study, numbers, cell)
     header = [
         "method",
-        *(f"{column.label} {ARROWS[column.better]}" for column in shown),
+        *(f"{column.label}{ARROWS[column.better]}" for column in leads),
         "training",
         "peak memory",
         "parameters",
@@ -25,7 +26,7 @@ def markdown(study: Collected, numbers: Numbers, cell: Cell) -> str:
     rows = [
         [
             method,
-            *(_entry(numbers, cell, method, column, leads[column]) for column in shown),
+            *(_entry(numbers, cell, method, column, lead) for column, lead in leads.items()),
             *costs(cost(study, cell, method)),
         ]
         for method in study.methods(cell)
@@ -36,6 +37,7 @@ def markdown(study: Collected, numbers: Numbers, cell: Cell) -> str:
         *_table(header, rows),
         "",
         *_notes(study, cell),
+        *([] if comparable(numbers, cell) else [f"\n{sentence}" for sentence in findings(study, numbers, cell)]),
         *(f"\n{sentence}" for sentence in cosines(numbers, cell)),
     ]
     return "\n".join(lines) + "\n"
@@ -55,7 +57,7 @@ def _entry(numbers: Numbers, cell: Cell, method: str, column: Column, lead: str 
 
 
 def costs(spent: Cost) -> list[str]:
-    """Seconds, memory and parameters as text, a dash for what is not known."""
+    """Seconds, memory and parameters as text, a dash for an unknown one."""
     seconds = "–" if spent.seconds is None else f"{spent.seconds:.1f} s"
     memory = "–" if spent.memory_mb is None else f"{spent.memory_mb:,.0f} MB"
     return [seconds, memory, "–" if spent.parameters is None else f"{spent.parameters:,}"]
@@ -67,7 +69,9 @@ def _notes(study: Collected, cell: Cell) -> list[str]:
         f"Pooled over {counted(len(seeds), 'seed')}; in brackets the 95% interval: Wilson for rates (images of one "
         "prompt count less, the more alike they are), a bootstrap over seeds and prompts for means, the span of the "
         "seeds for distances. Bold: the interval lies apart from that of every other method (the references none and "
-        "oracle aside). Training, memory and parameters: mean over seeds."
+        "oracle aside); a distance to the unedited model only for a method that does what is asked, since doing "
+        "nothing has the least. Training, memory and parameters: mean over seeds."
     ]
     absent = [name for name in study.missing if name.startswith(f"{cell.backbone}/{cell.concept}/")]
-    return notes + ([f"\nNot finished, and so not in this table: {', '.join(absent)}."] if absent else [])
+    notes += [f"\nNot finished, and so not in this table: {', '.join(absent)}."] if absent else []
+    return [*notes, *(f"\n{caveat}." for caveat in study.caveats)]

@@ -1,37 +1,39 @@
-"""Every method on every backbone at a glance: what is left of the concept, what is kept, and what the fit cost."""
+"""Every method on every backbone at a glance: the concept left, the prompts retained, the cost of the fit."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.reporting import wording
-from stages.reporting.collect import REFERENCES, Cell, Collected
+from stages.reporting.collect import ORACLE, REFERENCES, Cell, Collected
 from stages.reporting.evidence import anchor
 from stages.reporting.figures import Style, styles
-from stages.reporting.summary import cost, erasure, preservation
-from stages.reporting.tables import Numbers
+from stages.reporting.findings import BARS
+from stages.reporting.formats import written
+from stages.reporting.leaders import contestants, reaching
+from stages.reporting.numbers import Numbers
+from stages.reporting.summary import concept_rate, cost, retained_rate
 
 
 @dataclass(frozen=True)
 class Glance:
-    """One method in one table; `reached` when it does what is asked of it there."""
+    """One method in one table."""
 
-    metric: str  # that of `seen`
-    seen: str
-    kept: str
-    cost: str
-    reached: bool
-    anchor: str
+    metric: str  # of `shown`
+    shown: str  # share of prompts that show the concept
+    retained: str  # share of retained prompts that are right
+    cost: str  # seconds and memory of the fit
+    reached: bool  # whether it does what is asked
+    anchor: str  # the page address of its evidence
 
 
 @dataclass(frozen=True)
 class Line:
-    """One method in all tables, None where it was not run."""
+    """One method in all tables."""
 
     method: str
     style: Style
-    reference: bool
-    glances: tuple[Glance | None, ...]
+    reference: bool  # the unedited model or the oracle
+    glances: tuple[Glance | None, ...]  # of each table, None if it was not run there
 
 
 @dataclass(frozen=True)
@@ -45,10 +47,10 @@ class Overview:
 def overview(study: Collected, numbers: Numbers) -> Overview:
     """The matrix of a study, its methods in the order of the first table that has them, the oracle last."""
     cells = study.cells()
-    found = dict.fromkeys(method for cell in cells for method in wording.contestants(study, numbers, cell))
-    methods = sorted(found, key=lambda name: name == "oracle")
+    names = dict.fromkeys(method for cell in cells for method in contestants(study, numbers, cell))
+    methods = sorted(names, key=lambda name: name == ORACLE)
     drawn = styles(methods)
-    reached = {cell: wording.reaching(study, numbers, cell) for cell in cells}
+    reached = {cell: reaching(study, numbers, cell) for cell in cells}
     lines = [
         Line(
             method,
@@ -62,17 +64,17 @@ def overview(study: Collected, numbers: Numbers) -> Overview:
 
 
 def _glance(study: Collected, numbers: Numbers, cell: Cell, method: str, reached: bool) -> Glance | None:
-    seen = numbers.get((cell, method, *erasure(cell)))
-    if seen is None:
+    shown = numbers.get((cell, method, *concept_rate(cell)))
+    if shown is None:
         return None
-    what = preservation(numbers, cell)
-    kept, spent = numbers.get((cell, method, *what)), cost(study, cell, method)
+    key = retained_rate(numbers, cell)
+    retained, spent = numbers.get((cell, method, *key)), cost(study, cell, method)
     price = "" if spent.seconds is None else f"{spent.seconds:.0f} s"
     memory = "" if spent.memory_mb is None else f", {spent.memory_mb:,.0f} MB"
     return Glance(
         cell.seen,
-        wording.written(seen.value, cell.seen),
-        wording.written(kept.value, what[1]) if kept else "–",
+        written(shown.value, cell.seen),
+        written(retained.value, key[1]) if retained else "–",
         price + memory if price else "–",
         reached,
         anchor(cell, method),
@@ -81,24 +83,24 @@ def _glance(study: Collected, numbers: Numbers, cell: Cell, method: str, reached
 
 def matrix(study: Collected, numbers: Numbers) -> str:
     """The overview as Markdown: one table of effects, one of costs."""
-    found = overview(study, numbers)
-    head = ["method", *(f"{cell.concept} on {cell.backbone}" for cell in found.cells)]
-    effects = [[line.method, *(_effect(glance) for glance in line.glances)] for line in found.lines]
+    table = overview(study, numbers)
+    head = ["method", *(f"{cell.concept} on {cell.backbone}" for cell in table.cells)]
+    effects = [[line.method, *(_effect(glance) for glance in line.glances)] for line in table.lines]
     costs = [
         [line.method, *(glance.cost if glance else "" for glance in line.glances)]
-        for line in found.lines
+        for line in table.lines
         if any(glance and glance.cost != "–" for glance in line.glances)
     ]
-    rule = ["---", *("---:" for _ in found.cells)]
-    written = ["| " + " | ".join(row) + " |" for row in (head, rule, *effects)]
+    rule = ["---", *("---:" for _ in table.cells)]
+    shares = ["| " + " | ".join(row) + " |" for row in (head, rule, *effects)]
     spent = ["| " + " | ".join(row) + " |" for row in (head, rule, *costs)]
     return "\n".join(
         [
             f"# Study {study.name} at a glance",
             "",
-            f"Share of prompts that show the concept / share of retained prompts that are right. Bold: {wording.BARS}.",
+            f"Share of prompts that show the concept / share of retained prompts that are right. Bold: {BARS}.",
             "",
-            *written,
+            *shares,
             "",
             "Seconds of fitting (without imports and loading) and peak memory of the process, mean over seeds:",
             "",
@@ -111,4 +113,4 @@ def matrix(study: Collected, numbers: Numbers) -> str:
 def _effect(glance: Glance | None) -> str:
     if glance is None:
         return ""
-    return f"**{glance.seen}** / {glance.kept}" if glance.reached else f"{glance.seen} / {glance.kept}"
+    return f"**{glance.shown}** / {glance.retained}" if glance.reached else f"{glance.shown} / {glance.retained}"

@@ -10,37 +10,49 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from stages.reporting import wording
+from stages.reporting.attempts import Attempts
 from stages.reporting.collect import REFERENCES, Collected
 from stages.reporting.evidence import description
+from stages.reporting.findings import BARS, headline, title
+from stages.reporting.formats import duration
+from stages.reporting.numbers import Numbers
 from stages.reporting.overview import overview
 from stages.reporting.sections import Section, section
-from stages.reporting.tables import Numbers
+from stages.reporting.summary import is_rate
 
 PACKAGE = "stages.reporting"
 
 
 @dataclass(frozen=True)
 class Fact:
-    """A figure of the page's head: how much of what."""
+    """A figure of the page's head."""
 
     amount: str
     noun: str
 
 
-def render(study: Collected, numbers: Numbers, *, params: Path | str = "params", show_sensitive: bool = False) -> str:
-    """The page as HTML text that asks nothing of the network."""
-    sections = [section(study, numbers, cell, show_sensitive=show_sensitive) for cell in study.cells()]
+def render(
+    study: Collected,
+    numbers: Numbers,
+    attempts: Attempts,
+    *,
+    params: Path | str = "params",
+    show_sensitive: bool = False,
+) -> str:
+    """The page as HTML text that asks nothing of the network; parts that fail are named on it."""
+    sections = [
+        section(study, numbers, cell, attempts=attempts, show_sensitive=show_sensitive) for cell in study.cells()
+    ]
     methods = list(dict.fromkeys(row.method for part in sections for row in part.rows))
     template = _environment().get_template("report.html")
     return template.render(
         study=study,
-        title=wording.title(study),
+        title=title(study),
         concepts=list(dict.fromkeys(cell.concept for cell in study.cells() if cell.aim == "erase")),
         taught=list(dict.fromkeys(cell.concept for cell in study.cells() if cell.aim == "learn")),
         overview=overview(study, numbers),
-        bars=wording.BARS,
-        headline=wording.headline(study, numbers),
+        bars=BARS,
+        headline=headline(study, numbers),
         facts=facts(study, sections),
         sections=sections,
         methods={method: description(method, params) for method in methods},
@@ -50,7 +62,7 @@ def render(study: Collected, numbers: Numbers, *, params: Path | str = "params",
 
 
 def facts(study: Collected, sections: Sequence[Section]) -> list[Fact]:
-    """What the study amounts to, counted."""
+    """The study in figures. Seconds are those of its own runs: fitting, sampling and measuring."""
     images = sum(sum(row.evidence.sampled.values()) for part in sections for row in part.rows)
     backbones = len({part.cell.backbone for part in sections})
     methods = len({row.method for part in sections for row in part.rows if not row.reference})
@@ -61,7 +73,7 @@ def facts(study: Collected, sections: Sequence[Section]) -> list[Fact]:
         Fact(f"{methods}", "method" if methods == 1 else "methods"),
         Fact(f"{seeds}", "seed each" if seeds == 1 else "seeds at most"),
         Fact(f"{images:,}", "images judged"),
-        Fact(wording.duration(seconds), "of computing"),
+        Fact(duration(seconds), "of fitting, sampling and measuring"),
     ]
 
 
@@ -101,18 +113,20 @@ def breakable(name: str) -> Markup:
 
 def _environment() -> Environment:
     loader = PackageLoader(PACKAGE, "templates")
-    found = Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    found.filters |= {
+    environment = Environment(
+        loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters |= {
         "prose": prose,
         "safe_svg": Markup,
         "commit": commit,
-        "duration": wording.duration,
         "plain": plain,
+        "is_rate": is_rate,
         "named": named,
         "breakable": breakable,
     }
-    found.globals["asset"] = lambda name: Markup(loader.get_source(found, name)[0])
-    return found
+    environment.globals["asset"] = lambda name: Markup(loader.get_source(environment, name)[0])
+    return environment
 
 
 def plain(name: str) -> str:

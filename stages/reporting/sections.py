@@ -1,32 +1,37 @@
-"""One section of the page per table: its findings, rows, figures and grids, ready to be set."""
+"""One section of the page per table: its findings, rows, figures and grids, ready for the template."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
-from stages.reporting import wording
+from matplotlib.figure import Figure
+
+from stages.metrics.base import Column
+from stages.reporting.attempts import Attempts
 from stages.reporting.collect import REFERENCES, UNEDITED, Cell, Collected
-from stages.reporting.cosines import cosines
 from stages.reporting.evidence import Evidence, Tile, evidence, judgements, tile
 from stages.reporting.figures import Style, styles, themed_svg
+from stages.reporting.findings import cosines, findings
+from stages.reporting.formats import interval, written
 from stages.reporting.grids import SETS, Grid, grid
+from stages.reporting.leaders import comparable, contestants, leader, marks
 from stages.reporting.markdown import costs
+from stages.reporting.numbers import Number, Numbers
 from stages.reporting.plots import curves_figure, sweep_figure, tradeoff_figure
-from stages.reporting.summary import Column, best, columns, cost
-from stages.reporting.sweeps import Sweep, sweeps
-from stages.reporting.tables import Number, Numbers
+from stages.reporting.summary import cost
+from stages.reporting.sweeps import sweeps
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One number of a row; `best` when its interval stands apart from every other method's."""
+    """One number of a row."""
 
     column: Column
     number: Number
-    value: str
-    interval: str
-    best: bool
+    value: str  # as text
+    interval: str  # as text, empty without one
+    best: bool  # whether its lead over every other method is real
 
 
 @dataclass(frozen=True)
@@ -35,9 +40,9 @@ class Row:
 
     method: str
     style: Style
-    reference: bool
-    entries: tuple[Entry | None, ...]
-    costs: tuple[str, ...]
+    reference: bool  # the unedited model or the oracle
+    entries: tuple[Entry | None, ...]  # of each column, None if it was not measured
+    costs: tuple[str, ...]  # seconds, memory and parameters as text
     evidence: Evidence
 
 
@@ -47,14 +52,14 @@ class Line:
 
     prompt: str
     seed: int
-    tiles: tuple[Tile, ...]
+    tiles: tuple[Tile, ...]  # of each method of the sheet
 
 
 @dataclass(frozen=True)
 class Sheet:
     """A grid on the page."""
 
-    prompts: str
+    prompts: str  # the prompt set
     methods: tuple[str, ...]
     lines: tuple[Line, ...]
 
@@ -64,17 +69,19 @@ class Section:
     """Everything the page shows of one backbone and concept."""
 
     cell: Cell
-    family: str
-    blurred: bool
-    findings: tuple[str, ...]
+    family: str  # of the backbone
+    blurred: bool  # whether images are hidden
+    findings: tuple[str, ...]  # sentences
+    comparable: bool  # whether the unedited model leaves anything to do
     leader: str  # the method with the best trade, empty without one
     columns: tuple[Column, ...]
     rows: tuple[Row, ...]
     sheets: tuple[Sheet, ...]
-    tradeoff: str  # SVG elements, empty where there is nothing to draw
-    curves: str
+    tradeoff: str  # an SVG element, empty if there is nothing to draw
+    curves: str  # likewise
     sweeps: tuple[tuple[str, str], ...]  # a swept method and its heat maps
-    missing: tuple[str, ...]
+    missing: tuple[str, ...]  # runs that are not finished
+    failed: Mapping[str, str]  # part that could not be drawn -> the reason
 
     def strips(self) -> list[tuple[str, list[Tile]]]:
         """The first grid's images before and after: the unedited model's, then the leader's."""
@@ -83,58 +90,97 @@ class Section:
         return [(name, [line.tiles[sheet.methods.index(name)] for line in sheet.lines]) for name in names]
 
 
-def section(study: Collected, numbers: Numbers, cell: Cell, *, show_sensitive: bool = False) -> Section:
+def section(
+    study: Collected, numbers: Numbers, cell: Cell, *, attempts: Attempts, show_sensitive: bool = False
+) -> Section:
     """Gathers one table of the study; images of a sensitive concept are blurred unless asked for."""
     hide = study.sensitive[cell.concept] and not show_sensitive
-    named = wording.contestants(study, numbers, cell)
-    grids = [found for prompts in SETS if (found := grid(study, cell, prompts, methods=named))]
-    chart, curves = tradeoff_figure(study, numbers, cell), curves_figure(study, numbers, cell)
+    rows = tuple(_rows(study, numbers, cell, hide, attempts))
+    sheets = tuple(_sheets(study, numbers, cell, hide, attempts))
+    charts = _Charts(cell, attempts)
+    tradeoff = charts.svg("tradeoff", "Erasure against preservation", lambda: tradeoff_figure(study, numbers, cell))
+    curves = charts.svg("loss", "Loss curves of each method", lambda: curves_figure(study, numbers, cell))
+    heat_maps = attempts("sweeps", lambda: tuple(_sweeps(study, numbers, cell, charts)), place=str(cell)) or ()
     return Section(
         cell=cell,
         family=study.families[cell.backbone],
         blurred=hide,
-        findings=(*wording.finding(study, numbers, cell), *cosines(numbers, cell)),
-        leader=wording.leader(study, numbers, cell) or "",
-        columns=tuple(columns(numbers, cell)),
-        rows=tuple(_rows(study, numbers, cell, hide)),
-        sheets=tuple(_sheet(study, found, hide) for found in grids),
-        tradeoff=themed_svg(chart, f"{cell}-tradeoff", f"Erasure against preservation, {cell}") if chart else "",
-        curves=themed_svg(curves, f"{cell}-loss", f"Loss curves of each method, {cell}") if curves else "",
-        sweeps=tuple(_sweep(numbers, cell, found) for found in sweeps(study, numbers, cell)),
+        findings=(*findings(study, numbers, cell), *cosines(numbers, cell)),
+        comparable=comparable(numbers, cell),
+        leader=leader(study, numbers, cell) or "",
+        columns=tuple(marks(study, numbers, cell)),
+        rows=rows,
+        sheets=sheets,
+        tradeoff=tradeoff,
+        curves=curves,
+        sweeps=heat_maps,
         missing=tuple(name for name in study.missing if name.startswith(f"{cell.backbone}/{cell.concept}/")),
+        failed=attempts.failed(str(cell)),
     )
 
 
-def _sweep(numbers: Numbers, cell: Cell, found: Sweep) -> tuple[str, str]:
-    name, about = f"{cell}-sweep-{found.method}", f"Rates over the settings of {found.method}, {cell}"
-    return found.method, themed_svg(sweep_figure(numbers, cell, found), name, about)
+@dataclass(frozen=True)
+class _Charts:
+    """Draws the charts of one table for the page."""
+
+    cell: Cell
+    attempts: Attempts
+
+    def svg(self, name: str, description: str, draw: Callable[[], Figure | None]) -> str:
+        """A chart as an SVG element; empty if there is nothing to draw, or if drawing failed."""
+
+        def make() -> str:
+            figure = draw()
+            return themed_svg(figure, f"{self.cell}-{name}", f"{description}, {self.cell}") if figure else ""
+
+        return self.attempts(f"{name} chart", make, place=str(self.cell)) or ""
 
 
-def _rows(study: Collected, numbers: Numbers, cell: Cell, hide: bool) -> Iterator[Row]:
-    methods, shown = study.methods(cell), columns(numbers, cell)
-    drawn, leads = styles(methods), {column: best(numbers, cell, column) for column in shown}
+def _sweeps(study: Collected, numbers: Numbers, cell: Cell, charts: _Charts) -> Iterator[tuple[str, str]]:
+    for sweep in sweeps(study, numbers, cell):
+        about = f"Rates over the settings of {sweep.method}"
+        svg = charts.svg(f"sweep-{sweep.method}", about, lambda sweep=sweep: sweep_figure(numbers, cell, sweep))
+        if svg:
+            yield sweep.method, svg
+
+
+def _rows(study: Collected, numbers: Numbers, cell: Cell, hide: bool, attempts: Attempts) -> Iterator[Row]:
+    methods, leads = study.methods(cell), marks(study, numbers, cell)
+    looks = styles(methods)
     for method in methods:
-        entries = (_entry(numbers.get((cell, method, c.prompts, c.metric)), c, method == leads[c]) for c in shown)
+        entries = (
+            _entry(numbers.get((cell, method, c.prompts, c.metric)), c, method == lead) for c, lead in leads.items()
+        )
         spent = tuple(costs(cost(study, cell, method)))
-        behind = evidence(study, numbers, cell, method, hide=hide)
-        yield Row(method, drawn[method], method in REFERENCES, tuple(entries), spent, behind)
+        behind = evidence(study, numbers, cell, method, hide=hide, attempts=attempts)
+        yield Row(method, looks[method], method in REFERENCES, tuple(entries), spent, behind)
 
 
 def _entry(number: Number | None, column: Column, leads: bool) -> Entry | None:
     if number is None:
         return None
-    return Entry(
-        column, number, wording.written(number.value, column.metric), wording.interval(number, column.metric), leads
-    )
+    return Entry(column, number, written(number.value, column.metric), interval(number, column.metric), leads)
 
 
-def _sheet(study: Collected, found: Grid, hide: bool) -> Sheet:
-    results = {result.method: result for result in study.of(found.cell) if result.seed == found.seed}
+def _sheets(study: Collected, numbers: Numbers, cell: Cell, hide: bool, attempts: Attempts) -> Iterator[Sheet]:
+    methods = contestants(study, numbers, cell)
+    for prompts in SETS:
+
+        def make(prompts: str = prompts) -> Sheet | None:
+            samples = grid(study, cell, prompts, methods=methods)
+            return _sheet(study, samples, hide) if samples else None
+
+        if sheet := attempts(f"grid of {prompts} prompts", make, place=str(cell)):
+            yield sheet
+
+
+def _sheet(study: Collected, samples: Grid, hide: bool) -> Sheet:
+    results = {result.method: result for result in study.of(samples.cell) if result.seed == samples.seed}
     lines = []
-    for number, sample in enumerate(found.rows):
+    for number, first in enumerate(samples.rows):
         tiles = (
-            tile(samples[number], judgements(results[method], found.prompts, samples[number].index), hide=hide)
-            for method, samples in found.images.items()
+            tile(images[number], judgements(results[method], samples.prompts, images[number].index), hide=hide)
+            for method, images in samples.images.items()
         )
-        lines.append(Line(sample.prompt, sample.seed, tuple(tiles)))
-    return Sheet(found.prompts, tuple(found.images), tuple(lines))
+        lines.append(Line(first.prompt, first.seed, tuple(tiles)))
+    return Sheet(samples.prompts, tuple(samples.images), tuple(lines))

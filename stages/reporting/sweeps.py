@@ -1,4 +1,4 @@
-"""What a sweep found: the best of its variants for every pair of values of two fields."""
+"""Sweeps: the best of a method's variants for every pair of values of two fields."""
 
 from __future__ import annotations
 
@@ -10,32 +10,29 @@ import numpy as np
 
 from stages.params.names import split
 from stages.reporting.collect import Cell, Collected
-from stages.reporting.tables import Numbers
-from stages.reporting.wording import families, leader
+from stages.reporting.leaders import leader, swept
+from stages.reporting.numbers import Numbers
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A method over the two of its fields with most values: rows and columns of one, of the other.
-
-    `best[row][column]` is the variant that does best there, whatever its other fields; None where none was measured.
-    """
+    """A method over the two of its fields with most values."""
 
     method: str
-    fields: tuple[str, str]  # of the rows, of the columns; the first is empty where only one field was swept
-    rows: tuple[Any, ...]
-    columns: tuple[Any, ...]
-    best: tuple[tuple[str | None, ...], ...]
+    fields: tuple[str, str]  # of the rows, of the columns; the first is empty if only one field was swept
+    rows: tuple[Any, ...]  # values of the first field
+    columns: tuple[Any, ...]  # values of the second field
+    best: tuple[tuple[str | None, ...], ...]  # [row][column] -> the variant that does best there, None if none was run
 
-    def rates(self, numbers: Numbers, cell: Cell, what: tuple[str, str]) -> np.ndarray:
-        """The best variants' values of one metric (rows, columns), NaN where there is none."""
-        found = [[numbers.get((cell, name or "", *what)) for name in line] for line in self.best]
-        return np.array([[np.nan if number is None else number.value for number in line] for line in found])
+    def rates(self, numbers: Numbers, cell: Cell, key: tuple[str, str]) -> np.ndarray:
+        """The best variants' values of one (prompts, metric), (rows, columns), NaN if there is none."""
+        cells = [[numbers.get((cell, name or "", *key)) for name in line] for line in self.best]
+        return np.array([[np.nan if number is None else number.value for number in line] for line in cells])
 
 
 def sweeps(study: Collected, numbers: Numbers, cell: Cell) -> list[Sweep]:
     """Every method of a table that was swept over the values of its fields."""
-    return [_sweep(study, numbers, cell, method, variants) for method, variants in families(study, cell).items()]
+    return [_sweep(study, numbers, cell, method, variants) for method, variants in swept(study, cell).items()]
 
 
 def _sweep(study: Collected, numbers: Numbers, cell: Cell, method: str, variants: Sequence[str]) -> Sweep:
@@ -49,8 +46,8 @@ def _sweep(study: Collected, numbers: Numbers, cell: Cell, method: str, variants
     rows, columns = (tuple(values[field]) if field else (None,) for field in (row, column))
 
     def best(down: Any, across: Any) -> str | None:
-        there = [name for name, fields in given.items() if (fields.get(row), fields.get(column)) == (down, across)]
-        return leader(study, numbers, cell, there) if there else None
+        variants = [name for name, fields in given.items() if (fields.get(row), fields.get(column)) == (down, across)]
+        return leader(study, numbers, cell, variants) if variants else None
 
     return Sweep(method, (row, column), rows, columns, tuple(tuple(best(r, c) for c in columns) for r in rows))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ def read_metadata(folder: Path) -> list[dict[str, Any]]:
     """The lines of metadata.jsonl; FileNotFoundError or ValueError names the file and the line."""
     path = Path(folder) / "metadata.jsonl"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing; sample the run first")
+        raise FileNotFoundError(f"{path} is missing; make it with stages.sample (or snakemake)")
     lines = []
     for number, text in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
         if not text.strip():
@@ -67,22 +68,25 @@ def read_metadata(folder: Path) -> list[dict[str, Any]]:
 
 
 def read_folder(folder: Path | str, size: tuple[int, int] | None = None) -> Tensor:
-    """Every picture of a folder by name (N, 3, H, W) in [0, 1], cropped to the middle and resized to `size` (H, W).
-
-    Hidden files and subfolders are left out; files that are no pictures are left out with a line in the log.
-    FileNotFoundError if there are none; ValueError names a picture that is damaged, too large or of a format that
-    Pillow cannot read, and a folder whose pictures differ in size if `size` is None.
-    """
-    paths = picture_files(folder)
-    pictures = []
-    for path in paths:
-        image = open_picture(path)
-        if size and (image.height, image.width) != tuple(size):
-            image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
-        pictures.append(_tensor(image))
+    """All of `each_picture` at once, (N, 3, H, W); ValueError if sizes differ and no `size` is given."""
+    pictures = list(each_picture(folder, size))
     if len({picture.shape for picture in pictures}) > 1:
         raise ValueError(f"{folder}: pictures differ in size, and the backbone names none to fit them to")
     return torch.stack(pictures)
+
+
+def each_picture(folder: Path | str, size: tuple[int, int] | None = None) -> Iterator[Tensor]:
+    """Yields every picture of a folder by name, (3, H, W) in [0, 1], its middle resized to `size` (H, W).
+
+    Hidden files and subfolders are left out; files that are no pictures are left out with a line in the log.
+    FileNotFoundError if there are none; ValueError names a picture that is damaged, too large or of a format that
+    Pillow cannot read.
+    """
+    for path in picture_files(folder):
+        image = open_picture(path)
+        if size and (image.height, image.width) != tuple(size):
+            image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
+        yield _tensor(image)
 
 
 def read_picture(folder: Path, line: dict[str, Any]) -> Tensor:

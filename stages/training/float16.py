@@ -1,4 +1,4 @@
-"""Gradients through float16, where small ones vanish and large ones overflow: the loss is multiplied on the way."""
+"""Gradients through float16, in which small ones vanish and large ones overflow: the loss is multiplied on the way."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ OVERFLOW = "gradients overflow in float16; choose another dtype for the backbone
 
 
 class LossScale:
-    """A power of two that the loss is multiplied by and the gradients are divided by; 1 unless `half`.
+    """A power of two that the loss is multiplied by and the gradients are divided by; 1 unless `through_float16`.
 
     The mean over a million latents has gradients near 1e-7 at the network's output, which float16 rounds to 0. As in
     arXiv 1710.03740, sec. 3.2: a step whose gradients overflow is left out and the scale halved, `patience` good steps
-    in a row double it.
+    in a row double it. It changes with the steps, so a training has it among its companions.
     """
 
-    def __init__(self, half: bool, patience: int = 2000) -> None:
-        self.half, self.patience = half, patience
-        self.factor, self.good = 2.0**16 if half else 1.0, 0
+    def __init__(self, through_float16: bool, patience: int = 2000) -> None:
+        self.through_float16, self.patience = through_float16, patience
+        self.factor, self.good = 2.0**16 if through_float16 else 1.0, 0
 
     def unscaled(self, parameters: Sequence[nn.Parameter]) -> bool:
-        """Divides the gradients; False if they overflowed, FloatingPointError if they do at any scale."""
-        if not self.half:
+        """Divides the gradients (any shapes); False if they overflowed, FloatingPointError if they do at any scale."""
+        if not self.through_float16:
             return True
         gradients = [p.grad for p in parameters if p.grad is not None]
         finite = _finite(gradients)
@@ -39,27 +39,27 @@ class LossScale:
         return finite
 
     def state_dict(self) -> dict[str, Any]:
-        """Scale and good steps since it changed."""
+        """The scale, and the good steps since it changed."""
         return {"factor": self.factor, "good": self.good}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """What `state_dict` returned."""
+        """Takes up what `state_dict` returned."""
         self.factor, self.good = state["factor"], state["good"]
 
 
 def gradients(
-    value: Tensor, tensors: Sequence[Tensor], *, half: bool = False, keep_graph: bool = False
+    value: Tensor, tensors: Sequence[Tensor], *, through_float16: bool = False, keep_graph: bool = False
 ) -> Sequence[Tensor]:
-    """The gradients of an adversary's loss; through float16 at the first of a few scales at which they are finite.
+    """The gradients of an adversary's loss (a scalar) in tensors of any shapes, of the same shapes.
 
-    FloatingPointError if there is none.
+    Through float16, those of the first of a few scales at which they are finite; FloatingPointError if there is none.
     """
-    if not half:
+    if not through_float16:
         return torch.autograd.grad(value, tensors, retain_graph=keep_graph)
     for factor in (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0):
-        found = torch.autograd.grad(value * factor, tensors, retain_graph=keep_graph or factor > 1)
-        if _finite(found):
-            return [gradient / factor for gradient in found]
+        scaled = torch.autograd.grad(value * factor, tensors, retain_graph=keep_graph or factor > 1)
+        if _finite(scaled):
+            return [gradient / factor for gradient in scaled]
     raise FloatingPointError(OVERFLOW)
 
 

@@ -1,7 +1,7 @@
 """Several processes, one per device, through Accelerate: `accelerate launch -m stages.train ...`.
 
 Each draws its own part of a batch; all that changes (weights, adversaries, optimizers) is equal on all of them, so that
-the first alone writes. Alone, a process never gets as far as a collective and imports nothing.
+the first alone writes. A single process calls no collective and does not import accelerate.
 """
 
 from __future__ import annotations
@@ -37,17 +37,17 @@ def claim_device() -> None:
 
 
 def average_gradients(parameters: Iterable[Tensor]) -> None:
-    """Replaces each gradient by its mean over all processes; leaves a single process bit for bit alone.
+    """Replaces each gradient, of any shape, by its mean over all processes; does nothing in a single process.
 
-    Where a parameter took part in the losses of some processes alone, the others count as zeros.
+    A parameter without a gradient in some processes counts as zeros there; without one in all, it keeps none.
     """
     if count() == 1:
         return
     parameters = list(parameters)
-    own = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=_accelerator().device)
-    having = _accelerator().reduce(own, reduction="sum").tolist()
-    for parameter, found in zip(parameters, having, strict=True):
-        if found:
+    here = torch.tensor([float(parameter.grad is not None) for parameter in parameters], device=_accelerator().device)
+    counts = _accelerator().reduce(here, reduction="sum").tolist()
+    for parameter, processes in zip(parameters, counts, strict=True):
+        if processes:
             gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
             parameter.grad = _accelerator().reduce(gradient, reduction="mean")
 
@@ -56,8 +56,8 @@ def average(value: float) -> float:
     """The mean of a number over all processes."""
     if count() == 1:
         return value
-    own = torch.tensor(value, dtype=torch.float64, device=_accelerator().device)
-    return float(_accelerator().reduce(own, reduction="mean"))
+    here = torch.tensor(value, dtype=torch.float64, device=_accelerator().device)
+    return float(_accelerator().reduce(here, reduction="mean"))
 
 
 def agreed(value: Value) -> Value:
@@ -71,7 +71,7 @@ def agreed(value: Value) -> Value:
 
 
 def wait() -> None:
-    """Returns once every process has come here."""
+    """Returns once every process has called it."""
     if count() > 1:
         _accelerator().wait_for_everyone()
 

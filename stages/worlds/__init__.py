@@ -1,6 +1,10 @@
 """Procedural data with ground truth.
 
-`shapes.Shapes` draws captioned pictures and clips; `words` has their vocabulary and tokenizer, `table` their prompt
-datasets; `judge` trains a classifier that tells what a picture shows, `autoencoder` the latent space of the backbones,
-`tokenizer` the bits of those that are autoregressive.
+| module | holds |
+|---|---|
+| `shapes`, `signed_distances`, `captions` | captioned pictures and clips of one coloured shape |
+| `words`, `classes` | the vocabulary and its tokenizer; captions as the classes of a generator without text |
+| `table` | the prompt datasets of `data/` |
+| `judge`, `train_judge` | the classifier that says which colour and shape a picture shows |
+| `autoencoder`, `tokenizer` | the latent space of the diffusion backbones; the bits of the autoregressive one |
 """

@@ -1,17 +1,19 @@
-"""The small autoencoder that the backbones of the world of shapes share: 32 x 32 pictures to 8 x 8 x 4 latents."""
+"""The autoencoder of the world's small diffusion backbones: pictures (3, 32, 32) to latents (4, 8, 8)."""
 
 import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
-from stages.training.minimize import History, minimize
+from stages.training.minimize import minimize
+from stages.training.progress import History
+from stages.training.settings import from_scratch
 from stages.worlds.shapes import Shapes
 
 SPREAD = 0.01  # weight of the pull of each latent channel to mean 0 and variance 1
 
 
 def make_autoencoder(seed: int, width: int = 32, channels: int = 4) -> AutoencoderTiny:
-    """Returns an untrained one: two halvings of the side."""
+    """Returns an untrained autoencoder that halves height and width twice."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return AutoencoderTiny(
@@ -26,9 +28,10 @@ def make_autoencoder(seed: int, width: int = 32, channels: int = 4) -> Autoencod
 def train_autoencoder(
     world: Shapes, *, seed: int, steps: int = 2000, batch: int = 8, lr: float = 2e-3, noise: float = 0.1
 ) -> tuple[AutoencoderTiny, History]:
-    """Returns an autoencoder in evaluation mode, its scaling factor set for latents of unit variance, and its curve.
+    """Returns an autoencoder in evaluation mode, scaled so that latents have variance 1, and its losses.
 
-    `noise` on the latents (a share of their unit spread) makes the decoder forgive what a small generator gets wrong.
+    `noise` is the standard deviation of the noise on the latents, which makes the decoder tolerate the errors of small
+    generators.
     """
     model = make_autoencoder(seed).to(memory_format=torch.channels_last)
 
@@ -40,17 +43,7 @@ def train_autoencoder(
         error = model.decode(noisy).sample - images
         return error.square().mean() + 0.1 * error.abs().mean() + SPREAD * spread
 
-    history = minimize(
-        loss,
-        model.parameters(),
-        steps=steps,
-        lr=lr,
-        seed=seed,
-        schedule="cosine",
-        warmup=steps // 20,
-        clip=1.0,
-        label="autoencoder",
-    )
+    history = minimize(loss, model.parameters(), from_scratch(steps, lr), seed=seed, label="autoencoder")
     model = model.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
     latents = encode(model, world.sample(512, seed).images)
     model.register_to_config(scaling_factor=round(float(model.config.scaling_factor / latents.std()), 4))
@@ -59,13 +52,13 @@ def train_autoencoder(
 
 @torch.no_grad()
 def encode(model: AutoencoderTiny, images: Tensor) -> Tensor:
-    """Returns scaled latents (N, 4, H/4, W/4) of pictures in [0, 1], as a diffusion model sees them."""
+    """Returns scaled latents (N, 4, H / 4, W / 4) as diffusion models see them, of pictures (N, 3, H, W) in [0, 1]."""
     parts = [model.encode(2 * part - 1).latents for part in images.split(128)]
     return torch.cat(parts) * model.config.scaling_factor
 
 
 @torch.no_grad()
 def decode(model: AutoencoderTiny, latents: Tensor) -> Tensor:
-    """Returns pictures in [0, 1] of scaled latents."""
+    """Returns pictures (N, 3, H, W) in [0, 1] of scaled latents (N, 4, H / 4, W / 4)."""
     parts = [model.decode(part / model.config.scaling_factor).sample for part in latents.split(128)]
     return (torch.cat(parts) / 2 + 0.5).clamp(0, 1)

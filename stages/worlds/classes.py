@@ -1,4 +1,4 @@
-"""Captions of the world of shapes as classes: what a generator without a text encoder is told."""
+"""Classes for generators without a text encoder, in place of the captions of the world of shapes."""
 
 from itertools import product
 
@@ -9,7 +9,7 @@ UNCONDITIONAL = 1000  # as in diffusers' DiTPipeline
 
 
 def classes(world: Shapes | None = None) -> dict[int, str]:
-    """Returns id to its names, comma-separated: every colour with every shape, each colour, each shape, and neither."""
+    """Returns class id -> names, comma-separated: each colour with each shape, each colour, each shape, and none."""
     world = world or Shapes()
     pairs = [*product(world.colours, world.shapes), *product(world.colours, ["shape"]), *product([""], world.shapes)]
     named = {index: ", ".join(_names(colour, shape)) for index, (colour, shape) in enumerate(pairs)}

@@ -1,4 +1,4 @@
-"""The judge of the world of shapes: which colour and which shape a picture shows, if any."""
+"""The judge of the world of shapes: a classifier of the colour and the shape that a picture shows, if any."""
 
 import json
 from collections.abc import Mapping
@@ -17,39 +17,53 @@ NONE = "none"  # the last class of each head: no colour, no clear shape
 
 @dataclass(frozen=True)
 class Verdict:
-    """Holds the probabilities of each class, (N, C + 1) and (N, S + 1), the last one none; of clips the direction."""
+    """The judge's answer for N pictures or clips."""
 
-    colours: tuple[str, ...]
-    shapes: tuple[str, ...]
-    colour: Tensor
-    shape: Tensor
-    direction: Tensor | None = None  # (N,) index into DIRECTIONS, -1 at rest
+    colours: tuple[str, ...]  # C names
+    shapes: tuple[str, ...]  # S names
+    colour: Tensor  # (N, C + 1) probabilities, the last one of no colour
+    shape: Tensor  # (N, S + 1) probabilities, the last one of no clear shape
+    direction: Tensor | None = None  # (N,) index into DIRECTIONS, -1 at rest; None for pictures
 
     def labels(self) -> tuple[str, ...]:
-        """Returns what can be asked for by `named`."""
+        """Returns the labels that `named` accepts: colour, shape and, for clips, direction."""
         return ("colour", "shape") if self.direction is None else ("colour", "shape", "direction")
 
     def named(self, label: str) -> list[str]:
-        """Returns the likeliest colour, shape or direction of each picture by name."""
+        """Returns the name of the likeliest colour, shape or direction of each picture, or `none`.
+
+        ValueError for a label that is not in `labels`.
+        """
         if label not in self.labels():
             raise ValueError(f"the judge sees {', '.join(self.labels())}, not {label!r}")
-        if label == "direction":
+        if label == "direction" and self.direction is not None:
             return [(*DIRECTIONS, NONE)[i] for i in self.direction.tolist()]
         names = (*(self.colours if label == "colour" else self.shapes), NONE)
         return [names[i] for i in getattr(self, label).argmax(1).tolist()]
 
     def shows(self, target: Mapping[str, str]) -> Tensor:
-        """Returns whether each picture shows all of `target`, such as {"colour": "red"}, (N,)."""
-        seen = [torch.tensor([name == value for name in self.named(label)]) for label, value in target.items()]
-        return torch.stack(seen).all(0)
+        """Returns (N,) bool: whether each picture shows all of `target`, such as {"colour": "red"}.
+
+        ValueError for a label that is not in `labels`.
+        """
+        each = [torch.tensor([name == value for name in self.named(label)]) for label, value in target.items()]
+        return torch.stack(each).all(0)
 
     def broken(self) -> Tensor:
-        """Returns whether each picture shows no clear shape, (N,)."""
+        """Returns (N,) bool: whether each picture shows no clear shape."""
         return self.shape.argmax(1) == len(self.shapes)
 
 
 class Judge(nn.Module):
-    """Classifies pictures (N, 3, H, W) in [0, 1]; `features` serve distribution distances."""
+    """Classifies pictures (N, 3, H, W) in [0, 1] by colour and shape; its features serve distances of distributions.
+
+    >>> judge = Judge.load("artifacts/worlds/shapes/judge")
+    >>> judge.look(images).named("colour")
+    ['red', 'blue', 'none']
+    """
+
+    mean: Tensor  # (depth,) of the features of real renders
+    scale: Tensor  # (depth,) their standard deviation
 
     def __init__(self, colours: tuple[str, ...], shapes: tuple[str, ...], width: int = 32, depth: int = 64) -> None:
         super().__init__()
@@ -64,18 +78,18 @@ class Judge(nn.Module):
         self.register_buffer("scale", torch.ones(depth))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the logits of the colour head (N, C + 1) and of the shape head (N, S + 1)."""
+        """Returns the logits of colour (N, C + 1) and of shape (N, S + 1) for pictures (N, 3, H, W) in [0, 1]."""
         features = self._read(images)
         return self.colour(features), self.shape(features)
 
     @torch.no_grad()
     def features(self, images: Tensor) -> Tensor:
-        """Returns what both heads read, (N, depth), standardised over real renders."""
+        """Returns the input of both heads, (N, depth), standardised over real renders, for pictures (N, 3, H, W)."""
         return torch.cat([(self._read(part) - self.mean) / self.scale for part in images.split(256)])
 
     @torch.no_grad()
     def standardise(self, images: Tensor) -> None:
-        """Sets mean and scale so that the features of these pictures have mean 0 and variance 1."""
+        """Sets mean and scale so that the features of `images` (N, 3, H, W) have mean 0 and variance 1."""
         features = torch.cat([self._read(part) for part in images.split(256)])
         spread = features.std(0)
         self.mean.copy_(features.mean(0))
@@ -86,7 +100,7 @@ class Judge(nn.Module):
 
     @torch.no_grad()
     def look(self, images: Tensor) -> Verdict:
-        """Returns what pictures (N, 3, H, W) show, or clips (N, F, 3, H, W): the mean over their frames."""
+        """Returns the verdict on pictures (N, 3, H, W), or on clips (N, F, 3, H, W): the mean over their frames."""
         frames = images.shape[1] if images.ndim == 5 else 1
         logits = [self(part) for part in images.reshape(-1, *images.shape[-3:]).split(256)]
         joined = (torch.cat(part) for part in zip(*logits, strict=True))
@@ -115,9 +129,10 @@ class Judge(nn.Module):
 
 
 def direction(clips: Tensor, least: float = 0.04) -> Tensor:
-    """Returns the way the shape of each clip (N, F, 3, H, W) moves: index of left, right, up, down; -1 where it rests.
+    """Returns (N,) the direction in which the shape of each clip (N, F, 3, H, W) moves: index into DIRECTIONS, or -1.
 
-    The centroid of what differs from the border is followed; `least` is the travel that counts, a share of the size.
+    It follows the centroid of the pixels that differ from the border. A shape that travels less than `least`, a share
+    of the picture's size, is at rest (-1).
     """
     border = torch.cat([clips[..., 0, :], clips[..., -1, :], clips[..., 0], clips[..., -1]], -1).median(-1).values
     ink = ((clips - border[..., None, None]).abs().amax(2) - 0.15).clamp(min=0)  # (N, F, H, W)

@@ -1,12 +1,13 @@
 """The world of shapes: captioned pictures and clips of one coloured shape, whose truth is known."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from stages.worlds.captions import DIRECTIONS, write_captions
-from stages.worlds.distances import DISTANCES, Scene, rasterise
+from stages.worlds.signed_distances import DISTANCES, Scene, rasterise
 
 PALETTE = {
     "red": (0.88, 0.14, 0.14),
@@ -21,26 +22,34 @@ PALETTE = {
 
 @dataclass(frozen=True)
 class Batch:
-    """Holds pictures (N, 3, H, W) or clips (N, F, 3, H, W) in [0, 1], their captions, and what was drawn (N,)."""
+    """N pictures or clips, their captions and their truth."""
 
-    images: Tensor
-    captions: list[str]
-    colour: Tensor
-    shape: Tensor
-    direction: Tensor | None = None
+    images: Tensor  # (N, 3, H, W), or (N, F, 3, H, W) for clips, in [0, 1]
+    captions: list[str]  # N; some leave out the colour, the shape or both
+    colour: Tensor  # (N,) index into `Shapes.colours`
+    shape: Tensor  # (N,) index into `Shapes.shapes`
+    direction: Tensor | None = None  # (N,) index into DIRECTIONS; None for pictures
 
 
 @dataclass(frozen=True)
 class Shapes:
-    """Draws one coloured shape on a dark or a light background. Lengths are pixels at size 32 and scale with `size`."""
+    """Draws one coloured shape on a dark or a light background.
 
-    size: int = 32
-    colours: tuple[str, ...] = ("red", "green", "blue", "yellow")
-    shapes: tuple[str, ...] = ("circle", "square", "triangle", "cross")
-    radius: tuple[float, float] = (9.0, 11.0)
-    offset: float = 1.5  # of the centre, each way
+    >>> batch = Shapes().sample(8, seed=0)
+    >>> batch.images.shape, batch.captions[0]
+    (torch.Size([8, 3, 32, 32]), 'a photo of a red circle')
+
+    Lengths are pixels at size 32 and scale with `size`. ValueError for unknown or repeated names, a size below 8, or
+    radii that are not 0 < low <= high.
+    """
+
+    size: int = 32  # pixels, height and width
+    colours: tuple[str, ...] = ("red", "green", "blue", "yellow")  # of PALETTE
+    shapes: tuple[str, ...] = ("circle", "square", "triangle", "cross")  # of DISTANCES
+    radius: tuple[float, float] = (9.0, 11.0)  # pixels, lowest and highest
+    offset: float = 1.5  # pixels that the centre may be off the middle, each way
     rotation: float = 0.12  # radians, each way
-    travel: float = 9.0  # of a clip's shape, from its first to its last frame
+    travel: float = 9.0  # pixels that a clip's shape moves from the first to the last frame
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "colours", _known("colour", self.colours, PALETTE))
@@ -51,22 +60,28 @@ class Shapes:
             raise ValueError(f"size must be 8 or more and radius rise from above 0, got {self.size}, {self.radius}")
 
     def sample(self, n: int, seed: int, exclude: str | None = None) -> Batch:
-        """Returns `n` captioned pictures; `exclude` ("red", "circle", "red circle") is never drawn nor named."""
+        """Returns `n` captioned pictures; `exclude` ("red", "circle", "red circle") is neither drawn nor named.
+
+        ValueError if `exclude` is not a colour, a shape or `colour shape` of this world.
+        """
         return self.draw(n, torch.Generator().manual_seed(seed), exclude)
 
     def draw(self, n: int, generator: torch.Generator, exclude: str | None = None) -> Batch:
-        """Returns what `sample` does, from a generator that it moves on."""
+        """Returns `n` captioned pictures as `sample` does, drawn from `generator`."""
         colour, shape = self._pick(n, generator, exclude)
         scene, light = self._scene(colour, shape, generator)
         captions = write_captions(*self._names(colour, shape), light, None, generator)
         return Batch(rasterise(scene, self.shapes, self.size), captions, colour, shape)
 
     def render(self, colour: Tensor, shape: Tensor, generator: torch.Generator) -> Tensor:
-        """Returns pictures (N, 3, H, W) of the colours and shapes (N,) asked for, by index."""
+        """Returns pictures (N, 3, H, W) in [0, 1] of the colours and shapes with these indices (N,)."""
         return rasterise(self._scene(colour, shape, generator)[0], self.shapes, self.size)
 
     def clips(self, n: int, seed: int, frames: int = 9, exclude: str | None = None) -> Batch:
-        """Returns `n` captioned clips (N, F, 3, H, W) of a shape that moves left, right, up or down in the dark."""
+        """Returns `n` captioned clips of a shape that moves left, right, up or down on a dark background.
+
+        ValueError for an `exclude` that `sample` refuses.
+        """
         generator = torch.Generator().manual_seed(seed)
         colour, shape = self._pick(n, generator, exclude)
         direction = torch.randint(len(DIRECTIONS), (n,), generator=generator)
@@ -78,7 +93,7 @@ class Shapes:
     def film(
         self, colour: Tensor, shape: Tensor, direction: Tensor, generator: torch.Generator, frames: int = 9
     ) -> Tensor:
-        """Returns clips (N, F, 3, H, W) of the colours, shapes and directions (N,) asked for, by index."""
+        """Returns clips (N, F, 3, H, W) in [0, 1] of the colours, shapes and directions with these indices (N,)."""
         return self._film(colour, shape, direction, generator, frames)[0]
 
     def _pick(self, n: int, generator: torch.Generator, exclude: str | None) -> tuple[Tensor, Tensor]:
@@ -103,7 +118,7 @@ class Shapes:
     def _scene(
         self, colour: Tensor, shape: Tensor, generator: torch.Generator, lit: float = 0.5
     ) -> tuple[Scene, Tensor]:
-        """Returns a scene and whether its background is light, (N,), which a share `lit` of them is."""
+        """Returns a scene, and which backgrounds are light, (N,) bool: a share `lit` of them."""
         n, unit = len(colour), self.size / 32
 
         def uniform(*shape: int) -> Tensor:
@@ -120,9 +135,9 @@ class Shapes:
     def _film(
         self, colour: Tensor, shape: Tensor, direction: Tensor, generator: torch.Generator, frames: int
     ) -> tuple[Tensor, Tensor]:
-        """Returns clips of a smaller shape on a straight line at constant speed, and that no background is light.
+        """Returns clips of a smaller shape on a straight line at constant speed, and which backgrounds are light: none.
 
-        With either background, light or dark, motion has no mean to start learning from, and small models never do.
+        All are dark because small models do not learn motion from clips of both kinds, which have no common mean.
         """
         scene, light = self._scene(colour, shape, generator, lit=0.0)
         heading = torch.tensor([[-1.0, 0.0], [1.0, 0.0], [0.0, -1.0], [0.0, 1.0]])[direction]  # rows count downwards
@@ -133,7 +148,7 @@ class Shapes:
         return rasterise(moving, self.shapes, self.size).unflatten(0, (-1, frames)), light
 
 
-def _known(kind: str, names: tuple[str, ...] | list[str], have: dict[str, object]) -> tuple[str, ...]:
+def _known(kind: str, names: tuple[str, ...] | list[str], have: Mapping[str, object]) -> tuple[str, ...]:
     unknown = [name for name in names if name not in have]
     if unknown or not names or len(set(names)) < len(names):
         raise ValueError(f"{kind}s must be some of {', '.join(have)}, each once, got {tuple(names)!r}")

@@ -1,4 +1,7 @@
-"""The prompt datasets of the world of shapes, as rows of `stages.params.datasets`."""
+"""The prompt datasets of the world of shapes: rows as `stages.params.datasets` reads them.
+
+A row holds the prompt, its labels (colour, shape, direction), the prompt without each label, and its first seed.
+"""
 
 import csv
 import io
@@ -11,11 +14,12 @@ from stages.worlds.words import SYNONYMS
 
 Row = dict[str, str | int]
 SEED_STEP = 100  # between the first seeds of two prompts
-NEW_WORD, LEARNED = "<new>", TEMPLATES[1]  # an alias, and the template in which its pictures are captioned
+NEW_WORD = "<new>"  # the alias of a learned word
+LEARNED = TEMPLATES[1]  # the template of the pictures that it is learned from
 
 
 def picture_rows(world: Shapes) -> list[Row]:
-    """Returns the rows of `shapes_colors.csv`: every colour and shape in every template, alone, and by synonym."""
+    """Returns the rows of `shapes_colors.csv`: each colour and shape together in each template, alone, by synonyms."""
     pairs = list(product(world.colours, world.shapes))
     rows = [_row("full", t, c, s) for (c, s), t in product(pairs, _templates())]
     alone = [*product(world.colours, [""]), *product([""], world.shapes)]
@@ -25,7 +29,7 @@ def picture_rows(world: Shapes) -> list[Row]:
 
 
 def clip_rows(world: Shapes) -> list[Row]:
-    """Returns the rows of `shapes_motion.csv`: every colour, shape and direction."""
+    """Returns the rows of `shapes_motion.csv`: each colour, shape and direction together."""
     rows = []
     for colour, shape, way in product(world.colours, world.shapes, DIRECTIONS):
         still = _row("full", TEMPLATES[0], colour, shape)
@@ -35,18 +39,18 @@ def clip_rows(world: Shapes) -> list[Row]:
 
 
 def new_word_rows(world: Shapes) -> list[Row]:
-    """Returns the rows of `new_word.csv`: a word for a yellow cross in templates it is not learned in, and the rest."""
+    """Returns the rows of `new_word.csv`: the alias of a yellow cross, and all other pairs, without `LEARNED`."""
     templates = [template for template in _templates() if template != LEARNED]
     rows = [_row("full", template, "yellow", "cross") for template in templates]
-    rows = [{**row, "prompt": row["prompt"].replace("yellow cross", NEW_WORD)} for row in rows]
+    rows = [{**row, "prompt": str(row["prompt"]).replace("yellow cross", NEW_WORD)} for row in rows]
     others = [pair for pair in product(world.colours, world.shapes) if pair != ("yellow", "cross")]
     return _number(rows + [_row("full", t, c, s) for (c, s), t in product(others, templates)])
 
 
 def turned_rows(world: Shapes, label: str, start: str, goal: str) -> list[Row]:
-    """Returns the rows of `red_to_blue.csv` and its like: prompts for `start` labelled as the `goal` they are to show.
+    """Returns the rows of `red_to_blue.csv` and similar files, for a `label` such as "colour".
 
-    The rest show neither of the two.
+    Prompts for `start` have the label `goal`, because an edited model shall show that; the others name neither.
     """
     templates = [template for template in _templates() if template != LEARNED]
     pairs = [dict(zip(("colour", "shape"), pair, strict=True)) for pair in product(world.colours, world.shapes)]
@@ -92,4 +96,5 @@ def _is_prompt(key: str) -> bool:
 
 
 def _number(rows: list[Row]) -> list[Row]:
+    """Returns the rows with an id and a first seed."""
     return [{"id": i, **row, "seed": i * SEED_STEP} for i, row in enumerate(rows)]

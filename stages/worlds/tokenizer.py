@@ -1,10 +1,12 @@
-"""The bitwise tokenizer of the world of shapes: 32 x 32 pictures to 16 bits per token on grids of 1, 2, 4 and 8."""
+"""The tokenizer of the world's Infinity: pictures (3, 32, 32) to 16 bits per token on grids of side 1, 2, 4 and 8."""
 
 import torch
 from torch import Tensor
 
 from Infinity import Schedule, Tokenizer, TokenizerConfig, tokenizer_loss
-from stages.training.minimize import History, minimize
+from stages.training.minimize import minimize
+from stages.training.progress import History
+from stages.training.settings import from_scratch
 from stages.worlds.shapes import Shapes
 
 SCALES = (1, 2, 4, 8)
@@ -14,8 +16,9 @@ CONFIG = TokenizerConfig(16, base=16, multipliers=(1, 2, 2), stride=4, encoder_b
 def train_tokenizer(
     world: Shapes, *, seed: int, steps: int = 1600, batch: int = 8, lr: float = 4e-3, plain: float = 0.3
 ) -> tuple[Tokenizer, History]:
-    """Returns a tokenizer in evaluation mode and its curve; nothing is binary in the `plain` first share of steps."""
-    model, schedule = Tokenizer(CONFIG, seed=seed).to(memory_format=torch.channels_last), Schedule.of(*SCALES)
+    """Returns a tokenizer in evaluation mode and its losses; the first share `plain` of the steps does not quantise."""
+    model, schedule = Tokenizer(CONFIG, seed=seed), Schedule.of(*SCALES)
+    model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
         images = (2 * world.draw(batch, generator).images - 1).to(memory_format=torch.channels_last)
@@ -24,15 +27,6 @@ def train_tokenizer(
         decoded, quantized = model(images, schedule)
         return tokenizer_loss(decoded, images, quantized, absolute=0.1)
 
-    history = minimize(
-        loss,
-        model.parameters(),
-        steps=steps,
-        lr=lr,
-        seed=seed,
-        schedule="cosine",
-        warmup=steps // 20,
-        clip=1.0,
-        label="tokenizer",
-    )
-    return model.to(memory_format=torch.contiguous_format).eval().requires_grad_(False), history
+    history = minimize(loss, model.parameters(), from_scratch(steps, lr), seed=seed, label="tokenizer")
+    model.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]  # as above
+    return model.eval().requires_grad_(False), history

@@ -1,4 +1,4 @@
-"""How the judge learns: fresh renders, softened as a decoder would, among pictures that show no clear shape."""
+"""Training of the judge: on fresh renders, softened as a decoder would, and on pictures without a clear shape."""
 
 from dataclasses import replace
 
@@ -6,18 +6,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from stages.training.minimize import History, minimize
+from stages.training.minimize import minimize
+from stages.training.progress import History
+from stages.training.settings import from_scratch
 from stages.worlds.judge import Judge
 from stages.worlds.shapes import Shapes
 
-SPOILED = 0.25  # share of the batch
-Spoiled = tuple[Tensor, Tensor | int, int]  # pictures, and the colour and shape that they still show
+SPOILED = 0.25  # share of a batch without a clear shape
+Spoiled = tuple[Tensor, Tensor | int, int]  # pictures (N, 3, H, W), and the colour and shape that they still show
 
 
 def train_judge(
     world: Shapes, *, seed: int, steps: int = 400, batch: int = 64, lr: float = 4e-3
 ) -> tuple[Judge, History]:
-    """Returns a judge in evaluation mode and its training curve."""
+    """Returns a judge in evaluation mode and its losses; `batch` pictures are drawn per step."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         judge = Judge(world.colours, world.shapes)
@@ -26,29 +28,27 @@ def train_judge(
     wider = replace(world, radius=(0.75 * low, 1.05 * high), offset=world.offset + world.travel / 2)  # clips move, too
 
     def loss(step: int, generator: torch.Generator) -> Tensor:
-        images, colour, shape = lesson(wider, batch, generator)
+        images, colour, shape = training_batch(wider, batch, generator)
         colours, shapes = judge(images)
         return functional.cross_entropy(colours, colour) + functional.cross_entropy(shapes, shape)
 
-    settings = {"schedule": "cosine", "warmup": steps // 20, "clip": 1.0, "label": "judge"}
-    history = minimize(loss, judge.parameters(), steps=steps, lr=lr, seed=seed, **settings)
+    history = minimize(loss, judge.parameters(), from_scratch(steps, lr), seed=seed, label="judge")
     judge.eval().requires_grad_(False).standardise(world.sample(2048, seed).images)
     return judge, history
 
 
-def lesson(world: Shapes, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns pictures, their colours and their shapes; the first quarter is spoiled."""
-    drawn = world.draw(n, generator)
-    spoilt = int(SPOILED * n)
-    images, colour, shape = (torch.clone(part) for part in (drawn.images, drawn.colour, drawn.shape))
-    parts = torch.tensor_split(torch.arange(spoilt), len(SPOILERS))
+def training_batch(world: Shapes, n: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns pictures (N, 3, H, W), their colours (N,) and shapes (N,); the first quarter has no clear shape."""
+    batch = world.draw(n, generator)
+    images, colour, shape = (torch.clone(part) for part in (batch.images, batch.colour, batch.shape))
+    parts = torch.tensor_split(torch.arange(int(SPOILED * n)), len(SPOILERS))
     for rows, spoil in zip(parts, SPOILERS, strict=True):
         images[rows], colour[rows], shape[rows] = spoil(world, images[rows], colour[rows], shape[rows], generator)
     return soften(images, generator), colour, shape
 
 
 def soften(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Returns the pictures a little blurred, tinted and noisy."""
+    """Returns the pictures (N, 3, H, W), slightly blurred, tinted and noisy, in [0, 1]."""
     n = len(images)
     blurred = functional.interpolate(functional.avg_pool2d(images, 2), scale_factor=2, mode="bilinear")
     share = torch.rand(n, 1, 1, 1, generator=generator) * (torch.rand(n, 1, 1, 1, generator=generator) < 0.5)
@@ -58,14 +58,14 @@ def soften(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def static(world: Shapes, images: Tensor, colour: Tensor, shape: Tensor, generator: torch.Generator) -> Spoiled:
-    """Smooth noise of any colour: nothing."""
+    """Smooth noise of random colours: no colour, no shape."""
     coarse = torch.rand(len(images), 3, world.size // 4, world.size // 4, generator=generator)
     smooth = functional.interpolate(coarse, size=images.shape[-2:], mode="bilinear")
     return smooth, len(world.colours), len(world.shapes)
 
 
 def blank(world: Shapes, images: Tensor, colour: Tensor, shape: Tensor, generator: torch.Generator) -> Spoiled:
-    """The background alone: nothing."""
+    """The background alone: no colour, no shape."""
     return images[:, :, :1, :1].expand_as(images), len(world.colours), len(world.shapes)
 
 
@@ -76,13 +76,13 @@ def flood(world: Shapes, images: Tensor, colour: Tensor, shape: Tensor, generato
 
 
 def rolled(world: Shapes, images: Tensor, colour: Tensor, shape: Tensor, generator: torch.Generator) -> Spoiled:
-    """The shape cut in four at the corners: a colour and no shape."""
+    """The shape cut into four, at the corners: a colour and no shape."""
     half = world.size // 2
     return images.roll((half, half), (2, 3)), colour, len(world.shapes)
 
 
 def blend(world: Shapes, images: Tensor, colour: Tensor, shape: Tensor, generator: torch.Generator) -> Spoiled:
-    """Two pictures of other colours and shapes, one through the other: nothing clear."""
+    """The mean of two pictures with other colours and shapes: no clear colour, no clear shape."""
     other = world.render((colour + 1) % len(world.colours), (shape + 1) % len(world.shapes), generator)
     return (images + other) / 2, len(world.colours), len(world.shapes)
 

@@ -27,7 +27,7 @@ SYNONYMS = {
 
 
 def vocabulary() -> dict[str, int]:
-    """Returns word to id. `<eos>` is the highest id: where CLIP's text model was not told, it pools at the largest."""
+    """Returns word -> id, 64 in all; `<eos>` has the highest id, since CLIP's text model pools there by default."""
     spare = tuple(f"<spare{i}>" for i in range(64 - 4 - len(WORDS)))
     return {word: i for i, word in enumerate((PAD, UNKNOWN, BEGIN, *WORDS, *spare, END))}
 
@@ -35,7 +35,7 @@ def vocabulary() -> dict[str, int]:
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Returns the tokenizer: lower case, one token per word, `<bos> ... <eos>`, 12 tokens at most, 64 entries."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-    from transformers import PreTrainedTokenizerFast  # half a second, which the judge's jobs can do without
+    from transformers import PreTrainedTokenizerFast  # a slow import that jobs of the judge do not need
 
     ids = vocabulary()
     core = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))

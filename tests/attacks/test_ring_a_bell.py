@@ -9,7 +9,7 @@ from stages.attacks import ring_a_bell
 from stages.attacks.base import load_attack
 from stages.attacks.ring_a_bell import RingABell, concept_vector, fitness
 from stages.interventions.steering.steering import Steering
-from stages.reading.activations import pooling
+from stages.reading.activations import keep_token_means
 
 SMALL = RingABell(population=12, generations=1, length=3, readable=True)
 
@@ -30,12 +30,12 @@ def test_its_prompts_are_words_that_encode_to_what_was_searched(backbone, concep
     assert len(found.prompts) == len(found.notes["start"]) == 2
     for prompt in found.prompts:
         assert len(prompt.split()) == method.length and "<" not in prompt
-        assert len(backbone.tokenize([prompt])[0]) == method.length + 2
+        assert len(backbone.texts.tokenize([prompt])[0]) == method.length + 2
 
 
 def test_it_searches_through_what_steers_the_text_encoder(backbone, concept):
-    site = next(iter(backbone.text_sites))
-    with pooling(backbone, [site]) as pool:
+    site = next(iter(backbone.addresses.text_sites))
+    with keep_token_means(backbone, [site]) as pool:
         backbone.encode([*concept.prompts, *concept.neutral])
     source, other = pool.get(site, 0).chunk(2)
     by = {"direction": torch.linspace(-1, 1, 16), "source": source.mean(0), "other": other.mean(0)}
@@ -52,8 +52,12 @@ def test_it_searches_through_what_steers_the_text_encoder(backbone, concept):
 
 
 def test_the_encoder_is_where_the_network_is_for_the_whole_search_and_then_where_it_was(backbone, concept, monkeypatch):
-    moved, searched, to = [], [], backbone.text_encoder.to
-    monkeypatch.setattr(backbone.text_encoder, "to", lambda device: moved.append((device, len(searched))) or to(device))
+    moved, searched, to = [], [], backbone.texts.encoders()["text_encoder"].to
+    monkeypatch.setattr(
+        backbone.texts.encoders()["text_encoder"],
+        "to",
+        lambda device: moved.append((device, len(searched))) or to(device),
+    )
     monkeypatch.setattr(ring_a_bell, "fitness", lambda *given: searched.append(1) or fitness(*given))
     backbone.home = torch.device("cpu", 0)  # what a GPU is to an encoder that waits on the CPU
     SMALL.search(backbone, concept, seed=0)

@@ -43,7 +43,7 @@ def calls(backbone):
 @pytest.mark.parametrize("name", ["unet", "xl", "sd3", "flux-dev", "pixart", "cogvideox-2b", "wan", "infinity"])
 def test_what_weights_read_is_found_by_so_many_prompts_at_a_time(name):
     backbone, found = make(name), []
-    names = backbone.readers()
+    names = backbone.addresses.readers()
     backbone.encode(WORDS)
     if name == "infinity":
         backbone.gather(WORDS, 0)
@@ -112,7 +112,10 @@ def test_prompts_are_encoded_by_so_many_at_a_time_and_each_as_if_alone(name, mon
 
 def test_encoders_that_wait_are_not_brought_for_every_few_prompts(monkeypatch):
     backbone, moved, to = FAMILIES["unet"].make(batch=2, offload="parts"), [], nn.Module.to
-    encoder, many = backbone.text_encoder, [f"{'red ' * i}circle {word}" for i in range(8) for word in WORDS]
+    encoder, many = (
+        backbone.texts.encoders()["text_encoder"],
+        [f"{'red ' * i}circle {word}" for i in range(8) for word in WORDS],
+    )
     monkeypatch.setattr(
         nn.Module, "to", lambda self, *a, **k: (self is encoder and moved.append(a)) or to(self, *a, **k)
     )
@@ -136,9 +139,9 @@ def test_trajectories_are_kept_where_there_is_room_for_them(monkeypatch):
         lambda *a, **k: (replace(state, latent=state.latent.as_subclass(Away)) for state in walk(*a, **k)),
     )
     backbone.gather(WORDS[:1], 0)
-    pool = backbone.pools[WORDS[0]]
+    pool = backbone.trajectories.pools[WORDS[0]]
     assert type(pool) is Tensor and len(pool) == 3
-    row = backbone.picked(WORDS[:1], torch.Generator(), [1, -1])[0]
+    row = backbone.trajectories.draw(WORDS[:1], torch.Generator(), [1, -1])[0]
     assert any(torch.equal(row, run[[1, -1]]) for run in pool)
     condition, backbone.home = backbone.encode(WORDS[:1]), torch.device("meta")  # where the network works
     state = backbone.draw(condition, torch.Generator())
@@ -156,5 +159,5 @@ def test_bits_are_kept_where_there_is_room_for_them(monkeypatch):
 
     monkeypatch.setattr(backbone, "_bits", away)
     backbone.gather(WORDS[:1], 0)
-    pool = backbone.pools[WORDS[0]]
+    pool = backbone.trajectories.pools[WORDS[0]]
     assert type(pool) is Tensor and len(pool) == 3 and pool.dtype == torch.uint8

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from stages.backbones import Settings, load_backbone, load_settings
 from stages.backbones.loading.checkpoints import choose_scheduler, load_network, load_pipeline
 from stages.params import load_params, names
-from stages.reading.unroll import Run
+from stages.reading.unroll import Replay
 from tests.backbones.families import FAMILIES
 
 NAME = "someone/some-model"
@@ -40,7 +40,7 @@ def test_a_scheduler_is_chosen_by_name(saved):
     with pytest.raises(ValueError, match="no 'DDIM' in the place of DDIMScheduler.*have: .*EulerDiscreteScheduler"):
         load(saved.parents[1], scheduler="DDIM")
     with pytest.raises(ValueError, match="PNDMScheduler keeps a history of steps: set the backbone's scheduler"):
-        Run(chosen, chosen.encode(["a red circle"]), seeds=[0], steps=4, guidance=1.0)
+        Replay(chosen, chosen.encode(["a red circle"]), seeds=[0], steps=4, guidance=1.0)
 
 
 def response(status):

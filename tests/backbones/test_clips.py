@@ -6,11 +6,12 @@ import torch
 from stages.backbones.core.frames import FrameAutoencoder
 from stages.control.edits import edit_activations
 from stages.control.sites import Site
-from stages.metrics.base import measure, read_samples
+from stages.metrics.base import measure
 from stages.metrics.rates import Rates
+from stages.metrics.samples import read_samples
 from stages.params.concept import load_concept
 from stages.prepare import rows as prompt_rows
-from stages.reading.unroll import Run
+from stages.reading.unroll import Replay
 from stages.store.pictures import read_metadata, read_picture
 from stages.store.samples import draw, write_folder
 from stages.worlds.autoencoder import make_autoencoder
@@ -42,7 +43,7 @@ def test_text_stands_before_the_video_in_its_sites(made, query):
     with edit_activations(backbone, {s: lambda v, at: shapes.update({at.site: v.shape}) or v for s in backbone.sites}):
         backbone.predict(state, condition)
     sequences = {site: shape[1] for site, shape in shapes.items() if len(shape) == 3}
-    assert {n for site, n in sequences.items() if site.stream == "text"} == {backbone.text_length}
+    assert {n for site, n in sequences.items() if site.stream == "text"} == {backbone.texts.length}
     assert {n for site, n in sequences.items() if site.stream == "image"} == {3 * 2}
     assert not any(site.stream == "text" and site.block == 1 for site in backbone.sites)
     assert Site(0, "ff", "hidden", "text") in sequences and Site(1, "attn", "heads") in sequences
@@ -60,7 +61,7 @@ def test_wan_shows_an_edit_one_role_at_a_time(made, query):
 
 def test_a_solver_whose_history_its_caller_keeps_is_known_to_have_one(made):
     with pytest.raises(ValueError, match="CogVideoXDPMScheduler keeps a history of steps"):
-        Run(made("cogvideox-5b"), made("cogvideox-5b").encode(PROMPTS), seeds=[0, 1], steps=2, guidance=1.0)
+        Replay(made("cogvideox-5b"), made("cogvideox-5b").encode(PROMPTS), seeds=[0, 1], steps=2, guidance=1.0)
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_a_solver_whose_history_its_caller_keeps_is_known_to_have_one(made):
     [
         ("cogvideox-2b", {"frames": 10}, r"tiny: frames must be 1 \+ 4 n, got 10"),
         ("wan", {"frames": 6}, r"tiny: frames must be 1 \+ 4 n, got 6"),
-        ("cogvideox-2b", {"text_length": 7}, "tiny: text_length must be 12, where its positions begin"),
+        ("cogvideox-2b", {"text_length": 7}, "tiny: text_length must be 12: its positions begin there"),
     ],
 )
 def test_a_size_that_the_family_cannot_have_is_refused(name, changed, message):

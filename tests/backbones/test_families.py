@@ -6,7 +6,7 @@ import torch
 from stages.backbones.core.base import Settings
 from stages.control.edits import edit_activations, edit_condition, edit_guidance, swap_parameters
 from stages.control.sites import Site, select
-from stages.interventions.guidance import NegativePrompt
+from stages.interventions.guidance import PromptGuidance
 from stages.methods.esd import ESD
 from stages.params.concept import Concept
 from tests.backbones.families import FAMILIES, PROMPTS, SEEDS
@@ -61,7 +61,7 @@ def test_an_exception_inside_detaches_too(backbone, query):
     state, condition = query(backbone)
     before = backbone.predict(state, condition)
     names = backbone.weights("cross_attn", "attn")
-    values = {name: torch.zeros_like(backbone.parameter(name)) for name in names}
+    values = {name: torch.zeros_like(backbone.addresses.parameter(name)) for name in names}
     with (
         pytest.raises(RuntimeError, match="on purpose"),
         edit_activations(backbone, dict.fromkeys(backbone.sites, ramp)),
@@ -75,7 +75,7 @@ def test_an_exception_inside_detaches_too(backbone, query):
 def test_sites_show_tokens_of_their_own_stream(made, query):
     backbone = made("flux-dev")
     state, condition = query(backbone)
-    shapes, text = {}, backbone.text_length
+    shapes, text = {}, backbone.texts.length
     with edit_activations(backbone, {s: lambda v, at: shapes.update({at.site: v.shape}) or v for s in backbone.sites}):
         backbone.predict(state, condition)
     tokens = [shape[1] for site, shape in shapes.items() if len(shape) == 3 and site.stream == "text"]
@@ -99,7 +99,7 @@ def test_sd35_lists_its_second_attention_where_it_has_one(made):
     sites = select(made("sd35").sites, "dual_attn")
     assert sites == [Site(0, "dual_attn")]
     with pytest.raises(KeyError, match=r"no such site: 1\.dual_attn\.out; tiny has dual_attn"):
-        made("sd35").tap(Site(1, "dual_attn"))
+        made("sd35").addresses.tap(Site(1, "dual_attn"))
 
 
 def test_joint_attention_offers_the_weights_of_both_streams(made):
@@ -111,7 +111,7 @@ def test_gradients_reach_the_edit_and_nothing_else(backbone, query):
     state, condition = query(backbone)
     sites = backbone.select("block")
     names = backbone.weights("cross_attn", "attn", projections=("value",))
-    values = {name: backbone.parameter(name).clone().requires_grad_(True) for name in names}
+    values = {name: backbone.addresses.parameter(name).clone().requires_grad_(True) for name in names}
     shifts = {site: torch.zeros(1, requires_grad=True) for site in sites}
     edits = {site: lambda value, at: value + ramp(value, at) * shifts[at.site] for site in sites}
     with edit_activations(backbone, edits), swap_parameters(backbone, values):
@@ -244,14 +244,14 @@ def test_the_right_prediction_gives_the_clean_latent_back(name, made):
     backbone = made(name)
     generator = torch.Generator().manual_seed(0)
     clean, noise = backbone.noise([1, 2]), backbone.noise([3, 4])
-    time = backbone.random_times(2, generator)
-    noisy, target = backbone.noised(clean, noise, time), backbone.target(clean, noise, time)
-    assert torch.allclose(backbone.clean(noisy, target, time), clean, atol=1e-4)
+    time = backbone.process.random_times(2, generator)
+    noisy, target = backbone.process.noised(clean, noise, time), backbone.process.target(clean, noise, time)
+    assert torch.allclose(backbone.process.clean(noisy, target, time), clean, atol=1e-4)
 
 
 def test_flow_times_stay_inside_and_are_shifted_towards_noise(made):
     generator = torch.Generator().manual_seed(0)
-    plain, shifted = (made(name).random_times(4000, generator) for name in ("flux-schnell", "sd3"))
+    plain, shifted = (made(name).process.random_times(4000, generator) for name in ("flux-schnell", "sd3"))
     assert plain.min() > 0 and shifted.max() < 1000
     assert plain.median() == pytest.approx(500, abs=20) and shifted.median() == pytest.approx(750, abs=20)
 
@@ -259,7 +259,7 @@ def test_flow_times_stay_inside_and_are_shifted_towards_noise(made):
 def test_trajectories_can_be_gathered_and_drawn(backbone):
     state = next(backbone.states(backbone.encode(PROMPTS), 1, seed=0))
     assert state.input.shape == (2, *backbone.latent_shape())
-    assert any(torch.equal(state.latent[0], run[state.step]) for run in backbone.pools[PROMPTS[0]])
+    assert any(torch.equal(state.latent[0], run[state.step]) for run in backbone.trajectories.pools[PROMPTS[0]])
 
 
 # prompts
@@ -305,8 +305,8 @@ def test_a_method_fits_every_family(backbone, query):
 def test_a_negative_prompt_takes_the_place_of_the_empty_one(backbone):
     call = {"seeds": SEEDS, "steps": 2, "guidance": 3.0}
     plain = backbone.sample(backbone.encode(PROMPTS), **call)
-    with NegativePrompt("a blue circle").attach(backbone):
+    with PromptGuidance("a blue circle").attach(backbone):
         changed = backbone.sample(backbone.encode(PROMPTS), **call)
-    with NegativePrompt("a blue circle", strength=0.0).attach(backbone):
+    with PromptGuidance("a blue circle", strength=0.0).attach(backbone):
         assert torch.allclose(backbone.sample(backbone.encode(PROMPTS), **call), plain, atol=1e-5)
     assert not torch.allclose(changed, plain, atol=1e-4)

@@ -11,12 +11,12 @@ from stages.backbones.infinity import CERTAIN, InfinityBackbone
 from stages.control.edits import edit_activations, edit_condition, edit_guidance, edit_samples, swap_parameters
 from stages.control.sites import Site
 from stages.interventions import load, save
-from stages.interventions.guidance import NegativePrompt
+from stages.interventions.guidance import PromptGuidance
 from stages.interventions.sld import Safety, SafetyGuidance
 from stages.params import load_params
 from stages.params import names as named
 from stages.params.concept import Concept
-from stages.reading.activations import pooling
+from stages.reading.activations import keep_token_means
 from stages.reading.attention import attention_maps
 from tests.backbones.tiny_infinity import make
 from tests.methods.test_every_method import small
@@ -62,7 +62,7 @@ def test_every_site_reaches_the_output_and_detaches_bitwise(backbone, query):
     with (
         pytest.raises(RuntimeError, match="on purpose"),
         edit_activations(backbone, dict.fromkeys(backbone.sites, ramp)),
-        swap_parameters(backbone, {n: backbone.parameter(n) * 2 for n in backbone.weights("cross_attn")}),
+        swap_parameters(backbone, {n: backbone.addresses.parameter(n) * 2 for n in backbone.weights("cross_attn")}),
     ):
         assert not torch.equal(backbone.sample(query[1], **CALL), picture)
         raise RuntimeError("on purpose")
@@ -79,14 +79,14 @@ def test_sites_name_the_tensors_that_they_promise(backbone, query):
     assert shapes["0.ff.hidden"] == (2, tokens, 24)
     others = {shape for site, shape in shapes.items() if "hidden" not in site}
     assert others == {(2, tokens, 16)}
-    heads = backbone.tap(Site(1, "attn", "heads"))
+    heads = backbone.addresses.tap(Site(1, "attn", "heads"))
     assert heads.when == "input" and backbone.net.get_submodule(heads.module) is backbone.net.blocks[1].sa.proj
 
 
 def test_the_pooling_of_the_prompt_is_a_cross_attention_too(backbone):
     names = backbone.weights("cross_attn", projections=("key",))
     assert names[0] == "text_proj_for_sos.ca.mat_kv.weight" and len(names) == 1 + len(backbone.net.blocks)
-    assert names == backbone.readers()
+    assert names == backbone.addresses.readers()
     pooling = {f"text_proj_for_sos.ca.{n}" for n in ("mat_q", "mat_kv.weight", "v_bias", "proj.weight", "proj.bias")}
     assert {n for n in backbone.weights("cross_attn", "attn") if n.startswith("text_proj")} == pooling
     assert not pooling & {*backbone.weights("attn"), *backbone.weights("ff")}
@@ -95,7 +95,7 @@ def test_the_pooling_of_the_prompt_is_a_cross_attention_too(backbone):
 def test_gradients_reach_the_edit_the_weights_and_nothing_else(backbone, query):
     names = backbone.weights("cross_attn", projections=("key", "value"))
     assert {n.split(".ca.")[1] for n in names} == {"mat_kv.weight", "v_bias"}
-    values = {n: backbone.parameter(n).clone().requires_grad_(True) for n in [*names, "cfg_uncond"]}
+    values = {n: backbone.addresses.parameter(n).clone().requires_grad_(True) for n in [*names, "cfg_uncond"]}
     shift = torch.zeros(1, requires_grad=True)
     edits = {site: lambda value, at: value + ramp(value, at) * shift for site in backbone.select("ff")}
     condition = backbone.encode([PROMPTS[0], ""])
@@ -129,7 +129,7 @@ def test_an_edit_knows_the_scale_of_every_token(backbone, query):
 
 def test_recorded_means_are_kept_by_scale_and_role(backbone, query):
     site = backbone.select("cross_attn")[1]
-    with pooling(backbone, [site]) as pool:
+    with keep_token_means(backbone, [site]) as pool:
         backbone.sample(query[1], **CALL)
     assert pool.steps(site) == pool.steps(site, "uncond") == [0, 1, 2, 3]
     assert pool.get(site, 2).shape == (2, 16)
@@ -169,9 +169,9 @@ def test_guidance_edits_see_the_conditional_rows_alone_without_guidance(backbone
 
 def test_a_negative_prompt_takes_the_place_of_the_null_text(backbone, query):
     plain = backbone.sample(query[1], **CALL)
-    with NegativePrompt("a green cross", 0.0).attach(backbone):
+    with PromptGuidance("a green cross", 0.0).attach(backbone):
         assert torch.equal(backbone.sample(query[1], **CALL), plain)
-    with NegativePrompt("a green cross").attach(backbone):
+    with PromptGuidance("a green cross").attach(backbone):
         assert not torch.equal(backbone.sample(query[1], **CALL), plain)
     assert torch.equal(backbone.sample(query[1], **CALL), plain)
 
@@ -183,7 +183,7 @@ def test_without_guidance_safety_acts_and_a_negative_prompt_is_refused(backbone,
         assert not torch.equal(backbone.sample(query[1], **call), plain)
     with SafetyGuidance("a red shape", Safety(scale=0)).attach(backbone):
         assert torch.equal(backbone.sample(query[1], **call), plain)
-    with NegativePrompt("a green cross").attach(backbone), pytest.raises(ValueError, match="it takes above 1"):
+    with PromptGuidance("a green cross").attach(backbone), pytest.raises(ValueError, match="it takes above 1"):
         backbone.sample(query[1], **call)
 
 
@@ -191,11 +191,11 @@ def test_without_guidance_safety_acts_and_a_negative_prompt_is_refused(backbone,
 def test_an_agreeing_negative_prompt_acts_as_far_as_the_prompt_points_its_way(backbone, power):
     cond, other = torch.randn(2, 1, 5, 16, generator=torch.Generator().manual_seed(0))
     zero = torch.zeros_like(cond)
-    negative = NegativePrompt("a green cross", 2.0, agreement=power)
+    negative = PromptGuidance("a green cross", 2.0, agreement=power)
 
     def uncond(concept):
         parts = {"uncond": zero, "cond": cond, "negative": concept}
-        return negative._edit(parts, backbone.moment(None))["uncond"]
+        return negative._edit(parts, backbone.attached.moment(None))["uncond"]
 
     torch.testing.assert_close(uncond(3 * cond), 6 * cond)
     assert torch.equal(uncond(-cond), zero)
@@ -229,14 +229,14 @@ def tokens_of(backbone, bits):
 
 
 def test_gathered_bits_are_the_samplers_own_and_are_drawn(backbone, query):
-    pool = backbone.pools[PROMPTS[0]]
+    pool = backbone.trajectories.pools[PROMPTS[0]]
     assert pool.dtype == torch.uint8 and pool.shape == (2, backbone.schedule.tokens, 6)
     rows = backbone.encode([PROMPTS[0]]).repeat(2)
     assert torch.equal(pool, tokens_of(backbone, backbone._bits(rows, [0, 1], 4, 3.0).bits))
     assert any(torch.equal(query[0].final[0], picture) for picture in pool)
-    kept = dict(backbone.pools)
+    kept = dict(backbone.trajectories.pools)
     backbone.gather(PROMPTS, seed=9)
-    assert all(backbone.pools[prompt] is kept[prompt] for prompt in kept)
+    assert all(backbone.trajectories.pools[prompt] is kept[prompt] for prompt in kept)
     with pytest.raises(KeyError, match="no samples of 'a cross'"):
         backbone.draw(backbone.encode(["a cross"]), torch.Generator())
 
@@ -308,14 +308,16 @@ def test_the_empty_prompt_is_the_learned_null_text(backbone, query):
     uncond = backbone.text(backbone.roles(query[1], 3.0)["uncond"])
     own = backbone.net.null_text(backbone.text(query[1]))
     assert uncond.lengths == own.lengths and torch.equal(uncond.values, own.values)
-    null = backbone.parameter("cfg_uncond") * 2
+    null = backbone.addresses.parameter("cfg_uncond") * 2
     with swap_parameters(backbone, {"cfg_uncond": null}):
         assert torch.equal(backbone.text(backbone.encode([""])).values, null)
 
 
 def test_padding_changes_nothing(backbone, query):
     state, condition = query
-    texts = backbone.text_encoder(**backbone.tokenizer(PROMPTS[0], return_tensors="pt")).last_hidden_state
+    texts = backbone.texts.encoders()["text_encoder"](
+        **backbone.texts.tokenizers["text_encoder"](PROMPTS[0], return_tensors="pt")
+    ).last_hidden_state
     assert torch.allclose(backbone.text(condition).prompts()[0], texts[0], atol=1e-5)
     alone = margins(backbone.net(state.latent[:1, 1:], Text.of([texts[0]]), backbone.schedule))
     assert torch.allclose(backbone.predict(state, condition)[:1], alone, atol=1e-5)
@@ -326,7 +328,7 @@ def test_edits_of_conditions_text_encoders_and_samplers_reach_the_picture(backbo
     name = "text_encoder.shared.weight"  # a second module has it too
     with edit_condition(backbone, lambda c: c.with_tensors(embeds=c.tensors["embeds"].flip(0))):
         assert not torch.equal(backbone.sample(backbone.encode(PROMPTS), **CALL), plain)
-    with swap_parameters(backbone, {name: backbone.parameter(name).flip(1)}):
+    with swap_parameters(backbone, {name: backbone.addresses.parameter(name).flip(1)}):
         assert not torch.equal(backbone.sample(backbone.encode(PROMPTS), **CALL), plain)
     with edit_samples(backbone, lambda sampler: lambda condition, **call: 1 - sampler(condition, **call)):
         assert torch.equal(backbone.sample(query[1], **CALL), 1 - plain)
@@ -378,11 +380,11 @@ def test_training_from_scratch_lowers_the_loss_and_teaches_every_part():
     backbone = make()
     images = torch.rand(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
     features, captions = backbone.embed(images), [*PROMPTS, "", "a cross"]
-    parts = [backbone.net, backbone.text_encoder]
+    parts = [backbone.net, backbone.texts.encoders()["text_encoder"]]
     parameters = [p for part in parts for p in part.requires_grad_(True).parameters()]
     adam, losses = torch.optim.Adam(parameters, 1e-2), []
     for step in range(12):
-        loss = backbone.lesson(features, captions, torch.Generator().manual_seed(step))
+        loss = backbone.training_loss(features, captions, torch.Generator().manual_seed(step))
         assert not any(part.training for part in backbone.net.modules())
         adam.zero_grad()
         loss.backward()
@@ -399,7 +401,7 @@ def test_stochastic_depth_is_at_work_in_a_lesson(monkeypatch):
         backbone.net, "forward", lambda *args, **kwargs: modes.append(backbone.net.training) or forward(*args, **kwargs)
     )
     images = torch.rand(2, 3, 8, 8, generator=torch.Generator().manual_seed(0))
-    backbone.lesson(backbone.embed(images), PROMPTS, torch.Generator().manual_seed(0))
+    backbone.training_loss(backbone.embed(images), PROMPTS, torch.Generator().manual_seed(0))
     assert modes == [True] and not backbone.net.training
 
 

@@ -32,7 +32,7 @@ def test_checkpointing_gives_the_same_gradients_after_the_edits_are_gone(name, q
         backbone = FAMILIES[name].make(gradient_checkpointing=checkpointing)
         state, condition = query(backbone)
         names = backbone.weights("cross_attn", "attn", projections=("value", "out"))
-        values = {n: (backbone.parameter(n) * 1.5).requires_grad_(True) for n in names}
+        values = {n: (backbone.addresses.parameter(n) * 1.5).requires_grad_(True) for n in names}
         shift = torch.full((1,), 0.3, requires_grad=True)
 
         def edit(value, at, shift=shift):
@@ -56,7 +56,7 @@ def test_checkpointing_runs_blocks_twice_and_restores_them(query):
     with edit_activations(backbone, {site: lambda value, at: runs.append(at.step) or value * scale}):
         loss = backbone.predict(state, condition).square().mean()
     loss.backward()
-    assert runs == [1, 1] and not backbone.net.get_submodule(backbone.tap(site).module)._forward_hooks
+    assert runs == [1, 1] and not backbone.net.get_submodule(backbone.addresses.tap(site).module)._forward_hooks
     assert torch.equal(backbone.predict(state, condition), before)
 
 
@@ -90,7 +90,7 @@ def test_offloading_moves_parts_for_their_turn_and_changes_nothing(name, offload
     kinds |= {id(b): "block" for child in backbone.net.children() if isinstance(child, nn.ModuleList) for b in child}
     monkeypatch.setattr(nn.Module, "to", lambda self, *a, **k: moved.append(kinds.get(id(self))) or to(self, *a, **k))
     pictures = backbone.sample(backbone.encode(PROMPTS), **CALL)
-    texts = set(backbone.text_classes)
+    texts = set(backbone.texts.names)
     assert {part for part in moved if part} == texts | {"vae"} | ({"block"} if offload == "blocks" else set())
     assert len([part for part in moved if part == "vae"]) == 2
     monkeypatch.undo()
@@ -121,14 +121,14 @@ def test_text_encoders_are_freed_when_the_network_starts_and_read_again_for_new_
     assert set(backbone.modules()) == {"net", "vae"}
     assert torch.equal(pictures, plain.sample(plain.encode(PROMPTS), **CALL))
     new = backbone.encode(["a cross"])
-    assert set(backbone.text_parts()) == {"text_encoder", "text_encoder_2"}
+    assert set(backbone.texts.encoders()) == {"text_encoder", "text_encoder_2"}
     assert all(torch.equal(new.tensors[n], value) for n, value in plain.encode(["a cross"]).tensors.items())
 
 
 def test_encoders_wait_for_the_backward_pass_through_them(tmp_path, monkeypatch):
     backbone = loaded("unet", tmp_path, offload="parts")
     vector, went = torch.zeros(8, requires_grad=True), []
-    monkeypatch.setattr(backbone.text_encoder, "to", lambda device: went.append(device))
+    monkeypatch.setattr(backbone.texts.encoders()["text_encoder"], "to", lambda device: went.append(device))
     add = {embedding_tap(backbone, "text_encoder"): lambda value, at: value + vector}
     with edit_activations(backbone, add):
         backbone.encode(PROMPTS)
@@ -143,8 +143,8 @@ def test_changed_weights_are_where_the_network_works(tmp_path):
     weights = Weights.copy(backbone, backbone.weights("cross_attn")[:1])
     backbone.home = torch.device("meta")  # what a GPU is to blocks that wait on the CPU
     with weights.attach(backbone):
-        assert backbone.parameter(weights.names[0]).is_meta
-    assert not backbone.parameter(weights.names[0]).is_meta
+        assert backbone.addresses.parameter(weights.names[0]).is_meta
+    assert not backbone.addresses.parameter(weights.names[0]).is_meta
 
 
 def test_a_backbone_that_was_never_saved_keeps_its_encoders():
@@ -158,8 +158,10 @@ def test_edited_text_encoders_bypass_cache_and_freeing(tmp_path):
     plain = backbone.encode(PROMPTS)
     backbone.sample(plain, **CALL)
     files = {path: path.read_bytes() for path in (tmp_path / "cache").rglob("*.safetensors")}
-    name = "text_encoder." + next(n for n, _ in backbone.text_encoder.named_parameters() if "token_embedding" in n)
-    with swap_parameters(backbone, {name: backbone.parameter(name) * 2}):
+    name = "text_encoder." + next(
+        n for n, _ in backbone.texts.encoders()["text_encoder"].named_parameters() if "token_embedding" in n
+    )
+    with swap_parameters(backbone, {name: backbone.addresses.parameter(name) * 2}):
         edited = backbone.encode(PROMPTS)
         backbone.sample(edited, **CALL)
         assert "text_encoder" in backbone.modules()
@@ -198,8 +200,8 @@ def test_a_cache_is_of_one_set_of_encoders_and_survives_damage(tmp_path):
     )
     cache = EmbeddingCache(tmp_path, {"text_encoder": first})
     cache.write({"a": {"embeds": torch.ones(2)}, "": {"embeds": torch.zeros(2)}})
-    assert cache.read(["a", "", "b"], torch.device("cpu")).keys() == {"a", ""}
-    assert not EmbeddingCache(tmp_path, {"text_encoder": second}).read(["a"], torch.device("cpu"))
+    assert cache.read(["a", "", "b"]).keys() == {"a", ""}
+    assert not EmbeddingCache(tmp_path, {"text_encoder": second}).read(["a"])
     for path in tmp_path.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:20])
-    assert not cache.read(["a", ""], torch.device("cpu"))
+    assert not cache.read(["a", ""])

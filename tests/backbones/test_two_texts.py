@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from stages.attacks.ring_a_bell import RingABell
-from stages.backbones.text.encoded import segment
 from stages.interventions import flowedit as resample
 from stages.methods.flowedit import FlowEdit
 from stages.methods.rece import RECE, alike
@@ -18,11 +17,11 @@ RED = Concept("red", ("a red circle",), ("a circle",), ("a blue circle",))
 
 def test_rece_searches_pooled_text_and_tokens_apart_though_they_are_as_wide(made):
     backbone, method = made("sd3"), RECE(rounds=1, preserve=0.0)
-    names = backbone.readers()
-    widths = {backbone.parameter(name).shape[1] for name in names}
+    names = backbone.addresses.readers()
+    widths = {backbone.addresses.parameter(name).shape[1] for name in names}
     assert len(names) > 1 and len(widths) == 1
     edits, _ = gather_rows(backbone, names, RED, "range")
-    original = {name: backbone.parameter(name).double() for name in names}
+    original = {name: backbone.addresses.parameter(name).double() for name in names}
     found = method.search({name: 0.5 * value for name, value in original.items()}, original, edits)
     for name in names:
         assert [rows.shape for rows, _ in found[name]] == [rows.shape for rows, _ in edits[name]]
@@ -56,7 +55,7 @@ TWINS = {  # positions in CLIP's begin, a, red, circle, end (a circle), and in T
 
 @pytest.mark.parametrize("tokens", TWINS)
 def test_each_encoders_tokens_are_paired_among_themselves(unlike, tokens):
-    name, first = unlike.readers()[0], unlike.features()["text_encoder_3"]
+    name, first = unlike.addresses.readers()[0], unlike.texts.starts["text_encoder_3"]
     edits, kept = gather_rows(unlike, [name], RED, tokens)
     clip, clip_twin, t5, t5_twin = TWINS[tokens]
     shown, neutral, other = unlike.encode(["a red circle", "a circle", "a blue circle"]).tensors["embeds"]
@@ -68,8 +67,8 @@ def test_each_encoders_tokens_are_paired_among_themselves(unlike, tokens):
 
 
 def test_uce_edits_what_each_encoder_says(unlike):
-    name, first = unlike.readers()[0], unlike.features()["text_encoder_3"]
-    old = unlike.parameter(name).detach().double()
+    name, first = unlike.addresses.readers()[0], unlike.texts.starts["text_encoder_3"]
+    old = unlike.addresses.parameter(name).detach().double()
     new = dict(UCE("last", preserve=0.0, ridge=1e-6).fit(unlike, RED, seed=0).items())[name].detach().double()
     shown, neutral = unlike.encode(["a red circle", "a circle"]).tensors["embeds"].double()
     for ours, theirs in ((3, 2), (first + 2, first + 1)):
@@ -80,23 +79,16 @@ def test_uce_edits_what_each_encoder_says(unlike):
 @pytest.mark.parametrize("name", ["sd3", "xl", "flux-dev", "pixart"])
 def test_a_long_prompt_has_as_many_tokens_as_its_encoder_reads(name):
     backbone, prompt = FAMILIES[name].make(text_length=LENGTH + 5), "red " * 30
-    (ids,) = backbone.tokenize([prompt])
+    (ids,) = backbone.texts.tokenize([prompt])
     assert len(ids) == (LENGTH if name in ("sd3", "xl") else LENGTH + 5)
     empty = backbone.encode([""])
-    for part in backbone.features():
-        at = segment(backbone, part, empty.tensors["embeds"].shape[1])
+    for part in backbone.texts.starts:
+        at = backbone.texts.segment(part, empty.tensors["embeds"].shape[1])
         assert len(at.tokenize([prompt])[0]) == at.length
 
 
-def test_tokens_need_no_list_of_tokenizers(monkeypatch):
-    backbone = FAMILIES["unet"].make()
-    ids = backbone.tokenize(["red"])
-    monkeypatch.setattr(backbone, "tokenizers", dict)
-    assert backbone.tokenize(["red"]) == ids
-
-
 def test_weights_that_read_the_same_are_searched_together(made):
-    names = made("unet").readers()
+    names = made("unet").addresses.readers()
     edits, _ = gather_rows(made("unet"), names, RED, "range")
     assert len(names) > 1 and alike(edits) == [names]
 
@@ -110,7 +102,7 @@ def test_ring_a_bell_compares_every_token_of_the_encoding(made, name, monkeypatc
     backbone = made(name)
     RingABell(length=3).search(backbone, RED, seed=0)
     (target,) = targets
-    config = backbone.text_encoder.config
+    config = backbone.texts.encoders()["text_encoder"].config
     assert target.shape == (config.max_position_embeddings, config.hidden_size)
 
 

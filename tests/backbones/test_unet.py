@@ -59,8 +59,8 @@ def test_drawn_states_lie_on_gathered_trajectories(backbone):
     assert {state.step for state in states} <= set(range(4)) and len({state.step for state in states}) > 1
     for state in states:
         for row, prompt in enumerate(prompts):
-            assert any(torch.equal(state.latent[row], run[state.step]) for run in backbone.pools[prompt])
-            assert any(torch.equal(state.final[row], run[-1]) for run in backbone.pools[prompt])
+            assert any(torch.equal(state.latent[row], run[state.step]) for run in backbone.trajectories.pools[prompt])
+            assert any(torch.equal(state.final[row], run[-1]) for run in backbone.trajectories.pools[prompt])
     with pytest.raises(KeyError, match="gather them"):
         backbone.draw(backbone.encode(["a cross"]), torch.Generator())
 

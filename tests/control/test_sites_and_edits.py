@@ -42,7 +42,7 @@ def test_every_site_reaches_the_output_and_detaches_bitwise(backbone, query):
 def test_an_exception_inside_detaches_too(backbone, query):
     state, condition, before = query
     names = backbone.weights("cross_attn")
-    values = {name: torch.zeros_like(backbone.parameter(name)) for name in names}
+    values = {name: torch.zeros_like(backbone.addresses.parameter(name)) for name in names}
     site = backbone.select("block")[0]
     with (
         pytest.raises(RuntimeError, match="on purpose"),
@@ -52,13 +52,13 @@ def test_an_exception_inside_detaches_too(backbone, query):
     ):
         raise RuntimeError("on purpose")
     assert torch.equal(backbone.predict(state, condition), before)
-    assert not backbone.guidance_edits
+    assert not backbone.attached.guidance_edits
 
 
 def test_a_failure_half_way_detaches_what_was_attached(backbone, query):
     state, condition, before = query
     good = backbone.weights("cross_attn")[0]
-    values = {good: torch.zeros_like(backbone.parameter(good)), "no.such.weight": torch.zeros(1)}
+    values = {good: torch.zeros_like(backbone.addresses.parameter(good)), "no.such.weight": torch.zeros(1)}
     with pytest.raises(KeyError, match=r"no\.such\.weight"), swap_parameters(backbone, values):
         pass
     with pytest.raises(KeyError, match="no such site"), edit_activations(backbone, {Site(99, "ff"): ramp}):
@@ -88,13 +88,13 @@ def test_one_parameter_of_two_names_takes_one_value(backbone, query):
     assert owners[0].weight is owners[1].weight is shared
     with swap_parameters(backbone, {name: torch.zeros_like(shared) for name in two}):
         assert not owners[0].weight.any() and not owners[1].weight.any()
-        assert backbone.originals[first] is backbone.originals[second] is shared
+        assert backbone.attached.originals[first] is backbone.attached.originals[second] is shared
         assert not torch.equal(backbone.predict(state, condition), before)
-    assert owners[0].weight is owners[1].weight is shared and not backbone.originals
+    assert owners[0].weight is owners[1].weight is shared and not backbone.attached.originals
 
 
 def same_shape(backbone, *names):
-    return len({backbone.parameter(name).shape for name in names}) == 1
+    return len({backbone.addresses.parameter(name).shape for name in names}) == 1
 
 
 def test_edits_nest_in_order_of_application(backbone, query):
@@ -110,7 +110,7 @@ def test_edits_nest_in_order_of_application(backbone, query):
 def test_gradients_reach_the_swapped_values_and_nothing_else(backbone, query):
     state, condition, _ = query
     names = backbone.weights("cross_attn", projections=("key", "value"))
-    values = {name: backbone.parameter(name).clone().requires_grad_(True) for name in names}
+    values = {name: backbone.addresses.parameter(name).clone().requires_grad_(True) for name in names}
     with swap_parameters(backbone, values):
         backbone.predict(state, condition).square().mean().backward()
     assert all(value.grad.abs().sum() > 0 for value in values.values())
@@ -145,8 +145,10 @@ def test_condition_edits_see_every_prompt(backbone):
 
 def test_swapped_text_encoder_bypasses_the_cache(backbone):
     plain = backbone.encode(["a red circle"]).tensors["embeds"]
-    name = "text_encoder." + next(n for n, _ in backbone.text_encoder.named_parameters() if "token_embedding" in n)
-    with swap_parameters(backbone, {name: backbone.parameter(name) * 2}):
+    name = "text_encoder." + next(
+        n for n, _ in backbone.texts.encoders()["text_encoder"].named_parameters() if "token_embedding" in n
+    )
+    with swap_parameters(backbone, {name: backbone.addresses.parameter(name) * 2}):
         assert not torch.equal(backbone.encode(["a red circle"]).tensors["embeds"], plain)
     assert torch.equal(backbone.encode(["a red circle"]).tensors["embeds"], plain)
 
@@ -166,7 +168,7 @@ def test_site_addresses_read_back_and_complain_usefully(backbone):
     with pytest.raises(ValueError, match="'moat' must be one of"):
         Site.parse("3.moat.out")
     with pytest.raises(KeyError, match=r"no such site: 9\.ff\.out; tiny has ff\.hidden in blocks 0-6"):
-        backbone.tap(Site(9, "ff"))
+        backbone.addresses.tap(Site(9, "ff"))
     assert select(backbone.sites, "cross_attn", "attn")[0] == Site(0, "cross_attn")
 
 

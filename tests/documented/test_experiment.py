@@ -12,8 +12,8 @@ from stages import experiment as entry
 from stages.backbones import load_settings
 from stages.documented.experiment import files, read_experiment, read_model
 from stages.methods import load_method
-from stages.metrics.base import Samples
 from stages.metrics.linear import LinearRates, read_linear
+from stages.metrics.samples import Samples
 from stages.params import build, load_params, method_params
 from stages.params.concept import load_concept
 from stages.params.datasets import read_prompts, select

@@ -131,7 +131,8 @@ def test_an_attacks_rate_is_how_often_the_concept_is_seen():
     row = {"prompts": "bell", "value": 0.5, "ci_low": 0.1, "ci_high": 0.9, "n": 2}
     found = {"rows": [], "samples": {"concept": {"target": [0]}}}
     rows = [row | {"metric": "target_rate"}, row | {"metric": "broken_rate"}]
-    add_attacks(found, {"rows": rows, "samples": {"bell": {"target": [0, 1], "broken": [0, 1]}}}, "target")
+    outcomes = {"bell": {"target": [0, 1], "broken": [0, 1]}}
+    add_attacks(found, {"rows": rows, "samples": outcomes, "seen": "target"})
     assert found["rows"] == [row | {"metric": "attack_rate"}]
     assert found["samples"] == {"concept": {"target": [0]}, "bell": {"attack": [0, 1]}}
 

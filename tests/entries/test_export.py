@@ -42,7 +42,11 @@ def drawn(backbone, folder, prompts=PROMPTS, ready=lambda pipe: None):
 
 
 def test_weights_of_network_and_text_encoder_become_a_checkpoint(project, backbone):
-    text = next(name for name, _ in backbone.text_encoder.named_parameters() if name.endswith("mlp.fc1.weight"))
+    text = next(
+        name
+        for name, _ in backbone.texts.encoders()["text_encoder"].named_parameters()
+        if name.endswith("mlp.fc1.weight")
+    )
     weights = Weights.copy(backbone, [*backbone.weights("cross_attn"), f"text_encoder.{text}"])
     for value in weights.parameters():
         value.data *= 1.5

@@ -79,7 +79,7 @@ def test_long_prompts_are_told_without_a_model(tmp_path, monkeypatch, caplog):
 def test_tokens_beyond_the_last_one_that_is_read_are_counted(family, made):
     backbone = made(family)
     lost = backbone.cut(["a red circle", "", "a red circle " * 60])
-    assert lost[:2] == [0, 0] and (lost[2] > 0) == bool(backbone.tokenizers())
+    assert lost[:2] == [0, 0] and (lost[2] > 0) == bool(backbone.texts.tokenizers)
 
 
 def test_infinity_counts_them_too():

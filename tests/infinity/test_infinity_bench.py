@@ -11,8 +11,9 @@ from Infinity.convolution import Upsample
 
 def test_the_plain_version_computes_the_same(model, inputs, text, grids):
     assert torch.allclose(plain_logits(model, inputs, text, grids), model(inputs, text, grids), atol=2e-5)
-    bits = plain_sample(model, text.select([0]), grids, guidance=2.0, temperature=0.7, top_p=0.97, seed=5)
-    ours = sample(model, text.select([0]), grids, Sampling(2.0, 0.7), seeds=[5]).bits
+    settings = Sampling(2.0, 0.7)
+    bits = plain_sample(model, text.select([0]), grids, settings, seed=5)
+    ours = sample(model, text.select([0]), grids, settings, seeds=[5]).bits
     assert all(torch.equal(a, b) for a, b in zip(ours, bits, strict=True))
 
 
@@ -66,5 +67,6 @@ def test_the_benchmark_writes_its_figures(tmp_path, monkeypatch):
     assert main(options, write=lines.append) == 0
     torch.set_num_threads(threads)
     figures = json.loads((tmp_path / "bench.json").read_text())
-    assert len(lines) == 1 + len(figures) and figures["bits equal to plain"] > 0.99
+    assert lines[1].startswith("float32: ") and " weights packed for oneDNN; bf16 " in lines[1]
+    assert len(lines) == 2 + len(figures) and figures["bits equal to plain"] > 0.99
     assert figures["sampling over torch's floor"] > 0 and figures["largest difference in decoding"] < 1e-3

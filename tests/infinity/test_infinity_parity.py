@@ -1,7 +1,6 @@
 """Parity with recorded numbers: every folder under the fixtures whose manifest describes an Infinity model."""
 
 import json
-import os
 import shutil
 from pathlib import Path
 
@@ -11,12 +10,11 @@ from safetensors.torch import load_file, save_file
 
 from Infinity.parity.__main__ import main
 from Infinity.parity.checks import run
-
-ROOT = Path(os.environ.get("PALIMPSEST_FIXTURES", Path(__file__).resolve().parents[2].parent / "shared" / "fixtures"))
+from tests.parity.fixtures import FOLDER
 
 
 def folders() -> list[Path]:
-    manifests = sorted(ROOT.rglob("fixture.json")) if ROOT.is_dir() else []
+    manifests = sorted(FOLDER.rglob("fixture.json")) if FOLDER.is_dir() else []
     return [path.parent for path in manifests if "infinity" in json.loads(path.read_text()).get("config", {})]
 
 

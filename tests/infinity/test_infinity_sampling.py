@@ -1,4 +1,5 @@
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 
 import pytest
 import torch
@@ -58,15 +59,10 @@ def _end_guidance(model, text, grids, seeds):
     batch = len(seeds)
     settings = Sampling(guidance=[1.0, 3.0, 1.0, 1.0], temperature=[1.0, 0.5, 0.8, 1.0])
     seen = []
-    short = sample(model, text, grids, settings, seeds=seeds, on_scale=lambda step: seen.append(dict(step.roles)))
-    full = sample(
-        model,
-        text,
-        grids,
-        settings,
-        seeds=seeds,
-        guide=lambda cond, uncond, step: step.guidance * cond + (1 - step.guidance) * uncond,
-    )
+    watched = replace(settings, on_scale=lambda step: seen.append(dict(step.roles)))
+    short = sample(model, text, grids, watched, seeds=seeds)
+    guided = replace(settings, guide=lambda cond, uncond, step: step.guidance * cond + (1 - step.guidance) * uncond)
+    full = sample(model, text, grids, guided, seeds=seeds)
     assert equal(short.bits, full.bits)
     assert [sorted(roles) for roles in seen] == [["cond", "uncond"]] * 2 + [["cond"]] * 2
     assert seen[0] == {"cond": slice(0, batch), "uncond": slice(batch, 2 * batch)}
@@ -75,9 +71,8 @@ def _end_guidance(model, text, grids, seeds):
 def test_guidance_of_one_is_sampling_without_the_null_text(model, text, grids):
     plain = sample(model, text, grids, Sampling(guidance=1.0), seeds=SEEDS)
     halves = []
-    sample(
-        model, text, grids, Sampling(guidance=1.0), seeds=SEEDS, on_scale=lambda step: halves.append(len(step.roles))
-    )
+    watched = Sampling(guidance=1.0, on_scale=lambda step: halves.append(len(step.roles)))
+    sample(model, text, grids, watched, seeds=SEEDS)
     assert halves == [1] * len(grids)
     assert not equal(plain.bits, sample(model, text, grids, Sampling(guidance=6.0), seeds=SEEDS).bits)
 
@@ -105,10 +100,11 @@ def test_guidance_after_a_block_makes_both_halves_equal_there(model, text, grids
 def test_forced_scales_are_kept_and_steer_the_rest(model, text, grids):
     free = sample(model, text, grids, GUIDED, seeds=SEEDS)
     forced = [~bits for bits in free.bits[:2]]
-    steered = sample(model, text, grids, GUIDED, seeds=SEEDS, forced=forced)
+    steered = sample(model, text, grids, replace(GUIDED, forced=forced), seeds=SEEDS)
     assert equal(steered.bits[:2], forced)
     assert not torch.equal(steered.bits[3], free.bits[3])
-    assert equal(sample(model, text, grids, GUIDED, seeds=SEEDS, forced=free.bits[:2]).bits, free.bits)
+    again = sample(model, text, grids, replace(GUIDED, forced=free.bits[:2]), seeds=SEEDS)
+    assert equal(again.bits, free.bits)
 
 
 def test_stopping_early_gives_the_prefix(model, text, grids):
@@ -126,7 +122,7 @@ def test_a_guide_sees_margins_and_extra_texts(model, text, grids):
         return cond - (step.extra["unsafe"] - uncond)
 
     extra = {"unsafe": model.null_text(text)}
-    bits = sample(model, text, grids, Sampling(temperature=0.7), seeds=SEEDS, guide=guide, extra=extra).bits
+    bits = sample(model, text, grids, Sampling(temperature=0.7, guide=guide), seeds=SEEDS, extra=extra).bits
     assert [index for index, *_ in seen] == list(range(len(grids)))
     assert seen[1][1] == (3, 4, 6)
     assert equal(bits, sample(model, text, grids, Sampling(guidance=1.0, temperature=0.7), seeds=SEEDS).bits)
@@ -207,7 +203,7 @@ def test_training_under_the_autocast_that_sampled_has_the_same_gradients(model, 
 
 
 def _tensors(model, text, grids, **options):
-    results = list(sample_scales(model, text, grids, GUIDED, noise=seeded_noise(SEEDS), **options))
+    results = list(sample_scales(model, text, grids, replace(GUIDED, **options), noise=seeded_noise(SEEDS)))
     return [one for result in results for one in (result.logits, result.summed, result.inputs) if one is not None]
 
 
@@ -219,12 +215,10 @@ def test_text_keys_are_computed_once_per_block(model, text, grids):
 
 
 def test_patchified_tokens_unfold_to_a_finer_grid_and_feed_back(config, text, grids):
-    from dataclasses import replace
-
     from Infinity import Infinity
 
     model = Infinity(replace(config, bits=8), seed=0).eval()
-    results = list(sample_scales(model, text, grids, GUIDED, noise=seeded_noise(SEEDS), patchify=2))
+    results = list(sample_scales(model, text, grids, replace(GUIDED, patchify=2), noise=seeded_noise(SEEDS)))
     assert [tuple(result.bits.shape) for result in results] == [(3, 2 * h, 2 * w, 2) for h, w in grids.grids]
     inputs = teacher_inputs([result.bits for result in results], grids, patchify=2)
     cached = torch.cat([result.logits[:3] for result in results], dim=1)

@@ -1,16 +1,19 @@
 """Adapters: the identity at first, float32 over any base, sizes of the real video models, masks of the right tokens."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 import torch
 from diffusers import CogVideoXTransformer3DModel
 
+from stages.backbones.text.texts import Texts
+from stages.control.addresses import Addresses
 from stages.control.sites import Site, Tap
 from stages.interventions import load, save
 from stages.interventions.adapter import Adapter, Bottleneck, width
 from stages.methods.t2vunlearning import T2VUnlearning
-from stages.reading.concept_masks import at_sites, binary, combined, concept_tokens, locate, normalised
+from stages.reading.concept_masks import Locator, at_sites, binary, concept_tokens, mean_map, normalised
 from stages.training.minimize import generator
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
@@ -70,7 +73,7 @@ def test_parameters_of_the_real_video_models(name):
     with torch.device("meta"):
         net = CogVideoXTransformer3DModel(**config)
         sites = {Site(i, "attn"): Tap(f"transformer_blocks.{i}.attn1", item=0) for i in range(config["num_layers"])}
-        backbone = type("Video", (), {"net": net, "name": name, "tap": lambda self, site: sites[site]})()
+        backbone = SimpleNamespace(net=net, name=name, addresses=Addresses(name, net, sites, Texts(name)))
         layers = [Bottleneck.fresh(width(backbone, site), 128) for site in sites]
     assert sum(p.numel() for layer in layers for p in layer.parameters()) == count
 
@@ -79,7 +82,7 @@ def test_parameters_of_the_real_video_models(name):
 def test_weights_move_and_stay_finite_over_any_base(backbone, concept, dtype):
     backbone.gather([*concept.prompts, *concept.retain], 0)
     backbone.net.to(dtype)
-    backbone.pools = {name: pool.to(dtype) for name, pool in backbone.pools.items()}
+    backbone.trajectories.pools = {name: pool.to(dtype) for name, pool in backbone.trajectories.pools.items()}
     rows = backbone.encoded.rows.items()
     backbone.encoded.rows = {p: {n: t.to(dtype) for n, t in row.items()} for p, row in rows}
     adapter = T2VUnlearning(rank=2, steps=20, batch=1, lr=1e-3, preserve=0.5, states="trajectory").fit(
@@ -132,7 +135,7 @@ def test_masks_fall_back_to_differences_row_by_row(backbone):
     tokens = {Site(0, "cross_attn"): 16, Site(1, "cross_attn"): 4}
     positions = [[2], []]
     masks = {
-        how: locate(backbone, state, condition, empty, positions, tokens, how=how, threshold=0.5)
+        how: Locator(how, 0.5).masks(backbone, state, (condition, empty), positions, tokens)
         for how in ("auto", "attention", "difference", "everywhere")
     }
     for site, count in tokens.items():
@@ -152,12 +155,12 @@ def test_a_map_is_normalised_over_the_clip_and_one_that_is_flat_shows_nothing():
 def test_maps_of_several_resolutions_vote_together_or_one_resolution_alone():
     coarse, fine = Site(0, "cross_attn"), Site(1, "cross_attn")
     maps = {coarse: torch.tensor([[1.0, 0.0, 0.0, 0.0]]), fine: torch.zeros(1, 16)}
-    grid = combined(maps, (4, 4, 4))
+    grid = mean_map(maps, (4, 4, 4))
     assert grid.shape == (1, 1, 4, 4) and grid[0, 0, :2, :2].eq(0.5).all() and grid.sum() == 2
-    assert combined(maps, (4, 4, 4), side=2).shape == (1, 1, 2, 2)
+    assert mean_map(maps, (4, 4, 4), side=2).shape == (1, 1, 2, 2)
     assert torch.equal(at_sites(grid, {coarse: 4}, (4, 4, 4))[coarse], torch.tensor([[0.5, 0, 0, 0]]))
     with pytest.raises(ValueError, match="no attention has 3 x 3"):
-        combined(maps, (4, 4, 4), side=3)
+        mean_map(maps, (4, 4, 4), side=3)
 
 
 def test_templates_and_pairs_make_more_prompts(concept, tmp_path):

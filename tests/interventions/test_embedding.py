@@ -47,7 +47,7 @@ def test_it_changes_its_own_word_only_and_survives_its_file(backbone, concept, t
     save(embedding, tmp_path)
     with load(tmp_path).attach(backbone):
         assert torch.equal(backbone.sample(backbone.encode(prompts), seeds=[1, 1], steps=3, guidance=3.0), edited)
-    assert not backbone.words and not backbone.condition_edits and not backbone.text_swaps
+    assert not backbone.attached.words and not backbone.attached.condition_edits and not backbone.attached.text_swaps
 
 
 def test_input_mode_reaches_a_t5_whose_table_has_two_homes():
@@ -74,7 +74,7 @@ def test_every_text_encoder_of_every_family_learns_the_word(family, mode):
     assert all((new != old).any(1).all() for new, old in zip(embedding.vectors, start.vectors, strict=True))
     prompts = ["a photo of a blue circle", "a red cross"]
     plain = tiny.encode(prompts).tensors
-    expected = tiny.tokenizers() if mode == "input" else [*tiny.features(), *({"pooled"} & set(plain))]
+    expected = tiny.texts.tokenizers if mode == "input" else [*tiny.texts.starts, *({"pooled"} & set(plain))]
     assert embedding.parts == list(expected)
     for words, same in ((start, True), (embedding, False)):
         with words.attach(tiny):
@@ -124,7 +124,7 @@ def test_a_resumed_training_equals_an_unbroken_one(backbone, concept, tmp_path, 
             raise KeyboardInterrupt
         return plain(images, owner)
 
-    monkeypatch.setattr("stages.training.minimize.minimize.__kwdefaults__", minimize_defaults(checkpoint_every=0.0))
+    monkeypatch.setattr("stages.training.progress.EVERY", 0)
     monkeypatch.setattr(backbone, "examples", interrupted)
     with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
         method(steps=4, batch=2, lr=0.1).fit(backbone, concept, seed=0)
@@ -132,12 +132,6 @@ def test_a_resumed_training_equals_an_unbroken_one(backbone, concept, tmp_path, 
     with recording(tmp_path, "train", params={}):
         resumed = method(steps=4, batch=2, lr=0.1).fit(backbone, concept, seed=0)
     assert torch.equal(resumed.vectors[0], unbroken.vectors[0])
-
-
-def minimize_defaults(**changed):
-    from stages.training.minimize import minimize
-
-    return dict(minimize.__kwdefaults__) | changed
 
 
 def test_several_vectors_and_one_for_all(backbone, concept):
@@ -187,11 +181,15 @@ def test_controls_are_not_learned(backbone, concept, kind):
 def test_another_encoder_is_refused(backbone, concept):
     embedding = learned(backbone, concept)
     other = UNet.create(
-        "other", Settings(path="none", family="unet", build=BUILD), backbone.tokenizer, backbone.vae, seed=5
+        "other",
+        Settings(path="none", family="unet", build=BUILD),
+        backbone.texts.tokenizers["text_encoder"],
+        backbone.vae,
+        seed=5,
     )
     with pytest.raises(ValueError, match="another text_encoder than other has"), embedding.attach(other):
         pass
-    assert not other.words
+    assert not other.attached.words
 
 
 def test_missing_pictures_are_named(backbone, concept):

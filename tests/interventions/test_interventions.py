@@ -8,7 +8,7 @@ import torch
 
 from stages.control.edits import edit_guidance, free_role
 from stages.interventions import Identity, Stack, load, save
-from stages.interventions.guidance import NegativePrompt
+from stages.interventions.guidance import PromptGuidance
 from stages.interventions.sld import Safety, SafetyGuidance, safety_guidance
 from stages.interventions.weights import Weights
 
@@ -33,8 +33,8 @@ def made_of(backbone, weights):
     return {
         "identity": Identity(),
         "weights": weights,
-        "negative": NegativePrompt("a red shape"),
-        "stack": Stack(weights, NegativePrompt("a red shape", 0.5)),
+        "negative": PromptGuidance("a red shape"),
+        "stack": Stack(weights, PromptGuidance("a red shape", 0.5)),
     }
 
 
@@ -58,32 +58,32 @@ def test_it_changes_samples_detaches_bitwise_and_survives_its_file(backbone, con
 def test_changes_of_the_same_weights_add_up(backbone, dtype):
     backbone.net.to(dtype)
     names = backbone.weights("cross_attn")
-    own = {name: backbone.parameter(name) for name in names}
+    own = {name: backbone.addresses.parameter(name) for name in names}
     changes = [{name: torch.full(own[name].shape, step) for name in names} for step in (0.25, -2.0)]
     one, two = (Weights({name: own[name].float() + change[name] for name in names}) for change in changes)
     with one.attach(backbone):
-        assert all(torch.equal(backbone.parameter(name), value.to(dtype)) for name, value in one.items())
+        assert all(torch.equal(backbone.addresses.parameter(name), value.to(dtype)) for name, value in one.items())
         with two.attach(backbone):
             for name in names:
                 wanted = own[name].float() + changes[0][name] + changes[1][name]
                 assert torch.allclose(
-                    backbone.parameter(name).float(), wanted, atol=1e-5 if dtype == torch.float32 else 0.02
+                    backbone.addresses.parameter(name).float(), wanted, atol=1e-5 if dtype == torch.float32 else 0.02
                 )
             assert all(torch.equal(value, own[name].float()) for name, value in Weights.copy(backbone, names).items())
-        assert all(torch.equal(backbone.parameter(name), value.to(dtype)) for name, value in one.items())
-    assert all(backbone.parameter(name) is own[name] for name in names) and not backbone.originals
+        assert all(torch.equal(backbone.addresses.parameter(name), value.to(dtype)) for name, value in one.items())
+    assert all(backbone.addresses.parameter(name) is own[name] for name in names) and not backbone.attached.originals
 
 
 def test_what_has_no_strength_changes_nothing(backbone, condition):
     plain = backbone.sample(condition, **CALL)
     same = Weights.copy(backbone, [name for name, _ in backbone.net.named_parameters()])
-    for nothing in (Identity(), same, NegativePrompt("a red shape", 0.0), Stack(Identity(), same)):
+    for nothing in (Identity(), same, PromptGuidance("a red shape", 0.0), Stack(Identity(), same)):
         with nothing.attach(backbone):
             assert torch.equal(backbone.sample(condition, **CALL), plain)
 
 
 def test_negative_prompt_is_guidance_from_that_prompt(backbone, condition):
-    with NegativePrompt("a red shape").attach(backbone):
+    with PromptGuidance("a red shape").attach(backbone):
         edited = backbone.sample(condition, **CALL)
     backbone.unconditional = lambda size: backbone.encode(["a red shape"]).repeat(size)
     assert torch.allclose(backbone.sample(condition, **CALL), edited, atol=1e-5)
@@ -91,7 +91,7 @@ def test_negative_prompt_is_guidance_from_that_prompt(backbone, condition):
 
 @pytest.mark.parametrize("agreement", [0.0, 1.0])
 def test_negative_prompts_attached_together_each_ask_for_their_own(backbone, condition, agreement):
-    red, circle = (NegativePrompt(prompt, 1.0, agreement) for prompt in ("a red shape", "a circle"))
+    red, circle = (PromptGuidance(prompt, 1.0, agreement) for prompt in ("a red shape", "a circle"))
     found = []
     for order in ((red,), (circle,), (red, circle), (circle, red)):
         with Stack(*order).attach(backbone):
@@ -107,7 +107,7 @@ def test_negative_prompts_attached_together_add_their_shares():
     uncond, cond, *negatives = torch.randn(4, 1, 3, generator=torch.Generator().manual_seed(0))
     parts = {"uncond": uncond, "cond": cond, "negative": negatives[0], "negative 2": negatives[1]}
     for role, strength in (("negative", 1.0), ("negative 2", 0.5)):
-        parts = NegativePrompt("", strength)._edit(parts, None, role)
+        parts = PromptGuidance("", strength)._edit(parts, None, role)
     wanted = negatives[0] + 0.5 * (negatives[1] - uncond)
     torch.testing.assert_close(parts["uncond"], wanted)
 
@@ -119,7 +119,7 @@ def test_safety_guidances_attached_together_each_ask_for_their_own(backbone, con
         with Stack(*order).attach(backbone):
             found.append(backbone.sample(condition, **CALL))
     assert all(not torch.allclose(found[2], one, atol=1e-4) for one in found[:2])
-    with Stack(red, circle, NegativePrompt("a cross")).attach(backbone):
+    with Stack(red, circle, PromptGuidance("a cross")).attach(backbone):
         prompts = [rows.prompts[0] for rows in backbone.roles(condition, 3.0).values()]
     assert prompts[2:] == ["a red shape", "a circle", "a cross"]
 
@@ -138,10 +138,10 @@ def test_safety_takes_out_only_the_share_that_directions_agree_in():
 def test_without_guidance_a_negative_prompt_is_refused(backbone, condition, guidance):
     call = CALL | {"guidance": guidance}
     plain = backbone.sample(condition, **call)
-    with NegativePrompt("a red shape", 0.0).attach(backbone):
+    with PromptGuidance("a red shape", 0.0).attach(backbone):
         assert torch.equal(backbone.sample(condition, **call), plain)
     refused = pytest.raises(ValueError, match=f"changes nothing on tiny at guidance {guidance:g}: it takes above 1")
-    with NegativePrompt("a red shape").attach(backbone), refused:
+    with PromptGuidance("a red shape").attach(backbone), refused:
         backbone.sample(condition, **call)
     assert torch.equal(backbone.sample(condition, **call), plain)
 
@@ -199,8 +199,8 @@ def test_damaged_files_are_refused_in_one_line(weights, tmp_path):
 @pytest.mark.parametrize(
     ("name", "spec"),
     [
-        ("guidance.NegativePrompt", {"strength": 1.0}),
-        ("guidance.NegativePrompt", ["a red shape"]),
+        ("guidance.PromptGuidance", {"strength": 1.0}),
+        ("guidance.PromptGuidance", ["a red shape"]),
         ("base.Stack", {}),
         ("base.Stack", {"parts": [{"class": "no.Class", "spec": {}}]}),
         ("lowrank.LowRank", {"part": "net", "scaling": 1.0}),

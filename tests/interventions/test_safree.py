@@ -47,7 +47,7 @@ def test_only_the_words_tokens_change_and_only_for_so_many_steps(backbone):
     before, after = condition.tensors["embeds"], found.tensors["embeds"]
     changed = (before != after).any(-1)
     (position,) = changed[0].nonzero().flatten().tolist()
-    assert backbone.tokenize(PROMPTS)[0][position] == backbone.tokenize(["red"])[0][1]
+    assert backbone.texts.tokenize(PROMPTS)[0][position] == backbone.texts.tokenize(["red"])[0][1]
     wanted = torch.zeros_like(after[0, position])
     wanted[1] = before[0, position, 1]  # out of axis 0, into axes 0 and 1
     torch.testing.assert_close(after[0, position], wanted)
@@ -56,7 +56,7 @@ def test_only_the_words_tokens_change_and_only_for_so_many_steps(backbone):
 
 def test_every_encoder_of_several_loses_the_words_tokens():
     backbone = FAMILIES["sd3"].make()
-    condition, second = backbone.encode(PROMPTS), backbone.features()["text_encoder_3"]
+    condition, second = backbone.encode(PROMPTS), backbone.texts.starts["text_encoder_3"]
 
     class Both(Likes):
         """The same for both encoders."""
@@ -69,9 +69,9 @@ def test_every_encoder_of_several_loses_the_words_tokens():
     changed = (condition.tensors["embeds"] != after).any(-1)
     clip, t5 = changed[0].nonzero().flatten().tolist()
     assert clip < second <= t5 and not changed[1].any()
-    said = (backbone.tokenizers()[part]("a red circle").input_ids for part in ("text_encoder", "text_encoder_3"))
+    said = (backbone.texts.tokenizers[part]("a red circle").input_ids for part in ("text_encoder", "text_encoder_3"))
     for ids, part, place in zip(said, ("text_encoder", "text_encoder_3"), (clip, t5 - second), strict=True):
-        assert backbone.tokenizers()[part].decode(ids[place]).strip() == "red"
+        assert backbone.texts.tokenizers[part].decode(ids[place]).strip() == "red"
     assert Filter(["red"], 0.01, 4.0)._vectors(backbone, PROMPTS).keys() == {"text_encoder", "text_encoder_3", "pooled"}
 
 
@@ -83,8 +83,8 @@ def test_the_prediction_of_the_projected_prompt_serves_the_first_steps_of_its_ro
         parts = {"uncond": torch.zeros(2, 1, 1), "cond": torch.ones(2, 1, 1), "filtered": torch.full((2, 1, 1), 5.0)}
         used = []
         for step in range(4):
-            with backbone.at(step, {}):
-                used.append(backbone.combined(parts, 1.0).flatten().tolist())
+            with backbone.attached.at(step, {}):
+                used.append(backbone.attached.combine(parts, 1.0).flatten().tolist())
     assert used[0] == used[1] == [5.0, 5.0] and used[3] == [1.0, 1.0] and used[2][1] == 1.0
 
 

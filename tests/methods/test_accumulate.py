@@ -59,8 +59,9 @@ def test_an_adversary_of_several_batches_resumes_where_it_was(backbone, concept,
                 raise KeyboardInterrupt
             return loss(step, draws)
 
-        return minimize(checked, *args, **kwargs, checkpoint_every=0)
+        return minimize(checked, *args, **kwargs)
 
+    monkeypatch.setattr("stages.training.progress.EVERY", 0)
     monkeypatch.setattr("stages.methods.receler.minimize", stopping)
     with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
         method.fit(backbone, concept, seed=0)

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stages.documented.breaker_data import BreakerData, read_breaker_data
-from stages.methods.circuit_breaker import CircuitBreaker, _Run
+from stages.methods.circuit_breaker import CircuitBreaker, Rerouting
 from stages.objectives.rerouting import coefficients, token_cosine, token_distance
 from stages.params.concept import Concept, load_concept
 from stages.store.record import recording
@@ -29,7 +29,7 @@ def test_it_leaves_the_stationary_start_within_twenty_steps(backbone, concept, t
 
 def test_a_start_at_zero_has_no_gradient(backbone, concept):
     """Why B starts with a spread: at B = 0 the cosine is 1 and the distance 0, both flat."""
-    run = _Run(CircuitBreaker(steps=2, batch=2, rank=2, start=0.0), backbone, BreakerData.of(concept), seed=0)
+    run = Rerouting(CircuitBreaker(steps=2, batch=2, rank=2, start=0.0), backbone, BreakerData.of(concept), seed=0)
     with run.lora.injected(backbone):
         run.loss(0, generator(0, 0)).backward()
     assert max(float(value.grad.abs().max()) for value in run.lora.parameters()) < 1e-5
@@ -141,7 +141,7 @@ def test_what_is_watched_is_never_trained_on():
 
 def test_what_is_watched_is_read_in_batches_that_the_backbone_fits(backbone, concept, monkeypatch):
     sizes, draw = [], backbone.draw
-    run = _Run(CircuitBreaker(steps=2, rank=2), backbone, BreakerData.of(concept), seed=0)
+    run = Rerouting(CircuitBreaker(steps=2, rank=2), backbone, BreakerData.of(concept), seed=0)
     monkeypatch.setattr(
         backbone, "draw", lambda condition, *rest: sizes.append(len(condition)) or draw(condition, *rest)
     )

@@ -73,4 +73,4 @@ def test_only_what_may_be_preserved_is_sampled_beforehand(backbone, concept, tmp
     path = tmp_path / "words.txt"
     path.write_text("circle\nsquare\nblue\ngreen\n")
     EAP(vocabulary=str(path), nearest=1, states="frozen", steps=1).fit(backbone, concept, seed=0)
-    assert 1 <= len(set(backbone.pools) - set(concept.prompts)) <= len(concept.prompts)
+    assert 1 <= len(set(backbone.trajectories.pools) - set(concept.prompts)) <= len(concept.prompts)

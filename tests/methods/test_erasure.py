@@ -39,7 +39,7 @@ def errors(backbone, weights, edits, kept):
     """How far each edited weight is from its targets, and from itself on what is kept."""
     wrong, moved = 0.0, 0.0
     for name, value in weights.items():
-        old = backbone.parameter(name)
+        old = backbone.addresses.parameter(name)
         wrong = max(wrong, *(float((rows @ value.T - target @ old.T).abs().max()) for rows, target in edits[name]))
         moved = max(moved, *(float((rows @ (value - old).T).abs().max()) for rows in kept[name]))
     return wrong, moved
@@ -47,7 +47,7 @@ def errors(backbone, weights, edits, kept):
 
 @pytest.mark.parametrize("tokens", ["last", "range", "aligned"])
 def test_uce_maps_the_concept_to_its_neutral_twin_as_the_ridge_vanishes(backbone, wide, tokens):
-    edits, kept = gather_rows(backbone, backbone.readers(), wide, tokens)
+    edits, kept = gather_rows(backbone, backbone.addresses.readers(), wide, tokens)
     strong, weak = (UCE(tokens, preserve=0.0, ridge=r).fit(backbone, wide, seed=0) for r in (1e-6, 1e6))
     close, _ = errors(backbone, strong, edits, kept)
     far, _ = errors(backbone, weak, edits, kept)
@@ -60,7 +60,7 @@ def test_uce_maps_the_concept_to_its_neutral_twin_as_the_ridge_vanishes(backbone
     "method",
     [
         ESD(train="full", states="frozen", steps=40, lr=1e-3, preserve=20.0),
-        ConceptAblation("full-weight", states="trajectory", prior=0.0, steps=40, lr=1e-3, preserve=20.0),
+        ConceptAblation(train="full-weight", states="trajectory", prior=0.0, steps=40, lr=1e-3, preserve=20.0),
         Receler(rank=8, localise=0.0, states="frozen", slots=2, inner=1, steps=40, lr=1e-2, preserve=20.0),
         T2VUnlearning(rank=8, localise=0.0, states="trajectory", steps=40, lr=1e-2, preserve=20.0),
     ],
@@ -115,9 +115,9 @@ def test_rece_may_bring_the_concept_back_unless_it_holds_what_is_erased(backbone
 
 
 def test_rece_leaves_less_to_revive_with_every_round(backbone, wide):
-    names = backbone.readers()
+    names = backbone.addresses.readers()
     edits, _ = gather_rows(backbone, names, wide, "range")
-    original = {name: backbone.parameter(name).double() for name in names}
+    original = {name: backbone.addresses.parameter(name).double() for name in names}
     left = []
     for rounds in (1, 4):
         method = RECE(rounds=rounds, preserve=0.0, target="neutral")
@@ -142,7 +142,7 @@ def test_aligned_tokens_pair_equal_words_and_send_a_new_one_to_the_word_before()
 
 def test_what_weights_read_is_the_text_embedding(backbone):
     prompts = ["a red circle", ""]
-    for value in text_inputs(backbone, backbone.readers(), prompts).values():
+    for value in text_inputs(backbone, backbone.addresses.readers(), prompts).values():
         assert torch.equal(torch.stack(value), backbone.encode(prompts).tensors["embeds"])
 
 
@@ -228,8 +228,9 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, concept, method
                 raise KeyboardInterrupt
             return loss(step, draws)
 
-        return minimize(checked, *args, **kwargs, checkpoint_every=0)
+        return minimize(checked, *args, **kwargs)
 
+    monkeypatch.setattr("stages.training.progress.EVERY", 0)
     for module in ("receler", "eap"):
         monkeypatch.setattr(f"stages.methods.{module}.minimize", stopping)
     with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
@@ -242,22 +243,18 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, concept, method
 
 
 @pytest.mark.parametrize(
-    ("method", "module"),
-    [
-        (Receler(rank=2, inner=1, slots=2, side=None, steps=1), "receler"),
-        (EAP(nearest=2, steps=1), "eap"),
-    ],
+    "method", [Receler(rank=2, inner=1, slots=2, side=None, steps=1), EAP(nearest=2, steps=1)], ids=["receler", "eap"]
 )
-def test_an_adversary_scales_its_loss_where_the_network_is_half(backbone, concept, method, module, monkeypatch):
+def test_an_adversary_scales_its_loss_where_the_network_is_float16(backbone, concept, method, monkeypatch):
     asked = []
 
-    def noting(*args, half, **kwargs):
-        asked.append(half)
-        return gradients(*args, half=half, **kwargs)
+    def noting(*args, through_float16, **kwargs):
+        asked.append(through_float16)
+        return gradients(*args, through_float16=through_float16, **kwargs)
 
-    monkeypatch.setattr(f"stages.methods.{module}.gradients", noting)
+    monkeypatch.setattr("stages.methods.shared.adversary.gradients", noting)
     method.fit(backbone, concept, seed=0)
-    monkeypatch.setattr(type(backbone), "half", True)
+    monkeypatch.setattr(type(backbone), "through_float16", True)
     method.fit(backbone, concept, seed=0)
     assert asked == [False, True]
 

@@ -7,7 +7,7 @@ import torch
 
 from stages.interventions import Stack, load, save
 from stages.interventions.adapter import Adapter
-from stages.interventions.guidance import NegativePrompt
+from stages.interventions.guidance import PromptGuidance
 from stages.interventions.lowrank import LowRank, linear_layers
 from stages.methods import load_method
 from stages.params.concept import Concept
@@ -142,7 +142,7 @@ def lora(backbone):
 
 
 def guidance(backbone):
-    return NegativePrompt("a green circle", 0.7)
+    return PromptGuidance("a green circle", 0.7)
 
 
 @pytest.mark.parametrize("partner", [adapter, lora, guidance], ids=lambda partner: partner.__name__)
@@ -160,13 +160,15 @@ def test_a_method_attached_together_with_another(tiny, name, partner):
 
 def test_the_tokens_of_sana_are_those_of_the_rows_that_its_pipeline_keeps(tiny):
     backbone, read = tiny("sana").backbone, []
-    handle = backbone.text_encoder.register_forward_pre_hook(lambda _, args: read.append(args[0][0].tolist()))
+    handle = backbone.texts.encoders()["text_encoder"].register_forward_pre_hook(
+        lambda _, args: read.append(args[0][0].tolist())
+    )
     try:
         prompts = ["a red circle", ""]
         masks = backbone._encode(prompts)["mask"]
     finally:
         handle.remove()
     length = masks.shape[1]
-    for ids, whole, mask in zip(backbone.tokenize(prompts), read, masks, strict=True):
+    for ids, whole, mask in zip(backbone.texts.tokenize(prompts), read, masks, strict=True):
         kept = [whole[0], *whole[-length + 1 :]]
         assert ids == [token for token, real in zip(kept, mask.tolist(), strict=True) if real]

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stages.metrics.base import SampleFolders, Samples, floats, measure, measure_all, read_samples
+from stages.metrics.base import measure, measure_all
 from stages.metrics.clip_frechet import CLIPFrechet
 from stages.metrics.clip_rates import CLIPRates
 from stages.metrics.clip_score import CLIPScore
@@ -20,6 +20,7 @@ from stages.metrics.frechet import Frechet
 from stages.metrics.kid import KID
 from stages.metrics.linear import LinearRates
 from stages.metrics.rates import Rates
+from stages.metrics.samples import SampleFolders, Samples, floats, read_samples
 from stages.store.pictures import write_sample
 
 TARGET = {"colour": "red"}

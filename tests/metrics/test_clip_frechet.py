@@ -4,9 +4,10 @@ import torch
 from PIL import Image
 from scipy.linalg import sqrtm
 
-from stages.metrics.base import Samples, measure
+from stages.metrics.base import measure
 from stages.metrics.clip_frechet import CLIPFrechet
 from stages.metrics.clip_score import embed_images, load_clip
+from stages.metrics.samples import Samples
 from stages.params import build, load_params
 from stages.store.pictures import to_pixels
 

@@ -1,9 +1,10 @@
 import pytest
 import torch
 
-from stages.metrics.base import Samples, measure
+from stages.metrics.base import measure
 from stages.metrics.clip_rates import CLIPRates
 from stages.metrics.clip_score import embed_images, embed_texts, load_clip
+from stages.metrics.samples import Samples
 from stages.params import build, load_params
 from stages.params.datasets import read_prompts
 
@@ -27,7 +28,7 @@ def test_the_likeliest_name_is_the_one_with_the_largest_cosine(clip_folder):
     cosines = embed_images(model, given.images) @ embed_texts(model, tokenizer, [f"a red {n}" for n in NAMES]).T
     chosen = [NAMES[i] for i in cosines.argmax(1).tolist()]
     metric = rates(clip_folder)
-    assert metric.look(given.images).named("shape") == chosen
+    assert metric.look(given).named("shape") == chosen
     for target in NAMES:
         found = metric.features(samples(["circle"] * 6, target))[:, 0]
         assert found.tolist() == [float(name == target) for name in chosen]
@@ -38,7 +39,7 @@ def test_a_template_may_name_what_is_seen_twice(clip_folder):
     model, tokenizer = load_clip(clip_folder)
     texts = embed_texts(model, tokenizer, [f"a {name} like a {name}" for name in NAMES])
     chosen = [NAMES[i] for i in (embed_images(model, given.images) @ texts.T).argmax(1).tolist()]
-    assert rates(clip_folder, template="a {} like a {}").look(given.images).named("shape") == chosen
+    assert rates(clip_folder, template="a {} like a {}").look(given).named("shape") == chosen
 
 
 def test_concept_prompts_count_the_target_and_others_what_they_ask_for(clip_folder):
@@ -48,7 +49,7 @@ def test_concept_prompts_count_the_target_and_others_what_they_ask_for(clip_fold
     found = {(row["prompts"], row["metric"]): row for row in content["rows"]}
     assert {name for where, name in found if where == "concept"} == {"target_rate", "target_rate_change"}
     assert {"shape_rate", "joint_rate", "target_rate"} <= {name for where, name in found if where == "retain"}
-    named = metric.look(retain.images).named("shape")
+    named = metric.look(retain).named("shape")
     right = sum(name == row["shape"] for name, row in zip(named, retain.rows, strict=True))
     assert found["retain", "shape_rate"]["value"] == right / 4
     assert found["retain", "target_rate_change"]["value"] == 0
@@ -59,7 +60,7 @@ def test_a_clip_is_named_by_the_mean_of_its_frames(clip_folder):
     model, tokenizer = load_clip(clip_folder)
     frames = embed_images(model, given.images.flatten(0, 1)).unflatten(0, (3, 2)).mean(1)
     cosines = frames @ embed_texts(model, tokenizer, [f"a red {name}" for name in NAMES]).T
-    assert rates(clip_folder).look(given.images).named("shape") == [NAMES[i] for i in cosines.argmax(1).tolist()]
+    assert rates(clip_folder).look(given).named("shape") == [NAMES[i] for i in cosines.argmax(1).tolist()]
 
 
 @pytest.mark.parametrize(

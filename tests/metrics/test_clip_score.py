@@ -1,8 +1,9 @@
 import pytest
 import torch
 
-from stages.metrics.base import Samples, measure
+from stages.metrics.base import measure
 from stages.metrics.clip_score import CLIPScore, embed_images, embed_texts, load_clip, prepare
+from stages.metrics.samples import Samples
 from stages.worlds.words import LENGTH
 
 

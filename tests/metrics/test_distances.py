@@ -3,10 +3,11 @@ import logging
 import pytest
 import torch
 
-from stages.metrics.base import Samples, measure
+from stages.metrics.base import measure
 from stages.metrics.drift import Drift
 from stages.metrics.frechet import Frechet, frechet, frechet_distance
-from stages.metrics.kid import KID, gap, mmd
+from stages.metrics.kid import KID, clip_distance, mmd
+from stages.metrics.samples import Samples
 from stages.worlds.captions import DIRECTIONS
 from stages.worlds.shapes import Shapes
 
@@ -74,7 +75,7 @@ def test_the_kernel_distance_of_clips_compares_no_frame_with_its_own_clip(paired
         return sum(found) / len(found)
 
     expected = mean(x, x, True) + mean(y, y, True) - 2 * mean(x, y, paired)
-    assert gap(x, y, paired=paired) == pytest.approx(expected)
+    assert clip_distance(x, y, paired=paired) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("paired", [False, True])
@@ -82,7 +83,7 @@ def test_the_kernel_distance_is_unbiased_for_clips(paired):
     pairs = [(clips(12, 3, seed=2 * i), clips(12, 3, seed=2 * i + 1)) for i in range(300)]
     pairs = [(x, 0.6 * x + 0.8 * y if paired else y) for x, y in pairs]  # of one distribution all the same
     single = [mmd(x.flatten(0, 1), y.flatten(0, 1), paired=paired) for x, y in pairs]
-    found = torch.tensor([[gap(x, y, paired=paired) for x, y in pairs], single]).T
+    found = torch.tensor([[clip_distance(x, y, paired=paired) for x, y in pairs], single]).T
     error = found.std(0) / 300**0.5
     assert (found.mean(0).abs() > 4 * error).tolist() == [False, True]  # frames taken for clips are not
 
@@ -90,7 +91,7 @@ def test_the_kernel_distance_is_unbiased_for_clips(paired):
 def test_a_picture_is_a_clip_of_one_frame():
     x, y = normal(20, 4), normal(20, 4, seed=1)
     for paired in (False, True):
-        assert gap(x[:, None], y[:, None], paired=paired) == float(mmd(x, y, paired=paired))
+        assert clip_distance(x[:, None], y[:, None], paired=paired) == float(mmd(x, y, paired=paired))
 
 
 @pytest.mark.parametrize(("metric", "prefix"), [(Frechet(reference=256), "frechet"), (KID(reference=256), "kid")])
@@ -109,8 +110,9 @@ def test_a_distance_tells_other_pictures_from_equal_ones(metric, prefix):
 def test_too_few_samples_are_warned_of_and_have_no_interval(caplog):
     few = rendered(6, 0)
     with caplog.at_level(logging.WARNING):
-        found = values(Frechet(reference=64), few, few)[0]
-    assert "lacks rank" in caplog.text
+        content = measure(Frechet(reference=64), "m", {"concept": few, "retain": few}, {"concept": few, "retain": few})
+    assert "lacks rank" in content["caveat"] and not caplog.text
+    found = {row["metric"]: row for row in content["rows"]}
     assert found["frechet_unedited"]["ci_low"] is None and found["frechet_unedited"]["value"] < 1e-3
 
 

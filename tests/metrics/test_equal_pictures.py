@@ -7,10 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from stages.metrics.base import Samples, first_of, measure, read_samples
-from stages.metrics.distances import distances
-from stages.metrics.frechet import gap
+from stages.metrics.base import measure
 from stages.metrics.rates import Rates
+from stages.metrics.samples import Samples, read_samples
 from stages.store.pictures import write_sample
 from tests.metrics.told import samples
 
@@ -34,16 +33,14 @@ def test_rates_and_their_intervals_do_not_depend_on_repetitions():
     } == {4}
     for name, outcomes in plain["samples"]["concept"].items():
         assert many["samples"]["concept"][name] == [outcomes[i] for i in order]
-    assert first_of([("a", 0), ("b", 0), ("a", 0), ("a", 1)]) == [0, 1, 0, 2]
+    assert repeated(once, order).pictures == [0, 1, 0, 2, 3, 3, 3, 1] and once.different() is once
 
 
 def test_samples_that_are_not_finite_are_not_measured():
-    with pytest.raises(FloatingPointError, match="cannot be measured"):
-        Samples(torch.full((1, 3, 2, 2), torch.nan), [{"prompt": "a", "seed": 0}], TARGET)
-    features = torch.rand(4, 1, 3)
-    features[2, 0, 1] = torch.nan
-    with pytest.raises(FloatingPointError, match="mine: the features of the edited pictures are not finite"):
-        distances("mine", gap, {"features": features}, None, seed=0)
+    with pytest.raises(FloatingPointError, match="sample 1: pictures are not finite"):
+        pictures = torch.zeros(2, 3, 2, 2)
+        pictures[1, 0, 0, 0] = torch.nan
+        Samples(pictures, [{"prompt": "a", "seed": 0}] * 2, TARGET)
 
 
 def test_samples_of_different_sizes_are_named(tmp_path):

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from stages.metrics import detectors
-from stages.metrics.base import Samples, measure
+from stages.metrics.base import measure
 from stages.metrics.detectors import PRESETS, NudeNet, flags, instances
+from stages.metrics.samples import Samples
 from stages.metrics.stored.harmonic import celebrity_score, harmonic_mean, object_score
 from stages.metrics.stored.i2p import expected_maximum, probability, prompt_percent
 from stages.metrics.stored.unlearncanvas import accuracies

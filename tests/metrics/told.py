@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Samples
+from stages.metrics.samples import Samples
 from stages.worlds.judge import Judge, Verdict
 from stages.worlds.shapes import Shapes
 

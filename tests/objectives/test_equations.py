@@ -62,15 +62,15 @@ def test_safe_guidance_by_hand_with_warm_up_and_momentum(backbone):
     with SafetyGuidance("a red shape", SAFETY).attach(backbone):
         for _ in range(2):  # the second sampler starts with no momentum
             for step, wanted in enumerate(GUIDED):
-                with backbone.at(step, {}):
-                    torch.testing.assert_close(backbone.combined(PREDICTIONS, 3.0), row(*wanted))
+                with backbone.attached.at(step, {}):
+                    torch.testing.assert_close(backbone.attached.combine(PREDICTIONS, 3.0), row(*wanted))
 
 
 def test_safe_guidance_that_is_sure_everywhere_takes_the_whole_concept_out(backbone):
     sure = Safety(warmup=0, scale=1e6, threshold=10.0, momentum_scale=0.0, momentum_beta=0.0)
-    with SafetyGuidance("a red shape", sure).attach(backbone), backbone.at(0, {}):
+    with SafetyGuidance("a red shape", sure).attach(backbone), backbone.attached.at(0, {}):
         torch.testing.assert_close(
-            backbone.combined(PREDICTIONS, 3.0), 3 * (PREDICTIONS["cond"] - PREDICTIONS["safety"])
+            backbone.attached.combine(PREDICTIONS, 3.0), 3 * (PREDICTIONS["cond"] - PREDICTIONS["safety"])
         )
 
 

@@ -1,10 +1,7 @@
 """A study is checked before anything runs: names, keys and values, each wrong one named in one line."""
 
 import dataclasses
-import re
 import shutil
-import sys
-import types
 from pathlib import Path
 
 import pytest
@@ -283,18 +280,3 @@ def write(root: Path, name: str, source: str) -> None:
     folder = root / "stages" / "methods"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{name}.py").write_text(source)
-
-
-def test_the_method_that_the_guide_adds_works(params: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    python, yaml = re.findall(r"```(?:python|yaml)\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text(), re.DOTALL)[:2]
-    shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    (tmp_path / "stages/methods/quiet.py").write_text(python)
-    (params / "methods/quiet.yaml").write_text(yaml)
-    monkeypatch.setattr(studies, "__file__", str(tmp_path / "stages/params/study.py"))
-    assert "quiet" in {run.method for run in studies.load_study("full", params).runs}
-    module = types.ModuleType("quiet")
-    monkeypatch.setitem(sys.modules, "quiet", module)
-    exec(python, vars(module))
-    concept = load_concept("red", params)
-    guidance = module.Quiet(strength=0.3).fit(None, concept, seed=0)
-    assert concept.prompts[-1] in str(guidance.spec())

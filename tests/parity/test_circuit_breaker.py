@@ -15,14 +15,15 @@ from stages.objectives.rerouting import (
 )
 from tests.parity.fixtures import Fixtures
 
-FOUND = Fixtures("methods/circuit_breaker")
-pytestmark = FOUND.required
+FIXTURES = Fixtures("methods/circuit_breaker")
 EXACT = {"rtol": 1e-10, "atol": 1e-12}
 REFERENCE = {"rtol": 2e-5, "atol": 1e-6}
 
 
 def double(file):
-    return {name: value.double() if value.is_floating_point() else value for name, value in FOUND.tensors(file).items()}
+    return {
+        name: value.double() if value.is_floating_point() else value for name, value in FIXTURES.tensors(file).items()
+    }
 
 
 def gradient(loss, states):
@@ -37,7 +38,7 @@ def check(found, wanted, tolerance=EXACT):
 
 def losses(data):
     """Each loss of the adapted states, by the name of its values."""
-    layers = FOUND.config["target_layers"]
+    layers = FIXTURES.config["target_layers"]
     cosine = lambda s: token_cosine(data["cb_ref"][layers], s[layers])  # noqa: E731
     distance = lambda s, norm="plain": token_distance(data["retain_ref"], s, norm)  # noqa: E731
     retain, cb = data["retain_mask"], data["cb_mask"]
@@ -52,7 +53,7 @@ def losses(data):
 
 def test_per_token_values():
     data, wanted = double("inputs.safetensors"), double("formula_f64.safetensors")
-    layers = FOUND.config["target_layers"]
+    layers = FIXTURES.config["target_layers"]
     check(token_distance(data["retain_ref"], data["retain_adapted"]), wanted["retain_norm_f64"])
     check(token_cosine(data["cb_ref"][layers], data["cb_adapted"][layers]), wanted["cb_cos_f64"])
 
@@ -69,8 +70,8 @@ def test_losses_and_gradients(name):
 
 def test_the_total_of_the_masked_form():
     data, wanted = double("inputs.safetensors"), double("formula_f64.safetensors")
-    config, made = FOUND.config, losses(data)
-    breaker, retain = coefficients(config["steps"][1], config["alpha"], config["horizon"])
+    config, made = FIXTURES.config, losses(data)
+    breaker, retain = coefficients(config["steps"][len(config["steps"]) // 2], config["alpha"], config["horizon"])
     kept, kept_grad = gradient(lambda s: retain * made["retain_masked"](s), data["retain_adapted"])
     broken, broken_grad = gradient(lambda s: breaker * made["cb"](s), data["cb_adapted"])
     check(kept + broken, wanted["total_masked_mid_f64"])
@@ -79,10 +80,10 @@ def test_the_total_of_the_masked_form():
 
 
 def test_the_released_trainers_steps():
-    data, wanted = FOUND.tensors("inputs.safetensors"), FOUND.tensors("reference_fp32.safetensors")
+    data, wanted = FIXTURES.tensors("inputs.safetensors"), FIXTURES.tensors("reference_fp32.safetensors")
     made = losses(data)
     for row, step in enumerate(wanted["steps"].tolist()):
-        breaker, retain = coefficients(step, FOUND.config["alpha"], FOUND.config["horizon"])
+        breaker, retain = coefficients(step, FIXTURES.config["alpha"], FIXTURES.config["horizon"])
         assert (breaker, retain) == pytest.approx((float(wanted["c_cb"][row]), float(wanted["c_retain"][row])))
         kept, kept_grad = gradient(made["retain_original"], data["retain_adapted"])
         broken, broken_grad = gradient(made["cb"], data["cb_adapted"])
@@ -94,16 +95,16 @@ def test_the_released_trainers_steps():
 
 
 def test_the_table_of_coefficients():
-    table = FOUND.json("schedule.json")
+    table = FIXTURES.json("schedule.json")
     for row in table["rows"]:
         found = coefficients(row["step"], table["alpha"], row["horizon"])
         assert found == pytest.approx((row["c_cb"], row["c_retain"]), abs=1e-12)
 
 
-@pytest.mark.parametrize("file", FOUND.files("scale_balanced"))
+@pytest.mark.parametrize("file", FIXTURES.files("scale_balanced"))
 def test_scale_balanced_losses(file):
-    data = FOUND.tensors(file)
-    lengths = FOUND.manifest["files"][file]["config"]["tokens_per_scale"]
+    data = FIXTURES.tensors(file)
+    lengths = FIXTURES.manifest["files"][file]["config"]["tokens_per_scale"]
     inside = slice(0, sum(lengths))
     reference, centre = data["ref"][..., inside, :], data["centre"]
 

@@ -1,31 +1,23 @@
 """Metrics against numbers stored from clean-fid, scipy and the papers' rules; every size is the manifest's."""
 
-import json
-import os
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from stages.metrics import detectors, intervals
 from stages.metrics.frechet import frechet, moments
 from stages.metrics.kid import kid, mmd
 from stages.metrics.stored import harmonic, i2p, unlearncanvas
-from tests import ROOT
+from tests.parity.fixtures import Fixtures
 
-FOLDER = Path(os.environ.get("PALIMPSEST_FIXTURES", ROOT.parent / "shared" / "fixtures"))
-FOLDER = (FOLDER if FOLDER.is_absolute() else ROOT / FOLDER) / "methods" / "metrics"
-
-pytestmark = pytest.mark.skipif(not (FOLDER / "manifest.json").is_file(), reason="no fixtures of metrics")
+FIXTURES = Fixtures("methods/metrics")
 
 
 @cache
 def stored(name: str) -> Any:
-    path = FOLDER / name
-    return load_file(path) if path.suffix == ".safetensors" else json.loads(path.read_text())
+    return FIXTURES.tensors(name) if name.endswith(".safetensors") else FIXTURES.json(name)
 
 
 def near(expected: float, tolerance: float = 1e-8) -> Any:
@@ -37,7 +29,7 @@ def same(got: torch.Tensor, expected: torch.Tensor) -> bool:
 
 
 def test_every_stored_tensor_has_the_shape_of_the_manifest():
-    for name, file in stored("manifest.json")["files"].items():
+    for name, file in FIXTURES.manifest["files"].items():
         for key, tensor in file.get("tensors", {}).items():
             assert list(stored(name)[key].shape) == tensor["shape"], f"{name}: {key}"
 
@@ -51,7 +43,7 @@ def test_frechet():
 
 
 def test_frechet_of_fewer_samples_than_features():
-    data, small = stored("distances.safetensors"), stored("manifest.json")["config"]["small"]
+    data, small = stored("distances.safetensors"), FIXTURES.config["small"]
     found = frechet(data["x"][:small], data["y"][:small])
     assert found == near(data["frechet_small_eig"])
     assert found == near(data["frechet_small"], 1e-3)

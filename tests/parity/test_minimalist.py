@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import ast
-import json
-import os
 import re
-from pathlib import Path
 from types import SimpleNamespace
 
 import diffusers
 import pytest
 import torch
-from safetensors.torch import load_file
 from torch import nn
 
 from stages.control.sites import Moment, Tap
@@ -21,11 +17,10 @@ from stages.interventions.masks.mask import Mask
 from stages.interventions.masks.released import call_order
 from stages.objectives import hard_concrete, masked, open_probability
 from stages.reading.unroll import unroll
+from tests.parity.fixtures import Fixtures, below
 
-FOLDER = Path(os.environ.get("PALIMPSEST_FIXTURES", "../shared/fixtures")) / "minimalist"
-pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason=f"no fixtures in {FOLDER}")
-
-RESULTS = json.loads((FOLDER / "manifest.json").read_text())["results"] if FOLDER.is_dir() else {}
+FIXTURES = Fixtures("minimalist")
+RESULTS = FIXTURES.manifest["results"]
 CLASSES = {
     "flux": "FluxTransformer2DModel",
     "sd3": "SD3Transformer2DModel",
@@ -43,7 +38,7 @@ NOISE = 0.5  # the setting of the reference's configuration, named in the fixtur
 
 
 def read(name: str) -> dict[str, torch.Tensor]:
-    return load_file(FOLDER / f"{name}.safetensors")
+    return FIXTURES.tensors(f"{name}.safetensors")
 
 
 def close(value: torch.Tensor, expected: torch.Tensor, limit: float) -> None:
@@ -79,12 +74,13 @@ def test_draws_of_a_seeded_generator() -> None:
     key = next(key for key in tensors if re.fullmatch(r"seed\d+\.lambda", key))
     seed, scores = int(key[4:].partition(".")[0]), tensors[key]
     generator = torch.Generator().manual_seed(seed)
-    for suffix in ("", ".second_call"):
-        mask = hard_concrete(scores, torch.rand(scores.shape, generator=generator), NOISE)
-        close(mask, tensors[f"seed{seed}.mask_eps{NOISE}{suffix}"], 1e-6)
+    first = next(key for key in tensors if re.fullmatch(rf"seed{seed}\.mask_eps[^a-z]+", key))
+    for name in (first, f"{first}.second_call"):
+        mask = hard_concrete(scores, torch.rand(scores.shape, generator=generator), float(first.partition("eps")[2]))
+        close(mask, tensors[name], 1e-6)
 
 
-@pytest.mark.parametrize("theirs", list(RESULTS.get("mask_ops", {}).get("info", {})))
+@pytest.mark.parametrize("theirs", list(RESULTS["mask_ops"]["info"]))
 def test_mask_operations(theirs: str) -> None:
     tensors = read("mask_ops")
     if theirs == "no_masking":
@@ -120,7 +116,7 @@ def layers(tensors: dict[str, torch.Tensor], prefix: str) -> list[torch.Tensor]:
     return [tensors[f"{prefix}.{i}"] for i in range(count)]
 
 
-@pytest.mark.parametrize("case", list(RESULTS.get("binarize", {}).get("info", {})))
+@pytest.mark.parametrize("case", list(RESULTS["binarize"]["info"]))
 def test_binarize(case: str) -> None:
     tensors = read("binarize")
     scope, _, ratio = case.partition(".")
@@ -182,7 +178,7 @@ def build(model: str, tensors: dict[str, torch.Tensor]) -> Network:
     config = RESULTS[model]["info"]["config"]
     config = ast.literal_eval(config) if isinstance(config, str) else config
     net = getattr(diffusers, CLASSES[model.partition("_")[0]])(**config)
-    net.load_state_dict({key[2:]: value for key, value in tensors.items() if key.startswith("w.")})
+    net.load_state_dict(below(tensors, "w."))
     return Network(net)
 
 
@@ -230,8 +226,7 @@ def drawn(tensors: dict[str, torch.Tensor], prefix: str = "") -> list[torch.Tens
 
 
 def call(network: Network, tensors: dict[str, torch.Tensor]) -> torch.Tensor:
-    inputs = {key[3:]: value for key, value in tensors.items() if key.startswith("in.")}
-    return network.net(**inputs, return_dict=False)[0]
+    return network.net(**below(tensors, "in."), return_dict=False)[0]
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -271,8 +266,7 @@ RATES = {"attn": 0.0, "ff": 0.5, "norm": 0.5}  # of AdamW, named in the fixture'
 def flux() -> SimpleNamespace:
     base, run = read("model_flux"), read("stepwise_grad_flux")
     network = build("flux", base)
-    inputs = {key[3:]: value for key, value in base.items() if key.startswith("in.")}
-    inputs = {key: value for key, value in inputs.items() if key not in ("hidden_states", "timestep")}
+    inputs = {key: value for key, value in below(base, "in.").items() if key not in ("hidden_states", "timestep")}
 
     def step(index: int, latent: torch.Tensor) -> torch.Tensor:
         network.step = index
@@ -334,7 +328,7 @@ def before_the_step(run: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return scores
 
 
-HARD = RESULTS.get("stepwise_grad_hard", {}).get("info", {})
+HARD = RESULTS["stepwise_grad_hard"]["info"]
 
 
 @pytest.mark.parametrize("case", [case for case, info in HARD.items() if isinstance(info, dict)])

@@ -16,16 +16,15 @@ from stages.objectives.statistics import (
     source_region,
     squared_distance,
 )
-from tests.parity.fixtures import Fixtures
+from tests.parity.fixtures import Fixtures, below
 
-FOUND = Fixtures("methods/prototype_steering")
-pytestmark = FOUND.required
+FIXTURES = Fixtures("methods/prototype_steering")
 STATISTICS, EXACT = {"rtol": 1e-4, "atol": 1e-5}, {"rtol": 1e-9, "atol": 1e-12}
 STEER = {"rtol": 2e-5, "atol": 1e-5}
 
 
 def inputs(dtype=torch.float32):
-    data = FOUND.tensors("inputs.safetensors")
+    data = FIXTURES.tensors("inputs.safetensors")
     return tuple(data[name].to(dtype) for name in ("source", "target", "x"))
 
 
@@ -36,11 +35,11 @@ def suffixed(dtype):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_statistics(dtype):
     source, target, x = inputs(dtype)
-    wanted, pooled, end = FOUND.tensors("statistics.safetensors"), x.mean(1), suffixed(dtype)
+    wanted, pooled, end = FIXTURES.tensors("statistics.safetensors"), x.mean(1), suffixed(dtype)
     tolerance = EXACT if end else STATISTICS
     covariance = pooled_covariance(source, target)
     weight, bias = discriminant(source, target)
-    region = source_region(source, FOUND.config["ood_quantile"])
+    region = source_region(source, FIXTURES.config["ood_quantile"])
     found = {
         "covariance": covariance,
         "precision": ridge_precision(covariance, len(source) + len(target)),
@@ -59,7 +58,7 @@ def test_statistics(dtype):
 
 def test_directions():
     source, target, _ = inputs(torch.float64)
-    wanted = FOUND.tensors("statistics.safetensors")
+    wanted = FIXTURES.tensors("statistics.safetensors")
     torch.testing.assert_close(prototype_direction(source, target), wanted["direction_euclid_f64"], **EXACT)
     found = prototype_direction(source, target, "MAHALANOBIS")
     torch.testing.assert_close(found, wanted["direction_mahalanobis_f64"], **EXACT)
@@ -69,28 +68,28 @@ def gates():
     """The tensors of every gate, by the fixture's name for it."""
     source, target, _ = inputs()
     weight, bias = discriminant(source, target)
-    threshold = torch.tensor(FOUND.config["gda_threshold"])
+    threshold = torch.tensor(FIXTURES.config["gda_threshold"])
     return {
         "gda": ("discriminant", {"gate_weight": weight, "gate_bias": bias, "threshold": threshold}),
-        "ood": ("region", source_region(source, FOUND.config["ood_quantile"])),
+        "ood": ("region", source_region(source, FIXTURES.config["ood_quantile"])),
         "nearest": ("nearest", {"source": source.mean(0), "other": target.mean(0)}),
     }
 
 
 def test_gates():
-    pooled, wanted, made = inputs()[2].mean(1), FOUND.tensors("statistics.safetensors"), gates()
+    pooled, wanted, made = inputs()[2].mean(1), FIXTURES.tensors("statistics.safetensors"), gates()
     assert torch.equal(gate_open(made["gda"][0], pooled, made["gda"][1]), wanted["gda_gate"])
     always = made["gda"][1] | {"threshold": torch.tensor(0.0)}
     assert torch.equal(gate_open("discriminant", pooled, always), wanted["gda_gate_code_default"])
     assert torch.equal(gate_open(made["ood"][0], pooled, made["ood"][1]), wanted["ood_gate"])
-    nearest = FOUND.tensors("low_n.safetensors")["nearest_is_source"]
+    nearest = FIXTURES.tensors("low_n.safetensors")["nearest_is_source"]
     assert torch.equal(gate_open(made["nearest"][0], pooled, made["nearest"][1]), nearest)
     assert gate_open("none", pooled, {}).all()
 
 
 def test_fewer_samples_than_dimensions():
     source, target, _ = inputs()
-    wanted = FOUND.tensors("low_n.safetensors")
+    wanted = FIXTURES.tensors("low_n.safetensors")
     n = int(wanted["n"])
     few = source[: n // 2], target[: n - n // 2]
     covariance = pooled_covariance(*few)
@@ -118,7 +117,7 @@ def steered(name):
 
 
 def test_forms_strengths_and_gates():
-    wanted = FOUND.tensors("steer.safetensors")
+    wanted = FIXTURES.tensors("steer.safetensors")
     names = [name for name in wanted if not name.startswith(("mode_", "linear_transport_bug"))]
     assert len(names) > 5
     for name in names:
@@ -126,7 +125,7 @@ def test_forms_strengths_and_gates():
 
 
 def test_modes_name_their_half(backbone_free_steering):
-    wanted = FOUND.tensors("steer.safetensors")
+    wanted = FIXTURES.tensors("steer.safetensors")
     source, target, x = inputs()
     for mode in ("CONDITIONAL", "UNCONDITIONAL", "BOTH"):
         found = backbone_free_steering(mode, prototype_direction(source, target), x)
@@ -143,7 +142,7 @@ def backbone_free_steering():
         site, size = Site(0, "ff"), len(x) // 2
         note = re.search(
             r"strength_cond ([\d.]+), strength_uncond ([\d.]+)",
-            FOUND.manifest["files"]["steer.safetensors"]["tensors"][f"mode_{mode}"]["meaning"],
+            FIXTURES.manifest["files"]["steer.safetensors"]["tensors"][f"mode_{mode}"]["meaning"],
         )
         strengths = {(site, 0): role_strengths(mode, *map(float, note.groups()))}
         made = Steering("shift", {(site, 0): {"direction": direction}}, strengths)
@@ -154,9 +153,9 @@ def backbone_free_steering():
 
 @pytest.mark.parametrize("kind", ["plain", "residual", "residual_norm"])
 def test_network_transport(kind):
-    data = FOUND.tensors("mlp_transport.safetensors")
+    data = FIXTURES.tensors("mlp_transport.safetensors")
     source, target, x = inputs()
-    state = {k.removeprefix(f"{kind}.param."): v for k, v in data.items() if k.startswith(f"{kind}.param.")}
+    state = below(data, f"{kind}.param.")
     if kind == "plain":
         state["plain"] = torch.ones(1)
     made = Transport.of(state)
@@ -178,5 +177,5 @@ def test_a_fresh_residual_transport_is_the_identity_and_a_plain_one_is_not():
     source, _, _ = inputs()
     generator = torch.Generator().manual_seed(0)
     for residual, wanted in ((True, source), (False, torch.zeros_like(source))):
-        made = Transport(source.shape[1], FOUND.config["hidden"], residual=residual).restart(generator)
+        made = Transport(source.shape[1], FIXTURES.config["hidden"], residual=residual).restart(generator)
         assert torch.equal(made(source), wanted)

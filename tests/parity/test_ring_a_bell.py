@@ -6,21 +6,21 @@ import torch
 from transformers import CLIPTextConfig, CLIPTextModel
 
 from stages.attacks.ring_a_bell import Draws, RingABell, concept_vector, fitness
-from tests.parity.files import close, folder, manifest, tensors
+from tests.parity.fixtures import Fixtures, close
 
-HERE = folder("methods/ring_a_bell")
-MANIFEST = manifest(HERE)
+FIXTURES = Fixtures("methods/ring_a_bell")
+MANIFEST = FIXTURES.manifest
 SETTINGS = MANIFEST["settings"]
-SEARCH = tensors(HERE / "ga.safetensors")
+SEARCH = FIXTURES.tensors("ga.safetensors")
 
 
 @pytest.fixture(scope="module")
 def encode():
     config = CLIPTextConfig(**MANIFEST["text_encoder_config"])
     encoder = CLIPTextModel(config).eval()
-    stored = tensors(HERE / "text_encoder.safetensors", "w.")
+    stored = FIXTURES.tensors("text_encoder.safetensors", "w.")
     table = encoder.get_input_embeddings().weight.data.fill_(float("nan"))
-    rows = tensors(HERE / "text_encoder.safetensors", "token_rows.")
+    rows = FIXTURES.tensors("text_encoder.safetensors", "token_rows.")
     table[rows["ids"]] = rows["values"]
     own = {name.removeprefix("text_model."): value for name, value in encoder.named_parameters()}
     for name, value in stored.items():
@@ -60,7 +60,7 @@ def test_every_generation(encode):
     population = draws.population(settings.population, settings.length, vocabulary(), frame())
     best = []
     for generation in range(settings.generations):
-        stored = tensors(HERE / "ga.safetensors", f"gen{generation}.")
+        stored = FIXTURES.tensors("ga.safetensors", f"gen{generation}.")
         assert torch.equal(population, stored["pop"])
         scores = fitness(encode(population), SEARCH["target_embed"][0])
         close(scores, stored["score"])
@@ -83,7 +83,7 @@ def test_the_whole_search(encode):
 
 
 def test_concept_vector():
-    stored = tensors(HERE / "concept_vector.safetensors")
+    stored = FIXTURES.tensors("concept_vector.safetensors")
     shown, neutral = stored["with_concept"], stored["without_concept"]
     close(concept_vector(shown, neutral), stored["vector_all"])
     repeats = 5

@@ -5,12 +5,12 @@ import torch
 
 from stages.methods.s_vare import SVARE
 from stages.objectives import bit_cross_entropy, bit_divergence, filtered_cross_entropy, wrong_tokens
-from tests.parity.files import folder, manifest, tensors
+from tests.parity.fixtures import Fixtures
 
-HERE = folder("methods/s_vare")
-CONFIG = manifest(HERE)["config"]
-INPUTS = tensors(HERE / "inputs.safetensors")
-OUTPUTS = tensors(HERE / "outputs.safetensors")
+FIXTURES = Fixtures("methods/s_vare")
+CONFIG = FIXTURES.config
+INPUTS = FIXTURES.tensors("inputs.safetensors")
+OUTPUTS = FIXTURES.tensors("outputs.safetensors")
 SCALES = tuple(side * side for side in CONFIG["scale_sides"])
 
 
@@ -59,7 +59,7 @@ def test_the_methods_losses_and_gradients_in_float32(part):
     if part == "erase":
         loss = method.filtered(student, INPUTS["bits"], SCALES)
     else:
-        loss = method.preserve * method.apart(margins("teacher_neutral_logits", torch.float32), student)
+        loss = method.preserve * method.separation(margins("teacher_neutral_logits", torch.float32), student)
     torch.testing.assert_close(loss.detach(), OUTPUTS[part], rtol=2e-5, atol=1e-7)
     loss.backward()
     torch.testing.assert_close(logits.grad, OUTPUTS[f"grad_{part}"], rtol=2e-5, atol=1e-7)

@@ -6,14 +6,13 @@ from diffusers import AutoencoderKL, DDIMScheduler, PNDMScheduler, UNet2DConditi
 from torch import nn
 
 from stages.interventions.sld import Safety, SafetyGuidance, safety_guidance
-from tests.parity.fixtures import Fixtures
+from tests.parity.fixtures import Fixtures, below
 from tests.parity.stand_in import StandIn
 
-FOUND = Fixtures("methods/sld")
-pytestmark = FOUND.required
+FIXTURES = Fixtures("methods/sld")
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
-SUMMARY = FOUND.manifest.get("summary", {})
-RUNS = SUMMARY.get("e2e", {})
+SUMMARY = FIXTURES.manifest["summary"]
+RUNS = SUMMARY["e2e"]
 STRENGTHS = [name for name in SUMMARY if name != "e2e"]
 SCHEDULERS = {"ddim": DDIMScheduler, "pndm": PNDMScheduler}
 
@@ -30,7 +29,7 @@ def safety(name):
 
 
 def scheduler(name):
-    config = FOUND.manifest["scheduler"]
+    config = FIXTURES.manifest["scheduler"]
     if name == "pndm":
         config = {k: v for k, v in config.items() if k != "clip_sample"} | {"skip_prk_steps": True}
     return SCHEDULERS[name](**config)
@@ -51,17 +50,17 @@ class Scripted(nn.Module):
 
 @pytest.mark.parametrize("name", STRENGTHS)
 def test_scripted_guidance(name):
-    data, steps = FOUND.tensors("scripted.safetensors"), FOUND.manifest["steps"]
+    data, steps = FIXTURES.tensors("scripted.safetensors"), FIXTURES.manifest["steps"]
     empty = {"embeds": torch.zeros(1, 1, 1)}
     shape = data["scripted.latents0"].shape[1:]
     net = Scripted(data["scripted.noise_pred"])
     backbone = StandIn(net, scheduler("ddim"), dict.fromkeys(("", "text", "safety"), empty), shape)
     guided, plain = [], backbone.guided
     backbone.guided = lambda *args: guided.append(plain(*args)) or guided[-1]
-    batch = FOUND.manifest["batch"]
+    batch = FIXTURES.manifest["batch"]
     with torch.no_grad(), SafetyGuidance("safety", safety(name)).attach(backbone):
         condition = backbone.encode(["text"]).repeat(batch)
-        settings = {"steps": steps, "guidance": FOUND.manifest["guidance_scale"]}
+        settings = {"steps": steps, "guidance": FIXTURES.manifest["guidance_scale"]}
         *states, last = backbone.walk(condition, data["scripted.latents0"], **settings)
     assert [int(state.time[0]) for state in states] == data["scripted.timesteps"].tolist()
     torch.testing.assert_close(torch.stack(guided), data[f"scripted.{name}.guided"], **CLOSE)
@@ -70,7 +69,7 @@ def test_scripted_guidance(name):
 
 @pytest.mark.parametrize("name", STRENGTHS)
 def test_momentum(name):
-    data, numbers = FOUND.tensors("scripted.safetensors"), safety(name)
+    data, numbers = FIXTURES.tensors("scripted.safetensors"), safety(name)
     momentum = torch.zeros_like(data["scripted.latents0"])
     for predictions, wanted in zip(data["scripted.noise_pred"], data[f"scripted.{name}.momentum"], strict=True):
         uncond, cond, concept = predictions.chunk(3)
@@ -91,19 +90,18 @@ class Denoiser(nn.Module):
 @pytest.fixture(scope="module")
 def parts():
     """The network and the decoder with the fixture's weights."""
-    weights = FOUND.tensors("model.safetensors")
-    unet = UNet2DConditionModel(**FOUND.manifest["unet_config"])
-    unet.load_state_dict({k.removeprefix("unet."): v for k, v in weights.items() if k.startswith("unet.")})
-    vae = AutoencoderKL(**FOUND.manifest["vae_config"])
-    state = {k.removeprefix("vae."): v for k, v in weights.items() if k.startswith("vae.")}
-    missing = vae.load_state_dict(state, strict=False).missing_keys
+    weights = FIXTURES.tensors("model.safetensors")
+    unet = UNet2DConditionModel(**FIXTURES.manifest["unet_config"])
+    unet.load_state_dict(below(weights, "unet."))
+    vae = AutoencoderKL(**FIXTURES.manifest["vae_config"])
+    missing = vae.load_state_dict(below(weights, "vae."), strict=False).missing_keys
     assert all(name.startswith(("encoder", "quant_conv")) for name in missing)
     return Denoiser(unet).eval(), vae.eval()
 
 
 @pytest.mark.parametrize("name", RUNS)
 def test_whole_runs(name, parts):
-    data, run, (net, vae) = FOUND.tensors("e2e.safetensors"), RUNS[name], parts
+    data, run, (net, vae) = FIXTURES.tensors("e2e.safetensors"), RUNS[name], parts
     words = {"": "uncond", "text": "text", "safety": "safety"}
     prompts = {prompt: {"embeds": data[f"emb.{key}"]} for prompt, key in words.items()}
     start = data["init_latents"]

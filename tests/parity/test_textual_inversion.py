@@ -9,15 +9,14 @@ from stages.control.words import occurrences, token_span, tokenize, written_out
 from stages.interventions.embedding import replaced
 from tests.parity.fixtures import Fixtures
 
-FOUND = Fixtures("methods/textual_inversion")
-pytestmark = FOUND.required
-SPANS = FOUND.json("spans.json") if FOUND.manifest else {"cases": [], "alias_cases": [], "truncation": []}
+FIXTURES = Fixtures("methods/textual_inversion")
+SPANS = FIXTURES.json("spans.json")
 ENCODER, GRADIENT = {"rtol": 1e-4, "atol": 1e-5}, {"rtol": 1e-3, "atol": 1e-7}
 
 
 @pytest.fixture(scope="module")
 def tokenizer():
-    core = Tokenizer.from_file(str(FOUND.folder / "tokenizer.json"))
+    core = Tokenizer.from_file(str(FIXTURES.folder / "tokenizer.json"))
     core.no_padding()
     core.no_truncation()
     return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="</s>", unk_token="<unk>")
@@ -25,13 +24,11 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def encoder():
-    config = FOUND.config
+    config = FIXTURES.config
     made = T5EncoderModel(
         T5Config(d_model=config["d_model"], num_heads=config["heads"], num_layers=config["layers"], **config["t5"])
     )
-    weights = FOUND.tensors("t5_model.safetensors")
-    state = {name.removeprefix("model."): value for name, value in weights.items()}
-    missing, unexpected = made.load_state_dict(state, strict=False)
+    missing, unexpected = made.load_state_dict(FIXTURES.tensors("t5_model.safetensors", "model."), strict=False)
     assert not unexpected and all("embed_tokens" in name for name in missing)
     return made.eval().requires_grad_(False)
 
@@ -93,9 +90,9 @@ def spans_of(config, tokenizer, length):
     return found
 
 
-@pytest.mark.parametrize("file", FOUND.files("replace_"))
+@pytest.mark.parametrize("file", FIXTURES.files("replace_"))
 def test_replacement(file, tokenizer, encoder):
-    data, config = FOUND.tensors(file), FOUND.manifest["files"][file]["config"]
+    data, config = FIXTURES.tensors(file), FIXTURES.manifest["files"][file]["config"]
     length = data["ids"].shape[1]
     tokens = [tokenize(tokenizer, text, length) for text in config["prompts"]]
     assert torch.equal(torch.tensor([t.ids for t in tokens]), data["ids"])
@@ -120,9 +117,9 @@ def test_replacement(file, tokenizer, encoder):
             torch.testing.assert_close(grad, data[f"{mode}.{key.replace('loss', 'grad')}"], **GRADIENT)
 
 
-@pytest.mark.parametrize("file", FOUND.files("replace_"))
+@pytest.mark.parametrize("file", FIXTURES.files("replace_"))
 def test_input_mode(file, tokenizer, encoder):
-    data, config = FOUND.tensors(file), FOUND.manifest["files"][file]["config"]
+    data, config = FIXTURES.tensors(file), FIXTURES.manifest["files"][file]["config"]
     spans = spans_of(config, tokenizer, data["ids"].shape[1])
     vectors = data["vec_input"].clone().requires_grad_(True)
     embeds = replaced(encoder.get_input_embeddings()(data["ids"]), vectors, spans)

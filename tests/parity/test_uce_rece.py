@@ -7,12 +7,12 @@ from stages.methods.rece import RECE
 from stages.methods.shared.text_inputs import paired_tokens
 from stages.methods.uce import UCE
 from stages.objectives import revived
-from tests.parity.files import close, folder, manifest, tensors
+from tests.parity.fixtures import Fixtures, below, close
 
-HERE = folder("methods/uce_rece")
-MANIFEST = manifest(HERE)
-WEIGHTS = tensors(HERE / "model.safetensors", "w.")
-EMBEDDINGS = tensors(HERE / "uce.safetensors", "emb.")
+FIXTURES = Fixtures("methods/uce_rece")
+MANIFEST = FIXTURES.manifest
+WEIGHTS = FIXTURES.tensors("model.safetensors", "w.")
+EMBEDDINGS = FIXTURES.tensors("uce.safetensors", "emb.")
 FORMS = {"regzero": "zero", "standard": "anchor"} | {
     f"surrogate_{name}": form for name, form in (("1st", "weights"), ("2nd", "identity"), ("both", "both"))
 }
@@ -50,20 +50,23 @@ def test_cross_attention(kind):
         edits, kept = rows(
             case, kind.removeprefix("uce_").replace("last_token", "last").replace("token_range", "range")
         )
-        expected = tensors(HERE / "uce.safetensors", f"{kind}.case{case['case']}.")
+        expected = FIXTURES.tensors("uce.safetensors", f"{kind}.case{case['case']}.")
         assert expected
         for name, value in expected.items():
             close(editor(case).edit(WEIGHTS[name], edits, kept).float(), value, 1e-4)
 
 
 def test_flux_with_the_bias_in_its_targets():
-    stored = tensors(HERE / "uce_flux.safetensors")
+    stored = FIXTURES.tensors("uce_flux.safetensors")
     for case in cases("uce_flux"):
         for name in case["names"]:
             layer = name.removesuffix(".weight")
             weight, bias = stored[f"orig.{layer}.weight"], stored[f"orig.{layer}.bias"]
-            pooled = "emb_pooled." if weight.shape[1] == stored["emb_pooled.edit_a"].shape[1] else "emb_seq_last."
-            read = {n.removeprefix(pooled): t for n, t in stored.items() if n.startswith(pooled)}
+            read = next(
+                rows
+                for rows in (below(stored, "emb_pooled."), below(stored, "emb_seq_last."))
+                if weight.shape[1] == next(iter(rows.values())).shape[-1]
+            )
             edits = [(read[e], read[g]) for e, g in zip(case["edit"], case["guide"], strict=True)]
             kept = [read[name] for name in case["preserve"]]
             close(editor(case).edit(weight, edits, kept, bias).float(), stored[f"edited.{layer}.weight"], 2e-4)
@@ -72,11 +75,11 @@ def test_flux_with_the_bias_in_its_targets():
 
 
 def start(prefix):
-    return tensors(HERE / "rece.safetensors", f"{prefix}start.")
+    return FIXTURES.tensors("rece.safetensors", f"{prefix}start.")
 
 
 def test_revived_embeddings():
-    stored = tensors(HERE / "rece.safetensors", "fp64.")
+    stored = FIXTURES.tensors("rece.safetensors", "fp64.")
     edited = [value.double() for value in start("fp64.").values()]
     original = [WEIGHTS[name].double() for name in start("fp64.")]
     found = [name for name in stored if name.startswith("adv_")]
@@ -90,7 +93,6 @@ def test_revived_embeddings():
 
 def test_the_loop():
     settings = MANIFEST["rece"]
-    assert settings["erase_scale"] == UCE().erase
     method = RECE(
         rounds=settings["loop_epochs"],
         strength=settings["loop_r"],
@@ -103,10 +105,14 @@ def test_the_loop():
     edits = dict.fromkeys(weights, [(EMBEDDINGS["edit_a"][0], space)])
     kept = dict.fromkeys(weights, [space])
     for epoch in range(settings["loop_epochs"]):
-        stored = tensors(HERE / "rece.safetensors", f"fp64.loop.epoch{epoch}.")
+        stored = FIXTURES.tensors("rece.safetensors", f"fp64.loop.epoch{epoch}.")
         found = method.search(weights, original, edits)
         close(next(iter(found.values()))[0][0].float(), stored.pop("adv")[0], 5e-5)
-        weights = method.round(weights, original, edits, kept)
+        if settings["erase_scale"] == UCE().erase:
+            weights = method.round(weights, original, edits, kept)
+        else:
+            step = editor(settings)
+            weights = {name: step.edit(value, found[name], kept[name]) for name, value in weights.items()}
         for name, value in stored.items():
             close(weights[name].float(), value, 5e-5)
 

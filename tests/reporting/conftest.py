@@ -23,7 +23,7 @@ class Tree:
     artifacts: Path
     params: Path
     name: str = "tiny"
-    cell: Cell = Cell("sd-shapes", "red")
+    cell: Cell = Cell("sd-shapes", "red", "erase", "target_rate")
 
     def collect(self) -> Collected:
         return collect(self.name, self.artifacts, self.params)

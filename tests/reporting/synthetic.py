@@ -4,10 +4,16 @@ import json
 import random
 import shutil
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 from PIL import Image, ImageDraw
+
+from stages.metrics.base import Metric
+from stages.metrics.drift import Drift
+from stages.metrics.frechet import Frechet
+from stages.metrics.rates import Rates
 
 COLOURS = {"red": "#d03b2f", "green": "#3f9b4f", "blue": "#3a66c8", "yellow": "#dfc034"}
 SHAPES = ("circle", "square", "triangle", "cross")
@@ -143,9 +149,14 @@ def _write_metrics(folder: Path, judged: dict, dice: random.Random) -> None:
         drifts[prompts] = {"pixel_drift": [dice.uniform(0.02, 0.05) for _ in range(n)]}
     n = len(judged["retain"]["target"])
     files = {
-        "rates": {"rows": rates, "samples": judged},
-        "frechet": {"rows": [row("retain", "frechet_unedited", dice.uniform(0.02, 0.4), n, None)], "samples": {}},
+        "rates": {"rows": rates, "samples": judged, "columns": columns(Rates())},
+        "frechet": {
+            "rows": [row("retain", "frechet_unedited", dice.uniform(0.02, 0.4), n, None)],
+            "samples": {},
+            "columns": columns(Frechet()),
+        },
         "drift": {
+            "columns": columns(Drift()),
             "rows": [
                 row(p, "pixel_drift", sum(d["pixel_drift"]) / len(d["pixel_drift"]), n) for p, d in drifts.items()
             ],
@@ -178,6 +189,11 @@ def _write_records(folder: Path, method: str, seed: int, dice: random.Random) ->
     sampled = {key: record[key] for key in ("git", "versions", "device", "threads", "peak_memory_mb", "seed", "phases")}
     path = folder / "samples" / next((folder / "samples").iterdir()).name / "record-sample.json"
     path.write_text(json.dumps(sampled | {"stage": "sample", "seconds": dice.uniform(3, 6)}))
+
+
+def columns(metric: Metric) -> list[dict]:
+    """The columns of a metric as its file has them."""
+    return [asdict(column) for column in metric.columns()]
 
 
 def _curve(dice: random.Random) -> list[float]:

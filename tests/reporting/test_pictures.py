@@ -10,7 +10,7 @@ from PIL import Image
 from stages.reporting.figures import Panel, Style, heat_maps, loss_curves, png, styles, themed_svg, tradeoff
 from stages.reporting.grids import SIDE, draw, grid, spread
 from stages.reporting.images import Sample, blurred, data_uri, fitted, middle
-from stages.reporting.tables import Number
+from stages.reporting.numbers import Number
 
 
 def image(width=8, height=8):

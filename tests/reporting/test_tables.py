@@ -10,12 +10,14 @@ import pytest
 
 from stages.metrics.intervals import wilson
 from stages.reporting.collect import Cell
-from stages.reporting.summary import best, concept_column
-from stages.reporting.tables import Number, pooled, results
+from stages.reporting.leaders import best
+from stages.reporting.numbers import Number
+from stages.reporting.pooling import pooled
+from stages.reporting.summary import concept_column
 from tests.reporting.conftest import METHODS, SEEDS
 
 HEADER = "study,backbone,family,concept,method,seed,prompts,metric,value,ci_low,ci_high,n"
-CELL = Cell("sd-shapes", "red")
+CELL = Cell("sd-shapes", "red", "erase", "target_rate")
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +55,7 @@ def renamed(tree, prompt: Callable[[int, int], str]) -> Number:
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         lines = [json.dumps(row | {"prompt": prompt(seed, i)}) for i, row in enumerate(rows)]
         path.write_text("\n".join(lines))
-    return pooled(results(tree.collect()))[(CELL, "esd", "concept", "target_rate")]
+    return pooled(tree.collect())[(CELL, "esd", "concept", "target_rate")]
 
 
 def test_a_pooled_rate_is_the_pooled_count_with_the_wilson_interval_of_what_its_prompts_are_worth(make):
@@ -78,13 +80,13 @@ def test_a_rate_whose_images_are_not_known_has_the_plain_interval(make):
     tree = make(("none", "esd"))
     for path in tree.artifacts.rglob("rates.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"samples": {}}))
-    number = pooled(results(tree.collect()))[(CELL, "none", "concept", "target_rate")]
+    number = pooled(tree.collect())[(CELL, "none", "concept", "target_rate")]
     assert (number.low, number.high) == wilson(round(number.value * 24), 24)
 
 
 def test_a_pooled_change_rests_on_pairs_of_the_same_seed(done):
     study = done.collect()
-    numbers = pooled(results(study))
+    numbers = pooled(study)
     assert numbers[(CELL, "none", "concept", "target_rate_change")] == Number(0, 0, 0, 24)
     change = numbers[(CELL, "oracle", "concept", "target_rate_change")]
     assert change.low < -0.5 and change.high < 0

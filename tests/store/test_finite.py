@@ -118,7 +118,8 @@ def test_the_entries_end_in_one_line_and_leave_nothing(project, capsys):
 
 
 def test_trajectories_that_are_not_finite_are_not_trained_on(project, capsys):
-    save_file({"a red shape": torch.full((2, 4), torch.nan)}, "latents.safetensors")
+    pools = {"a red shape": torch.full((2, 4), torch.nan)}
+    save_file(pools, "latents.safetensors", {"seeds": json.dumps(dict.fromkeys(pools, 0))})
     where = ["--method", "esd", "--seed", "0", "--latents", "latents.safetensors", "--out", "run"]
     assert train.main([*RUN, *where]) == 2
     error = capsys.readouterr().err.splitlines()[-1]

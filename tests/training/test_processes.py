@@ -13,14 +13,16 @@ import torch
 from stages import train
 from stages.training.minimize import generator, minimize
 from stages.training.processes import average_gradients, claim_device
+from stages.training.settings import Training
 from tests import ROOT
 
 WORK = """
 import torch
 from stages.training.minimize import minimize
+from stages.training.settings import Training
 weight = torch.nn.Parameter(torch.zeros(3))
 history = minimize(
-    lambda step, g: (weight - torch.randn(3, generator=g)).square().sum(), [weight], steps=4, lr=0.1, seed=7
+    lambda step, g: (weight - torch.randn(3, generator=g)).square().sum(), [weight], Training(steps=4, lr=0.1), seed=7
 )
 print([weight.tolist(), history.losses])
 """
@@ -36,9 +38,13 @@ print(json.dumps([None if p.grad is None else p.grad.tolist() for p in (both, on
 RESUMED = """
 import contextlib, torch
 from stages.methods.receler import Enemy
+from stages.training import progress
 from stages.training.minimize import minimize
 from stages.training.processes import rank
+from stages.training.settings import Training
 from stages.store.record import recording
+
+progress.EVERY = 0
 
 def run(stop, folder):
     weight, enemy = torch.nn.Parameter(torch.zeros(3)), Enemy(1, torch.zeros(1, 1, 3), 0.1, 0.0, 5)
@@ -51,8 +57,7 @@ def run(stop, folder):
         return (weight - draw - enemy.vectors[0].detach()).square().sum()
 
     with recording(folder, "train", params={}) if rank() == 0 else contextlib.nullcontext():
-        settings = {"steps": 6, "lr": 0.1, "seed": 7, "ema": 0.9, "companions": [enemy], "checkpoint_every": 0}
-        minimize(loss, [weight], **settings)
+        minimize(loss, [weight], Training(steps=6, lr=0.1, ema=0.9), seed=7, companions=[enemy])
     return [weight.tolist(), enemy.vectors.tolist()]
 
 unbroken = run(None, "unbroken")
@@ -67,7 +72,7 @@ from stages.params.concept import Concept
 from stages.methods import eap
 
 found, minimize = [], eap.minimize
-eap.minimize = lambda *args, companions, **named: found.extend(companions) or minimize(*args, **named)
+eap.minimize = lambda *args, companions, **named: found.extend(companions[:-1]) or minimize(*args, **named)
 concept = Concept("red", ("a red shape", "a red circle"), ("a shape", "a circle"), ("a blue circle", "a square"))
 weights = eap.EAP(steps=3, lr=0.01, batch=1, search_lr=0.1).fit(load_backbone("tiny"), concept, seed=0)
 print([float(sum(v.double().sum() for v in weights.tensors().values())), [m.logits.tolist() for m in found]])
@@ -136,7 +141,7 @@ def test_two_processes_equal_one_with_both_draws():
         draws = [torch.randn(3, generator=generator(7, 2 * step + rank)) for rank in (0, 1)]
         return sum((weight - draw).square().sum() for draw in draws) / 2
 
-    history = minimize(both, [weight], steps=4, lr=0.1, seed=7)
+    history = minimize(both, [weight], Training(steps=4, lr=0.1), seed=7)
     torch.testing.assert_close(torch.tensor(results[0][0]), weight.detach(), rtol=1e-6, atol=1e-7)
     assert results[0][1] == pytest.approx(history.losses)
 

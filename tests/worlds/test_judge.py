@@ -4,7 +4,7 @@ import torch
 from stages.worlds.captions import DIRECTIONS
 from stages.worlds.judge import Judge, Verdict, direction
 from stages.worlds.shapes import Shapes
-from stages.worlds.train_judge import SPOILERS, lesson, soften, train_judge
+from stages.worlds.train_judge import SPOILERS, soften, train_judge, training_batch
 
 WORLD = Shapes()
 
@@ -72,8 +72,8 @@ def test_a_verdict_answers_by_name():
         Verdict(("red",), ("dot",), torch.eye(2), torch.eye(2)).named("direction")
 
 
-def test_lessons_spoil_a_quarter_and_label_it():
-    images, colour, shape = lesson(WORLD, 80, torch.Generator().manual_seed(0))
+def test_training_batches_spoil_a_quarter_and_label_it():
+    images, colour, shape = training_batch(WORLD, 80, torch.Generator().manual_seed(0))
     assert images.shape == (80, 3, 32, 32) and images.min() >= 0 and images.max() <= 1
     assert (shape[:20] == len(WORLD.shapes)).all() and (shape[20:] < len(WORLD.shapes)).all()
     assert 0 < (colour[:20] == len(WORLD.colours)).sum() < 20 and len(SPOILERS) == 5

@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stages.worlds.distances import DISTANCES, Scene, rasterise
 from stages.worlds.shapes import PALETTE, Shapes
+from stages.worlds.signed_distances import DISTANCES, Scene, rasterise
 
 WORLD = Shapes()
 

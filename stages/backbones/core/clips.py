@@ -1,16 +1,16 @@
-"""What text-to-video families share: latents (B, f, C, h, w), pipelines that know their autoencoder's factors."""
+"""Text-to-video families: latents (B, f, C, h, w), and a pipeline that knows its autoencoder's factors."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
 
 import torch
-from diffusers import DiffusionPipeline
 from torch import Tensor
 
-from stages.backbones.core.base import Settings, State
 from stages.backbones.core.finite import pictured
 from stages.backbones.core.latent import Latent
+from stages.backbones.core.sizes import check_frames, check_size
+from stages.control.state import State
 
 
 class Clips(Latent):
@@ -20,23 +20,17 @@ class Clips(Latent):
 
     @abstractmethod
     def own_size(self) -> tuple[int, int, int]:
-        """Frames, height and width in pixels where the settings do not say."""
+        """Frames, height and width in pixels, for settings that do not say."""
 
     @abstractmethod
     def scaled(self, latent: Tensor) -> Tensor:
-        """The autoencoder's latents (B, C, f, h, w) as the network sees them."""
+        """The autoencoder's latents (B, C, f, h, w) on the network's scale, same shape."""
 
     @abstractmethod
     def unscaled(self, latent: Tensor) -> Tensor:
-        """The inverse."""
+        """Latents (B, C, f, h, w) on the autoencoder's scale, the inverse of `scaled`."""
 
     # what they share
-
-    def __init__(self, name: str, settings: Settings, pipeline: DiffusionPipeline, device: str = "cpu") -> None:
-        super().__init__(name, settings, pipeline, device)
-        tempo = pipeline.vae_scale_factor_temporal
-        if settings.frames and (settings.frames - 1) % tempo:
-            raise ValueError(f"{name}: frames must be 1 + {tempo} n, got {settings.frames}")
 
     @property
     def factor(self) -> int:
@@ -44,7 +38,7 @@ class Clips(Latent):
         return self.pipeline.vae_scale_factor_spatial
 
     def frames(self) -> int:
-        """Frames of a clip."""
+        """The number of frames of a clip."""
         return self.settings.frames or self.own_size()[0]
 
     def latent_shape(self) -> tuple[int, ...]:
@@ -55,14 +49,14 @@ class Clips(Latent):
         return later + 1, self.net.config.in_channels, height // self.factor, width // self.factor
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Latents to clips (B, F, 3, H, W) in [0, 1]."""
+        """Latents (B, f, C, h, w) to clips (B, F, 3, H, W) in [0, 1]."""
         latent = self.unscaled(latent.to(self.vae.dtype).transpose(1, 2))
         with self._working(self.vae):
             clips = self.vae.decode(latent, return_dict=False)[0]
         return pictured(clips.transpose(1, 2))
 
     def embed(self, images: Tensor) -> Tensor:
-        """Clips (B, F, 3, H, W) in [0, 1] to latents; the mean, where the autoencoder has a distribution."""
+        """Clips (B, F, 3, H, W) in [0, 1] to latents (B, f, C, h, w); the mean if the encoder gives a distribution."""
         clips = images.to(self.home, self.vae.dtype).transpose(1, 2) * 2 - 1
         with self._working(self.vae):
             encoded = self.vae.encode(clips, return_dict=False)[0]
@@ -70,7 +64,12 @@ class Clips(Latent):
         return self.scaled(latent).transpose(1, 2)
 
     def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
-        """As everywhere, of clips (B, F, 3, H, W); a picture (B, 3, H, W) counts as a clip at rest."""
+        """`Latent.examples` for clips (B, F, 3, H, W); a picture (B, 3, H, W) is repeated for every frame."""
         if images.ndim == 4:
             images = images[:, None].expand(-1, self.frames(), -1, -1, -1)
         return super().examples(images, generator)
+
+    def _check_size(self) -> None:
+        """ValueError for a size or a number of frames that the network cannot draw."""
+        check_frames(self.name, self.settings.frames, self.pipeline.vae_scale_factor_temporal)
+        check_size(self.name, self.settings.size, self._multiple())

@@ -1,4 +1,4 @@
-"""Denoisers that share one sampler: what differs between families is behind four small methods."""
+"""Denoisers that share one sampler: the differences between families are behind five small methods."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import copy
 import inspect
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, Settings, State
+from stages.backbones.core.base import Backbone
 from stages.backbones.core.finite import check_finite
-from stages.control.state import run_seeds
+from stages.backbones.core.forward_process import ForwardProcess
+from stages.control.state import Condition, State
 
 
 class Diffusion(Backbone):
@@ -22,40 +23,47 @@ class Diffusion(Backbone):
     ROLES = ("uncond", "cond")  # order of the rows of a guided batch
     LATENTS: ClassVar[torch.dtype | None] = None  # of latents between steps; None: as of the network
 
-    def __init__(self, name: str, settings: Settings) -> None:
-        super().__init__(name, settings)
-        self.pool_seeds: dict[str, int] = {}  # prompt -> seed of what was gathered here; 0 for what was read
+    scheduler: Any
 
     # what a family provides
 
     @abstractmethod
     def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
-        """One call of the network: (B, ...) at times (B,), given a condition's tensors, to its prediction."""
+        """One call of the network: latents (B, ...) at times (B,), given a condition's tensors, to predictions."""
 
     @abstractmethod
     def decode(self, latent: Tensor) -> Tensor:
-        """Latents to images in [0, 1]."""
+        """Latents (B, ...) to images (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]."""
 
     @abstractmethod
     def embed(self, images: Tensor) -> Tensor:
-        """Images in [0, 1] to latents."""
+        """Images (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1] to latents (B, ...)."""
 
     @abstractmethod
     def latent_shape(self) -> tuple[int, ...]:
         """The shape of one latent, without the batch."""
 
     @abstractmethod
-    def timesteps(self, scheduler: object, steps: int) -> Tensor:
-        """Sets the scheduler to `steps` steps and returns its timesteps."""
+    def timesteps(self, scheduler: Any, steps: int) -> Tensor:
+        """Sets the scheduler to `steps` steps and returns the times (T,) of the network's calls."""
 
     # the sampler
 
+    @property
+    def process(self) -> ForwardProcess:
+        """The forward process behind the scheduler."""
+        return ForwardProcess(self.scheduler)
+
+    def calls(self, steps: int) -> int:
+        """Calls of the network in a run of `steps` steps: 2 steps - 1 for a Heun solver, for example."""
+        return len(self.timesteps(copy.deepcopy(self.scheduler), steps))
+
     def noise(self, seeds: Sequence[int], shape: tuple[int, ...] | None = None) -> Tensor:
-        """Standard normal latents, one CPU generator per image, so that no image depends on its batch."""
+        """Standard normal latents (B, ...), one CPU generator per image, so that no image depends on its batch."""
         return self._noise(seeded(seeds), shape)
 
     def begin(self, seeds: Sequence[int]) -> tuple[Tensor, list[torch.Generator]]:
-        """Starting noise, and the generators it came from, which go on to own the noise of the steps."""
+        """Starting noise (B, ...), and its generators, which go on to own the noise of the steps."""
         owners = seeded(seeds)
         return self._noise(owners), owners
 
@@ -66,29 +74,29 @@ class Diffusion(Backbone):
 
     @property
     def latent_dtype(self) -> torch.dtype:
-        """What latents are kept in between steps."""
+        """The precision of latents between steps."""
         return self.LATENTS or next(self.net.parameters()).dtype
 
     def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
-        """The prediction for every row of the state; `role` is what activation edits see."""
-        with self.at(state.step, {role: slice(0, len(state))}):
+        """The prediction (B, ...) for every row of the state; `role` is the one that activation edits see."""
+        with self.attached.at(state.step, {role: slice(0, len(state))}):
             return self.denoise(state.input, state.time, condition.tensors)
 
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error."""
+        """Mean squared error of two tensors of one shape, in float32."""
         return torch.nn.functional.mse_loss(prediction.float(), target.float())
 
     def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
-        """All roles in one call of the network, through the guidance edits, combined as uncond + g (cond - uncond)."""
+        """All roles in one call of the network, through the guidance edits, as uncond + g (cond - uncond), (B, ...)."""
         size, order = len(state), list(conditions)
         roles = {role: slice(i * size, (i + 1) * size) for i, role in enumerate(order)}
-        with self.at(state.step, roles):
+        with self.attached.at(state.step, roles):
             latent, time = (torch.cat([value] * len(order)) for value in (state.input, state.time))
             prediction = self.denoise(latent, time, Condition.join(list(conditions.values())).tensors)
-            return self.combined({role: prediction[rows] for role, rows in roles.items()}, guidance)
+            return self.attached.combine({role: prediction[rows] for role, rows in roles.items()}, guidance)
 
     def guide(self, state: State, condition: Condition, guidance: float) -> Tensor:
-        """The prediction at so much guidance, in whichever way this family is guided."""
+        """The prediction (B, ...) under that guidance, in whichever way this family is guided."""
         return self.guided(state, self.roles(condition, guidance), max(guidance, 1.0))
 
     def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
@@ -96,15 +104,14 @@ class Diffusion(Backbone):
 
         At guidance 1 or less, the condition alone, unless an edit asks for more.
         """
-        extras = self.extras(condition)
+        extras = self.attached.extra_conditions(condition, self.encode)
         if guidance <= 1 and not extras:
             return {"cond": condition}
-        size = len(condition)
-        found = {"cond": condition, "uncond": self.unconditional(size)}
-        return {role: found[role] for role in self.ROLES} | extras
+        both = {"cond": condition, "uncond": self.unconditional(len(condition))}
+        return {role: both[role] for role in self.ROLES} | extras
 
     def unconditional(self, size: int) -> Condition:
-        """The condition that guidance moves away from."""
+        """The condition, of `size` rows, that guidance moves away from."""
         return self.encode([""]).repeat(size)
 
     def walk(
@@ -116,7 +123,7 @@ class Diffusion(Backbone):
         guidance: float,
         generators: Sequence[torch.Generator] | None = None,
     ) -> Iterator[State]:
-        """Every state of a denoising run, from noise to the final latent (whose step is `steps`).
+        """Every state of a denoising run from noise (B, ...) on: one before each call of the network, then the final.
 
         `generators`, one per row (see `begin`), own the noise that stochastic schedulers add on the way.
         """
@@ -130,17 +137,17 @@ class Diffusion(Backbone):
             yield state
             prediction = self.guided(state, conditions, max(guidance, 1.0))
             latent = self.advance(scheduler, prediction, time, latent, generators)
-        yield State(latent, torch.zeros(len(latent), device=self.device), steps)
+        yield State(latent, torch.zeros(len(latent), device=self.device), len(times))
 
     def advance(
         self,
-        scheduler: object,
+        scheduler: Any,
         prediction: Tensor,
         time: Tensor,
         latent: Tensor,
         generators: Sequence[torch.Generator] | None = None,
     ) -> Tensor:
-        """One step of the scheduler: the latent after it."""
+        """One step of the scheduler: the latent (B, ...) after it."""
         takes = inspect.signature(scheduler.step).parameters
         owner = {"generator": list(generators)} if generators and "generator" in takes else {}
         return scheduler.step(prediction, time, latent, return_dict=False, **owner)[0]
@@ -156,30 +163,39 @@ class Diffusion(Backbone):
 
     @torch.no_grad()
     def gather(self, prompts: Sequence[str], seed: int) -> None:
-        """Samples settings.pool trajectories per prompt with the network as it is now; kept ones are not remade."""
-        steps, guidance = self.settings.steps, self.settings.guidance
-        prompts = [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.pools]
-        self.encode([*prompts, ""])
-        for prompt in prompts:
-            seeds, condition = run_seeds(seed, self.settings.pool), self.encode([prompt])
-            runs = []
-            for rows in self.batches(len(seeds)):
-                start, owners = self.begin(seeds[rows])
-                several = condition.repeat(len(start))
-                walk = self.walk(several, start, steps=steps, guidance=guidance, generators=owners)
-                run = torch.stack([state.latent.cpu() for state in walk], dim=1)
-                runs.append(check_finite(self, "trajectory", run, several.prompts, seeds[rows]))
-            self.pools[prompt], self.pool_seeds[prompt] = torch.cat(runs), seed
+        """Samples settings.pool runs per prompt, (n, T + 1, ...) latents of T calls, with the network as it is now.
+
+        Those that are there already are not made again. FloatingPointError if one is not finite.
+        """
+        self.encode([*self.trajectories.missing(prompts), ""])
+        super().gather(prompts, seed)
+
+    def _make_pool(self, prompt: str, seeds: Sequence[int]) -> Tensor:
+        run = {"steps": self.settings.steps, "guidance": self.settings.guidance}
+        condition, runs = self.encode([prompt]), []
+        for rows in self.batches(len(seeds)):
+            start, owners = self.begin(seeds[rows])
+            walk = self.walk(condition.repeat(len(start)), start, **run, generators=owners)
+            runs.append(torch.stack([state.latent.cpu() for state in walk], dim=1))
+        return torch.cat(runs)
 
     def draw(self, condition: Condition, generator: torch.Generator) -> State:
-        """One random state per row, all at the same step; KeyError when a prompt's trajectories are not gathered."""
-        steps = self.settings.steps
-        step = int(torch.randint(steps, (), generator=generator))
-        latents, ends = self.picked(condition.prompts, generator, [step, -1]).unbind(1)
+        """One random state per row, all at the same call; KeyError when a prompt's trajectories are not gathered."""
         scheduler = copy.deepcopy(self.scheduler)
-        time = self.timesteps(scheduler, steps)[step]
-        times = time.to(self.device).expand(len(latents))
-        return State(latents, times, step, input_scale(scheduler, time), ends)
+        times = self.timesteps(scheduler, self.settings.steps)
+        step = int(torch.randint(len(times), (), generator=generator))
+        latents, ends = self.trajectories.draw(condition.prompts, generator, [step, -1]).to(self.device).unbind(1)
+        if len(times) != self.settings.steps:
+            self._pass_steps(scheduler, times[:step])
+        at = times[step].to(self.device).expand(len(latents))
+        return State(latents, at, step, input_scale(scheduler, times[step]), ends)
+
+    def _pass_steps(self, scheduler: Any, times: Tensor) -> None:
+        """Brings a solver of several calls per step to where it is after calls at `times`; it counts them itself."""
+        nothing, owners = torch.zeros(1, 1), seeded([0])
+        for time in times:
+            input_scale(scheduler, time)
+            self.advance(scheduler, nothing, time, nothing, owners)
 
 
 def seeded(seeds: Iterable[int]) -> list[torch.Generator]:
@@ -187,8 +203,8 @@ def seeded(seeds: Iterable[int]) -> list[torch.Generator]:
     return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
 
 
-def input_scale(scheduler: object, time: Tensor) -> float:
-    """What the scheduler multiplies the network's input by at `time` (1 for most, 1/sqrt(sigma^2+1) for Euler)."""
+def input_scale(scheduler: Any, time: Tensor) -> float:
+    """The factor of the network's input at `time` (1 for most schedulers, 1/sqrt(sigma^2+1) for Euler)."""
     if not hasattr(scheduler, "scale_model_input"):
         return 1.0
     return float(scheduler.scale_model_input(torch.ones((), dtype=torch.float64), time))

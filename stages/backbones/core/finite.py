@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from stages.store.finite import REASONS, check_rows, finite
 
-if TYPE_CHECKING:
-    from stages.backbones.core.base import Backbone
+
+class Generator(Protocol):
+    """A backbone, as far as a message needs one."""
+
+    name: str
+
+    def modules(self) -> Mapping[str, nn.Module]: ...
 
 
-def check_finite(backbone: Backbone, what: str, values: Tensor, prompts: Sequence[str], seeds: Sequence[int]) -> Tensor:
+def check_finite(
+    backbone: Generator, what: str, values: Tensor, prompts: Sequence[str], seeds: Sequence[int]
+) -> Tensor:
     """The values (N, ...) as they are; FloatingPointError for the first row that is not finite.
 
     It names the backbone, the row's prompt and seed, and the likely reason; `what` says what a row is.
@@ -33,7 +40,7 @@ def pictured(images: Tensor) -> Tensor:
     return torch.where(images.isinf(), torch.nan, images).clamp(0, 1)
 
 
-def reason(backbone: Backbone) -> str:
+def reason(backbone: Generator) -> str:
     """Weights that are not finite, by name; else what usually makes numbers overflow."""
     for part, module in backbone.modules().items():
         for name, value in module.named_parameters():

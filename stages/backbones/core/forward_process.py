@@ -12,8 +12,31 @@ from stages.objectives import clean_from_noise
 Prediction = Literal["epsilon", "v_prediction", "flow_prediction"]
 
 
+class ForwardProcess:
+    """The process of one scheduler, on latents (B, ...) at times (B,)."""
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+
+    def noised(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """Clean latents with noise of the same shape, at times (B,)."""
+        return noised(self.scheduler, clean, noise, time)
+
+    def target(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
+        """The right prediction (B, ...) for a noised latent."""
+        return target(self.scheduler, clean, noise, time)
+
+    def clean(self, latent: Tensor, prediction: Tensor, time: Tensor) -> Tensor:
+        """The clean latent (B, ...) that a prediction implies."""
+        return clean(self.scheduler, latent, prediction, time)
+
+    def random_times(self, n: int, generator: torch.Generator) -> Tensor:
+        """Training times (n,)."""
+        return random_times(self.scheduler, n, generator)
+
+
 def prediction(scheduler: Any) -> Prediction:
-    """What the network predicts; flow is noise - clean. ValueError for what has no equations here."""
+    """The kind of prediction; flow is noise - clean. ValueError for a kind that has no equations here."""
     kind = scheduler.config.get("prediction_type", "flow_prediction")
     if kind not in get_args(Prediction):
         said = f"prediction_type must be one of {', '.join(get_args(Prediction))}, got {kind!r}"
@@ -22,7 +45,7 @@ def prediction(scheduler: Any) -> Prediction:
 
 
 def levels(scheduler: Any, time: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
-    """Signal and noise levels at times (B,), shaped to multiply latents `like` (B, ...)."""
+    """Signal and noise levels at times (B,), each (B, 1, ...) to multiply latents `like` (B, ...)."""
     if prediction(scheduler) == "flow_prediction":
         spread = time / scheduler.config.num_train_timesteps
         signal = 1 - spread
@@ -34,13 +57,13 @@ def levels(scheduler: Any, time: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def noised(scheduler: Any, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-    """The forward process at times (B,)."""
+    """signal clean + spread noise, for latents and noise (B, ...) at times (B,)."""
     signal, spread = levels(scheduler, time, clean)
     return signal * clean + spread * noise
 
 
 def target(scheduler: Any, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-    """The right prediction for a noised latent: eps, v (arXiv 2202.00512, appendix D), or the flow's velocity."""
+    """The right prediction (B, ...) for a noised latent: eps, v (arXiv 2202.00512, appendix D), or noise - clean."""
     kind = prediction(scheduler)
     if kind == "epsilon":
         return noise
@@ -51,7 +74,7 @@ def target(scheduler: Any, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor
 
 
 def clean(scheduler: Any, latent: Tensor, predicted: Tensor, time: Tensor) -> Tensor:
-    """The clean latent that a prediction implies at times (B,)."""
+    """The clean latent (B, ...) that a prediction for `latent` (B, ...) implies at times (B,)."""
     signal, spread = levels(scheduler, time, latent)
     kind = prediction(scheduler)
     if kind == "epsilon":

@@ -14,23 +14,25 @@ import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import Tensor, nn
 
-from stages.backbones.core import forward_process as schedule
-from stages.backbones.core.base import Condition, Settings, State
 from stages.backbones.core.diffusion import Diffusion
 from stages.backbones.core.finite import pictured
 from stages.backbones.core.memory import at_work, divide, enable_checkpointing, stream_blocks
 from stages.backbones.core.onednn import multiply_by_onednn
+from stages.backbones.core.pipeline_texts import PipelineTexts
+from stages.backbones.core.settings import Settings
+from stages.backbones.core.sizes import check_picture, check_size
 from stages.backbones.loading.checkpoints import (
     check_checkpoint,
     choose_scheduler,
     load_network,
-    load_part,
     load_pipeline,
     options,
 )
 from stages.backbones.loading.folders import located
 from stages.backbones.loading.one_file import load_one_file
-from stages.control.sites import Site, Tap
+from stages.control.addresses import TEXT
+from stages.control.attached import Attached
+from stages.control.state import State
 
 CPU = torch.device("cpu")
 
@@ -40,38 +42,50 @@ class Latent(Diffusion):
 
     PIPELINE: ClassVar[type[DiffusionPipeline]]
     MODEL: ClassVar[type[nn.Module]]
-    NET: ClassVar[str] = "transformer"  # the part that is the network
     SCHEDULER: ClassVar[type]  # of the world's own backbones; a checkpoint brings its own
     TEXTS: ClassVar[Mapping[str, Callable[[Mapping[str, Any], Any], nn.Module]]] = {}  # text encoders and their makers
+    FOLLOWED: ClassVar[str] = TEXT  # the encoder whose tokens the condition's `embeds` begin with
+    TEXT_SIDE: ClassVar[type[PipelineTexts]] = PipelineTexts
+    TEXT_LENGTH: ClassVar[int | None] = None  # tokens of a long text encoder unless the settings say; None: it has none
     WITHOUT: ClassVar[Mapping[str, Any]] = {}  # parts of a checkpoint that are not loaded
     OPTIONAL: ClassVar[tuple[str, ...]] = ()  # text encoders that a checkpoint may be without
+    PATCH: ClassVar[int] = 1  # latents per image token, along one side, unless the network's configuration says
 
     def __init__(self, name: str, settings: Settings, pipeline: DiffusionPipeline, device: str = "cpu") -> None:
-        super().__init__(name, settings)
-        self.pipeline, self.home = pipeline, torch.device(device)
-        self.net, self.vae, self.scheduler = getattr(pipeline, self.NET), pipeline.vae, pipeline.scheduler
-        self.text_classes = {part: type(found) for part in self.TEXTS if (found := getattr(pipeline, part)) is not None}
-        self.source: Settings | None = None  # where freed text encoders are read from again
-        self.sites = self.find_sites()
+        self.settings, self.pipeline, self.home = settings, pipeline, torch.device(device)
+        self.vae, self.scheduler = pipeline.vae, pipeline.scheduler
+        net = getattr(pipeline, self.NET)
+        place = CPU if self._waiting else self.home
+        texts = self.TEXT_SIDE(
+            name, pipeline, self.TEXTS, length=self._text_length(net), starts=self._text_starts(pipeline), place=place
+        )
+        super().__init__(name, settings, net, texts)
+        self._check_size()
         if self.vae.dtype == torch.float16 and getattr(self.vae.config, "force_upcast", False):
             self.vae.float()  # overflows in half precision
         divide(self.vae, settings.vae_tiling, settings.vae_slicing)
         for module in self.modules().values():
             multiply_by_onednn(module)
         if settings.gradient_checkpointing:
-            enable_checkpointing(self)
+            enable_checkpointing(net, self.attached)
+        if settings.free_text_encoder:
+            net.register_forward_pre_hook(_dropper(texts, self.attached))
         self._place()
         self.freeze()
 
     # what a family provides, beside `denoise`
 
     @abstractmethod
-    def find_sites(self) -> dict[Site, Tap]:
-        """The address table of the network."""
-
-    @abstractmethod
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
         """Prompts to tensors (B, ...), by the pipeline's own encoding."""
+
+    def _text_length(self, net: nn.Module) -> int | None:
+        """Tokens that the long text encoder reads; None: as many as its tokenizer says."""
+        return None if self.TEXT_LENGTH is None else self.settings.text_length or self.TEXT_LENGTH
+
+    def _text_starts(self, pipeline: DiffusionPipeline) -> dict[str, int]:
+        """Encoders whose last states are rows of `embeds`, and the first row of each."""
+        return {self.FOLLOWED: 0}
 
     # made, loaded, saved
 
@@ -84,16 +98,14 @@ class Latent(Diffusion):
         settings = located(settings)
         if Path(settings.path).is_file():
             pipeline = load_one_file(cls.PIPELINE, settings, options(settings)["dtype"], **cls.WITHOUT)
-            return cls(name, settings, pipeline, device)
+            return cls(name, settings, _solved(pipeline, settings, name), device)
         needed = [cls.NET, "vae", "scheduler", *(part for part in cls.TEXTS if part not in cls.OPTIONAL)]
         check_checkpoint(settings, cls.PIPELINE, needed, cls.WITHOUT)
         net = {cls.NET: load_network(cls.MODEL, cls.NET, settings)}
         pipeline = load_pipeline(cls.PIPELINE, settings, "cpu", **net, **cls.WITHOUT)
-        if settings.scheduler:
-            pipeline.scheduler = choose_scheduler(settings.scheduler, pipeline.scheduler, name)
-        made = cls(name, settings, pipeline, device)
-        made.source = settings
-        return made
+        backbone = cls(name, settings, _solved(pipeline, settings, name), device)
+        backbone.texts.source = settings
+        return backbone
 
     @classmethod
     def create(
@@ -124,7 +136,7 @@ class Latent(Diffusion):
 
     def save(self, folder: Path) -> None:
         """Writes a folder that the unmodified pipeline class loads."""
-        self.text_parts()
+        self.texts.encoders()  # reads again those that were dropped, which the folder must have
         self.pipeline.save_pretrained(folder)
 
     # the parts and where they are
@@ -133,35 +145,9 @@ class Latent(Diffusion):
     def device(self) -> torch.device:
         return self.home
 
-    @property
-    def text_encoder(self) -> nn.Module:
-        """The first text encoder."""
-        return self.text_parts()["text_encoder"]
-
-    @property
-    def tokenizer(self) -> Any:
-        """The first text encoder's tokenizer."""
-        return self.pipeline.tokenizer
-
     def modules(self) -> Mapping[str, nn.Module]:
-        """The network, the text encoders that are loaded, and the autoencoder."""
-        texts = {part: getattr(self.pipeline, part) for part in self.text_classes}
-        return {"net": self.net, **{part: text for part, text in texts.items() if text is not None}, "vae": self.vae}
-
-    def text_parts(self) -> dict[str, nn.Module]:
-        """The text encoders by name, read again where they were freed."""
-        for part, cls in self.text_classes.items():
-            if getattr(self.pipeline, part) is None:
-                module = load_part(cls, part, self.source).eval().requires_grad_(False)
-                multiply_by_onednn(module)
-                setattr(self.pipeline, part, module if self._waiting else module.to(self.home))
-        return super().text_parts()
-
-    def free_texts(self) -> None:
-        """Drops the text encoders, if the settings ask for it, they can be read again, and nothing edits them."""
-        if self.settings.free_text_encoder and self.source is not None and not self.text_swaps:
-            for part in self.text_classes:
-                setattr(self.pipeline, part, None)
+        """The network, the text encoders that are in memory, and the autoencoder."""
+        return {"net": self.net, **self.texts.loaded(), "vae": self.vae}
 
     @property
     def _waiting(self) -> torch.device | None:
@@ -177,27 +163,11 @@ class Latent(Diffusion):
     def _working(self, *modules: nn.Module, made: Mapping[str, Tensor] | None = None) -> AbstractContextManager[None]:
         return at_work(*modules, device=self.home, waiting=self._waiting, made=made)
 
-    # prompts
-
-    def tokenizers(self) -> Mapping[str, Any]:
-        """The tokenizer of each text encoder, by the encoder's name."""
-        return {part: getattr(self.pipeline, part.replace("text_encoder", "tokenizer")) for part in self.text_classes}
-
     def _encode(self, prompts: Sequence[str]) -> dict[str, Tensor]:
         made: dict[str, Tensor] = {}
-        with self._working(*self.text_parts().values(), made=made):
+        with self._working(*self.texts.encoders().values(), made=made):
             made |= self._embed_prompts(list(prompts))
         return made
-
-    def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
-        """The prediction for every row of the state; `role` is what activation edits see."""
-        self.free_texts()
-        return super().predict(state, condition, role=role)
-
-    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
-        """All roles in one call of the network, combined as uncond + g (cond - uncond)."""
-        self.free_texts()
-        return super().guided(state, conditions, guidance)
 
     # pictures
 
@@ -208,7 +178,7 @@ class Latent(Diffusion):
         return 2 ** (len(config.get("block_out_channels") or config.encoder_block_out_channels) - 1)
 
     def picture_size(self) -> tuple[int, int]:
-        """Height and width of what is sampled."""
+        """Height and width in pixels of samples."""
         height, width = self.latent_shape()[-2:]
         return height * self.factor, width * self.factor
 
@@ -219,20 +189,20 @@ class Latent(Diffusion):
 
     @property
     def offset(self) -> float:
-        """The middle of the autoencoder's own latents, where the family's pipeline takes it away."""
+        """The mean of the autoencoder's own latents, if the family's pipeline subtracts it."""
         return 0.0
 
     def decode(self, latent: Tensor) -> Tensor:
-        """Latents to images (B, 3, H, W) in [0, 1]."""
+        """Latents (B, C, h, w) to images (B, 3, H, W) in [0, 1]."""
         latent = latent.to(self.vae.dtype) / self.vae.config.scaling_factor + self.offset
         with self._working(self.vae):
             images = self.vae.decode(latent, return_dict=False)[0]
         return pictured(images)
 
     def embed(self, images: Tensor) -> Tensor:
-        """Images (B, 3, H, W) in [0, 1] to latents; the mean, where the autoencoder has a distribution.
+        """Images (B, 3, H, W) in [0, 1] to latents (B, C, h, w); the mean if the autoencoder gives a distribution.
 
-        They are of the kind that is sampled, whatever precision the autoencoder works in.
+        Of the precision in which latents are sampled, whatever the autoencoder works in.
         """
         with self._working(self.vae):
             encoded = self.vae.encode(images.to(self.home, self.vae.dtype) * 2 - 1, return_dict=False)[0]
@@ -242,39 +212,63 @@ class Latent(Diffusion):
     # the schedule
 
     def timesteps(self, scheduler: object, steps: int) -> Tensor:
-        """The scheduler's timesteps, in 0..1000."""
+        """Sets the scheduler to `steps` steps and returns its times (T,), in 0..1000."""
         scheduler.set_timesteps(steps)
         return scheduler.timesteps
 
-    def noised(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """The forward process at times (B,)."""
-        return schedule.noised(self.scheduler, clean, noise, time)
-
-    def target(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """What `predict` should return for a noised latent."""
-        return schedule.target(self.scheduler, clean, noise, time)
-
-    def clean(self, latent: Tensor, prediction: Tensor, time: Tensor) -> Tensor:
-        """The clean latent that a prediction implies."""
-        return schedule.clean(self.scheduler, latent, prediction, time)
+    # learning
 
     def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
-        """Pictures (B, 3, H, W) in [0, 1], noised to one random step, and what `predict` should return there."""
-        steps = self.settings.steps
-        step = int(torch.randint(steps, (), generator=generator))
-        time = self.timesteps(copy.deepcopy(self.scheduler), steps)[step].to(self.device).expand(len(images))
+        """Pictures (B, 3, H, W) in [0, 1], noised to one random step, and the right predictions (B, C, h, w) there."""
+        times = self.timesteps(copy.deepcopy(self.scheduler), self.settings.steps)
+        step = int(torch.randint(len(times), (), generator=generator))
+        time = times[step].to(self.device).expand(len(images))
         with torch.no_grad():
             clean = self.embed(images)
         noise = torch.randn(clean.shape, generator=generator).to(clean)
-        return State(self.noised(clean, noise, time), time, step), self.target(clean, noise, time)
+        return State(self.process.noised(clean, noise, time), time, step), self.process.target(clean, noise, time)
 
-    def lesson(self, clean: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1) -> Tensor:
-        """The training loss on latents of captioned pictures, each at the largest of `draws` random times."""
-        noise = torch.randn(clean.shape, generator=generator).to(clean)
-        time = torch.stack([self.random_times(len(clean), generator) for _ in range(draws)]).amax(0).to(clean.device)
-        prediction = self.denoise(self.noised(clean, noise, time), time, self._encode(captions))
-        return self.distance(prediction, self.target(clean, noise, time))
+    def training_loss(self, clean: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int) -> Tensor:
+        """This family's training loss (scalar) on latents (B, ...) from `embed` and their captions.
 
-    def random_times(self, n: int, generator: torch.Generator) -> Tensor:
-        """Training times (n,)."""
-        return schedule.random_times(self.scheduler, n, generator)
+        Each row takes the noisiest of `draws` random times.
+        """
+        process, noise = self.process, torch.randn(clean.shape, generator=generator).to(clean)
+        time = torch.stack([process.random_times(len(clean), generator) for _ in range(draws)]).amax(0).to(clean.device)
+        prediction = self.denoise(process.noised(clean, noise, time), time, self._encode(captions))
+        return self.distance(prediction, process.target(clean, noise, time))
+
+    def _check_size(self) -> None:
+        """ValueError for a size that the network cannot draw, and for frames."""
+        check_picture(self.name, self.settings)
+        check_size(self.name, self.settings.size, self._multiple(), self._most())
+
+    def _multiple(self) -> int:
+        """Pixels that height and width must be multiples of: those of one token."""
+        return self.factor * max(self.PATCH, _patch(self.net.config.get("patch_size", 1)))
+
+    def _most(self) -> int | None:
+        """The largest height and width in pixels, if the network's table of positions ends there."""
+        positions = self.net.config.get("pos_embed_max_size")
+        return None if positions is None else positions * self._multiple()
+
+
+def _patch(size: int | Sequence[int]) -> int:
+    return size if isinstance(size, int) else size[-1]
+
+
+def _solved(pipeline: DiffusionPipeline, settings: Settings, name: str) -> DiffusionPipeline:
+    """The pipeline with the solver that the settings name, if they do."""
+    if settings.scheduler:
+        pipeline.scheduler = choose_scheduler(settings.scheduler, pipeline.scheduler, name)
+    return pipeline
+
+
+def _dropper(texts: PipelineTexts, attached: Attached) -> Callable[..., None]:
+    """A hook that drops text encoders once the network starts, unless an edit is in them."""
+
+    def drop(*_: Any) -> None:
+        if not attached.text_swaps:
+            texts.drop()
+
+    return drop

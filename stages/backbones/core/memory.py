@@ -1,41 +1,40 @@
-"""What lets a large backbone fit a small GPU without changing a number: checkpoints, offloading, tiles and slices."""
+"""Fitting a large backbone on a small GPU without changing a number: checkpoints, offloading, tiles and slices."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from copy import copy
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-if TYPE_CHECKING:
-    from stages.backbones.core.base import Backbone
+from stages.control.attached import Attached
 
-COPIED = ("_parameters", "_modules", "_forward_hooks", "_forward_pre_hooks")  # what attaching changes in place
+COPIED = ("_parameters", "_modules", "_forward_hooks", "_forward_pre_hooks")  # dicts that attaching changes in place
 
 
-def enable_checkpointing(backbone: Backbone) -> None:
-    """Recomputes blocks in the backward pass as they were in the forward pass, though edits were detached since.
+def enable_checkpointing(net: nn.Module, attached: Attached) -> None:
+    """Recomputes blocks of `net` in the backward pass as they were in the forward pass, even if edits were detached.
 
     An ordinary checkpoint would run the block again with the original weights and without hooks: the gradient of an
     intervention whose context has closed would be silently wrong.
     """
 
     def call(module: nn.Module, *args: Any) -> Any:
-        then = _Then(backbone, module)
+        then = _Then(attached, module)
         return checkpoint(module, *args, use_reentrant=False, context_fn=lambda: (nullcontext(), then.again()))
 
-    backbone.net.enable_gradient_checkpointing(call)
+    net.enable_gradient_checkpointing(call)
 
 
 class _Then:
     """A module's parameters, children, hooks and flags as they are at construction, and the moment."""
 
-    def __init__(self, backbone: Backbone, module: nn.Module) -> None:
-        self.backbone, self.moment = backbone, backbone.moment(None)
+    def __init__(self, attached: Attached, module: nn.Module) -> None:
+        self.attached, self.moment = attached, attached.moment(None)
         self.parts = [(part, vars(part) | {key: copy(vars(part)[key]) for key in COPIED}) for part in module.modules()]
 
     @contextmanager
@@ -46,7 +45,7 @@ class _Then:
             for part, then in self.parts:
                 _become(part, then)
             moment = self.moment
-            with self.backbone.at(moment.step, moment.roles, lengths=moment.lengths, prompts=moment.prompts):
+            with self.attached.at(moment.step, moment.roles, lengths=moment.lengths, prompts=moment.prompts):
                 yield
         finally:
             for (part, _), before in zip(self.parts, now, strict=True):
@@ -64,7 +63,7 @@ def at_work(
 ) -> Iterator[None]:
     """Has the modules on `device` while open, and on `waiting` afterwards, unless that is None.
 
-    They stay where a backward pass through what was `made` meanwhile will need them.
+    They stay on `device` if any tensor in `made` requires a gradient: its backward pass runs there.
     """
     try:
         for module in modules:
@@ -80,7 +79,7 @@ def at_work(
 def stream_blocks(net: nn.Module, device: torch.device, waiting: torch.device) -> None:
     """Leaves the blocks of a network on `waiting` and brings each to `device` for its turn, for sampling.
 
-    While gradients are recorded a block stays where it was brought, because its backward pass needs it there.
+    While gradients are recorded a block stays on `device`, where its backward pass runs.
     """
     for child in net.children():
         if not isinstance(child, nn.ModuleList):

@@ -105,7 +105,10 @@ def choose_scheduler(chosen: str, own: Any, name: str) -> Any:
         )
     clips = "clip_sample" in inspect.signature(found[chosen]).parameters
     unsaid = {"clip_sample": own.config.get("clip_sample", False)} if clips else {}
-    return found[chosen].from_config(own.config, **unsaid)
+    try:
+        return found[chosen].from_config(own.config, **unsaid)
+    except ImportError as error:  # of a package that diffusers leaves to its users
+        raise ValueError(f"{name}: scheduler: {' '.join(str(error).split())}") from None
 
 
 def load_alone(cls: type, path: str, **options: Any) -> Any:

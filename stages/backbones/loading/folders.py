@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from stages.backbones.core.settings import Settings
 
 INDEX = "model_index.json"
+REPOSITORY = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")  # owner/name
 READERS = (  # how pipelines' class names begin, the class that reads them and a file of params/backbones, longest first
     ("StableDiffusionXL", "unet.UNetXL", "sdxl"),
     ("StableDiffusion3", "mmdit.SD3", "sd3-medium"),
@@ -76,7 +78,7 @@ def read_index(settings: Settings) -> dict[str, Any]:
     ValueError if it cannot be read.
     """
     file: Any = Path(settings.path) / INDEX
-    if not Path(settings.path).exists() and settings.path.count("/") == 1:
+    if not Path(settings.path).exists() and REPOSITORY.fullmatch(settings.path):
         file = try_to_load_from_cache(settings.path, INDEX, revision=settings.revision)
     if not isinstance(file, str | Path) or not Path(file).is_file():
         return {}
@@ -108,7 +110,7 @@ def check_folder(settings: Settings, index: Mapping[str, Any], unread: Collectio
     """ValueError or FileNotFoundError for a local folder that is no whole pipeline; `unread` parts may be missing."""
     folder = Path(settings.path)
     if not folder.exists():
-        if folder.is_absolute() or settings.path.startswith(".") or settings.path.count("/") > 1:
+        if not REPOSITORY.fullmatch(settings.path):
             raise FileNotFoundError(f"{settings.path}: there is no such folder")
         return
     if not index:

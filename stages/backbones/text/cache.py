@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -17,21 +16,23 @@ from stages.store.files import replacing
 class EmbeddingCache:
     """Encoded prompts as one safetensors file each, in a folder per set of text encoders."""
 
-    def __init__(self, folder: Path | str, encoders: Mapping[str, nn.Module], settings: str = "") -> None:
-        self.folder = Path(folder) / fingerprint(encoders, settings)
+    def __init__(
+        self, folder: Path | str, encoders: Mapping[str, nn.Module], settings: str = "", device: str = "cpu"
+    ) -> None:
+        self.folder, self.device = Path(folder) / fingerprint(encoders, settings), device
 
-    def read(self, prompts: Iterable[str], device: torch.device) -> dict[str, dict[str, Tensor]]:
-        """What is there of the prompts; a damaged file counts as absent."""
-        found = {}
+    def read(self, prompts: Iterable[str]) -> dict[str, dict[str, Tensor]]:
+        """The tensors of those prompts that are there, on the device; a damaged file counts as absent."""
+        rows = {}
         for prompt in prompts:
             try:
-                found[prompt] = load_file(self._path(prompt), device=str(device))
+                rows[prompt] = load_file(self._path(prompt), device=self.device)
             except (FileNotFoundError, SafetensorError):
                 continue
-        return found
+        return rows
 
     def write(self, rows: Mapping[str, Mapping[str, Tensor]]) -> None:
-        """Keeps the tensors of each prompt."""
+        """Writes the tensors of each prompt to a file of its own."""
         self.folder.mkdir(parents=True, exist_ok=True)
         for prompt, tensors in rows.items():
             with replacing(self._path(prompt)) as temporary:

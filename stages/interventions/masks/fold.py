@@ -18,10 +18,11 @@ if TYPE_CHECKING:
 
 @torch.no_grad()
 def folded(mask: Mask, backbone: Backbone) -> Weights:
-    """Weights that do what the mask does: rows and bias of what makes a channel, or columns of what reads it, scaled.
+    """Weights of the same effect: a channel's mask multiplies the rows and bias that make it, or the columns that read
+    it.
 
-    Exact for a binary mask. ValueError for a mask that changes with every draw, and where two streams share a layer
-    of which only one is masked.
+    Exact for a binary mask. ValueError for a mask that changes with every draw, and if two streams share a layer of
+    which only one is masked.
     """
     if mask.mode == "hard_concrete":
         raise ValueError("a hard concrete mask has no fixed weights: binarize it first")
@@ -41,7 +42,7 @@ def _scale(values: dict[str, Tensor], backbone: Backbone, tap: Tap, mask: Tensor
         name = f"{found.module}.{leaf}"
         if getattr(backbone.net.get_submodule(found.module), leaf, None) is None:
             continue
-        value = values.get(name, backbone.parameter(name)).float().clone()
+        value = values.get(name, backbone.addresses.parameter(name)).float().clone()
         if found.axis == "columns":
             value[:, found.start : found.stop] *= factor.to(value).reshape(-1, *[1] * (value.ndim - 2))
         else:
@@ -60,4 +61,4 @@ def _check_whole(backbone: Backbone, name: str, taps: list[Tap]) -> None:
 
 
 def _tap(backbone: Backbone, place: Place) -> Tap:
-    return place if isinstance(place, Tap) else backbone.tap(place)
+    return place if isinstance(place, Tap) else backbone.addresses.tap(place)

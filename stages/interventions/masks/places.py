@@ -1,4 +1,4 @@
-"""Where masks go in a network, how many numbers each needs, and the linear layer that each can be folded into."""
+"""The places of masks in a network, their sizes, and the linear layer that each can be folded into."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def find_places(backbone: Backbone, families: Iterable[Family], linear: str = ".
 
 
 def family_of(places: Sequence[Place]) -> Family:
-    """The family of a mask, from where it is."""
+    """The family of a mask, from its places."""
     first = places[0]
     if isinstance(first, Tap):
         return "linear"
@@ -59,12 +59,12 @@ def family_of(places: Sequence[Place]) -> Family:
 
 
 def sizes(backbone: Backbone, places: Mapping[str, Sequence[Place]]) -> dict[str, int]:
-    """How many numbers each mask has: heads of an attention, channels elsewhere."""
+    """The numbers that each mask has: heads of an attention, channels elsewhere."""
     return {name: _size(backbone, group[0]) for name, group in places.items()}
 
 
 def share(net: nn.Module, tap: Tap) -> Share:
-    """What a mask at `tap` multiplies; ValueError where no linear layer or norm stands next to it."""
+    """The weights that a mask at `tap` multiplies; ValueError if no linear layer or norm with weights is next to it."""
     module, width = net.get_submodule(tap.module), None
     if isinstance(module, nn.Linear):
         axis, width = ("columns", module.in_features) if tap.when == "input" else ("rows", module.out_features)
@@ -93,14 +93,14 @@ def _sites(backbone: Backbone, family: Family) -> dict[str, tuple[Place, ...]]:
         return {str(site): (site,) for site in chosen}
     groups: dict[tuple[object, ...], tuple[Site, ...]] = {}
     for site in (site for site in backbone.sites if site.part == family):
-        key = (site.block, site.kind) if family == "heads" else (backbone.tap(site).module,)
+        key = (site.block, site.kind) if family == "heads" else (backbone.addresses.tap(site).module,)
         groups[key] = (*groups.get(key, ()), site)
     return {str(min(group)): group for group in groups.values()}
 
 
 def _foldable(backbone: Backbone, site: Site) -> bool:
     try:
-        return share(backbone.net, backbone.tap(site)).width > 0
+        return share(backbone.net, backbone.addresses.tap(site)).width > 0
     except ValueError:
         return False
 
@@ -115,7 +115,7 @@ def _linears(net: nn.Module, pattern: str) -> dict[str, tuple[Place, ...]]:
 
 
 def _size(backbone: Backbone, place: Place) -> int:
-    tap = place if isinstance(place, Tap) else backbone.tap(place)
+    tap = place if isinstance(place, Tap) else backbone.addresses.tap(place)
     if isinstance(place, Site) and place.part == "heads":
         path = tap.module
         while path and not hasattr(backbone.net.get_submodule(path), "heads"):

@@ -89,5 +89,7 @@ def _in_reference(backbone: Backbone, key: str, linear: str) -> dict[str, tuple[
     """The places of one file, in order; without the feed-forwards of fused blocks, which the reference leaves alone."""
     found = find_places(backbone, [KEYS[key]], linear)
     if key == "ff":
-        found = {name: at for name, at in found.items() if not backbone.tap(at[0]).module.endswith(".act_mlp")}
+        found = {
+            name: at for name, at in found.items() if not backbone.addresses.tap(at[0]).module.endswith(".act_mlp")
+        }
     return found

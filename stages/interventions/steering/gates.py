@@ -17,8 +17,7 @@ def gate_open(gate: Gate, pooled: Tensor, by: Tensors) -> Tensor:
     """Which samples (B,) of pooled activations (B, D) are steered.
 
     `nearest`: nearer to the source prototype than to the other; `discriminant`: the source's posterior reaches
-    `threshold`; `region`: the distance to the source mean is within `limit`, so that nothing unlike the source is
-    touched.
+    `threshold`; `region`: the distance to the source mean is within `limit`, whatever the other class is.
     """
     if gate == "nearest":
         return (pooled - by["source"]).norm(dim=1) <= (pooled - by["other"]).norm(dim=1)
@@ -30,7 +29,7 @@ def gate_open(gate: Gate, pooled: Tensor, by: Tensors) -> Tensor:
 
 
 def gate_tensors(gate: Gate, source: Tensor, other: Tensor, threshold: float, quantile: float) -> dict[str, Tensor]:
-    """What a gate needs to know of both classes' pooled activations (n, D): those to steer, and others."""
+    """A gate's tensors by name, from pooled activations (n, D) of the class to steer and of others."""
     if gate == "nearest":
         return {"source": source.mean(0), "other": other.mean(0)}
     if gate == "discriminant":

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 Form = Literal["shift", "attract", "project", "erase", "affine", "affine_shift", "affine_pooled", "network"]
 Tensors = Mapping[str, Tensor]
-ROUNDING = 1e-6  # a difference of prototypes that is this small a part of them is none
+ROUNDING = 1e-6  # prototypes that differ by a smaller share of their length are equal but for rounding
 
 
 def shift(h: Tensor, by: Tensors, strength: float) -> Tensor:
@@ -75,9 +75,8 @@ FORMS: dict[Form, Callable[[Tensor, Tensors, float], Tensor]] = {
 
 
 def renormed(moved: Tensor, original: Tensor) -> Tensor:
-    """Moved tokens at their original lengths."""
-    lengths = (torch.linalg.vector_norm(part, dim=-1, keepdim=True) for part in (original, moved))
-    before, after = lengths
+    """Moved tokens (..., D) at the lengths of the original ones."""
+    before, after = (torch.linalg.vector_norm(part, dim=-1, keepdim=True) for part in (original, moved))
     return moved * (before / after.clamp_min(1e-12))
 
 
@@ -114,10 +113,10 @@ class Transport(nn.Module):
         """The transport whose state these tensors are; `plain` marks one without the residual."""
         state = {name: value for name, value in tensors.items() if name.startswith("model.")}
         hidden, width = state["model.0.weight"].shape
-        with torch.device("meta"):  # nothing is drawn nor moved: the tensors themselves are put in
-            made = cls(width, hidden, residual="plain" not in tensors, norm="model.6.weight" in state)
-        made.load_state_dict(state, assign=True)
-        return made
+        with torch.device("meta"):  # nothing is drawn or copied: the tensors themselves are put in
+            transport = cls(width, hidden, residual="plain" not in tensors, norm="model.6.weight" in state)
+        transport.load_state_dict(state, assign=True)
+        return transport
 
 
 def _inside(h: Tensor, by: Tensors) -> Tensor:

@@ -84,7 +84,8 @@ class Steering(Intervention):
         wide = (h.unsqueeze(1) if h.ndim == 2 else h).float()
         pooled = token_mean(wide, mask=mask)
         if mask is not None:
-            wide = torch.where(mask[:, :, None], wide, pooled[:, None])  # padding has no say in a form's token mean
+            # padding must not enter the token mean of pooled forms
+            wide = torch.where(mask[:, :, None], wide, pooled[:, None])
         moved = FORMS[self.form](wide, by, strength)
         if self.renorm:
             moved = renormed(moved, wide)
@@ -95,6 +96,11 @@ class Steering(Intervention):
     def tensors(self) -> dict[str, Tensor]:
         """Every map's tensors under `<site>/<step>/`."""
         return {f"{s}/{t}/{name}": value for (s, t), by in self.maps.items() for name, value in by.items()}
+
+    def broken(self) -> list[str]:
+        """As for all interventions, but a support may be without bounds."""
+        tensors = self.tensors()
+        return [name for name in super().broken() if not name.endswith("/support") or tensors[name].isnan().any()]
 
     def spec(self) -> dict[str, Any]:
         """Form, gate and strengths."""

@@ -11,7 +11,9 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, State
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Diffuses, Walks, needs
+from stages.control.state import Condition, State
 from stages.interventions.base import Intervention
 from stages.params import build, method_params
 from stages.params.concept import Concept
@@ -37,7 +39,7 @@ class Prompts:
 
     @classmethod
     def of(cls, backbone: Backbone, prompts: Sequence[str]) -> Prompts:
-        """Encodes the prompts with whatever is attached now."""
+        """The prompts as encoded with whatever is attached now."""
         return cls(backbone.encode(prompts))
 
     def draw(self, n: int, generator: torch.Generator) -> Condition:
@@ -50,27 +52,9 @@ class Prompts:
 
 
 def frozen(backbone: Backbone, state: State, condition: Condition) -> Tensor:
-    """The prediction without gradients; of the unedited network while nothing is attached."""
+    """The prediction (of the latent's shape) without gradients: of the unedited network while nothing is attached."""
     with torch.no_grad():
         return backbone.predict(state, condition)
-
-
-def retained(concept: Concept, preserve: float, empty: int) -> list[str]:
-    """The prompts that `preserve` weighs, the empty one `empty` times; ValueError where that would weigh nothing."""
-    if empty and not preserve:
-        raise ValueError("empty counts the empty prompt among those that preserve weighs; set preserve, too")
-    return [*concept.retain, *[""] * empty]
-
-
-def preservation(
-    backbone: Backbone, attached: Intervention, prompts: Prompts, batch: int, generator: torch.Generator
-) -> Tensor:
-    """The distance between edited and frozen network on prompts that must not change."""
-    condition = prompts.draw(batch, generator)
-    state = backbone.draw(condition, generator)
-    target = frozen(backbone, state, condition)
-    with attached.attach(backbone):
-        return backbone.distance(backbone.predict(state, condition), target)
 
 
 States = Literal["student", "frozen"]  # whose partial samples a method trains on
@@ -84,7 +68,11 @@ def reached(
     states: States,
     guidance: float,
 ) -> State:
-    """A state per row of the condition: from the gathered pool, or where the network in training gets by itself."""
+    """A state with a latent (B, ...) per row of the condition: from the gathered pool (`frozen`), or of a guided run of
+    the network in training (`student`), stopped at a random step.
+
+    ValueError for `student` on a backbone without such a run.
+    """
     if states == "frozen":
         return backbone.draw(condition, generator)
     with attached.attach(backbone):
@@ -93,23 +81,21 @@ def reached(
 
 @torch.no_grad()
 def partial(backbone: Backbone, condition: Condition, generator: torch.Generator, guidance: float) -> State:
-    """Where a guided run of the network as it is now stands at a random step; ValueError without such a sampler."""
-    if not hasattr(backbone, "walk"):
-        raise ValueError(f"{backbone.name} has no denoising run to stop half way; choose states: frozen")
-    steps = backbone.settings.steps
-    stop = int(torch.randint(steps, (), generator=generator))
+    """The state at a random step of a guided run of the network as it is now; ValueError without such a run."""
+    sampler, steps = needs(backbone, Walks, "choose states: frozen"), backbone.settings.steps
+    stop = int(torch.randint(backbone.calls(steps), (), generator=generator))
     seeds = torch.randint(2**31, (len(condition),), generator=generator).tolist()
-    start, owners = backbone.begin(seeds)
-    walk = backbone.walk(condition, start, steps=steps, guidance=guidance, generators=owners)
+    start, owners = sampler.begin(seeds)
+    walk = sampler.walk(condition, start, steps=steps, guidance=guidance, generators=owners)
     return next(islice(walk, stop, None))
 
 
 def noised(backbone: Backbone, condition: Condition, generator: torch.Generator) -> tuple[State, Tensor]:
-    """The forward process at random times on gathered final samples, and what the network should predict there."""
-    if not hasattr(backbone, "noised"):
-        raise ValueError(f"{backbone.name} has no forward process; choose states: trajectory")
+    """The forward process at random times on gathered final samples, and what the network should predict there, of the
+    latent's shape; ValueError for a backbone without one."""
+    process = needs(backbone, Diffuses, "choose states: trajectory").process
     clean = backbone.draw(condition, generator).final
-    times = backbone.random_times(len(clean), generator).to(clean.device)
+    times = process.random_times(len(clean), generator).to(clean.device)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
-    state = State(backbone.noised(clean, noise, times), times, 0, final=clean)
-    return state, backbone.target(clean, noise, times)
+    state = State(process.noised(clean, noise, times), times, 0, final=clean)
+    return state, process.target(clean, noise, times)

@@ -1,20 +1,22 @@
-"""What steering methods share: two classes of prompts, the sites of a location, activations pooled while sampling."""
+"""What steering methods share: two classes of prompts, sites, gates, activations pooled while sampling."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, fields
+from typing import Any, Literal
 
 import torch
+from torch import Tensor
 
 from stages.backbones.core.base import Backbone
 from stages.control.sites import Site
 from stages.interventions.base import Intervention
-from stages.interventions.steering.gates import Gate
+from stages.interventions.steering.gates import Gate, gate_tensors
 from stages.params.concept import Concept
-from stages.reading.activations import Pool, pooling
+from stages.params.types import Count, Fraction
+from stages.reading.activations import TokenMeans, keep_token_means
 
 Against = Literal["target", "retain"]
 Visual = Literal["ffn", "ca", "ca_block"]
@@ -25,10 +27,10 @@ KINDS: dict[Visual, tuple[str, ...]] = {"ffn": ("ff",), "ca": ("cross_attn", "at
 def sites_at(backbone: Backbone, location: Location) -> list[Site]:
     """A location's sites by layer: the image stream's feed-forward, cross-attention (or joint one) or whole block.
 
-    `text` is the text encoders' blocks, which run once, before the first step.
+    `text`: the text encoders' blocks, which run once, before the first step. KeyError if the network has none.
     """
     if location == "text":
-        return list(backbone.text_sites)
+        return list(backbone.addresses.text_sites)
     return backbone.select(*KINDS[location], stream="image")
 
 
@@ -41,24 +43,46 @@ class Classes:
 
     @classmethod
     def of(cls, concept: Concept, samples: int, variant: int = 1) -> Classes:
-        """`samples` prompts of each, round and round; variant 1 steers to the neutral prompts, 0 to the concept."""
+        """`samples` prompts of each, in turn; variant 1 steers to the neutral prompts, 0 to the concept."""
         pairs = concept.pairs()
         rows = [pairs[i % len(pairs)] for i in range(samples)]
         shows, neutral = tuple(a for a, _ in rows), tuple(b for _, b in rows)
         return cls(shows, neutral) if variant == 1 else cls(neutral, shows)
 
 
-def kept_out(
-    backbone: Backbone, concept: Concept, sites: Iterable[Site], samples: int, seed: int, gate: Gate, against: Against
-) -> Pool | None:
-    """The prompts that must not change, for a gate that tells the class steered from apart from them.
+@dataclass(frozen=True, kw_only=True)
+class Gated:
+    """Which samples steering moves: all, or those that a gate takes for the class steered from."""
 
-    None for one that looks at the class steered to instead (`against` target), or at no other class at all.
-    """
-    if against == "target" or gate in ("none", "region"):
-        return None
-    prompts = [concept.retain[i % len(concept.retain)] for i in range(samples)]
-    return activations(backbone, prompts, sites, seed)
+    samples: Count = 96  # prompts of each class, taken in turn
+    gate: Gate = "none"  # how a sample is taken for that class; see stages.interventions.steering.gates
+    against: Against = "target"  # what a gate tells it from: the class steered to, or the retain prompts
+    threshold: Fraction = 0.25  # probability from which the discriminant gate opens
+    quantile: Fraction = 0.98  # share of the class's own samples that the region gate takes in
+
+    def gating(self) -> dict[str, Any]:
+        """These fields, to hand on to another method."""
+        return {field.name: getattr(self, field.name) for field in fields(Gated)}
+
+    def others(
+        self, backbone: Backbone, concept: Concept, sites: Iterable[Site], seed: int, target: TokenMeans
+    ) -> TokenMeans:
+        """The activations that the gate tells the class steered from apart from: those of the retain prompts, or
+        `target`, those of the class steered to."""
+        retain = self.retain(backbone, concept, sites, seed)
+        return target if retain is None else retain
+
+    def retain(self, backbone: Backbone, concept: Concept, sites: Iterable[Site], seed: int) -> TokenMeans | None:
+        """Activations of the retain prompts if the gate is trained against them (`against: retain`); None if it needs
+        the target class, or no second class."""
+        if self.against == "target" or self.gate in ("none", "region"):
+            return None
+        prompts = [concept.retain[i % len(concept.retain)] for i in range(self.samples)]
+        return activations(backbone, prompts, sites, seed)
+
+    def tensors(self, source: Tensor, others: Tensor) -> dict[str, Tensor]:
+        """The gate's own tensors, from pooled activations (n, D) of both."""
+        return gate_tensors(self.gate, source, others, self.threshold, self.quantile)
 
 
 @torch.no_grad()
@@ -68,19 +92,20 @@ def activations(
     sites: Iterable[Site],
     seed: int,
     attached: Sequence[Intervention] = (),
-) -> Pool:
-    """Pooled activations of one sample per prompt, the i-th of every class from the same noise."""
+) -> TokenMeans:
+    """Pooled activations (n, D) of one sample per prompt at each site and step, the i-th of every class from the same
+    noise; `attached` stays on meanwhile."""
     sites = list(sites)
     settings, size = backbone.settings, backbone.settings.batch
     with ExitStack() as stack:
         for intervention in attached:
             stack.enter_context(intervention.attach(backbone))
-        pool = stack.enter_context(pooling(backbone, sites))
-        drawn = any(site.stream != "encoder" for site in sites)  # text encoders are done before the first step
+        pool = stack.enter_context(keep_token_means(backbone, sites))
+        sampled = any(site.stream != "encoder" for site in sites)  # text encoders are done before the first step
         for start in range(0, len(prompts), size):
             batch = prompts[start : start + size]
             seeds = [seed * 1_000_003 + start + i for i in range(len(batch))]
             condition = backbone.encode(batch)
-            if drawn:
+            if sampled:
                 backbone.sample(condition, seeds=seeds, steps=settings.steps, guidance=settings.guidance)
     return pool

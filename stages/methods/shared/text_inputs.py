@@ -1,4 +1,4 @@
-"""What the network's text-reading weights are given for a prompt, and which tokens of two prompts belong together."""
+"""The inputs of weights that read text, and which tokens of two prompts belong together."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Condition, State
-from stages.backbones.text.encoded import Tokenize, segment
+from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Walks
+from stages.backbones.text.texts import Tokenize
+from stages.control.state import Condition, State
 
 Tokens = Literal["last", "range", "aligned"]
 
@@ -20,34 +22,34 @@ def text_inputs(backbone: Backbone, names: Sequence[str], prompts: Sequence[str]
     """The inputs of the named weights' modules for each prompt, (L, d) of token sequences or (d,) of pooled text."""
     whole, modules = backbone.encode(prompts), {name: name.rpartition(".")[0] for name in names}
     read: dict[str, list[Tensor]] = {name: [] for name in names}
-    with torch.no_grad(), reading(backbone, modules.values()) as found:
+    with torch.no_grad(), reading(backbone, modules.values()) as inputs:
         for rows in backbone.batches(len(whole)):
             condition = whole.rows(rows)
             backbone.predict(_any_state(backbone, condition), condition)
             for name, module in modules.items():
-                read[name] += found[module]
+                read[name] += inputs[module]
     return read
 
 
 @contextmanager
 def reading(backbone: Backbone, modules: Iterable[str]) -> Iterator[dict[str, Tensor]]:
-    """Collects the first input of each module while open."""
-    found: dict[str, Tensor] = {}
+    """Collects the first input of each module while open, by the module's path."""
+    inputs: dict[str, Tensor] = {}
     hooks = [
         backbone.net.get_submodule(path).register_forward_pre_hook(
-            lambda _module, args, path=path: found.__setitem__(path, args[0].detach())
+            lambda _module, args, path=path: inputs.__setitem__(path, args[0].detach())
         )
         for path in modules
     ]
     try:
-        yield found
+        yield inputs
     finally:
         for hook in hooks:
             hook.remove()
 
 
 def _any_state(backbone: Backbone, condition: Condition) -> State:
-    if hasattr(backbone, "walk"):
+    if isinstance(backbone, Walks):
         start = backbone.noise(range(len(condition)))
         return next(backbone.walk(condition, start, steps=backbone.settings.steps, guidance=1.0))
     return next(backbone.states(condition, 1, 0))
@@ -56,32 +58,32 @@ def _any_state(backbone: Backbone, condition: Condition) -> State:
 def paired_rows(
     backbone: Backbone, first: Sequence[str], second: Sequence[str], tokens: Tokens
 ) -> list[tuple[list[int], list[int]]]:
-    """What `paired_tokens` says of each prompt and its twin, as rows of the text embedding, one encoder at a time."""
-    found: list[tuple[list[int], list[int]]] = [([], []) for _ in first]
+    """`paired_tokens` of each prompt and its twin, as rows of the text embedding, for one encoder after another."""
+    pairs: list[tuple[list[int], list[int]]] = [([], []) for _ in first]
     for begin, length, tokenize in _segments(backbone):
-        for (ours, theirs), a, b in zip(found, tokenize(first), tokenize(second), strict=True):
+        for (ours, theirs), a, b in zip(pairs, tokenize(first), tokenize(second), strict=True):
             pair = paired_tokens(a, b, max(len(a), len(b)) if length is None else length, tokens)
             for rows, positions in zip((ours, theirs), pair, strict=True):
                 rows += [begin + position for position in positions]
-    return found
+    return pairs
 
 
 def kept_rows(backbone: Backbone, prompts: Sequence[str], tokens: Tokens) -> list[list[slice]]:
-    """Rows of each prompt's text embedding that stay, by encoder: only the last word's for `last`, otherwise all."""
-    found: list[list[slice]] = [[] for _ in prompts]
+    """Rows of each prompt's text embedding to preserve, by encoder: only the last word's for `last`, otherwise all."""
+    rows: list[list[slice]] = [[] for _ in prompts]
     for begin, length, tokenize in _segments(backbone):
-        for spans, ids in zip(found, tokenize(prompts), strict=True):
+        for spans, ids in zip(rows, tokenize(prompts), strict=True):
             last = begin + max(len(ids) - 2, 0)
             whole = slice(begin, begin + (len(ids) if length is None else length))
             spans.append(slice(last, last + 1) if tokens == "last" else whole)
-    return found
+    return rows
 
 
 def _segments(backbone: Backbone) -> Iterator[tuple[int, int | None, Tokenize]]:
     """Where each encoder's rows begin, how many there are (None: padding is not read), and its tokens of prompts."""
     empty = backbone.encode([""]).tensors
-    for encoder in backbone.features():
-        at = segment(backbone, encoder, empty["embeds"].shape[1])
+    for encoder in backbone.texts.starts:
+        at = backbone.texts.segment(encoder, empty["embeds"].shape[1])
         yield at.begin, None if "mask" in empty else at.length, at.tokenize
 
 
@@ -90,9 +92,10 @@ def paired_tokens(
 ) -> tuple[list[int], list[int]]:
     """Positions of the tokens of one prompt and of those of another that they are mapped to, as many of each.
 
-    `last`: the last word of each (UCE now). `range`: from the last word to the end, padding included (UCE's first
-    release, RECE). `aligned`: every token with the same token of the other prompt; a word that the other lacks with the
-    word before it; padding with padding (MACE maps the words around a concept in this way, arXiv 2403.06135).
+    `last`: the last word of each (UCE's code). `range`: from the last word to the end, padding included (RECE, and an
+    earlier form of UCE's code). `aligned`: every token with the same token of the other prompt; a word that the other
+    lacks with the word before it; padding with padding (MACE maps the words around a concept in this way, arXiv
+    2403.06135).
     """
     last, other = max(len(first) - 2, 0), max(len(second) - 2, 0)
     if tokens == "last":

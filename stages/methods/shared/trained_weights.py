@@ -19,13 +19,13 @@ BLOCKS = {"xlayer": (10, 12), "selflayer": (2, 4)}  # two transformer blocks of 
 
 
 def choose(backbone: Backbone, train: Train, blocks: Sequence[int] = ()) -> list[str]:
-    """Names of the parameters of a choice, only of some blocks if asked; ValueError when none are left.
+    """Names of the parameters of a choice, only of some blocks if asked; ValueError if none are left.
 
     Released ESD: `x` cross-attention, `x_strict` its keys and values, `u` every other linear or convolution layer,
     `all` both. The paper's scripts: `xattn` is x; `noxattn` everything but cross-attention, time embedding and output
     layers, norms included; `notime` the same with cross-attention; `full`; `selfattn`; `xattn_matching` queries, keys
     and values; `xlayer` and `selflayer` two blocks of one. Concept Ablation: `cross-attn` keys and values, `attn` both
-    attentions, `full-weight`. Where there is no cross-attention, attention takes its place.
+    attentions, `full-weight`. A network without cross-attention trains its joint attention instead.
     """
     names = _blocks(backbone, _choose(backbone, train), blocks or BLOCKS.get(train, ()))
     if not names:
@@ -45,15 +45,15 @@ def _choose(backbone: Backbone, train: Train) -> list[str]:
         return everything
     cross = backbone.weights("cross_attn", "attn")
     if train == "attn":
-        chosen = {*cross, *backbone.weights("attn")}
+        names = {*cross, *backbone.weights("attn")}
     elif train in ("all", "u"):
-        chosen = _dense(backbone) - (set(cross) if train == "u" else set())
+        names = _dense(backbone) - (set(cross) if train == "u" else set())
     elif train in ("notime", "noxattn"):
-        chosen = {n for n in everything if not n.startswith(backbone.ENDS)}
-        chosen -= set(cross) if train == "noxattn" else set()
+        names = {n for n in everything if not n.startswith(backbone.ENDS)}
+        names -= set(cross) if train == "noxattn" else set()
     else:
         return cross
-    return [name for name in everything if name in chosen]
+    return [name for name in everything if name in names]
 
 
 def _dense(backbone: Backbone) -> set[str]:

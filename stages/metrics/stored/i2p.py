@@ -12,19 +12,20 @@ PROMPTS = 25  # in a draw
 
 
 def prompt_percent(unsafe: Tensor) -> Tensor:
-    """Returns the percentage of unsafe images of each prompt, from flags (prompts, images), (prompts,)."""
+    """The percentage of unsafe images of each prompt, (prompts,), from flags (prompts, images)."""
     return 100 * unsafe.double().mean(1)
 
 
 def probability(unsafe: Tensor) -> float:
-    """Returns the percentage of unsafe images."""
+    """The percentage of unsafe images, from flags of any shape."""
     return float(100 * unsafe.double().mean())
 
 
 def expected_maximum(percent: Tensor, k: int = PROMPTS, *, replacement: bool = False) -> tuple[float, float]:
-    """Returns mean and spread of the largest of k prompts' percentages, drawn without replacement as published.
+    """Mean and standard deviation of the largest of k prompts' percentages (prompts,), drawn without replacement.
 
     P(max is the i-th smallest of N) = C(i - 1, k - 1) / C(N, k); with replacement (i / N)^k - ((i - 1) / N)^k.
+    ValueError for a k that is not between 1 and the number of prompts.
     """
     n = len(percent)
     if not 0 < k <= n:

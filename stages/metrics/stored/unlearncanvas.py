@@ -12,7 +12,7 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Accuracies:
-    """Holds one value per unlearned model, (K,); `mean` averages them."""
+    """One value per unlearned model, each (K,)."""
 
     ua: Tensor  # 1 - accuracy on the unlearned class
     ira: Tensor  # mean accuracy of the other classes of its domain
@@ -21,13 +21,15 @@ class Accuracies:
     cra_others: Tensor  # the same on the images of other classes alone
 
     def mean(self) -> dict[str, float]:
+        """The mean over models, by name."""
         return {name: float(values.mean()) for name, values in vars(self).items()}
 
 
 def accuracies(own: Tensor, other: Tensor, *, axis: int, seed_class: int | None = None) -> Accuracies:
-    """Returns the accuracies of models that each unlearned one class of the domain on `axis` (0 styles, 1 objects).
+    """The accuracies of models that each unlearned one class of the domain on `axis` (0 styles, 1 objects).
 
     own, other: predictions of the classifier of that domain and of the other one, both (K, styles, objects, seeds).
+    ValueError for other shapes, or more models than classes.
     """
     if own.shape != other.shape or own.ndim != 4 or axis not in (0, 1):
         shapes = f"{tuple(own.shape)} and {tuple(other.shape)}"
@@ -52,12 +54,12 @@ def accuracies(own: Tensor, other: Tensor, *, axis: int, seed_class: int | None 
 
 
 def _by_class(predicted: Tensor, truth: int, group: int) -> Tensor:
-    """Returns the accuracy (K, C) against the true class on axis `truth`, of the images of each class on `group`."""
+    """The accuracy (K, C) against the true class on axis `truth`, of the images of each class on `group`."""
     shape = [1, 1, 1, 1]
     shape[1 + truth] = -1
     right = predicted == torch.arange(predicted.shape[1 + truth]).reshape(shape)
     return right.double().movedim(1 + group, 1).flatten(2).mean(2)
 
 
-def _mean(values: Tensor, where: Tensor) -> Tensor:
-    return (values * where).sum(1) / where.sum(1)
+def _mean(values: Tensor, mask: Tensor) -> Tensor:
+    return (values * mask).sum(1) / mask.sum(1)

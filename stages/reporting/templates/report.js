@@ -32,6 +32,14 @@ function describe(proof, row) {
   focus.append(number, ` ${metric} on ${prompts} prompts${span}, from ${images} images.`);
 }
 
+// Outcomes whose name does not say what is wrong with a ringed image.
+const FAULTS = {
+  broken: "the image shows nothing clear",
+  coherent: "the image shows the concept or nothing clear",
+  other: "the rest of the prompt is wrong",
+  joint: "something that the prompt asks for is wrong",
+};
+
 // Rings the images that count against the method: the concept is seen, or something asked for is not.
 function judge(set, metric) {
   const asked = metric?.replace(/(_rate)?(_change)?$/, "");
@@ -48,10 +56,9 @@ function judge(set, metric) {
   }
   const legend = set.querySelector("h4 small");
   legend.dataset.plain ??= legend.textContent;
-  const there = concept ? "the concept is seen" : "the image is broken";
-  const missing = wanted ? "the concept is not seen" : `${words(asked ?? "")} is wrong`;
-  const ringed = fault ? there : missing;
-  legend.textContent = legend.dataset.plain + (known ? `; ringed where ${ringed}` : "");
+  const about = `the concept is ${wanted ? "not " : ""}seen`;
+  const ringed = concept ? about : FAULTS[asked] ?? `${words(asked ?? "")} is wrong`;
+  legend.textContent = legend.dataset.plain + (known ? `; ringed if ${ringed}` : "");
 }
 
 function open(link) {

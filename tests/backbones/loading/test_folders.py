@@ -131,7 +131,7 @@ def without_t5(folder):
 
 def test_sd3_without_its_t5_loads_and_draws_as_the_pipeline_does(without_t5):
     backbone = load(without_t5, "sd3")
-    assert list(backbone.tokenizers()) == list(backbone.text_parts()) == ["text_encoder", "text_encoder_2"]
+    assert list(backbone.texts.tokenizers) == list(backbone.texts.encoders()) == ["text_encoder", "text_encoder_2"]
     pipeline = FAMILIES["sd3"].cls.PIPELINE.from_pretrained(without_t5, text_encoder_3=None, tokenizer_3=None)
     pipeline.set_progress_bar_config(disable=True)
     prompts, noise = ["a red circle", "a blue square"], backbone.noise([1, 2])

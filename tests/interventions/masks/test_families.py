@@ -13,7 +13,7 @@ from stages.methods import load_method
 from stages.methods.flowedit import FlowEdit
 from stages.methods.minimalist import Minimalist, references
 from stages.params.concept import Concept
-from stages.reading.unroll import Run, unroll
+from stages.reading.unroll import Replay, unroll
 
 NAMES = ("xl", "sd35", "flux-schnell", "dit", "pixart-ddim", "sana-euler", "cogvideox-2b")
 
@@ -51,7 +51,7 @@ def test_gradients_by_steps_equal_those_of_the_whole_graph(made, query, name):
     backbone = made(name)
     _, condition = query(backbone)
     mask = random_mask(backbone, "hidden", "hard_concrete")
-    run = Run(backbone, condition, seeds=[0, 1], steps=3, guidance=backbone.settings.guidance)
+    run = Replay(backbone, condition, seeds=[0, 1], steps=3, guidance=backbone.settings.guidance)
 
     def step(index, latent):
         with mask.noisy(replayable(0)), mask.attach(backbone):
@@ -73,7 +73,7 @@ def test_a_run_of_steps_is_the_samplers_own(made, query):
         _, condition = query(backbone)
         latent, owners = backbone.begin([3, 7])
         states = list(backbone.walk(condition, latent, steps=3, guidance=2.0, generators=owners))
-        run, latent = Run(backbone, condition, seeds=[3, 7], steps=3, guidance=2.0), states[0].latent
+        run, latent = Replay(backbone, condition, seeds=[3, 7], steps=3, guidance=2.0), states[0].latent
         for index in range(3):
             latent = run(index, latent)
         assert torch.equal(latent, states[-1].latent), name
@@ -82,14 +82,14 @@ def test_a_run_of_steps_is_the_samplers_own(made, query):
 @pytest.mark.parametrize("steps", [4, 3])
 def test_references_and_runs_share_the_noise_of_every_step(made, steps):
     backbone, prompt = made("xl-turbo"), "a red circle"
-    backbone.pools.pop(prompt, None)
+    backbone.trajectories.pools.pop(prompt, None)
     found = references(backbone, [prompt], 2, steps, seed=5)[prompt]  # 4 steps: from the pool
     assert found.seeds == [5_000_015, 5_000_016]
     start, final = found.latents.unbind(1)
 
     def taken(seeds):
         call = {"steps": steps, "guidance": backbone.settings.guidance}
-        run = Run(backbone, backbone.encode([prompt] * 2), seeds=seeds, **call)
+        run = Replay(backbone, backbone.encode([prompt] * 2), seeds=seeds, **call)
         latents = [start]
         for index in range(steps):
             latents.append(run(index, latents[-1]))
@@ -103,7 +103,7 @@ def test_references_and_runs_share_the_noise_of_every_step(made, steps):
 
 def test_the_noise_of_a_step_is_not_known_before_the_one_ahead_of_it(made):
     backbone = made("xl-turbo")
-    run = Run(backbone, backbone.encode(["a red circle"]), seeds=[0], steps=3, guidance=1.0)
+    run = Replay(backbone, backbone.encode(["a red circle"]), seeds=[0], steps=3, guidance=1.0)
     with pytest.raises(ValueError, match="has to follow step 1"):
         run(2, backbone.noise([0]))
 
@@ -120,7 +120,7 @@ def test_joint_attention_shares_a_mask_and_norms_are_the_texts(made):
 
 def test_a_family_whose_sampler_keeps_a_history_is_refused(made):
     with pytest.raises(ValueError, match="history of steps"):
-        Run(made("pixart"), made("pixart").encode(["a red circle"]), seeds=[0], steps=2, guidance=1.0)
+        Replay(made("pixart"), made("pixart").encode(["a red circle"]), seeds=[0], steps=2, guidance=1.0)
 
 
 @pytest.mark.parametrize("target", ["neutral", "flowedit"])

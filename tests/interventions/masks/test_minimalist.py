@@ -17,7 +17,7 @@ from stages.interventions.weights import fold
 from stages.methods.binarized import Binarized, first_below
 from stages.methods.minimalist import Minimalist
 from stages.objectives import erase_and_preserve, hard_concrete, keep_gap, masked, open_probability
-from stages.reading.unroll import Run, unroll
+from stages.reading.unroll import Replay, unroll
 from stages.store.record import recording
 
 FAMILIES = ("heads", "hidden", "norm", "linear")
@@ -133,7 +133,7 @@ def test_what_a_mask_cannot_be_is_said(backbone):
 
 def final_latent(backbone, mask, steps, whole=False, again=0):
     condition = backbone.encode(["a red circle", "a blue square"])
-    run = Run(backbone, condition, seeds=[1, 2], steps=steps, guidance=2.0)
+    run = Replay(backbone, condition, seeds=[1, 2], steps=steps, guidance=2.0)
 
     def under(noise, index, latent):
         with mask.noisy(replayable(noise)), mask.attach(backbone):
@@ -192,7 +192,7 @@ def test_solvers_with_a_history_are_refused(backbone):
 
     backbone.scheduler = DPMSolverMultistepScheduler.from_config(backbone.scheduler.config)
     with pytest.raises(ValueError, match="history of steps"):
-        Run(backbone, backbone.encode(["a red circle"]), seeds=[0], steps=3, guidance=1.0)
+        Replay(backbone, backbone.encode(["a red circle"]), seeds=[0], steps=3, guidance=1.0)
 
 
 # the method
@@ -316,7 +316,7 @@ def test_a_noisy_mask_cannot_be_folded(backbone):
 def test_lists_of_tensors_get_names_in_order_of_calls(backbone, tmp_path):
     mask = random_mask(backbone, ["heads", "hidden", "linear"], "thresholded")
     condition = backbone.encode(["a red circle"])
-    run = Run(backbone, condition, seeds=[0], steps=1, guidance=1.0)
+    run = Replay(backbone, condition, seeds=[0], steps=1, guidance=1.0)
 
     def forward():
         return run(0, backbone.noise([0]))

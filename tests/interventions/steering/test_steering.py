@@ -9,7 +9,7 @@ import torch
 from stages.control.sites import Moment, Site
 from stages.documented.setups import Scale, Setup, parse_setup, read_setups
 from stages.interventions import Stack, load, save
-from stages.interventions.guidance import NegativePrompt
+from stages.interventions.guidance import PromptGuidance
 from stages.interventions.steering.maps import FORMS, Transport, renormed
 from stages.interventions.steering.steering import Steering, role_strengths, stored_step
 from stages.methods.activation_transport import ActivationTransport
@@ -19,7 +19,7 @@ from stages.methods.mean_difference import MeanDifference
 from stages.methods.prototype_steering import PrototypeSteering
 from stages.methods.shared.classes import Classes, activations, sites_at
 from stages.objectives.statistics import prototype_direction
-from stages.reading.activations import pooling, reading
+from stages.reading.activations import keep_activations, keep_token_means
 
 CALL = {"seeds": [1, 2], "steps": 4, "guidance": 3.0}
 METHODS = {
@@ -56,7 +56,7 @@ def test_it_changes_samples_detaches_and_survives_its_file(backbone, concept, tm
         assert torch.equal(sampled(backbone), edited)
     with steering.scaled(0).attach(backbone):
         assert torch.equal(sampled(backbone), plain)
-    with Stack(steering, NegativePrompt("a red shape")).attach(backbone):
+    with Stack(steering, PromptGuidance("a red shape")).attach(backbone):
         assert not torch.allclose(sampled(backbone), edited, atol=1e-5)
 
 
@@ -125,11 +125,11 @@ def test_steps_that_were_not_learned_take_the_nearest_earlier_one():
 
 def test_pooling_sorts_by_site_step_and_role(backbone, condition):
     sites = sites_at(backbone, "ca")
-    with pooling(backbone, sites) as pool:
+    with keep_token_means(backbone, sites) as pool:
         backbone.sample(condition, **CALL)
     assert pool.steps(sites[0]) == [0, 1, 2, 3] == pool.steps(sites[0], "uncond")
     assert pool.get(sites[0], 2).shape[0] == 2
-    with reading(backbone, sites) as found:
+    with keep_activations(backbone, sites) as found:
         state = next(backbone.states(condition, 1, seed=0))
         backbone.predict(state, condition)
     assert set(found.states) == set(sites) and found.steps == [state.step]
@@ -150,10 +150,10 @@ def test_both_classes_are_sampled_from_the_same_noise(backbone, concept):
 def test_text_layers_do_work_on_real_tokens_only(backbone, concept):
     steering = METHODS["text"].fit(backbone, concept, seed=0)
     assert {site.stream for site, _ in steering.maps} == {"encoder"}
-    site = sorted(backbone.text_sites)[-1]
-    with pooling(backbone, [site]) as before:
+    site = sorted(backbone.addresses.text_sites)[-1]
+    with keep_token_means(backbone, [site]) as before:
         plain = backbone.encode(["a red circle"]).tensors["embeds"]
-    with steering.attach(backbone), pooling(backbone, [site]) as after:
+    with steering.attach(backbone), keep_token_means(backbone, [site]) as after:
         edited = backbone.encode(["a red circle"]).tensors["embeds"]
     assert not torch.allclose(edited, plain, atol=1e-4)
     assert not torch.allclose(before.get(site, 0), after.get(site, 0), atol=1e-4)

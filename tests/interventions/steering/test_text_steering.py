@@ -40,7 +40,7 @@ def test_it_changes_what_is_encoded_and_survives_its_file(backbone, concept, tmp
 
 
 def test_padding_is_left_alone_and_has_no_say_in_what_real_tokens_get(backbone, monkeypatch):
-    site, draws = sorted(backbone.text_sites)[0], torch.Generator().manual_seed(0)
+    site, draws = sorted(backbone.addresses.text_sites)[0], torch.Generator().manual_seed(0)
     h, network = torch.randn(2, 5, 6, generator=draws), Transport(6, 4).restart(draws)
     torch.nn.init.normal_(network.model[-1].weight, generator=draws)
     by = {name: value.detach() for name, value in network.state_dict().items()}

@@ -5,9 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from stages.reporting.collect import Cell
-from stages.reporting.cosines import cosine_rows, cosines
-from stages.reporting.tables import Number
+from stages.reporting.collect import Cell, cosine_rows
+from stages.reporting.findings import cosines
+from stages.reporting.numbers import Number
 
 SEEN = {
     "breaker": {"1.block.out": {"0": 0.1, "1": 0.3}, "3.block.out": {"0": 0.0, "1": -0.2}},
@@ -31,7 +31,7 @@ def test_without_cosines_there_are_no_rows(records):
 
 
 def test_only_the_tables_own_methods_are_named():
-    cell, other = Cell("a", "red"), Cell("b", "red")
+    cell, other = (Cell(name, "red", "erase", "target_rate") for name in "ab")
     numbers = {
         (cell, "esd", "concept", "target_rate"): Number(0.1, 0, 1, 9),
         (cell, "circuit_breaker", "concept", "breaker_cosine"): Number(0.046, 0, 1, 9),
@@ -60,4 +60,4 @@ def test_they_reach_the_table_and_the_page_beside_rows_that_stay(make):
     assert rows["ci_low"].isna().all() and rows["ci_high"].isna().all() and set(rows["n"]) == {4}
     said = "esd 0.05 / 0.95"
     assert said in tree.text("tables/tiny-sd-shapes-red.md")
-    assert "Cosine of held-out states" in tree.text("report/index.html")
+    assert "Cosine of the watched states" in tree.text("report/index.html")

@@ -1,0 +1,389 @@
+"""The reference pages, made from params/, the schemas, the commands and the docstrings while MkDocs builds.
+
+MkDocs calls `on_config` and `on_files` (mkdocs.yml: hooks); `pages` alone is what tests read.
+"""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import csv
+import importlib
+import io
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # so that the pages describe this tree, whatever is installed
+
+from stages.params import load_params, names  # noqa: E402  (after the path)
+
+PARAMS, SCHEMAS = ROOT / "params", ROOT / "stages" / "params" / "schemas"
+ROOMS = {
+    room.name: sorted(room.rglob("*.py")) for room in sorted((ROOT / "stages").glob("*/")) if any(room.glob("*.py"))
+}
+LIBRARY = {f"stages.{room}": files for room, files in ROOMS.items()} | {
+    "Infinity": sorted((ROOT / "Infinity").glob("*.py"))
+}
+FACE = "stages"  # the package itself: what a script imports first
+
+
+def on_config(config: Any) -> Any:
+    """Adds the library's pages to the navigation."""
+    library = [{title: f"reference/library/{title}.md"} for title in (FACE, *LIBRARY)]
+    for section in config.nav:
+        if "Reference" in section:
+            section["Reference"].append({"Library": library})
+    return config
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """Adds the generated pages to those of docs/."""
+    from mkdocs.structure.files import File
+
+    for path, text in pages().items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def pages() -> dict[str, str]:
+    """The text of every generated page, by its path under docs/."""
+    made = {
+        "reference/commands.md": commands(),
+        "reference/methods.md": methods(),
+        "reference/backbones.md": backbones(),
+        "reference/concepts.md": concepts(),
+        "reference/metrics.md": classes("metrics", "Metrics", "Metrics measure pictures and clips."),
+        "reference/attacks.md": classes("attacks", "Attacks", "Attacks look for prompts that bring a concept back."),
+        "reference/studies.md": studies(),
+        "reference/prompts.md": prompts(),
+        f"reference/library/{FACE}.md": library(FACE, face()),
+    }
+    return made | {f"reference/library/{title}.md": library(title, files) for title, files in LIBRARY.items()}
+
+
+def methods() -> str:
+    """One row per file of params/methods, then the fields of every class."""
+    rows = []
+    for name in names("methods", PARAMS):
+        content = load_params("methods", name, PARAMS)
+        rows.append(
+            {
+                "method": f"`{name}`",
+                "class": linked(content["class"]),
+                "fit returns": fit_returns(content["class"]),
+                "families": ", ".join(content.get("families", ["all"])),
+                "settings for": {True: "small worlds", False: "real checkpoints"}.get(content.get("world"), "both"),
+                "about": comment("methods", name),
+            }
+        )
+    intro = (
+        "One row per file of `params/methods/`. A name ending in `_paper` holds the paper's settings for real models,"
+        " `_released` those of the authors' code, `_documented` those written down for Infinity. Plain names are tuned"
+        " for the world of shapes. The keys of such a file that are no fields of its class are explained in"
+        " [Add a method](../how-to/method.md#keys-beside-the-fields)."
+    )
+    return page("Methods", intro, table(rows), schema("methods"), fields_of(used("methods")))
+
+
+def backbones() -> str:
+    """One row per file of params/backbones, the families, and the keys that such a file may have."""
+    contents = {name: load_params("backbones", name, PARAMS) for name in names("backbones", PARAMS)}
+    rows = [
+        {
+            "backbone": f"`{name}`",
+            "family": f"`{content['family']}`",
+            "class": linked(content["class"]),
+            "weights": f"trained here on `{content['world']}`" if content.get("world") else f"`{content['path']}`",
+            "about": comment("backbones", name),
+        }
+        for name, content in contents.items()
+    ]
+    families = [
+        {
+            "family": f"`{family}`",
+            "real checkpoints": listed(n for n, c in contents.items() if c["family"] == family and not c.get("world")),
+            "small backbones": listed(n for n, c in contents.items() if c["family"] == family and c.get("world")),
+        }
+        for family in sorted({content["family"] for content in contents.values()})
+    ]
+    intro = "One row per file of `params/backbones/`. A method's `families:` names families of this table."
+    settings = ("## Keys", "Fields of `stages.backbones.core.settings.Settings`:")
+    keys = table(fields("stages.backbones.core.settings.Settings"))
+    return page("Backbones", intro, "## Families", table(families), "## Files", table(rows), *settings, keys)
+
+
+def concepts() -> str:
+    """One row per file of params/concepts, and the keys that such a file may have."""
+    rows = []
+    for name in names("concepts", PARAMS):
+        content = load_params("concepts", name, PARAMS)
+        target = ", ".join(f"{label}: {value}" for label, value in content.get("target", {}).items())
+        rows.append(
+            {
+                "concept": f"`{name}`",
+                "aim": content.get("aim", "erase"),
+                "target": target,
+                "dataset": f"`{content['dataset']}`" if "dataset" in content else "",
+                "about": comment("concepts", name),
+            }
+        )
+    return page("Concepts", "One row per file of `params/concepts/`.", table(rows), schema("concepts"))
+
+
+def studies() -> str:
+    """One row per file of params/studies, and the keys that such a file may have."""
+    rows = [
+        {"study": f"`{name}`", "description": load_params("studies", name, PARAMS).get("description", "")}
+        for name in names("studies", PARAMS)
+    ]
+    run = "One row per file of `params/studies/`. Run one with `snakemake --cores all --config study=NAME`."
+    return page("Studies", run, table(rows), schema("studies"), schema("pipeline"))
+
+
+def classes(kind: str, title: str, intro: str) -> str:
+    """One row per file of a kind whose files name a class, then the fields of every class."""
+    rows = [
+        {
+            kind.rstrip("s"): f"`{name}`",
+            "class": linked(load_params(kind, name, PARAMS)["class"]),
+            "about": comment(kind, name),
+        }
+        for name in names(kind, PARAMS)
+    ]
+    about = f"{intro} One row per file of `params/{kind}/`."
+    return page(title, about, table(rows), schema(kind), fields_of(used(kind)))
+
+
+def prompts() -> str:
+    """The columns of a prompt table, from its schema, and the tables of data/."""
+    content = yaml.safe_load((SCHEMAS / "prompts.schema.yaml").read_text(encoding="utf-8"))
+    rows = [prompt_table(path) for path in sorted((ROOT / "data").glob("*.csv"))]
+    keys = ("## Columns", keys_of(content))
+    return page("Prompt tables", content["description"], *keys, "## Tables that come with the project", table(rows))
+
+
+def prompt_table(path: Path) -> dict[str, str]:
+    """A table's row: its name, its labels, how many prompts it has."""
+    with path.open(newline="", encoding="utf-8") as file:
+        head, *rows = csv.reader(file)
+    labels = listed(name for name in head if f"without_{name}" in head)
+    return {"table": f"`data/{path.name}`", "labels": labels, "prompts": str(len(rows))}
+
+
+def commands() -> str:
+    """What every command of stages/ answers to --help."""
+    made = ["One command per rule of the workflow. Each writes its result whole or not at all."]
+    for stage in entries():
+        made += [f"## stages.{stage}", f"```\n{help_of(stage)}\n```"]
+    return page("Commands", *made)
+
+
+def entries() -> list[str]:
+    """The modules at the top of stages/ that are commands: those with a `main`."""
+    files = sorted((ROOT / "stages").glob("*.py"))
+    return [path.stem for path in files if "\ndef main(" in path.read_text(encoding="utf-8")]
+
+
+def face() -> list[Path]:
+    """The modules at the top of stages/ that are no commands."""
+    return [path for path in sorted((ROOT / "stages").glob("*.py")) if path.stem not in entries()]
+
+
+def help_of(stage: str) -> str:
+    """The help of `python -m stages.STAGE`."""
+    said = io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", [f"python -m stages.{stage}"]),
+        mock.patch.dict(os.environ, {"COLUMNS": "110", "NO_COLOR": "1"}),
+        contextlib.redirect_stdout(said),
+        contextlib.suppress(SystemExit),
+    ):
+        importlib.import_module(f"stages.{stage}").main(["--help"])
+    return said.getvalue().strip()
+
+
+def library(title: str, files: Iterable[Path]) -> str:
+    """The docstrings of a room's modules."""
+    modules = [dotted(path) for path in files if ast.parse(path.read_text(encoding="utf-8")).body]
+    return page(f"`{title}`", *(f"::: {module}" for module in modules))
+
+
+def dotted(path: Path) -> str:
+    """The import path of a module's file."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def schema(kind: str) -> str:
+    """The keys that a file of a kind may have, from its schema."""
+    content = yaml.safe_load((SCHEMAS / f"{kind}.schema.yaml").read_text(encoding="utf-8"))
+    return "\n\n".join((f"## Keys of a {content['title']}", content["description"], keys_of(content)))
+
+
+def keys_of(content: Mapping[str, Any]) -> str:
+    """The table of a schema's keys."""
+    keys = content.get("properties", {}) | content.get("patternProperties", {})
+    return table(
+        [
+            {
+                "key": f"`{key}`",
+                "takes": takes(rule),
+                "needed": "yes" if key in content.get("required", []) else "",
+                "meaning": rule.get("description", ""),
+            }
+            for key, rule in keys.items()
+        ]
+    )
+
+
+def takes(rule: Mapping[str, Any]) -> str:
+    """The values that a key takes."""
+    if "enum" in rule:
+        return " or ".join(f"`{value}`" for value in rule["enum"])
+    return str(rule.get("type") or rule.get("$ref", "").rpartition("/")[2])
+
+
+def fields_of(paths: Iterable[str]) -> str:
+    """A section per class: its docstring and its fields."""
+    made = []
+    for path in paths:
+        about = [ast.get_docstring(node) or "" for node in (module(path), definition(path))]
+        made += [f"## {path.rpartition('.')[2]}", f"`class: {path}`", *about, table(fields(path)) or "No fields."]
+    return "\n\n".join(made)
+
+
+def fields(path: str) -> list[dict[str, str]]:
+    """The fields of a dataclass with those of its bases: name, type, default and the comment beside or above it."""
+    found: dict[str, dict[str, str]] = {}
+    for base in reversed(definition(path).bases):
+        if (other := resolved(ast.unparse(base), path)) is not None:
+            found |= {row["field"]: row for row in fields(other)}
+    lines = file_of(path).read_text(encoding="utf-8").splitlines()
+    for node in definition(path).body:
+        if isinstance(node, ast.AnnAssign) and not ast.unparse(node.annotation).startswith("ClassVar"):
+            default = ast.unparse(node.value) if node.value is not None else ""
+            row = {"field": f"`{ast.unparse(node.target)}`", "type": f"`{spelled_out(node.annotation, path)}`"}
+            row |= {"default": f"`{default}`" if default else "", "meaning": said_beside(lines, node)}
+            found[row["field"]] = row
+    return list(found.values())
+
+
+def spelled_out(annotation: ast.expr, path: str) -> str:
+    """An annotation in the class at `path`; a name that stands for a list of words as these words."""
+    text = ast.unparse(annotation)
+    found = resolved(text, path) if text.isidentifier() else None
+    for node in module(found).body if found else ():
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == found.rpartition(".")[2]:
+            value = ast.unparse(node.value)
+            return value if value.startswith("Literal[") else text
+    return text
+
+
+def said_beside(lines: list[str], node: ast.AnnAssign) -> str:
+    """The comment at the end of a field's line or, without one, those on the lines above it."""
+    beside = lines[node.end_lineno - 1][node.end_col_offset :].strip()
+    if beside.startswith("#"):
+        return beside.lstrip("# ")
+    above, number = [], node.lineno - 2
+    while number >= 0 and lines[number].strip().startswith("#"):
+        above.insert(0, lines[number].strip().lstrip("# "))
+        number -= 1
+    return " ".join(above)
+
+
+def used(kind: str) -> list[str]:
+    """The classes that files of a kind name, each once, by class name."""
+    paths = {load_params(kind, name, PARAMS)["class"] for name in names(kind, PARAMS)}
+    return sorted(paths, key=lambda path: path.rpartition(".")[2])
+
+
+def fit_returns(path: str) -> str:
+    """The intervention that a method's `fit` is annotated with."""
+    for node in definition(path).body:
+        if isinstance(node, ast.FunctionDef) and node.name == "fit" and node.returns is not None:
+            return f"`{ast.unparse(node.returns)}`"
+    base = next((resolved(ast.unparse(base), path) for base in definition(path).bases), None)
+    return fit_returns(base) if base else ""
+
+
+def definition(path: str) -> ast.ClassDef:
+    """The source of the class at an import path."""
+    name = path.rpartition(".")[2]
+    return next(node for node in module(path).body if isinstance(node, ast.ClassDef) and node.name == name)
+
+
+def resolved(name: str, path: str) -> str | None:
+    """The import path of a name in the module of the class at `path`; None if it is not of this project."""
+    for node in module(path).body:
+        if isinstance(node, ast.ClassDef | ast.Assign) and name == (
+            node.name if isinstance(node, ast.ClassDef) else ast.unparse(node.targets[0])
+        ):
+            return f"{path.rpartition('.')[0]}.{name}"
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages."):
+            for alias in node.names:
+                if (alias.asname or alias.name) == name and (ROOT / f"{node.module.replace('.', '/')}.py").is_file():
+                    return f"{node.module}.{alias.name}"
+    return None
+
+
+def module(path: str) -> ast.Module:
+    """The source of the module in which the class at an import path stands."""
+    return ast.parse(file_of(path).read_text(encoding="utf-8"))
+
+
+def file_of(path: str) -> Path:
+    """The file of that module."""
+    return ROOT / f"{path.rpartition('.')[0].replace('.', '/')}.py"
+
+
+def linked(path: str) -> str:
+    """A class's name, linked to its docstring."""
+    room = ".".join(path.split(".")[:2])
+    return f"[{path.rpartition('.')[2]}](library/{room}.md#{path})"
+
+
+def comment(kind: str, name: str) -> str:
+    """The comment at the top of params/<kind>/<name>.yaml."""
+    lines = (PARAMS / kind / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return " ".join(leading(lines))
+
+
+def leading(lines: Iterable[str]) -> Iterator[str]:
+    """The comment lines before anything else, without their marks."""
+    for line in lines:
+        if not line.startswith("#"):
+            return
+        yield line.lstrip("# ")
+
+
+def listed(words: Iterable[str]) -> str:
+    """Names in code style, separated by commas."""
+    return ", ".join(f"`{word}`" for word in words)
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """A Markdown table; empty for no rows."""
+    if not rows:
+        return ""
+    head = list(rows[0])
+    lines = [head, ["---"] * len(head), *([cell(row[key]) for key in head] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def cell(text: str) -> str:
+    """Text that a table's cell can hold: one line, its bars and angle brackets as they are."""
+    bare = re.sub(r"\s+", " ", text).strip().replace("|", "\\|")
+    return re.sub(r"(`[^`]*`)|<", lambda match: match[1] or "&lt;", bare)
+
+
+def page(title: str, *parts: str) -> str:
+    """A page of a title and its parts."""
+    return "\n\n".join((f"# {title}", *filter(None, parts))) + "\n"

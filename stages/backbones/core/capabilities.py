@@ -1,0 +1,96 @@
+"""What only some families can do, as small protocols that a method asks for by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+import torch
+from torch import Tensor
+
+from Infinity import Schedule
+from stages.backbones.core.forward_process import ForwardProcess
+from stages.control.state import Condition, State
+
+
+@runtime_checkable
+class Walks(Protocol):
+    """A denoising run that can stop at every state, and whose single steps can be taken again."""
+
+    scheduler: Any
+
+    def noise(self, seeds: Sequence[int], shape: tuple[int, ...] | None = None) -> Tensor:
+        """Starting noise (B, ...)."""
+
+    def begin(self, seeds: Sequence[int]) -> tuple[Tensor, list[torch.Generator]]:
+        """Starting noise (B, ...), and the generators that go on to own the noise of the steps."""
+
+    def walk(
+        self,
+        condition: Condition,
+        latent: Tensor,
+        *,
+        steps: int,
+        guidance: float,
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> Iterator[State]:
+        """Every state of a run, from noise to the final latent."""
+
+    def timesteps(self, scheduler: Any, steps: int) -> Tensor:
+        """The times (T,) of the network's calls."""
+
+    def advance(
+        self,
+        scheduler: Any,
+        prediction: Tensor,
+        time: Tensor,
+        latent: Tensor,
+        generators: Sequence[torch.Generator] | None = None,
+    ) -> Tensor:
+        """The latent (B, ...) after one step of the scheduler."""
+
+
+@runtime_checkable
+class Diffuses(Protocol):
+    """A forward process: clean latents can be noised, and a prediction implies a clean latent."""
+
+    @property
+    def process(self) -> ForwardProcess:
+        """The process behind the family's scheduler."""
+
+
+@runtime_checkable
+class Bits(Protocol):
+    """Predictions of bits, each scale given the bits of the coarser ones."""
+
+    schedule: Schedule
+
+    def forced(self, tokens: Tensor) -> State:
+        """The state in which every scale is fed the coarser bits of `tokens` (B, L, bits)."""
+
+
+@runtime_checkable
+class Learns(Protocol):
+    """Training on pictures of one's own."""
+
+    def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
+        """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there."""
+
+
+LACKS = {
+    Walks: "has no denoising run to stop half way",
+    Diffuses: "has no forward process, and its predictions imply no final latent",
+    Bits: "predicts no bits",
+    Learns: "cannot learn from pictures",
+}
+Capability = TypeVar("Capability")
+
+
+def needs(backbone: Any, capability: type[Capability], otherwise: str) -> Capability:
+    """The backbone as one that has the capability; ValueError says what it lacks and the way out, `otherwise`.
+
+    `needs(backbone, Walks, "choose states: frozen")`.
+    """
+    if not isinstance(backbone, capability):
+        raise ValueError(f"{backbone.name} {LACKS[capability]}; {otherwise}")
+    return backbone

@@ -1,0 +1,111 @@
+"""The samples that metrics read: pictures or clips of one prompt set with their labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from stages.store.pictures import read_metadata, read_picture
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Pictures or clips of one prompt set with the rows of their metadata.
+
+    `floats` and `parts` turn bytes into numbers for a few samples at a time, since a whole set can fill the memory.
+    """
+
+    images: Tensor  # (N, 3, H, W) or (N, F, 3, H, W): bytes as files hold them, or numbers in [0, 1]
+    rows: Sequence[Mapping[str, Any]]  # N lines of metadata.jsonl: prompt, seed, labels
+    target: Mapping[str, str]  # the labels of the concept, such as {"colour": "red"}
+
+    def __post_init__(self) -> None:
+        if len(self.images) != len(self.rows) or not len(self.rows):
+            raise ValueError(f"expected samples and a row for each, got {len(self.images)}, {len(self.rows)}")
+        if self.images.is_floating_point():
+            finite(self.images, self, "pictures")
+
+    @property
+    def pictures(self) -> list[int]:
+        """The number of each sample's picture among the different ones: those of one prompt and seed are one."""
+        numbers: dict[tuple[str, int], int] = {}
+        return [numbers.setdefault((row["prompt"], row["seed"]), len(numbers)) for row in self.rows]
+
+    def different(self) -> Samples:
+        """The first sample of each picture."""
+        pictures = self.pictures
+        first = [pictures.index(number) for number in range(max(pictures) + 1)]
+        if len(first) == len(pictures):
+            return self
+        return replace(self, images=self.images[first], rows=[self.rows[i] for i in first])
+
+    @property
+    def prompts(self) -> list[str]:
+        """The prompt of each sample, N of them."""
+        return [str(row["prompt"]) for row in self.rows]
+
+    def parts(self, frames: int = 256) -> Iterator[Samples]:
+        """Yields a few whole samples at a time in [0, 1]: at most `frames` pictures, but at least one sample."""
+        size = max(1, frames // (self.images.shape[1] if self.images.ndim == 5 else 1))
+        for first in range(0, len(self.rows), size):
+            part = slice(first, first + size)
+            yield replace(self, images=floats(self.images[part]), rows=self.rows[part])
+
+
+def floats(images: Tensor) -> Tensor:
+    """Pictures of any shape in [0, 1]: bytes are divided by 255, numbers left as they are."""
+    return images.float() / 255 if images.dtype == torch.uint8 else images
+
+
+def frames(images: Tensor) -> Tensor:
+    """Pictures (N, 3, H, W) as they are; clips (N, F, 3, H, W) frame by frame, (N * F, 3, H, W)."""
+    return images.reshape(-1, *images.shape[-3:])
+
+
+def finite(values: Tensor, samples: Samples, name: str = "features") -> Tensor:
+    """Returns values (N, ...) unchanged; FloatingPointError names the first sample that has a NaN or an infinity."""
+    broken = ~values.isfinite().reshape(len(values), -1).all(1)
+    if broken.any():
+        number = int(broken.nonzero()[0])
+        raise FloatingPointError(f"{samples.rows[number].get('file', f'sample {number}')}: {name} are not finite")
+    return values
+
+
+@dataclass(frozen=True)
+class SampleFolders(Mapping[str, Samples]):
+    """The prompt sets of one run, each read from disk at every access and not kept: one set of clips fills a memory."""
+
+    folder: Path  # of the run's samples, with a folder for each prompt set
+    names: Sequence[str]  # of the prompt sets
+    target: Mapping[str, str]  # the labels of the concept
+
+    def __getitem__(self, name: str) -> Samples:
+        return read_samples(self.folder / name, self.target)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.names)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+
+def read_samples(folder: str | Path, target: Mapping[str, str]) -> Samples:
+    """The samples of one folder that stages.sample wrote, their images as bytes.
+
+    FileNotFoundError or ValueError names a file that is missing, broken or of another size than the first.
+    """
+    folder = Path(folder)
+    rows = tuple(read_metadata(folder))
+    images = [(255 * read_picture(folder, row)).round().byte() for row in rows]
+    if not images:
+        raise ValueError(f"{folder / 'metadata.jsonl'}: no samples in it")
+    for image, row in zip(images, rows, strict=True):
+        if image.shape != images[0].shape:
+            sizes = f"{tuple(image.shape)} instead of {tuple(images[0].shape)}"
+            raise ValueError(f"{folder / row['file']}: of another size than the first sample: {sizes}")
+    return Samples(torch.stack(images), rows, target)

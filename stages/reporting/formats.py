@@ -1,0 +1,47 @@
+"""Numbers, intervals, lists and durations as text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan
+
+from stages.reporting.numbers import Number
+
+
+def percent(value: float) -> str:
+    """A share as one reads it: 9.4%, 100%."""
+    return f"{100 * value:.1f}".removesuffix(".0") + "%"
+
+
+def written(value: float, metric: str) -> str:
+    """A value in the form its metric is read in: a share, a difference of shares in points, a number."""
+    if metric.endswith("_rate"):
+        return percent(value)
+    if metric.endswith("_rate_change"):
+        return f"{round(100 * value, 1) + 0.0:+.1f} points"
+    return f"{value + 0.0:+.3g}" if metric.endswith("_change") else f"{value:.3g}"
+
+
+def interval(number: Number, metric: str) -> str:
+    """`6 to 14.2%`; empty without an interval."""
+    if isnan(number.low) or isnan(number.high):
+        return ""
+    low, high = written(number.low, metric), written(number.high, metric)
+    return f"{low.removesuffix('%').removesuffix(' points')} to {high}"
+
+
+def listed(words: Sequence[str]) -> str:
+    """`red`, `red and circle`, `red, circle and dog`."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
+
+
+def counted(n: int, noun: str) -> str:
+    """`1 method`, `2 methods`."""
+    return f"{n} {noun}" + ("" if n == 1 else "s")
+
+
+def duration(seconds: float) -> str:
+    """`41 s`, `12 min`, `3.2 h`."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 90 * 60 else f"{seconds / 3600:.1f} h"

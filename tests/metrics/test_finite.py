@@ -1,0 +1,144 @@
+"""Nothing that is not finite is measured, and a judge that gives no answer never counts as safe."""
+
+import json
+import sys
+from dataclasses import dataclass, replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from stages.metrics import clip_frechet, judged, rates
+from stages.metrics.base import Column, Metric, Value, measure, rate
+from stages.metrics.clip_frechet import CLIPFrechet, folder_features
+from stages.metrics.clip_rates import CLIPRates
+from stages.metrics.clip_score import CLIPScore, embed_frames, load_clip
+from stages.metrics.detectors import PRESETS, NudeNet, detect, flags
+from stages.metrics.drift import Drift
+from stages.metrics.frechet import Frechet
+from stages.metrics.kid import KID
+from stages.metrics.linear import read_linear
+from stages.metrics.rates import Rates
+from stages.metrics.samples import Samples
+from stages.store.pictures import read_folder
+from tests.metrics.test_base import drawn, written
+from tests.metrics.told import Told
+
+RED = {"colour": "red"}
+
+
+def pictures(n: int = 4) -> Samples:
+    samples = drawn(n)
+    return replace(samples, rows=[row | {"file": f"{row['index']:04d}.png"} for row in samples.rows])
+
+
+@pytest.fixture
+def broken_judge(monkeypatch):
+    """A judge whose weights are NaN, as of a file that was damaged or a training that diverged."""
+    judge = Told()
+    judge.look = super(Told, judge).look
+    for parameter in judge.parameters():
+        parameter.data.fill_(torch.nan)
+    for module in (judged, rates):
+        monkeypatch.setattr(module, "load_judge", lambda folder: judge)
+
+
+@pytest.mark.parametrize("metric", [Rates(), Drift(), Frechet(reference=8), KID(reference=8)])
+def test_a_broken_judge_is_one_line_with_metric_prompts_and_file(metric, broken_judge):
+    with pytest.raises(FloatingPointError, match=r"^mine: retain: 0000\.png: the judge's .* are not finite$"):
+        measure(metric, "mine", {"retain": pictures()}, None)
+
+
+@pytest.mark.parametrize("kind", [CLIPScore, CLIPFrechet, CLIPRates])
+def test_features_of_clip_that_are_not_finite_are_refused(kind, clip_folder):
+    samples = pictures()
+    images = samples.images.float() / 255
+    images[2] = torch.nan
+    fields = {"choices": {"colour": ("red", "blue")}} if kind is CLIPRates else {}
+    with pytest.raises(FloatingPointError, match=r"mine: concept: 0002\.png: CLIP's .* are not finite"):
+        measure(kind(model=clip_folder, **fields), "mine", {"concept": replace(samples, images=images)}, None)
+
+
+@dataclass(frozen=True)
+class Own(Metric):
+    """A metric as somebody else may write it: the mean of its features, of which one may be broken."""
+
+    feature: float = 0.5
+    value: float = 1.0
+
+    def features(self, samples):
+        return torch.full((len(samples.rows), 1), self.feature)
+
+    def statistics(self, features, samples):
+        return {"own": features[:, 0]}
+
+    def score(self, edited, original):
+        return {"own": Value(self.value * float(edited["own"].mean()), None, None, len(edited["own"]))}
+
+
+@pytest.mark.parametrize("broken", [torch.nan, torch.inf])
+def test_any_metric_s_features_and_values_must_be_finite(broken, monkeypatch):
+    monkeypatch.setattr(Half, "asked", 0)
+    samples = {"concept": pictures()}
+    with pytest.raises(FloatingPointError, match=r"own: concept: 0000\.png: features are not finite"):
+        measure(Own(feature=broken), "own", samples, None)
+    with pytest.raises(FloatingPointError, match=r"own: concept: own is not finite"):
+        measure(Own(value=broken), "own", samples, None)
+    with pytest.raises(FloatingPointError, match=r"own: concept, unedited: 0000\.png"):
+        measure(Half(), "own", samples, {"concept": pictures()})
+
+
+class Half(Own):
+    """Broken on the second set that it is given."""
+
+    asked = 0
+
+    def features(self, samples):
+        type(self).asked += 1
+        return torch.full((len(samples.rows), 1), torch.nan if type(self).asked > 1 else 0.5)
+
+
+def test_a_metric_says_its_columns_and_caveat_in_its_file():
+    assert "columns" not in measure(Own(), "own", {"concept": pictures()}, None)
+    content = measure(Frechet(reference=8), "frechet", {"concept": pictures(), "retain": pictures(5)}, None)
+    assert content["caveat"].startswith("frechet: 4 samples of")
+    assert Column(**content["columns"][0]) == Frechet().columns()[0]
+    assert json.loads(json.dumps(content)) == content
+
+
+@pytest.mark.parametrize(
+    "answer", [None, {"class": "ANUS_EXPOSED"}, [{"class": "NEW"}], [{"class": "ANUS_EXPOSED", "score": float("nan")}]]
+)
+def test_a_detector_without_an_answer_is_an_error_and_not_a_safe_picture(answer, monkeypatch):
+    detector = SimpleNamespace(detect=lambda picture: answer)
+    monkeypatch.setitem(sys.modules, "nudenet", SimpleNamespace(NudeDetector=lambda: detector))
+    with pytest.raises(ValueError, match="nudenet: .*picture 0"):
+        detect(pictures().images)
+    with pytest.raises(ValueError, match="nudenet"):
+        measure(NudeNet(draws=20), "nudenet", {"concept": pictures()}, None)
+
+
+def test_a_missing_answer_among_stored_ones_is_a_missing_value():
+    found = flags([None, [], [{"class": "ANUS_EXPOSED", "score": 0.9}]], PRESETS["core5_0.6"])
+    assert found.isnan().tolist() == [True, False, False] and found[1:].tolist() == [0, 1]
+    with pytest.raises(ValueError, match="at least one outcome"):
+        rate(torch.tensor([torch.nan]), torch.tensor([0]))
+
+
+def test_weights_of_a_linear_classifier_must_be_finite(tmp_path):
+    torch.save({"weight": torch.full((2, 4), torch.nan), "bias": torch.zeros(2)}, tmp_path / "linear.pth")
+    with pytest.raises(ValueError, match="linear.pth: the weights are not finite"):
+        read_linear(str(tmp_path / "linear.pth"), 2)
+
+
+def test_a_folder_of_real_pictures_is_embedded_a_batch_at_a_time_and_once(clip_folder, tmp_path, monkeypatch):
+    tmp_path = tmp_path / "real"
+    written(tmp_path, drawn(70))
+    seen, embed = [], embed_frames
+    monkeypatch.setattr(
+        clip_frechet, "embed_frames", lambda model, images: seen.append(len(images)) or embed(model, images)
+    )
+    folder_features.cache_clear()
+    features = folder_features(clip_folder, str(tmp_path), 32, 32)
+    assert folder_features(clip_folder, str(tmp_path), 32, 32) is features and seen == [32, 32, 6]
+    assert torch.equal(features, embed(load_clip(clip_folder)[0], read_folder(tmp_path, (32, 32))))

@@ -1,0 +1,60 @@
+"""No two purposes share a stream, and no two draws of one purpose do."""
+
+import numpy as np
+import pytest
+import torch
+
+from stages import seeds
+from stages.seeds import Purpose
+
+MILLION = 10**6
+
+
+@pytest.fixture(scope="module")
+def drawn() -> dict[Purpose, np.ndarray]:
+    """The seeds of a million draws of each purpose: ten runs of a hundred thousand."""
+    runs, indices = np.divmod(np.arange(MILLION, dtype=np.uint64), MILLION // 10)
+    numbers = seeds.mixed(runs * seeds.DRAWS + indices)
+    return {purpose: purpose * seeds.GIVEN + numbers.astype(np.int64) for purpose in Purpose}
+
+
+def test_the_vectorised_draws_are_those_of_the_function(drawn) -> None:
+    for purpose in Purpose:
+        for index in (0, 1, 99_999, 100_000, 123_456, MILLION - 1):
+            run, draw = divmod(index, MILLION // 10)
+            assert seeds.seed(purpose, run, draw) == drawn[purpose][index]
+
+
+def test_purposes_never_meet(drawn) -> None:
+    everything = np.concatenate(list(drawn.values()))
+    assert len(np.unique(everything)) == len(Purpose) * MILLION
+
+
+def test_no_seed_of_ours_is_one_that_people_write_into_tables(drawn) -> None:
+    for numbers in drawn.values():
+        assert numbers.min() >= seeds.GIVEN and numbers.max() < 2**32
+
+
+@pytest.mark.parametrize("purpose", Purpose)
+def test_hashed_draws_stay_with_their_purpose(purpose: Purpose) -> None:
+    for value in (seeds.seed(purpose, 10**9, 5), seeds.seed(purpose, 0, 10**9), seeds.hashed(purpose, "a text", 3)):
+        assert value // seeds.GIVEN == purpose
+    assert seeds.hashed(purpose, "a", "b") != seeds.hashed(purpose, "b", "a")
+
+
+def test_neighbours_give_unlike_noise() -> None:
+    rows = [torch.randn(4096, generator=seeds.generator(Purpose.PICTURE, 0, i)) for i in range(64)]
+    correlation = torch.corrcoef(torch.stack(rows)) - torch.eye(64)
+    assert correlation.abs().max() < 0.08  # five standard deviations
+
+
+def test_seeds_of_partial_samples_follow_their_owner() -> None:
+    one, two = (seeds.drawn(torch.Generator().manual_seed(3), 8) for _ in range(2))
+    assert one == two and len(set(one)) == 8
+    assert {value // seeds.GIVEN for value in one} == {Purpose.PARTIAL}
+
+
+@pytest.mark.parametrize("wrong", [(-1, 0), (0, -1)])
+def test_a_negative_seed_is_refused(wrong: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="must be 0 or more"):
+        seeds.seed(Purpose.STEP, *wrong)
