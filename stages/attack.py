@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from stages.store.record import recording
 from stages.store.samples import SEED_STRIDE, cut_prompts, write_folder
 
 SEED_STEP = 100  # between the sampling seeds of two pictures
+
+
+log = logging.getLogger("attack")
 
 
 @entry
@@ -46,6 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
                 pictures = rows(attempt.prompts, n, args.seed)
                 record.notes["cut_prompts"] = cut_prompts(backbone, {args.attack: pictures})
                 write_folder(backbone, pictures, out)
+    log.info("%d pictures of %d prompts: %s", n, len(attempt.prompts), out)
     return 0
 
 

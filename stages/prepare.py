@@ -22,7 +22,7 @@ CLIP_TOKENS = 75  # of a prompt, beside the two that mark its ends
 UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # kana, Chinese characters, Hangul
 PIECES = re.compile(rf"[{UNSPACED}]|[^\W\d_{UNSPACED}]+|\d|[^\w\s]+|_+")
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("prepare")
 
 
 @entry
@@ -35,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, chosen in sets.items():
         warn_of_long(name, chosen)
     write_json(Path(args.out), {"concept": concept.name, "target": concept.target, "sets": sets})
+    log.info("%s: %s", args.out, ", ".join(f"{len(rows)} of {name}" for name, rows in sets.items()))
     return 0
 
 

@@ -15,6 +15,7 @@ import jsonschema
 import pandas as pd
 import yaml
 
+from stages.params.load import located
 from stages.params.tables import Row, read_rows, say_unused
 
 SCHEMA = Path(__file__).parent / "schemas" / "prompts.schema.yaml"
@@ -41,7 +42,7 @@ def read_prompts(path: str | Path) -> pd.DataFrame:
     Columns that are not used stay in it and are named once in the log. FileNotFoundError; ValueError names the file,
     the row, the column and what it takes.
     """
-    path = Path(path)
+    path = located(path)
     rows = read_rows(path)
     if not rows:
         raise ValueError(f"{path}: no prompts in it")
@@ -66,7 +67,7 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
     FileNotFoundError; ValueError names the file and what it lacks, and a column that holds flags or scores in place of
     texts. Rows without either text are refused, not skipped. Columns that are not used are named once in the log.
     """
-    path = Path(path)
+    path = located(path)
     rows = read_rows(path)
     if not rows:
         raise ValueError(f"{path}: no prompts in it")
@@ -121,7 +122,8 @@ def _shows(table: pd.DataFrame, target: Mapping[str, str]) -> pd.Series:
     shown = pd.Series(True, index=table.index)
     for name, value in target.items():
         if name not in have:
-            raise ValueError(f"no label {name!r} in the prompts; have: {', '.join(have)}")
+            lone = f": the column {name!r} has no partner 'without_{name}'" if name in table.columns else ""
+            raise ValueError(f"no label {name!r} in the prompts{lone}; have: {', '.join(have) or 'none'}")
         values = sorted(set(table[name]) - {""})
         if value not in values:
             raise ValueError(f"no prompts with {name} {value!r}; have: {', '.join(values)}")

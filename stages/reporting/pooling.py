@@ -97,9 +97,9 @@ def _pictures(result: Result, prompts: str, outcomes: int) -> list[tuple[str, in
     """Prompt and seed of each sample that has an outcome, equal ones of one picture; nothing is read without any."""
     if not outcomes:
         return []
-    rows = read_metadata(result.samples / prompts)
+    rows = read_metadata(result.pictures(prompts))
     if len(rows) != outcomes:
-        raise ValueError(f"{result.samples / prompts}: {len(rows)} samples, but {outcomes} outcomes; measure it again")
+        raise ValueError(f"{result.pictures(prompts)}: {len(rows)} samples, but {outcomes} outcomes; measure it again")
     return [(str(row["prompt"]), int(row["seed"])) for row in rows]
 
 

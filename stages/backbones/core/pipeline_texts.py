@@ -27,11 +27,10 @@ class PipelineTexts(Texts):
         starts: Mapping[str, int] | None = None,
         place: torch.device,
     ) -> None:
-        parts = list(parts)
-        self.long = parts[-1] if parts else ""  # the family's last encoder, whose length the settings say
+        parts = tuple(parts)
         self.classes = {part: type(found) for part in parts if (found := getattr(pipeline, part)) is not None}
         starts = {part: start for part, start in (starts or {}).items() if part in self.classes}
-        super().__init__(name, length=length, starts=starts)
+        super().__init__(name, length=length, long=parts[-1] if parts else "", starts=starts)
         self.pipeline, self.place = pipeline, place  # place: the device that encoders wait on between prompts
         self.source: Settings | None = None  # the checkpoint that dropped encoders are read from again
 
@@ -56,11 +55,6 @@ class PipelineTexts(Texts):
                 multiply_by_onednn(module)
                 setattr(self.pipeline, part, module.to(self.place))
         return self.loaded()
-
-    def limit(self, encoder: str) -> int:
-        """Tokens that an encoder reads of a prompt; the settings' number is of the family's last encoder."""
-        own = self.tokenizers[encoder].model_max_length
-        return self.length or own if encoder == self.long else own
 
     def drop(self) -> None:
         """Drops the encoders if they can be read again."""
