@@ -12,7 +12,7 @@ from stages.launch.cli import entry, parser, set_up
 from stages.params import load_params
 from stages.params.concept import load_concept
 from stages.store.record import recording
-from stages.store.samples import SEED_STRIDE, write_folder
+from stages.store.samples import SEED_STRIDE, cut_prompts, write_folder
 
 SEED_STEP = 100  # between the sampling seeds of two pictures
 
@@ -47,7 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             attempt = attack.search(backbone, concept, seed=args.seed)
             record.notes |= {"images": n, "found": list(attempt.prompts), **attempt.notes}
             with attempt.intervention.attach(backbone):
-                write_folder(backbone, rows(attempt.prompts, n, args.seed), out)
+                pictures = rows(attempt.prompts, n, args.seed)
+                record.notes["cut_prompts"] = cut_prompts(backbone, {args.attack: pictures})
+                write_folder(backbone, pictures, out)
     log.info("%d pictures of %d prompts: %s", n, len(attempt.prompts), out)
     return 0
 

@@ -13,7 +13,7 @@ from stages.launch.cli import entry, parser, set_up
 from stages.params import method_params
 from stages.params.concept import Concept, load_concept
 from stages.store.record import Record, recording
-from stages.store.samples import SEED_STRIDE, Row, read_sets, write_folders
+from stages.store.samples import SEED_STRIDE, Row, cut_prompts, read_sets, write_folders
 
 if TYPE_CHECKING:
     from stages.backbones import Backbone
@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if intervention is None:
             intervention = fitted(method, backbone, concept, args.seed, record)
         with intervention.attach(backbone):
+            record.notes["cut_prompts"] = cut_prompts(backbone, sets)
             write_folders(backbone, {out / name: seeded(rows, args.seed) for name, rows in sets.items()})
         if not args.run:
             save(intervention, out)

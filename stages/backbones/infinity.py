@@ -28,8 +28,10 @@ from Infinity import (
     teacher_inputs,
 )
 from Infinity.quantizer import tokens_to_bits
+from Infinity.sampling import NotFiniteError
 from Infinity.schedules import TEMPLATES
 from stages.backbones.core.base import Backbone
+from stages.backbones.core.finite import check_finite, reason
 from stages.backbones.core.memory import enable_checkpointing
 from stages.backbones.core.settings import Settings
 from stages.backbones.core.sizes import check_picture, check_ratio
@@ -210,10 +212,24 @@ class InfinityBackbone(Backbone):
     @torch.no_grad()
     def _sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
         with self._precision():
-            return self.decode(self._bits(condition, seeds, steps, guidance).summed)
+            pictures = self.decode(self._bits(condition, seeds, steps, guidance).summed)
+        return check_finite(self, "picture", pictures, condition.prompts, seeds)
 
     def _bits(self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float) -> Any:
-        """Infinity's own sampler over the first `steps` scales, edits told the scale and the roles of the rows."""
+        """Infinity's own sampler over the first `steps` scales, edits told the scale and the roles of the rows.
+
+        FloatingPointError with prompt, seed and reason for margins that are not finite: their bits would look sound.
+        """
+        try:
+            return self._drawn(condition, seeds, steps, guidance)
+        except NotFiniteError as error:
+            row = error.rows[0]
+            raise FloatingPointError(
+                f"{self.name}: the bits of prompt {condition.prompts[row]!r}, seed {seeds[row]}, come from margins "
+                f"that are not finite (scale {error.scale}); likely reasons: {reason(self)}"
+            ) from None
+
+    def _drawn(self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float) -> Any:
         conditions = self.roles(condition, guidance)
         texts = {role: self.text(rows) for role, rows in conditions.items()}
         factor = max(guidance, 1.0)

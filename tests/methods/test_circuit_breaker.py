@@ -118,7 +118,7 @@ def test_a_concept_without_a_dataset_holds_out_of_both_sides():
     [
         ("a.json", "[1]", "expected '<category>_prompts'"),
         ("a.json", "{", "not a JSON file"),
-        ("a.json", '{"x_prompts": [3]}', "x_prompts: expected texts or objects with one of"),
+        ("a.json", '{"x_prompts": [3]}', "x_prompts: row 1: expected texts or objects with one of"),
         ("a.json", '{"x_prompts": "bad"}', "x_prompts: expected a list"),
         ("a.json", '{"x_prompts": ["bad"]}', "need retain prompts"),
         ("a.csv", "text,label\na,b\n", "no column 'prompt' or .*; have: text, label"),

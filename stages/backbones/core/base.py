@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from stages import seeds
+from stages.backbones.core.finite import check_finite
 from stages.backbones.core.settings import Settings
 from stages.backbones.core.trajectories import Trajectories
 from stages.backbones.text.cache import EmbeddingCache
@@ -191,9 +192,4 @@ class Backbone(ABC):
 
     def _make_finite_pool(self, prompt: str, seeds: Sequence[int]) -> Tensor:
         pool = self._make_pool(prompt, seeds)
-        if pool.is_floating_point() and not pool.isfinite().all():
-            raise FloatingPointError(
-                f"{self.name}: the samples of {prompt!r} are not finite: its weights are damaged, or dtype "
-                f"{self.settings.dtype} does not hold its activations"
-            )
-        return pool
+        return check_finite(self, "trajectory", pool, [prompt] * len(pool), seeds) if pool.is_floating_point() else pool

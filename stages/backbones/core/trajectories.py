@@ -13,6 +13,7 @@ from torch import Tensor
 
 from stages.seeds import pool
 from stages.store.files import replacing
+from stages.store.finite import check_tensors
 
 Make = Callable[[str, list[int]], Tensor]  # prompt, seeds (n) -> a pool (n, ...)
 SEEDS = "seeds"  # the key of a file's metadata: prompt -> seed, as JSON
@@ -65,7 +66,8 @@ class Trajectories:
     def read(cls, path: Path | str) -> Trajectories:
         """The pools of a file that `save` wrote.
 
-        FileNotFoundError or ValueError, in one line, for a file that is missing, damaged or without seeds.
+        FileNotFoundError or ValueError, in one line, for a file that is missing, damaged or without seeds;
+        FloatingPointError names pools that are not finite.
         """
         trajectories = cls()
         try:
@@ -83,5 +85,6 @@ class Trajectories:
                 f"{path} does not say from which seed the trajectories of {unknown[0]!r} came; make it again with: "
                 "python -m stages.precompute"
             )
+        check_tensors(str(path), trajectories.pools, "a backbone that draws no pictures; mend it and precompute again")
         trajectories.seeds = {prompt: int(seeds[prompt]) for prompt in trajectories.pools}
         return trajectories
