@@ -89,7 +89,7 @@ class Diffusion(Backbone):
             return self.denoise(state.input, state.time, condition.tensors)
 
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error of two tensors of one shape, in float32."""
+        """Mean squared error (scalar, float32) of two predictions (B, ...)."""
         return torch.nn.functional.mse_loss(prediction.float(), target.float())
 
     def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:

@@ -143,6 +143,7 @@ class Latent(Diffusion):
 
     @property
     def device(self) -> torch.device:
+        """Where the network works, even while its weights wait elsewhere."""
         return self.home
 
     def modules(self) -> Mapping[str, nn.Module]:
