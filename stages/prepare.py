@@ -6,8 +6,8 @@ import logging
 import math
 import re
 import sys
-from collections import Counter
 from collections.abc import Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ from stages.launch.cli import entry, parser
 from stages.params import load_params
 from stages.params.concept import Concept, load_concept
 from stages.params.datasets import read_prompts, select
+from stages.seeds import picture
 from stages.store.files import write_json
 
-SEEDS = 2**32  # that the processor's generator tells apart
 CLIP_TOKENS = 75  # of a prompt, beside the two that mark its ends
 UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # kana, Chinese characters, Hangul
 PIECES = re.compile(rf"[{UNSPACED}]|[^\W\d_{UNSPACED}]+|\d|[^\w\s]+|_+")
@@ -55,20 +55,18 @@ def rows(concept: Concept, which: str, n: int) -> list[dict[str, Any]]:
 
 
 def different(records: Sequence[dict[str, Any]], repeats: int) -> list[dict[str, Any]]:
-    """Every record `repeats` times, at its own seed and those that follow, without those that its prompt has already.
+    """Every record `repeats` times, each time with another seed, and no prompt twice with one seed.
 
-    Seeds that another record of the same prompt begins with are left to that one.
+    A seed that the dataset gives is that of the record's first picture; without one, seeds follow from the record's id,
+    so that a prompt and its neutral twin start from the same noise.
     """
-    first = Counter((row["prompt"], row["seed"]) for row in records)
     taken: set[tuple[str, int]] = set()
     rows = []
     for row in records:
-        prompt, seed = row["prompt"], row["seed"]
-        own = (prompt, seed) not in taken
-        for _ in range(repeats):
-            while (prompt, seed) in taken or (first[prompt, seed] and not (own and seed == row["seed"])):
-                seed = (seed + 1) % SEEDS
-            taken.add((prompt, seed))
+        found = (picture(row["id"], repeat, row.get("seed")) for repeat in count())
+        fresh = (seed for seed in found if (row["prompt"], seed) not in taken)
+        for seed in islice(fresh, repeats):
+            taken.add((row["prompt"], seed))
             rows.append(row | {"seed": seed})
     return rows
 

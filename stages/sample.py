@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 from stages.launch.cli import entry, parser, set_up
 from stages.params import method_params
 from stages.params.concept import Concept, load_concept
+from stages.seeds import of_run
 from stages.store.record import Record, recording
-from stages.store.samples import SEED_STRIDE, Row, cut_prompts, read_sets, write_folders
+from stages.store.samples import Row, cut_prompts, read_sets, write_folders
 
 if TYPE_CHECKING:
     from stages.backbones import Backbone
@@ -59,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def seeded(rows: Sequence[Row], seed: int) -> list[Row]:
     """The rows of a prompt set with the sampling seeds of one run."""
-    return [row | {"seed": row["seed"] + SEED_STRIDE * seed} for row in rows]
+    return [row | {"seed": of_run(row["seed"], seed)} for row in rows]
 
 
 def fitted(method: Method, backbone: Backbone, concept: Concept, seed: int, record: Record) -> Intervention:

@@ -2,8 +2,8 @@
 
 torch's generator on the CPU keeps 32 bits of its seed. So the upper 4 bits say the purpose and the lower 28 which draw
 it is: the streams of two purposes cannot meet, whatever their seeds. Inside one purpose 256 runs of 2^20 draws each are
-distinct by construction; beyond that, draws are hashed. Seeds below 2^28 belong to nobody here: they are those
-that people write into prompt tables, where they are kept as they stand.
+distinct by construction; beyond that, draws are hashed. Seeds below 2^28 are left to the tables of others, whose seeds
+are kept as they stand.
 """
 
 from __future__ import annotations
@@ -62,12 +62,10 @@ def pool(run: int, n: int) -> list[int]:
 def picture(place: int, repeat: int, given: int | None = None) -> int:
     """The seed of a measured picture: of the row at `place` of its table, drawn for the `repeat`-th time.
 
-    A seed `given` in the table is kept for the first picture of the row. ValueError if it is not in [0, 2^28).
+    A seed `given` in the table is kept for the first picture of the row; if it is below 2^28, it meets none of ours.
     """
     if given is None:
         return seed_of(Purpose.PICTURE, 0, place * REPEATS + repeat)
-    if not 0 <= given < GIVEN:
-        raise ValueError(f"a seed in a table must be 0 to {GIVEN - 1}, got {given}")
     return given if repeat == 0 else hashed(Purpose.PICTURE, given, repeat, "repeat")
 
 

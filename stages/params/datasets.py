@@ -21,6 +21,7 @@ from stages.params.tables import Row, read_rows, say_unused
 SCHEMA = Path(__file__).parent / "schemas" / "prompts.schema.yaml"
 SETS = ("concept", "neutral", "retain", "alone", "synonym")
 INTEGERS = ("id", "seed")
+KEPT = ("id", "prompt", "seed")  # of a set's rows, beside their labels; seed only if the table has it
 COLUMNS = {  # other names of a dataset's columns, where the table has none of the name itself
     "id": ("case number",),
     "prompt": ("sensitive prompt", "unsafe prompt", "concept prompt", "original prompt", "adv prompt", "caption"),
@@ -114,7 +115,7 @@ def select(table: pd.DataFrame, target: Mapping[str, str], which: str) -> pd.Dat
         rows = rows[(rows[[name for name in labels(table) if name not in target]] == "").all(axis=1)]
     if which == "neutral":
         rows = _neutral(rows, tuple(target))
-    return rows[["id", "prompt", "seed", *labels(table)]].reset_index(drop=True)
+    return rows[[name for name in KEPT if name in rows] + labels(table)].reset_index(drop=True)
 
 
 def _shows(table: pd.DataFrame, target: Mapping[str, str]) -> pd.Series:

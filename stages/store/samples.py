@@ -14,7 +14,6 @@ from stages.store.files import replacing
 if TYPE_CHECKING:
     from torch import Tensor
 
-SEED_STRIDE = 1_000_000  # between the sampling seeds of two run seeds
 SEEDS = 2**64  # what a generator takes
 Row = dict[str, Any]
 

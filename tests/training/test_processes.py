@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from stages import train
+from stages.seeds import Purpose, generator
 from stages.training.minimize import minimize
 from stages.training.processes import average_gradients, claim_device
 from stages.training.settings import Training
@@ -81,8 +82,6 @@ TRAINED = """
 import json
 from stages import train
 from stages.interventions import save
-
-step_generator = functools.partial(generator, Purpose.STEP)
 asked, recording = [], train.recording
 train.recording = lambda *args, **named: asked.append(1) or recording(*args, **named)
 names = ["--backbone", "tiny", "--concept", "red", "--method", "esd", "--seed", "1", "--out", "artifacts/out"]
@@ -140,7 +139,7 @@ def test_two_processes_equal_one_with_both_draws():
     weight = torch.nn.Parameter(torch.zeros(3))
 
     def both(step, _):
-        draws = [torch.randn(3, generator=step_generator(7, 2 * step + rank)) for rank in (0, 1)]
+        draws = [torch.randn(3, generator=generator(Purpose.STEP, 7, 2 * step + rank)) for rank in (0, 1)]
         return sum((weight - draw).square().sum() for draw in draws) / 2
 
     history = minimize(both, [weight], Training(steps=4, lr=0.1), seed=7)
