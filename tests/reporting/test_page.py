@@ -63,9 +63,7 @@ def test_the_evidence_names_commit_seconds_device_and_parameters(page):
 
 def test_text_from_outside_is_escaped(make):
     tree = make(("none", "esd"), (0,))
-    path = (
-        tree.artifacts / "runs/sd-shapes/red/esd/0/samples/tiny/concept/metadata.jsonl"
-    )
+    path = tree.artifacts / "runs/sd-shapes/red/esd/0/samples/tiny/concept/metadata.jsonl"
     path.write_text(path.read_text().replace("a red circle", "<script>alert(1)</script>"))
     assert tree.report() == 0
     text = tree.text("report/index.html")
