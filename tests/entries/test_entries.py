@@ -50,6 +50,19 @@ def run_all(out, method="esd"):
     assert sample.main([*RUN, "--method", method, *where]) == 0
 
 
+def test_every_entry_ends_with_where_its_result_lies(project, caplog):
+    caplog.set_level("INFO")
+    run_all("artifacts/a")
+    said = "\n".join(f"{record.name}: {record.message}" for record in caplog.records)
+    for line in (
+        "prepare: artifacts/prompts/mini/red.json: 3 of concept, 5 of retain",
+        "trajectories: artifacts/tiny/red/latents.safetensors",
+        "train: esd of tiny: artifacts/a",
+        "sample: artifacts/a/samples/mini: 3 of concept, 5 of retain",
+    ):
+        assert line in said
+
+
 def test_prompts_to_pictures_twice_gives_the_same_bits(project):
     run_all("artifacts/a")
     run_all("artifacts/b")
