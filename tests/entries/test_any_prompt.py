@@ -31,7 +31,7 @@ def test_odd_prompts_go_through_every_stage(project):
     Path("params/studies").mkdir()
     Path("params/studies/odd.yaml").write_text(f"prompts: {{concept: {len(PROMPTS)}}}\n")
     assert prepare.main(["--study", "odd", "--concept", "red", "--out", "sets.json"]) == 0
-    assert precompute.main([*RUN, "--out", "latents.safetensors"]) == 0
+    assert precompute.main([*RUN, "--seed", "0", "--out", "latents.safetensors"]) == 0
     run = [*RUN, "--method", "esd", "--seed", "0"]
     assert train.main([*run, "--latents", "latents.safetensors", "--out", "run"]) == 0
     assert sample.main([*run, "--run", "run", "--prompts", "sets.json", "--out", "out"]) == 0

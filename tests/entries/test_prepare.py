@@ -1,4 +1,4 @@
-"""No picture is asked for twice, shipped tables keep their rows, and prompts longer than an encoder are told."""
+"""No picture is asked for twice, every row has seeds of its own, and prompts longer than an encoder are told."""
 
 import json
 import logging
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from stages import prepare, sample
+from stages import prepare, sample, seeds
 from stages.params.concept import Concept, load_concept
 from stages.params.datasets import read_prompts, select
-from stages.prepare import different, least_tokens, rows
+from stages.prepare import least_tokens, rows
 from stages.store.samples import cut_prompts, read_sets
 from tests.backbones.families import FAMILIES
 from tests.backbones.tiny_infinity import make
@@ -37,21 +37,29 @@ def test_few_prompts_with_consecutive_seeds_give_as_many_different_pictures(tmp_
 def test_a_row_that_stands_twice_and_the_last_seed_go_on_elsewhere(tmp_path):
     lines = ["0,full,a dog,dog,a pet,4", "1,full,a dog,dog,a pet,4", f"2,full,my dog,dog,my pet,{2**32 - 1}"]
     chosen = rows(concept(tmp_path, lines), "concept", 6)
-    assert [(row["prompt"], row["seed"]) for row in chosen] == [
-        *(("a dog", 4), ("a dog", 5), ("a dog", 6), ("a dog", 7), ("my dog", 2**32 - 1), ("my dog", 0))
-    ]
+    pairs = [(row["prompt"], row["seed"]) for row in chosen]
+    assert len(set(pairs)) == 6
+    assert pairs[0] == ("a dog", 4) and pairs[4] == ("my dog", 2**32 - 1), "given seeds come first"
+    assert all(seed // seeds.GIVEN == seeds.Purpose.PICTURE for _, seed in (*pairs[1:4], pairs[5]))
 
 
 @pytest.mark.parametrize("name", ["red", "circle", "dog", "red_clip", "red_to_blue"])
 @pytest.mark.parametrize("n", [1, 7, 96, 200])
-def test_shipped_tables_keep_the_rows_that_they_had(name, n):
+def test_rows_without_seeds_are_spread_over_the_table_and_get_their_own(name, n):
     shipped = load_concept(name)
-    for which in ("concept", "neutral", "retain"):
+    for which in ("concept", "retain"):
         records = select(read_prompts(shipped.dataset), shipped.target, which).to_dict("records")
         repeats = math.ceil(n / len(records))
-        plain = [row | {"seed": row["seed"] + k} for row in records for k in range(repeats)]
-        assert different(records, repeats) == plain
-        assert rows(shipped, which, n) == [plain[i * len(plain) // n] | {"index": i} for i in range(n)]
+        many = [row | {"seed": seeds.picture(row["id"], k)} for row in records for k in range(repeats)]
+        assert rows(shipped, which, n) == [many[i * len(many) // n] | {"index": i} for i in range(n)]
+        assert len({row["seed"] for row in many}) == len(many)
+
+
+def test_a_prompt_and_its_neutral_twin_start_from_the_same_noise():
+    shipped = load_concept("red")
+    shows, neutral = (rows(shipped, which, 24) for which in ("concept", "neutral"))
+    assert [row["seed"] for row in shows] == [row["seed"] for row in neutral]
+    assert [row["prompt"] for row in shows] != [row["prompt"] for row in neutral]
 
 
 def test_long_prompts_are_told_without_a_model(tmp_path, monkeypatch, caplog):
