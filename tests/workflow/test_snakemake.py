@@ -25,7 +25,7 @@ def test_a_dry_run_lists_every_job_of_the_study(project: Project) -> None:
         "prepare": len(STUDY.unique("concept")),
         "part": 2,
         "pretrain": len(STUDY.unique("backbone")),
-        "precompute": len(STUDY.unique("backbone", "concept")),
+        "precompute": len(STUDY.unique("backbone", "concept", "seed")),
         "fit_and_sample": len(STUDY.runs) - len(trained),
         "train": len(trained),
         "sample": len(trained),
