@@ -259,6 +259,14 @@ FAMILIES = {
         UNet,
         {"unet": UNET, "text_encoder": CLIP, "scheduler": STABLE | ZERO_SNR | {"prediction_type": "v_prediction"}},
     ),
+    "unet-euler": Family(
+        UNet,
+        {
+            "unet": UNET,
+            "text_encoder": CLIP,
+            "scheduler": {"_class_name": "EulerDiscreteScheduler", "steps_offset": 1},
+        },
+    ),
     "xl": xl(STABLE),
     "xl-turbo": xl({"_class_name": "EulerAncestralDiscreteScheduler", "timestep_spacing": "trailing"}, ancestral),
     "sd3": sd3({}, {"shift": 3.0}),

@@ -24,9 +24,8 @@ from stages.methods.textual_inversion import TextualInversion
 from stages.methods.uce import UCE, gather_rows
 from stages.params.concept import Concept
 from stages.seeds import Purpose, generator
-from stages.store.record import recording
 from stages.training.float16 import gradients
-from stages.training.minimize import minimize
+from tests.methods.interrupted import interrupted
 
 step_generator = functools.partial(generator, Purpose.STEP)
 
@@ -63,10 +62,10 @@ def test_uce_maps_the_concept_to_its_neutral_twin_as_the_ridge_vanishes(backbone
 @pytest.mark.parametrize(
     "method",
     [
-        ESD(train="full", states="frozen", steps=40, lr=1e-3, preserve=20.0),
-        ConceptAblation(train="full-weight", states="trajectory", prior=0.0, steps=40, lr=1e-3, preserve=20.0),
-        Receler(rank=8, localise=0.0, states="frozen", slots=2, inner=1, steps=40, lr=1e-2, preserve=20.0),
-        T2VUnlearning(rank=8, localise=0.0, states="trajectory", steps=40, lr=1e-2, preserve=20.0),
+        ESD(train="full", states="frozen", steps=10, lr=1e-3, preserve=20.0),
+        ConceptAblation(train="full-weight", states="trajectory", prior=0.0, steps=10, lr=1e-3, preserve=20.0),
+        Receler(rank=8, localise=0.0, states="frozen", slots=2, inner=1, steps=10, lr=1e-2, preserve=20.0),
+        T2VUnlearning(rank=8, localise=0.0, states="trajectory", steps=10, lr=1e-2, preserve=20.0),
     ],
 )
 def test_the_empty_prompt_moves_less_where_it_is_preserved(backbone, concept, method):
@@ -79,7 +78,7 @@ def test_the_empty_prompt_moves_less_where_it_is_preserved(backbone, concept, me
         before = frozen(backbone, state, condition)
         with edit.attach(backbone):
             moved.append(float((frozen(backbone, state, condition) - before).square().mean()))
-    assert 0 < moved[1] < 0.8 * moved[0]
+    assert 0 < moved[1] < 0.9 * moved[0]
 
 
 def test_masks_aim_beyond_the_neutral_prediction_by_as_much_as_they_are_pushed(backbone, concept):
@@ -223,25 +222,8 @@ def test_the_mixture_moves_towards_more_harm(backbone, concept):
 )
 def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, concept, method, tmp_path, monkeypatch):
     whole = method.fit(backbone, concept, seed=0).tensors()
-    steps = []
-
-    def stopping(loss, *args, **kwargs):
-        def checked(step, draws):
-            steps.append(step)
-            if len(steps) == 3:
-                raise KeyboardInterrupt
-            return loss(step, draws)
-
-        return minimize(checked, *args, **kwargs)
-
     monkeypatch.setattr("stages.training.progress.EVERY", 0)
-    for module in ("receler", "eap"):
-        monkeypatch.setattr(f"stages.methods.{module}.minimize", stopping)
-    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
-        method.fit(backbone, concept, seed=0)
-    with recording(tmp_path, "train", params={}):
-        again = method.fit(backbone, concept, seed=0).tensors()
-    assert steps == [0, 1, 2, 2, 3]
+    again = interrupted(method, backbone, concept, tmp_path, share=0.6)
     for name, value in whole.items():
         assert torch.equal(again[name], value), name
 

@@ -12,21 +12,16 @@ from stages.interventions import Stack, load, save
 from stages.interventions.adapter import Adapter
 from stages.interventions.guidance import PromptGuidance
 from stages.interventions.lowrank import LowRank, linear_layers
-from stages.methods import load_method
 from stages.params import load_params, names
 from stages.params.concept import Concept
 from tests.backbones import tiny_infinity
 from tests.backbones.families import FAMILIES as TINY
+from tests.methods.cut_down import small
 
 FAMILIES = ["unet", "xl", "sd3", "flux-dev", "dit", "pixart", "sana", "cogvideox-2b", "wan", "infinity"]
 SETTINGS = {  # what a method's settings for the small U-Net would not fit elsewhere
-    "receler": {"inner": 1, "slots": 2},
-    "eap": {"nearest": 2},
-    "rece": {"rounds": 1},
-    "minimalist": {"linear": ".*", "start": 0.05, "lr": 0.5, "seeds": 2, "sampler_steps": 2, "keep_every": 0},
-    "circuit_breaker": {"watched": 1, "rank": 2},
+    "minimalist": {"linear": ".*", "start": 0.05, "lr": 0.5, "keep_every": 0},
     "activation_transport": {"layers": ("cross_attn", "attn")},
-    "conditioned_transport": {"hidden": 4},
     "safree": {"alpha": 0.0},
     "textual_inversion_random": {"alias": "circle", "initialiser": "shape"},
 }
@@ -60,12 +55,11 @@ REFUSED = {
     "rece": CLASSES,
     "safree": {"dit": "has no tokens"},
     "textual_inversion_random": {"dit": "reads no text"},
-    "s_vare": dict.fromkeys([name for name in FAMILIES if name != "infinity"], "predicts none"),
+    "s_vare": dict.fromkeys([name for name in FAMILIES if name != "infinity"], "predicts no bits"),
     "flowedit": NO_FLOW,
 }
 PROMPTS = ["a red circle", "a blue square"]
 RED = Concept("red", ("a red circle", "a red square"), ("a blue circle", "a blue square"), ("a green circle",))
-SHORT = {"steps": 2, "batch": 2, "samples": 2}
 
 
 class Tiny:
@@ -95,11 +89,8 @@ class Tiny:
         return self.fits[name]
 
     def method(self, name):
-        method = load_method(name, "tiny")
-        have = {field.name for field in dataclasses.fields(method)}
         through = {"through": "state"} if name == "minimalist" and self.family in SINGLE else {}
-        short = {key: value for key, value in SHORT.items() if key in have}
-        return dataclasses.replace(method, **short | SETTINGS.get(name, {}) | through)
+        return dataclasses.replace(small(name), **SETTINGS.get(name, {}) | through)
 
 
 @pytest.fixture(scope="module")

@@ -1,48 +1,71 @@
-"""Every file in params/methods/ on a tiny U-Net: it fits, attaches, detaches, saves, loads and repeats, or is refused.
+"""Every file in params/methods/ on a tiny U-Net and a tiny Infinity: it fits, attaches, detaches, saves, loads and
+repeats, or is refused.
 
-A file is found by its name. One whose method cannot work on this network is listed in REFUSED with what it says.
+A file is found by its name. One whose method cannot work on a network is listed in REFUSED with what it says.
 """
-
-import dataclasses
 
 import pytest
 import torch
 
 from stages.interventions import load, save
-from stages.methods import load_method
 from stages.params import names
+from tests.backbones import tiny_infinity
+from tests.methods.cut_down import small
+from tests.tiny import unet
 
-SMALL = {"steps": 2, "batch": 2, "samples": 4}  # so that a fit takes a moment
-CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
-NO_FLOW, NO_BITS = "follows the velocity of a flow, which tiny does not predict", "tiny predicts no bits"
+CALL = {"seeds": [1, 2], "steps": 4, "guidance": 3.0}
+NO_FLOW = "follows the velocity of a flow, which tiny does not predict"
+NO_RUN = "tiny has no denoising run to stop half way"
+NO_FINAL = "tiny has no forward process"
+NO_BITS = "tiny predicts no bits"
+FAR = "no layer .* in tiny"  # layers of Infinity 2B, which has 32
 REFUSED = {
-    "conditioned_transport_paper": "no layer .* in tiny",  # of Infinity 2B, which has 32
-    "flowedit": NO_FLOW,
-    "flowedit_paper": NO_FLOW,
-    "minimalist_released": NO_FLOW,  # its target is made by FlowEdit
-    "oracle": "tiny is a real checkpoint",  # and not trained here, so that nothing can be left out of its training
-    "prototype_steering_text": "layer 1 must be 0 to 0",  # the encoder has one layer
-    "receler_paper": "no attention has 16 x 16 tokens",  # as Stable Diffusion has
-    "s_vare": NO_BITS,
-    "s_vare_paper": NO_BITS,
+    "tiny": {
+        "conditioned_transport_paper": FAR,
+        "flowedit": NO_FLOW,
+        "flowedit_paper": NO_FLOW,
+        "minimalist_released": NO_FLOW,  # its target is made by FlowEdit
+        "oracle": "tiny is a real checkpoint",  # and not trained here, so that nothing can be left out of its training
+        "prototype_steering_text": "layer 1 must be 0 to 0",  # the encoder has one layer
+        "receler_paper": "no attention has 16 x 16 tokens",  # as Stable Diffusion has
+        "s_vare": NO_BITS,
+        "s_vare_paper": NO_BITS,
+    },
+    "infinity-shapes": {
+        "circuit_breaker_documented": "tiny has no block 3",  # the backbone of that name has four
+        "concept_ablation_paper": NO_FINAL,
+        "conditioned_transport_paper": FAR,
+        "eap_paper": NO_RUN,
+        "esd_u_paper": NO_RUN,
+        "esd_x_paper": NO_RUN,
+        "flowedit": NO_FLOW,
+        "flowedit_paper": NO_FLOW,
+        "minimalist_binary": "nothing to mask as linear",
+        "minimalist_paper": NO_RUN,
+        "minimalist_released": NO_RUN,
+        "oracle": "tiny is a real checkpoint",
+        "prototype_steering": "layer 1 must be 0 to 0",
+        "prototype_steering_text": "layer 1 must be 0 to 0",
+        "receler_paper": NO_RUN,
+        "t2vunlearning_paper": NO_FINAL,
+    },
 }
 
 
-def small(name, backbone="tiny"):
-    """The method of that file with everything that costs time cut down."""
-    method = load_method(name, backbone)
-    quick = getattr(method, "quick", dict)()
-    have = {field.name for field in dataclasses.fields(method)}
-    return dataclasses.replace(method, **{k: v for k, v in SMALL.items() if k in have} | quick)
+@pytest.fixture(scope="module")
+def tiny():
+    """The tiny network whose methods are those of a backbone of that name."""
+    return {"tiny": unet(), "infinity-shapes": tiny_infinity.make()}
 
 
+@pytest.mark.parametrize("where", REFUSED)
 @pytest.mark.parametrize("name", names("methods"))
-def test_method(name, backbone, concept, tmp_path):
-    method = small(name)
+def test_a_method(name, where, tiny, concept, tmp_path):
+    method, backbone = small(name, where), tiny[where]
     condition = backbone.encode(["a red circle", "a blue square"])
     plain = backbone.sample(condition, **CALL)
-    if name in REFUSED:
-        with pytest.raises(ValueError, match=REFUSED[name]) as refusal:
+    if name in REFUSED[where]:
+        with pytest.raises(ValueError, match=REFUSED[where][name]) as refusal:
             method.fit(backbone, concept, seed=0)
         assert "\n" not in str(refusal.value)
         assert torch.equal(backbone.sample(condition, **CALL), plain)
@@ -63,4 +86,4 @@ def test_method(name, backbone, concept, tmp_path):
 
 
 def test_only_methods_that_exist_are_listed_as_refused():
-    assert set(REFUSED) <= set(names("methods"))
+    assert all(set(refused) <= set(names("methods")) for refused in REFUSED.values())

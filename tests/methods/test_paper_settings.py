@@ -1,6 +1,5 @@
 """Settings for real checkpoints: what `all` runs there fits a tiny network of the same kind, and stays the paper's."""
 
-import dataclasses
 import functools
 import re
 from types import SimpleNamespace
@@ -20,22 +19,9 @@ from stages.params.study import fitting
 from tests import ROOT
 from tests.backbones import tiny_infinity
 from tests.backbones.families import FAMILIES
+from tests.methods.cut_down import cut_down
 
 REAL = [name for name in names("backbones") if not load_params("backbones", name).get("world")]
-SHORT = {
-    "steps": 1,
-    "batch": 1,
-    "samples": 2,
-    "nearest": 2,
-    "inner": 1,
-    "slots": 2,
-    "rank": 2,
-    "rounds": 1,
-    "watched": 1,
-    "hidden": 4,
-    "seeds": 2,
-    "sampler_steps": 2,
-}
 RED = Concept("red", ("a red circle", "a red square"), ("a blue circle", "a blue square"), ("a green circle",))
 UNETS = {  # the structure of each class's checkpoints, and the side of their latents if the settings name no size
     "UNet": ({"cross_attention_dim": 768}, 64),
@@ -96,9 +82,7 @@ def twin():
 
 def short(name, backbone):
     """A method's settings for a checkpoint, with what costs time cut down and layers that the tiny network has."""
-    method = load_method(name, backbone)
-    have = {field.name for field in dataclasses.fields(method)}
-    change = {key: value for key, value in SHORT.items() if key in have}
+    method, change = load_method(name, backbone), {"steps": 1, "batch": 1, "samples": 2}
     if getattr(method, "accumulate", 1) > 1:
         change["accumulate"] = 2
     if getattr(method, "side", None):
@@ -111,7 +95,7 @@ def short(name, backbone):
         change |= {"layers": (1, 2), "steps_on": (1, 2)}
     if name == "activation_transport_paper" and "0.block.out" in method.layers:
         change["layers"] = ("0.block.out", "2.block.out")
-    return dataclasses.replace(method, **change)
+    return cut_down(method, **change)
 
 
 def fits():

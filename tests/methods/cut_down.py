@@ -1,0 +1,33 @@
+"""Methods whose settings are those of their files, but for what costs time."""
+
+import dataclasses
+
+from stages.methods import load_method
+
+SMALL = {
+    "steps": 2,
+    "batch": 2,
+    "samples": 4,
+    "seeds": 2,
+    "sampler_steps": 2,
+    "inner": 1,
+    "slots": 2,
+    "nearest": 2,
+    "rounds": 1,
+    "rank": 2,
+    "watched": 1,
+    "hidden": 4,
+}
+
+
+def cut_down(method, **values):
+    """The method with small numbers in the fields that it has; `values` go before SMALL."""
+    have = {field.name for field in dataclasses.fields(method)}
+    return dataclasses.replace(method, **{key: value for key, value in (SMALL | values).items() if key in have})
+
+
+def small(name, backbone="tiny"):
+    """The method of that file, cut down; so is the one whose masks it takes."""
+    method = load_method(name, backbone)
+    other = getattr(method, "of", "")
+    return cut_down(method, **({"of": f"{other}@steps=2,seeds=2,batch=2,sampler_steps=2"} if other else {}))
