@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -70,8 +70,22 @@ class Bits(Protocol):
 
 
 @runtime_checkable
+class Guides(Protocol):
+    """Predictions combined as the sampler combines them, through whatever edits guidance."""
+
+    def roles(self, condition: Condition, guidance: float) -> Mapping[str, Condition]:
+        """The conditions of one guided call, by role."""
+
+    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
+        """The combined prediction (B, ...)."""
+
+
+@runtime_checkable
 class Learns(Protocol):
     """Training on pictures of one's own."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1] as the network's own latents or features (B, ...)."""
 
     def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
         """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there."""
@@ -81,6 +95,7 @@ LACKS = {
     Walks: "has no denoising run to stop half way",
     Diffuses: "has no forward process, and its predictions imply no final latent",
     Bits: "predicts no bits",
+    Guides: "has no guided call",
     Learns: "cannot learn from pictures",
 }
 Capability = TypeVar("Capability")
