@@ -138,12 +138,14 @@ class Reader:
 
         return self._encoded(text, fill, said)
 
-    def alone(self, rows: Mapping[str, Tensor], said: str) -> Condition:
-        """The condition of whole sequences of token embeddings (1, L, D) by encoder; other vocabularies read `said`."""
+    def alone(self, rows: Mapping[str, Tensor], spoken: int, said: str) -> Condition:
+        """The condition of whole sequences of token embeddings (1, L, D) by encoder, `spoken` tokens and padding.
+
+        Other vocabularies read `said`. ValueError for a sequence that is longer than what is read.
+        """
         length = next(iter(rows.values())).shape[1]
         if length > self.length:
             raise ValueError(f"{self.backbone.name} reads {self.length} tokens, got {length}")
-        spoken = max(1, length - len(self.begin) - len(self.end))
         return self._encoded(" ".join([self.filler] * spoken), lambda part, h: rows[part].to(h), said)
 
     def _encoded(self, text: str, fill: Any, said: str) -> Condition:
