@@ -12,12 +12,13 @@ from torch.nn.functional import normalize
 
 from stages import objectives
 from stages.attacks.base import UNEDITED, Attempt, Found, Victim, measured_seed
-from stages.attacks.shared.aims import Aim, guided_prediction
+from stages.attacks.shared.aims import Aim
 from stages.attacks.shared.free_tokens import Reader
 from stages.attacks.shared.pictures import drawn_pictures
 from stages.backbones.core.base import Backbone
 from stages.control.state import Condition, State
 from stages.interventions.sld import SafetyGuidance, carried, safety_guidance
+from stages.interventions.starts import as_sampled
 from stages.params.concept import Concept
 from stages.params.types import Count, Natural, NonNegative, Rate
 from stages.seeds import Purpose, generator
@@ -199,7 +200,7 @@ class Hunt:
         """The attacked network's prediction (of the latent's shape), through what guides it."""
         defence = self.victim.intervention
         if self.attack.sld == "sampled" or not isinstance(defence, SafetyGuidance):
-            return guided_prediction(self.backbone, state, condition)
+            return as_sampled(self.backbone, state, condition)
         cond = self.backbone.predict(state, condition)
         concept = self.backbone.predict(state, self.backbone.encode([defence.prompt]))
         nothing, past = torch.zeros_like(cond), carried(self.momentum, cond)

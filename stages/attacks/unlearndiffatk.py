@@ -10,11 +10,12 @@ import torch
 from torch import Tensor
 
 from stages.attacks.base import UNEDITED, Attempt, Found, Victim, measured_seed
-from stages.attacks.shared.aims import Aim, guided_prediction
+from stages.attacks.shared.aims import Aim
 from stages.attacks.shared.free_tokens import Insertion, Reader, searchable
 from stages.attacks.shared.pictures import drawn_pictures
 from stages.backbones.core.base import Backbone
 from stages.control.state import State
+from stages.interventions.starts import as_sampled
 from stages.params.concept import Concept
 from stages.params.types import Count, Natural, NonNegative, Rate
 from stages.seeds import Purpose, generator
@@ -132,7 +133,7 @@ class Hunt:
         rows = {part: hot @ table for part, table in self.tables.items()}
         said = self.reader.said(self.ids[drawn].tolist(), self.prompt, self.attack.insertion)
         condition = self.reader.beside(rows, self.prompt, self.attack.insertion, said)
-        value = self._distance(backbone, guided_prediction(backbone, state, condition), target)
+        value = self._distance(backbone, as_sampled(backbone, state, condition), target)
         (gradient,) = gradients(value, [hot], through_float16=backbone.through_float16)
         return value.detach(), gradient
 

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from stages.backbones.core.base import Backbone
-from stages.backbones.core.capabilities import Diffuses, Guides, Learns, Walks, needs
-from stages.control.state import Condition, State
+from stages.backbones.core.capabilities import Diffuses, Learns, Walks, needs
+from stages.control.state import State
 
 
 @dataclass(frozen=True)
@@ -66,16 +66,3 @@ class Aim:
         sampler = needs(self.backbone, Walks, "choose an attack that only asks")
         calls = sampler.timesteps(copy.deepcopy(sampler.scheduler), self.backbone.settings.steps)
         return int((calls.float() - time).abs().argmin())
-
-
-def guided_prediction(backbone: Backbone, state: State, condition: Condition) -> Tensor:
-    """The prediction (of the latent's shape) as the defence leaves it.
-
-    Without edits of guidance the network's own for the condition alone; with them, what the sampler combines at the
-    backbone's guidance.
-    """
-    if not backbone.attached.guidance_edits:
-        return backbone.predict(state, condition)
-    guides = needs(backbone, Guides, "choose a backbone with a guided sampler")
-    guidance = max(backbone.settings.guidance, 1.0)
-    return guides.guided(state, guides.roles(condition, guidance), guidance)

@@ -33,8 +33,9 @@ class Walks(Protocol):
         steps: int,
         guidance: float,
         generators: Sequence[torch.Generator] | None = None,
+        first: int = 0,
     ) -> Iterator[State]:
-        """Every state of a run, from noise to the final latent."""
+        """Every state of a run, from noise, or from the latent of call `first`, to the final one."""
 
     def timesteps(self, scheduler: Any, steps: int) -> Tensor:
         """The times (T,) of the network's calls."""
@@ -58,6 +59,9 @@ class Diffuses(Protocol):
     def process(self) -> ForwardProcess:
         """The process behind the family's scheduler."""
 
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latents (B, ...) to pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]."""
+
 
 @runtime_checkable
 class Bits(Protocol):
@@ -67,6 +71,9 @@ class Bits(Protocol):
 
     def forced(self, tokens: Tensor) -> State:
         """The state in which every scale is fed the coarser bits of `tokens` (B, L, bits)."""
+
+    def completed(self, condition: Condition, tokens: Tensor, scales: int, *, seeds: Sequence[int]) -> Tensor:
+        """Pictures (B, 3, H, W) whose first scales are those of `tokens` (B, L, bits), the rest drawn."""
 
 
 @runtime_checkable

@@ -121,17 +121,22 @@ class Diffusion(Backbone):
         steps: int,
         guidance: float,
         generators: Sequence[torch.Generator] | None = None,
+        first: int = 0,
     ) -> Iterator[State]:
         """Every state of a denoising run from noise (B, ...) on: one before each call of the network, then the final.
 
-        `generators`, one per row (see `begin`), own the noise that stochastic schedulers add on the way.
+        `generators`, one per row (see `begin`), own the noise that stochastic schedulers add on the way. A run may begin
+        at call `first`, from the latent (B, ...) as the scheduler has it there.
         """
         generators = generators or seeded(range(len(latent)))
         scheduler = copy.deepcopy(self.scheduler)
         times = self.timesteps(scheduler, steps)
         conditions = self.roles(condition, guidance)
-        latent = latent * getattr(scheduler, "init_noise_sigma", 1.0)
-        for step, time in enumerate(times):
+        if first == 0:
+            latent = latent * getattr(scheduler, "init_noise_sigma", 1.0)
+        elif hasattr(scheduler, "set_begin_index"):  # of schedulers that count their steps
+            scheduler.set_begin_index(first)
+        for step, time in enumerate(times[first:], first):
             state = State(latent, time.to(self.device).expand(len(latent)), step, input_scale(scheduler, time))
             yield state
             prediction = self.guided(state, conditions, max(guidance, 1.0))
