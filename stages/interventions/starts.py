@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
@@ -11,7 +10,6 @@ import torch
 from torch import Tensor
 
 from stages.backbones.core.capabilities import Bits, Diffuses, Guides, Walks, needs
-from stages.backbones.core.diffusion import input_scale
 from stages.backbones.core.forward_process import levels, prediction
 from stages.control.state import Condition, Sampler, State
 from stages.interventions.marked import Marked
@@ -78,16 +76,15 @@ class Noised(Starts):
         """Pictures of the rest of the run, from the noise of each seed."""
         sampler, seeds = needs(backbone, Walks, OTHERWISE), run.pop("seeds")
         process = needs(backbone, Diffuses, OTHERWISE)
-        scheduler = copy.deepcopy(sampler.scheduler)
-        times = sampler.timesteps(scheduler, run["steps"])
-        first = round((1 - self.numbers["strength"]) * len(times))
-        first = min(len(times) - 1, first - first % max(1, len(times) // run["steps"]))
+        solver = sampler.solver(run["steps"])
+        first = round((1 - self.numbers["strength"]) * len(solver))
+        first = min(len(solver) - 1, first - first % max(1, len(solver) // run["steps"]))
         noise, owners = sampler.begin(seeds)
         clean = state.expand_as(noise).to(noise)
         start = noise
         if first:
-            at = times[first].to(noise.device).expand(len(noise))
-            start = process.process.noised(clean, noise, at) / input_scale(scheduler, times[first])
+            there = solver.standing_at(first).state(noise, first)
+            start = process.process.noised(clean, noise, there.time) / there.scale
         *_, last = sampler.walk(condition, start, **run, generators=owners, first=first)
         return process.decode(last.latent)
 
@@ -112,7 +109,7 @@ class Path:
         sampler = needs(backbone, Walks, OTHERWISE)
         needs(backbone, Diffuses, OTHERWISE)
         self.backbone, self.scheduler = backbone, sampler.scheduler
-        self.times = sampler.timesteps(copy.deepcopy(sampler.scheduler), steps).unique()  # ascending
+        self.times = sampler.solver(steps).times.unique()  # ascending
 
     def __len__(self) -> int:
         return len(self.times)

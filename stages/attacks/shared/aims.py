@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from dataclasses import dataclass
 
 import torch
@@ -64,5 +63,5 @@ class Aim:
 
     def _call(self, time: int) -> int:
         sampler = needs(self.backbone, Walks, "choose an attack that only asks")
-        calls = sampler.timesteps(copy.deepcopy(sampler.scheduler), self.backbone.settings.steps)
+        calls = sampler.solver(self.backbone.settings.steps).times
         return int((calls.float() - time).abs().argmin())

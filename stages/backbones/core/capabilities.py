@@ -1,4 +1,4 @@
-"""What only some families can do, as small protocols that a method asks for by name."""
+"""Abilities of some families alone, as small protocols that a method asks for by name."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from Infinity import Schedule
 from stages.backbones.core.forward_process import ForwardProcess
+from stages.backbones.core.solver import Solver
 from stages.control.state import Condition, State
 
 
@@ -37,18 +38,14 @@ class Walks(Protocol):
     ) -> Iterator[State]:
         """Every state of a run, from noise, or from the latent of call `first`, to the final one."""
 
-    def timesteps(self, scheduler: Any, steps: int) -> Tensor:
-        """The times (T,) of the network's calls."""
+    def solver(self, steps: int) -> Solver:
+        """A new solver of `steps` steps."""
 
-    def advance(
-        self,
-        scheduler: Any,
-        prediction: Tensor,
-        time: Tensor,
-        latent: Tensor,
-        generators: Sequence[torch.Generator] | None = None,
-    ) -> Tensor:
-        """The latent (B, ...) after one step of the scheduler."""
+    def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
+        """The conditions of one guided call, by role."""
+
+    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
+        """The guided prediction (B, ...) at a state."""
 
 
 @runtime_checkable
@@ -89,7 +86,7 @@ class Guides(Protocol):
 
 @runtime_checkable
 class Learns(Protocol):
-    """Training on pictures of one's own."""
+    """Training on given pictures."""
 
     def embed(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1] as the network's own latents or features (B, ...)."""
