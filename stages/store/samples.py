@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SEED_STRIDE = 1_000_000  # between the sampling seeds of two run seeds
+BEFORE = "before"  # in an attack's folder, pictures of what was attacked, with nothing that attacks
 Row = dict[str, Any]
 
 
