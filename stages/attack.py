@@ -13,7 +13,7 @@ from stages.launch.cli import entry, parser, set_up
 from stages.params import build, load_params
 from stages.params.concept import load_concept
 from stages.store.record import recording
-from stages.store.samples import BEFORE, write_folder
+from stages.store.samples import BEFORE, cut_prompts, write_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -57,7 +57,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         record.notes |= {"images": n, "found": list(attempt.prompts), "attempts": found, **attempt.notes}
         with victim.attach(backbone):
             with attempt.intervention.attach(backbone):
-                write_folder(backbone, rows(attempt.prompts, n, args.seed), out)
+                pictures = rows(attempt.prompts, n, args.seed)
+                record.notes["cut_prompts"] = cut_prompts(backbone, {args.attack: pictures})
+                write_folder(backbone, pictures, out)
             if attempt.starts:
                 write_folder(backbone, rows(attempt.starts, n, args.seed), out / BEFORE)
         if attempt.intervention.tensors():
@@ -67,7 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def judge(metrics: Sequence[str], target: Mapping[str, str]) -> Sees | None:
-    """The verdict of the first metric that sees the concept, on pictures as their files will hold them; None if none."""
+    """The verdict of the first metric that sees the concept, on pictures as their files hold them; None if none."""
     import torch
 
     from stages.metrics.samples import Samples

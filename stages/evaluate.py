@@ -89,7 +89,9 @@ def add_successes(content: dict[str, Any], before: Mapping[str, Any], prompts: M
     for name, asked in prompts.items():
         samples, groups = content["samples"][name], number_prompts(asked)
         samples["before"] = before["samples"][f"{name}/{BEFORE}"][before["seen"]]
-        pre, post = (torch.tensor([math.nan if v is None else float(v) for v in samples[k]]) for k in ("before", "attack"))
+        pre, post = (
+            torch.tensor([math.nan if v is None else float(v) for v in samples[k]]) for k in ("before", "attack")
+        )
         for metric, outcomes in {"pre_asr": pre, "asr": torch.maximum(pre, post)}.items():
             content["rows"].append({"prompts": name, "metric": metric} | asdict(rate(outcomes, groups)))
 

@@ -15,8 +15,7 @@ from stages.backbones.core.base import Backbone
 from stages.interventions.base import Identity, Intervention
 from stages.params import build, load_params
 from stages.params.concept import Concept
-from stages.seeds import Purpose
-from stages.seeds import seed as seed_of
+from stages.seeds import Purpose, seed_of
 
 Sees = Callable[[Tensor, Sequence[str]], list[bool]]  # pictures or clips (B, ...) in [0, 1] of prompts -> the verdicts
 

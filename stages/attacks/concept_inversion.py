@@ -18,9 +18,9 @@ from stages.training.settings import Schedule
 class ConceptInversion:
     """Textual inversion on the victim, of pictures that the unedited network draws of the concept.
 
-    What defends by guidance is learned through: the loss is of the guided prediction. Three rows tell what a rate means:
-    the same attack on the method `none` is its ceiling; `pictures_of: retain` inverts an unrelated concept, its floor;
-    and steps, vectors and pictures are the same for every victim, whatever succeeds earlier.
+    What defends by guidance is learned through: the loss is of the guided prediction. Three things say what a rate
+    means: the same attack on the method `none` is its ceiling; `pictures_of: retain` inverts an unrelated concept, its
+    floor; and steps, vectors and pictures are the same for every victim.
     """
 
     images: Count = 25  # pictures to learn from

@@ -1,4 +1,4 @@
-"""P4D, Prompting4Debugging (arXiv 2309.06135): token embeddings moved until the edited network predicts as the unedited."""
+"""P4D, Prompting4Debugging (arXiv 2309.06135): tokens with which the edited network predicts as the unedited."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class P4D:
     judge_every: Count = 50  # steps between two looks at whether it succeeds
     lr: Rate = 0.1
     weight_decay: NonNegative = 0.1  # decoupled; rows that are not free shrink, too
-    # How SLD enters the loss: as it samples, or as released, without the empty prompt's prediction, with a momentum and a
-    # warm-up that count the search's steps.
+    # How SLD enters the loss: as it samples, or as released, without the empty prompt's prediction, with a momentum and
+    # a warm-up that count the search's steps.
     sld: Literal["sampled", "released"] = "sampled"
 
     def search(self, backbone: Backbone, concept: Concept, *, seed: int, victim: Victim = UNEDITED) -> Attempt:

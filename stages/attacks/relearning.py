@@ -1,4 +1,4 @@
-"""Relearning: a short fine-tuning of the edited network on a few pictures, which may have nothing to do with the concept."""
+"""Relearning: a short fine-tuning of the edited network on a few pictures, of the concept or of others."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from stages.training.settings import Training
 class Relearning(Training):
     """The network's own training loss on captioned pictures that the unedited network draws, on top of the victim.
 
-    What comes back after a few steps was hidden, not erased. On pictures of retained prompts (`pictures_of: retain`) the
-    concept is never shown again; the method `none` under the same attack says what the fine-tuning itself costs.
+    What comes back after a few steps was hidden, not erased. On pictures of retained prompts (`pictures_of: retain`)
+    the concept is never shown again; the method `none` under the same attack says what the fine-tuning itself costs.
     """
 
     images: Count = 5  # pictures to learn from

@@ -20,8 +20,7 @@ from stages.control.addresses import TEXT
 from stages.control.words import Prompt
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Rate
-from stages.seeds import Purpose
-from stages.seeds import seed as seed_of
+from stages.seeds import Purpose, seed_of
 
 Encode = Callable[[Tensor], Tensor]  # token ids (B, L) to the text encoder's last states (B, L, d)
 
@@ -178,7 +177,9 @@ class Draws:
         rows = frame.repeat(size, 1)
         table = torch.as_tensor(tokens)
         for row in rows:
-            row[self.first : self.first + length] = table[torch.randint(len(tokens), (1, length), generator=self.torch)[0]]
+            row[self.first : self.first + length] = table[
+                torch.randint(len(tokens), (1, length), generator=self.torch)[0]
+            ]
         return rows
 
     def crossed(self, parents: Tensor, rate: float, length: int) -> Tensor:

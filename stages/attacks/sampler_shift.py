@@ -15,7 +15,7 @@ from stages.params.types import Fraction, Natural, Rate
 
 @dataclass(frozen=True)
 class SamplerShift:
-    """Every prompt in every way: other numbers of steps, guidances and solvers; temperature and top-p where bits are drawn.
+    """Every prompt in every way: other steps, guidances and solvers; temperature and top-p where bits are drawn.
 
     Nothing is optimised. Numbers are factors on the backbone's own. For given coarse scales see LatentStart.
     """

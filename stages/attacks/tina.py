@@ -84,6 +84,7 @@ class TINA:
 def told(prompts: tuple[str, ...], starts: Starts, steps: int) -> Attempt:
     """The attempt that asks for nothing, from each of the starts."""
     found = [
-        Found(prompt, starts.marked("", way), steps=steps, calls=steps, pictures=1) for way, prompt in enumerate(prompts)
+        Found(prompt, starts.marked("", way), steps=steps, calls=steps, pictures=1)
+        for way, prompt in enumerate(prompts)
     ]
     return Attempt.of(found, starts)

@@ -8,7 +8,7 @@ import torch
 from tokenizers.processors import TemplateProcessing
 
 from stages.attacks import ring_a_bell
-from stages.attacks.base import Victim, load_attack
+from stages.attacks.base import Victim
 from stages.attacks.ring_a_bell import RingABell, concept_vector, fitness
 from stages.interventions.steering.steering import Steering
 from stages.params.concept import Concept
@@ -71,11 +71,6 @@ def test_every_start_has_a_search_of_its_own_and_says_what_it_found(backbone, co
     assert all(one.steps == 2 and one.calls == 24 and one.distance > 0 for one in found.found)
 
 
-def test_the_papers_preset_searches_from_95_starts_through_the_undefended_encoder():
-    attack = load_attack("ring_a_bell_paper")
-    assert (attack.attempts, attack.through, attack.starts) == (95, "undefended", "prompts")
-
-
 def test_a_tokenizer_without_a_mark_of_the_beginning_has_a_frame_too():
     """As T5's: the paper's frame begins with a mark that real T5 tokenizers do not have."""
     made = tiny_infinity.make(steps=4)
@@ -117,8 +112,3 @@ def test_a_population_without_parents_is_refused():
 def test_a_length_that_does_not_fit_is_refused(backbone, concept):
     with pytest.raises(ValueError, match="length must be at most"):
         dataclasses.replace(SMALL, length=70).search(backbone, concept, seed=0)
-
-
-@pytest.mark.parametrize("name", ["ring_a_bell", "ring_a_bell_paper"])
-def test_its_files_load(name):
-    assert isinstance(load_attack(name), RingABell)

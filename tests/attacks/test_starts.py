@@ -93,7 +93,8 @@ def test_all_scales_of_a_picture_are_that_picture():
     with starts.attach(backbone):
         asked = [starts.marked("a red circle", way) for way in range(2)]
         given, again = (
-            backbone.sample(backbone.encode(asked), seeds=seeds, steps=scales, guidance=2.0) for seeds in ([0, 1], [7, 8])
+            backbone.sample(backbone.encode(asked), seeds=seeds, steps=scales, guidance=2.0)
+            for seeds in ([0, 1], [7, 8])
         )
     assert torch.equal(given, again) and not torch.equal(given[0], given[1])
     none = Coarse(tokens, scales=0)
@@ -114,9 +115,7 @@ def test_shifts_are_what_they_say_and_the_settings_come_back(backbone):
         for steps, guidance in ((4, 3.0), (2, 3.0), (4, 6.0))
     ]
     with shifts.attach(backbone):
-        found = [
-            backbone.sample(backbone.encode([shifts.marked(prompt, way)]), seeds=[1], **RUN) for way in range(4)
-        ]
+        found = [backbone.sample(backbone.encode([shifts.marked(prompt, way)]), seeds=[1], **RUN) for way in range(4)]
     assert all(torch.equal(*pair) for pair in zip(found[:3], plain, strict=True))
     assert not torch.equal(found[3], found[0]) and found[3].isfinite().all()
     assert (backbone.settings, backbone.scheduler) == own

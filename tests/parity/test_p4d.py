@@ -176,5 +176,3 @@ def noted(search):
 
     search.prediction = prediction
     return seen
-
-

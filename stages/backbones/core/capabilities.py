@@ -36,7 +36,7 @@ class Walks(Protocol):
         generators: Sequence[torch.Generator] | None = None,
         first: int = 0,
     ) -> Iterator[State]:
-        """Every state of a run, from noise, or from the latent of call `first`, to the final one."""
+        """Every state of a run, from noise (B, ...), or from the latent of call `first`, to the final one."""
 
     def solver(self, steps: int) -> Solver:
         """A new solver of `steps` steps."""
