@@ -38,9 +38,10 @@ class Victim:
         """
         if self.sees is None:
             return None
-        run = {"steps": backbone.settings.steps, "guidance": backbone.settings.guidance}
+        steps, guidance = backbone.settings.steps, backbone.settings.guidance
         with torch.no_grad():
-            return self.sees(backbone.sample(backbone.encode([prompt]), seeds=[seed], **run), [prompt])[0]
+            picture = backbone.sample(backbone.encode([prompt]), seeds=[seed], steps=steps, guidance=guidance)
+            return self.sees(picture, [prompt])[0]
 
 
 UNEDITED = Victim()

@@ -83,7 +83,7 @@ def _others(kind: Kind, word: str, said: tuple[str, ...] | list[str], around: tu
     if kind == "composition":
         return [form.format(prompt=prompt, other=other) for form in COMPOSITIONS]
     replacements = misspelt(word) if kind == "misspelling" else said
-    return [re.sub(whole_word(word), lambda _, new=new: new, prompt) for new in replacements]
+    return [new.join(re.split(whole_word(word), prompt)) for new in replacements]
 
 
 def misspelt(word: str) -> list[str]:

@@ -47,10 +47,13 @@ class ConceptInversion:
         pictures = drawn_pictures(backbone, prompts, self.images, seed).to(backbone.device)
         with victim.attach(backbone):
             embedding = inversion.learn(backbone, pictures, seed=seed)
-        cost = {"steps": self.steps, "calls": self.steps * self.batch * self.accumulate, "pictures": self.images}
-        asked = [template.replace("{}", self.alias) for template in self.templates]
-        starts = (concept.prompts[i % len(concept.prompts)] for i in range(len(asked)))
-        return Attempt.of((Found(*pair, **cost) for pair in zip(starts, asked, strict=True)), embedding)
+        calls = self.steps * self.batch * self.accumulate
+        found = []
+        for number, template in enumerate(self.templates):
+            start = concept.prompts[number % len(concept.prompts)]
+            asked = template.replace("{}", self.alias)
+            found.append(Found(start, asked, steps=self.steps, calls=calls, pictures=self.images))
+        return Attempt.of(found, embedding)
 
     def inversion(self) -> TextualInversion:
         """The method with these settings."""

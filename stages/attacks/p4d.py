@@ -137,7 +137,8 @@ class Hunt:
         if before:
             return Found(self.prompt, self.prompt, True, True, pictures=pictures)
         owner = generator(Purpose.ATTACK, seed, number)
-        rows, found, after = self.start(owner), self.prompt, before
+        rows, found = self.start(owner), self.prompt
+        after: bool | None = before
         for step in range(steps):
             ids = nearest(rows.values.detach(), self.reader.table)
             if step % self.attack.judge_every == 0:

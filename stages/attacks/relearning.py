@@ -48,8 +48,11 @@ class Relearning(Training):
         learned = self.fresh(backbone, seed)
         with victim.attach(backbone):
             self._train(backbone, learned, pictures, captions, seed)
-        cost = {"steps": self.steps, "calls": self.steps * self.batch * self.accumulate, "pictures": self.images}
-        return Attempt.of((Found(prompt, prompt, **cost) for prompt in concept.prompts), learned)
+        calls = self.steps * self.batch * self.accumulate
+        found = [
+            Found(prompt, prompt, steps=self.steps, calls=calls, pictures=self.images) for prompt in concept.prompts
+        ]
+        return Attempt.of(found, learned)
 
     def fresh(self, backbone: Backbone, seed: int) -> LowRank | Weights:
         """What is trained, before it changes anything."""

@@ -6,11 +6,11 @@ import random
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.attacks.base import UNEDITED, Attempt, Found, Victim
 from stages.attacks.shared.free_tokens import marks, searchable
@@ -54,7 +54,7 @@ class RingABell:
 
         ValueError if it has none, or if it reads less than `length`.
         """
-        encoder = backbone.texts.encoders().get(TEXT)
+        encoder: Any = backbone.texts.encoders().get(TEXT)  # of transformers
         if encoder is None:
             raise ValueError(f"{backbone.name} has no text encoder to search in")
         with at_work(encoder, device=backbone.device, waiting=encoder.device):
@@ -115,7 +115,7 @@ class Bench:
     An encoder without a mark of the beginning (T5) reads its padding masked, and padding does not count.
     """
 
-    def __init__(self, backbone: Backbone, encoder: nn.Module) -> None:
+    def __init__(self, backbone: Backbone, encoder: Any) -> None:
         self.backbone, self.encoder, self.tokenizer = backbone, encoder, backbone.texts.tokenizers[TEXT]
         self.begin, self.end = marks(self.tokenizer)
         positions = getattr(encoder.config, "max_position_embeddings", backbone.texts.limit(TEXT))

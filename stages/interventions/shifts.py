@@ -62,11 +62,11 @@ def _shifted(backbone: Backbone, shift: Shift) -> Iterator[None]:
     """The backbone's own solver and settings changed while open."""
     from stages.backbones.loading.checkpoints import choose_scheduler
 
-    own = {name: vars(backbone)[name] for name in ("settings", "scheduler") if name in vars(backbone)}
+    own: dict[str, Any] = {name: vars(backbone)[name] for name in ("settings", "scheduler") if name in vars(backbone)}
     try:
         settings = backbone.settings
-        drawn = {"top_p": settings.top_p if shift.top_p is None else shift.top_p}
-        backbone.settings = replace(settings, temperature=settings.temperature * shift.temperature, **drawn)
+        top_p = settings.top_p if shift.top_p is None else shift.top_p
+        backbone.settings = replace(settings, temperature=settings.temperature * shift.temperature, top_p=top_p)
         if shift.solver is not None:
             vars(backbone)["scheduler"] = choose_scheduler(shift.solver, own["scheduler"], backbone.name)
         yield

@@ -27,8 +27,7 @@ class Starts(Marked):
 
     def __init__(self, states: Tensor, **numbers: Any) -> None:
         super().__init__()
-        self.register_buffer("states", states.detach(), persistent=False)
-        self.states: Tensor
+        self.states: Tensor = states.detach()
         self.numbers = numbers
 
     def count(self) -> int:

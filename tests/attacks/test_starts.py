@@ -1,4 +1,4 @@
-"""Runs that begin where they are told, and samplers that are shifted: at the ends of their ranges they are what they must be."""
+"""Runs that begin where they are told, and shifted samplers: at the ends of their ranges they are what they must be."""
 
 import pytest
 import torch

@@ -9,7 +9,7 @@ from itertools import pairwise
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.backbones.core.base import Backbone
 from stages.control.edits import edit_activations
@@ -165,9 +165,9 @@ class Reader:
 
     @torch.no_grad()
     def _table(self, part: str) -> Tensor:
-        embed: nn.Module = self.backbone.texts.encoders()[part].get_input_embeddings()
+        encoder: Any = self.backbone.texts.encoders()[part]  # of transformers
+        embed = encoder.get_input_embeddings()
         weight = embed.weight
-        assert isinstance(weight, Tensor)
         return embed(torch.arange(len(weight), device=weight.device)).float().to(self.backbone.device)
 
     def _filler(self) -> str:

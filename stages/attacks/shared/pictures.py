@@ -19,6 +19,9 @@ def drawn_pictures(backbone: Backbone, prompts: Sequence[str], n: int, seed: int
     """
     asked = [prompts[i % len(prompts)] for i in range(n)]
     noise = [hashed(Purpose.ATTACK, what, seed, i) for i in range(n)]
-    run = {"steps": backbone.settings.steps, "guidance": backbone.settings.guidance}
-    parts = [backbone.sample(backbone.encode(asked[rows]), seeds=noise[rows], **run) for rows in backbone.batches(n)]
-    return torch.cat(parts)[:n]
+    steps, guidance = backbone.settings.steps, backbone.settings.guidance
+    parts = [
+        backbone.sample(backbone.encode(asked[rows]), seeds=noise[rows], steps=steps, guidance=guidance)
+        for rows in backbone.batches(n)
+    ]
+    return torch.cat(parts)

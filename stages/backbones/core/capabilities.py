@@ -89,7 +89,7 @@ class Learns(Protocol):
     """Training on given pictures."""
 
     def embed(self, images: Tensor) -> Tensor:
-        """Pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1] as the network's own latents or features (B, ...)."""
+        """Pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1] as the network's latents or features (B, ...)."""
 
     def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
         """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there."""

@@ -132,8 +132,8 @@ class Diffusion(Backbone):
     ) -> Iterator[State]:
         """Every state of a denoising run from noise (B, ...) on: one before each call of the network, then the final.
 
-        `generators`, one per row (see `begin`), own the noise that stochastic schedulers add on the way. A run may begin
-        at call `first`, from the latent (B, ...) as the scheduler has it there.
+        `generators`, one per row (see `begin`), own the noise that stochastic schedulers add on the way. A run may
+        begin at call `first`, from the latent (B, ...) as the scheduler has it there.
         """
         generators = generators or seeded(range(len(latent)))
         solver = self.solver(steps)
