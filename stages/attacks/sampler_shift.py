@@ -54,7 +54,7 @@ class SamplerShift:
 
     @staticmethod
     def _fits(backbone: Walks, name: str) -> bool:
-        """Whether another solver takes over this one's numbers, which are not a flow's, nor of one that ends in noise."""
+        """Whether another solver takes over this one's numbers: no flow's, nor of a process that ends in noise."""
         own = backbone.scheduler
         if not isinstance(backbone, Diffuses) or prediction(own) == "flow_prediction":
             return False
