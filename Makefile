@@ -4,53 +4,49 @@ PYTHON ?= python3
 CORES ?= all
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
-.PHONY: reproduce test lint snakemake-lint docs bench restore unlock clean
+.DEFAULT_GOAL := help
+.PHONY: help install reproduce test lint snakemake-lint docs bench restore clean
 
-# Runs the study that params/pipeline.yaml names; what is there and up to date is not made again.
-reproduce: unlock
+help: ## this list
+	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
+
+install: .venv/.stamp ## the environment in .venv, with this project in it; nothing is run
+
+reproduce: .venv/.stamp ## the study that params/pipeline.yaml names; what is up to date is not made again
 	snakemake --cores $(CORES)
 
-test: .venv/.stamp
+test: .venv/.stamp ## the tests
 	pytest
 
-lint: .venv/.stamp
+lint: .venv/.stamp ## what a change must pass beside them: formatters, linters, types
 	ruff check .
 	ruff format --check .
-	mypy
 	snakefmt --check Snakefile workflow
+	mypy
 	$(MAKE) --no-print-directory snakemake-lint
 
-# Snakemake's own linter; jobs share one environment, so none names a conda environment of its own.
-snakemake-lint: .venv/.stamp
+snakemake-lint: .venv/.stamp ## Snakemake's own linter; jobs share one environment, so none names its own
 	! snakemake --lint 2>&1 | grep '^    \* ' | grep -v 'Specify a conda environment'
 
-docs: .venv/.docs ## the pages of docs/ and the reference made from params/ and the docstrings, into site/; no warning passes
+docs: .venv/.docs ## the pages of docs/ and the reference made from params/ and the docstrings, into site/
 	NO_MKDOCS_2_WARNING=1 mkdocs build --strict --quiet
 
-# What every stage of the finished study spent its time on, how fast Infinity is, and what gradients step by step cost.
-bench: .venv/.stamp
+bench: .venv/.stamp ## what the finished study spent its time on, and how fast Infinity is
 	python -m stages.bench
 	python -m stages.bench --stepwise sd-shapes
 	python -m Infinity.bench --quick
 
-# After a clone: fetch what was made elsewhere, and tell Snakemake that it is up to date.
-restore: .venv/.stamp
+restore: .venv/.stamp ## after a clone: fetch what was made elsewhere, and tell Snakemake that it is up to date
 	dvc pull
 	snakemake --touch --forceall --cores 1 --quiet all
 
-# A killed run leaves Snakemake's lock behind, while a living one holds the file .snakemake/alive.
-unlock: .venv/.stamp
-	@if [ -n "$$(ls -A .snakemake/locks 2>/dev/null)" ]; then \
-		flock --nonblock .snakemake/alive snakemake --unlock --quiet all \
-		|| { echo "another run is under way in this folder"; exit 1; }; \
-	fi
-
-clean:
+clean: ## remove whatever the workflow made
 	rm -rf artifacts logs benchmarks dvc_plots .snakemake
 
 .venv/.stamp: requirements.lock pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --requirement requirements.lock
+	.venv/bin/python -m pip install --quiet --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .venv/.docs: .venv/.stamp requirements-docs.lock

@@ -13,11 +13,13 @@ min_version("9.9")
 configfile: "params/pipeline.yaml"
 
 
-include: "workflow/rules/common.smk"
-include: "workflow/rules/data.smk"
+include: "workflow/rules/params.smk"
+include: "workflow/rules/paths.smk"
+include: "workflow/rules/machine.smk"
+include: "workflow/rules/prepare.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/precompute.smk"
-include: "workflow/rules/baseline.smk"
+include: "workflow/rules/fit_and_sample.smk"
 include: "workflow/rules/train.smk"
 include: "workflow/rules/binarize.smk"
 include: "workflow/rules/sample.smk"

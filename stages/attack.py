@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,9 @@ from stages.store.record import recording
 from stages.store.samples import SEED_STRIDE, write_folder
 
 SEED_STEP = 100  # between the sampling seeds of two pictures
+
+
+log = logging.getLogger("attack")
 
 
 @entry
@@ -44,6 +48,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             record.notes |= {"images": n, "found": list(attempt.prompts), **attempt.notes}
             with attempt.intervention.attach(backbone):
                 write_folder(backbone, rows(attempt.prompts, n, args.seed), out)
+    log.info("%d pictures of %d prompts: %s", n, len(attempt.prompts), out)
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,8 @@ from stages.launch.cli import entry, parser, set_up
 from stages.params import check_name, method_params
 from stages.params.concept import load_concept
 from stages.store.record import recording
+
+log = logging.getLogger("binarize")
 
 
 @entry
@@ -44,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"params/methods/{args.method}.yaml: class must be Binarized, got {type(method).__name__}")
     masks = [load(Path(run)) for run in args.runs]
     inputs = [Path(run) / "intervention.safetensors" for run in args.runs]
-    with recording(Path(args.out), "train", params=params, seed=args.seed, inputs=inputs) as record:
+    with recording(Path(args.out), "binarize", params=params, seed=args.seed, inputs=inputs) as record:
         backbone = load_backbone(args.backbone)
         for path in args.latents:
             backbone.trajectories.update(Trajectories.read(path))
@@ -62,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             from stages.interventions.masks.fold import folded
 
             write_checkpoint(folded(merged, backbone), backbone, Path(args.checkpoint))
+            log.info("checkpoint: %s", args.checkpoint)
+    log.info("binary masks: %s", args.out)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,8 +11,11 @@ from typing import Any
 from stages.launch.cli import entry, parser, set_up
 from stages.params import build, check_name, load_params
 from stages.params.concept import load_concept
+from stages.params.layout import run_folder
 from stages.store.files import write_json
 from stages.store.record import recording
+
+log = logging.getLogger("evaluate")
 
 
 @entry
@@ -29,11 +33,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stages.metrics.samples import SampleFolders
     from stages.store.pictures import read_metadata
 
-    folders = [
-        Path("artifacts") / args.backbone / args.concept / method / str(args.seed) / "samples" / args.study
-        for method in (args.method, "none")
-    ]
-    out = Path(args.out)
+    runs = [run_folder(args.backbone, args.concept, method, args.seed) for method in (args.method, "none")]
+    folders, out = [run / "samples" / args.study for run in runs], Path(args.out)
+    attacks = runs[0] / "attacks" / args.study
     metrics = {name: build(content, f"params/metrics/{name}.yaml") for name, content in contents.items()}
     seeing = next((name for name, metric in metrics.items() if metric.seen), None)
     if args.attacks and seeing is None:
@@ -42,17 +44,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"(rates, clip_rates, nudenet ...), got {', '.join(metrics)}"
         )
     inputs = [folder / name / "metadata.jsonl" for folder in folders for name in sets]
-    inputs += [folders[0] / name / "metadata.jsonl" for name in args.attacks]
+    inputs += [attacks / name / "metadata.jsonl" for name in args.attacks]
     with recording(out, "evaluate", params=contents, seed=args.seed, inputs=inputs) as record:
         record.ready()
         edited, original = (SampleFolders(folder, sets, concept.target) for folder in folders)
-        attacked = SampleFolders(folders[0], args.attacks, concept.target)
+        attacked = SampleFolders(attacks, args.attacks, concept.target)
         record.notes["images"] = sum(len(read_metadata(folders[0] / name)) for name in sets)
         measured = measure_all(metrics, edited, original)
         if attacked:
             add_attacks(measured[seeing], measure(metrics[seeing], seeing, attacked, None))
         for name, content in measured.items():
             write_json(out / f"{name}.json", content)
+    log.info("%s: %s", out, ", ".join(f"{name}.json" for name in measured))
     return 0
 
 

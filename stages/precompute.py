@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +12,9 @@ from stages.params.concept import load_concept
 from stages.store.record import recording
 
 SEED = 0  # of the trajectories; methods draw from them with their own seeds
+
+
+log = logging.getLogger("precompute")
 
 
 @entry
@@ -28,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         backbone.gather([*concept.prompts, *concept.neutral, *concept.retain, ""], SEED)
         record.notes["images"] = sum(len(pool) for pool in backbone.trajectories.pools.values())
         backbone.trajectories.save(out)
+    log.info("%d trajectories: %s", record.notes["images"], out)
     return 0
 
 

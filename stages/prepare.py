@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from collections.abc import Sequence
@@ -14,6 +15,8 @@ from stages.params.concept import Concept, load_concept
 from stages.params.datasets import read_prompts, select
 from stages.store.files import write_json
 
+log = logging.getLogger("prepare")
+
 
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,6 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     counts = load_params("studies", args.study)["prompts"]
     sets = {name: rows(concept, name, n) for name, n in counts.items()}
     write_json(Path(args.out), {"concept": concept.name, "target": concept.target, "sets": sets})
+    log.info("%s: %s", args.out, ", ".join(f"{len(rows)} of {name}" for name, rows in sets.items()))
     return 0
 
 

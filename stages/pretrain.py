@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,6 +14,8 @@ from stages.launch.cli import entry, set_up
 from stages.params import load_params
 from stages.store.files import replacing
 from stages.store.record import recording
+
+log = logging.getLogger("pretrain")
 
 
 @entry
@@ -37,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         with replacing(out) as folder:
             folder.mkdir()
             save(folder)
+    log.info("%s: %s", args.backbone or f"{args.what} of {args.world}", out)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from collections.abc import Sequence
@@ -12,12 +13,15 @@ from stages.launch.cli import entry, parser, set_up
 from stages.params import method_params
 from stages.params.concept import Concept, load_concept
 from stages.store.record import Record, recording
-from stages.store.samples import SEED_STRIDE, read_sets, write_folder
+from stages.store.samples import SEED_STRIDE, Row, read_sets, write_folders
 
 if TYPE_CHECKING:
     from stages.backbones import Backbone
     from stages.interventions.base import Intervention
     from stages.methods.shared.base import Method
+
+
+log = logging.getLogger("sample")
 
 
 @entry
@@ -44,12 +48,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         record.notes["images"] = sum(len(rows) for rows in sets.values())
         if intervention is None:
             intervention = fitted(method, backbone, concept, args.seed, record)
-            save(intervention, out)
         with intervention.attach(backbone):
-            for name, rows in sets.items():
-                rows = [row | {"seed": row["seed"] + SEED_STRIDE * args.seed} for row in rows]
-                write_folder(backbone, rows, out / name)
+            write_folders(backbone, {out / name: seeded(rows, args.seed) for name, rows in sets.items()})
+        if not args.run:
+            save(intervention, out)
+    log.info("%s: %s", out, ", ".join(f"{len(rows)} of {name}" for name, rows in sets.items()))
     return 0
+
+
+def seeded(rows: Sequence[Row], seed: int) -> list[Row]:
+    """The rows of a prompt set with the sampling seeds of one run."""
+    return [row | {"seed": row["seed"] + SEED_STRIDE * seed} for row in rows]
 
 
 def fitted(method: Method, backbone: Backbone, concept: Concept, seed: int, record: Record) -> Intervention:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
@@ -10,7 +11,10 @@ from pathlib import Path
 from stages.launch.cli import entry, parser, set_up
 from stages.params import check_name, method_params
 from stages.params.concept import load_concept
+from stages.params.load import located
 from stages.store.record import recording
+
+log = logging.getLogger("train")
 
 
 @entry
@@ -32,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     method = load_method(args.method, args.backbone)
     out = Path(args.out)
     files = {"backbones": args.backbone, "concepts": args.concept}
-    inputs = [Path("params", kind, f"{name}.yaml") for kind, name in files.items()]
+    inputs = [located(Path("params", kind, f"{name}.yaml")) for kind, name in files.items()]
     inputs += [Path(args.latents)] if args.latents else []
     writes = recording(out, "train", params=params, seed=args.seed, inputs=inputs) if rank() == 0 else nullcontext()
     with writes as record:
@@ -45,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if record:
             record.notes["parameters"] = sum(value.numel() for value in intervention.tensors().values())
             save(intervention, out)
+            log.info("%s of %s: %s", args.method, args.backbone, out)
     wait()
     return 0
 

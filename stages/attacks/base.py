@@ -41,4 +41,5 @@ class Attack(Protocol):
 
 def load_attack(name: str, root: Path | str = "params") -> Attack:
     """The attack of params/attacks/<name>.yaml; ValueError names the file and key that is wrong."""
-    return build(load_params("attacks", name, root), f"{root}/attacks/{name}.yaml")
+    content = {key: value for key, value in load_params("attacks", name, root).items() if key != "families"}
+    return build(content, f"{root}/attacks/{name}.yaml")

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from stages.backbones.core.clips import Clips
 from stages.backbones.core.frames import FrameAutoencoder
 from stages.backbones.core.settings import Settings
+from stages.backbones.core.solver import Solver
 from stages.backbones.text.encoders import t5
 from stages.control.sites import Site, Tap, site_table
 
@@ -47,11 +48,28 @@ def sites(net: CogVideoXTransformer3DModel, text: int) -> dict[Site, Tap]:
     return {site: tap for site, tap in table.items() if (site.block, site.stream) != (len(blocks) - 1, "text")}
 
 
+class CogVideoXSolver(Solver):
+    """Latents keep their precision, and the DPM scheduler leaves its history to its caller."""
+
+    def advance(
+        self, prediction: Tensor, call: int, latent: Tensor, generators: Sequence[torch.Generator] | None = None
+    ) -> Tensor:
+        """The latent (B, f, C, h, w) after a call."""
+        if not isinstance(self.scheduler, CogVideoXDPMScheduler):
+            return super().advance(prediction, call, latent, generators).to(latent.dtype)
+        owners, time = list(generators) if generators else None, self.times[call]
+        clean, before = self.scheduler.model_outputs
+        after, clean = self.scheduler.step(prediction, clean, time, before, latent, generator=owners)
+        self.scheduler.model_outputs = (clean, time)
+        return after.to(latent.dtype)
+
+
 class CogVideoX(Clips):
     """One T5; the 2B has fixed positions, the 5B rotary ones. Latent frames hold four frames, the first one alone."""
 
     PIPELINE, MODEL = CogVideoXPipeline, CogVideoXTransformer3DModel
     SCHEDULER, TEXTS = CogVideoXDDIMScheduler, {"text_encoder": t5}
+    SOLVER = CogVideoXSolver
     READERS = ("patch_embed.text_proj.weight",)
     ENDS = ("time_embedding.", "norm_final.", "norm_out.", "proj_out.")
 
@@ -120,20 +138,3 @@ class CogVideoX(Clips):
             return None
         frames, (height, width) = latent.shape[1], (side * self.factor for side in latent.shape[-2:])
         return self.pipeline._prepare_rotary_positional_embeddings(height, width, frames, latent.device)
-
-    def advance(
-        self,
-        scheduler: object,
-        prediction: Tensor,
-        time: Tensor,
-        latent: Tensor,
-        generators: Sequence[torch.Generator] | None = None,
-    ) -> Tensor:
-        """One step of the scheduler: the latent (B, f, C, h, w) after it; a scheduler with a history keeps it."""
-        if not isinstance(scheduler, CogVideoXDPMScheduler):
-            return super().advance(scheduler, prediction, time, latent, generators).to(latent.dtype)
-        owners = list(generators) if generators else None
-        clean, before = scheduler.model_outputs
-        after, clean = scheduler.step(prediction, clean, time, before, latent, generator=owners)
-        scheduler.model_outputs = (clean, time)
-        return after.to(latent.dtype)

@@ -33,7 +33,7 @@ class Recipe(Training):
     draws: Count = 1  # of each training time, of which the noisiest counts: form is decided at high noise
     clip: Rate | None = 1.0
     seed: int = 0
-    exclude: str | None = None  # what is never rendered nor named, such as `yellow cross`
+    exclude: str | None = None  # labels that are never rendered nor named, such as `yellow cross`
     colours: tuple[str, ...] = Shapes.colours  # of the world that it is shown: more of them, more freely combined
 
 
@@ -46,7 +46,10 @@ def pretrain(
     exclude: str | None = None,
     device: str | None = None,
 ) -> Backbone:
-    """A backbone of class `cls` trained from scratch on its world; `exclude` is never rendered nor named."""
+    """A backbone of class `cls` trained from scratch on its world; `exclude` is never rendered nor named.
+
+    ValueError for a recipe with unknown fields; FileNotFoundError if the world's autoencoder is not trained yet.
+    """
     recipe = construct(Recipe, settings.pretrain, f"{name}: pretrain")
     vae = cls.load_autoencoder(AUTOENCODER.format(world=settings.world, part=settings.autoencoder))
     backbone = cls.create(name, settings, make_tokenizer(), vae, recipe.seed + seed, choose_device(name, device))
@@ -56,7 +59,10 @@ def pretrain(
 
 
 def render(settings: Settings, recipe: Recipe, seed: int, exclude: str | None = None) -> Batch:
-    """What the world shows it: pictures, or clips of as many frames as the settings ask for."""
+    """Captioned pictures of the world, or clips of settings.frames frames.
+
+    ValueError if both the recipe and `exclude` leave something out.
+    """
     if exclude and recipe.exclude:
         raise ValueError(f"a backbone trained without {recipe.exclude!r} cannot be trained without {exclude!r}, too")
     world, seed, exclude = Shapes(colours=recipe.colours), recipe.seed + seed, exclude or recipe.exclude
@@ -69,7 +75,7 @@ def train(backbone: Backbone, data: Batch, recipe: Recipe, seed: int) -> History
     """Fits network and text encoder jointly to captioned pictures or clips; leaves the averaged weights in place.
 
     Parts stay in evaluation mode: the dropout of diffusers and transformers (labels of a DiT among it) draws from the
-    global generator, which nobody owns. What is to be dropped, captions or lessons do.
+    global generator, which nobody owns. Captions or the family's training loss drop texts instead.
     """
     latents = embed_all(backbone, data.images)
     parts = [backbone.net, *backbone.texts.encoders().values()]
@@ -85,5 +91,5 @@ def train(backbone: Backbone, data: Batch, recipe: Recipe, seed: int) -> History
 
 @torch.no_grad()
 def embed_all(backbone: Backbone, images: Tensor, batch: int = 64) -> Tensor:
-    """Latents of all pictures or clips."""
+    """Latents (N, ...) of pictures (N, 3, H, W) or clips (N, F, 3, H, W), `batch` at a time."""
     return torch.cat([backbone.embed(images[i : i + batch]) for i in range(0, len(images), batch)])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from diffusers import (
@@ -107,7 +108,7 @@ class SD3(MMDiT):
         )
         return {"embeds": embeds, "pooled": pooled}
 
-    def timesteps(self, scheduler: object, steps: int) -> Tensor:
+    def _times(self, scheduler: Any, steps: int) -> Tensor:
         """Sets the scheduler to `steps` steps and returns the shifted times (T,), 1000 sigma."""
         scheduler.set_timesteps(steps, mu=self.shift() if scheduler.config.use_dynamic_shifting else None)
         return scheduler.timesteps
@@ -141,7 +142,7 @@ class Flux(MMDiT):
         )
         return {"embeds": embeds, "pooled": pooled}
 
-    def timesteps(self, scheduler: object, steps: int) -> Tensor:
+    def _times(self, scheduler: Any, steps: int) -> Tensor:
         """Sets the scheduler and returns the shifted times (T,), 1000 sigma, of sigmas from 1 to 1 / steps."""
         scheduler.set_timesteps(sigmas=torch.linspace(1, 1 / steps, steps).tolist(), mu=self.shift())
         return scheduler.timesteps

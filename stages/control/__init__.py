@@ -1,1 +1,1 @@
-"""How a network is touched: addresses, the five edits, and what is attached."""
+"""How a network is touched: addresses, the five edits, and the registry of attached edits."""

@@ -1,4 +1,4 @@
-"""What is attached to a backbone: the registry that the five edits write and every run reads."""
+"""The registry of attached edits: the five edits write it, every run reads it."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from stages import objectives
 from stages.control.sites import Moment, Site
 from stages.control.state import Condition, Sampler
 from stages.control.words import Prompt, written_out
+from stages.objectives.sampling import guide
 
 Predictions = Mapping[str, Tensor]  # role -> prediction (B, ...); guidance is linear in them
 GuidanceEdit = Callable[[Predictions, Moment], Predictions]
@@ -40,10 +40,7 @@ class Attached:
         return prompt
 
     def write_out(self, prompt: str) -> Prompt:
-        """The prompt as its tokenizer gets it: aliases replaced by their words.
-
-        ValueError if an alias stands in the prompt where it cannot be replaced; see `stages.control.words.written_out`.
-        """
+        """The prompt as its tokenizer gets it: aliases replaced by their words."""
         return written_out(prompt, {alias: text for words in self.words for alias, text in words.items()})
 
     def edit_condition(self, condition: Condition) -> Condition:
@@ -75,10 +72,10 @@ class Attached:
             predictions = edit(predictions, self.moment(None))
         if "uncond" not in predictions:
             return predictions["cond"]
-        return objectives.guide(predictions["uncond"], predictions["cond"], guidance)
+        return guide(predictions["uncond"], predictions["cond"], guidance)
 
     def moment(self, site: Site | None) -> Moment:
-        """What an edit at `site` may know now."""
+        """The step, rows and roles of the call that is computed now, for an edit at `site`."""
         return replace(self._moment, site=site)
 
     @contextmanager

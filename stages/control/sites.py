@@ -34,7 +34,7 @@ class Site:
 
     @classmethod
     def parse(cls, text: str) -> Site:
-        """Reads `7.cross_attn.out` or `3.ff.hidden@text`; ValueError says what was allowed."""
+        """Reads `7.cross_attn.out` or `3.ff.hidden@text`; ValueError says which words are allowed."""
         address, _, stream = text.partition("@")
         block, _, rest = address.partition(".")
         kind, _, part = rest.partition(".")
@@ -49,7 +49,7 @@ class Site:
 
 @dataclass(frozen=True)
 class Tap:
-    """Where a site's tensor is in one network."""
+    """The place of a site's tensor in one network."""
 
     module: str  # dotted path, for get_submodule
     when: Literal["input", "output"] = "output"
@@ -60,13 +60,13 @@ class Tap:
 
 @dataclass(frozen=True)
 class Moment:
-    """What an edit may know: the sampler's step (Infinity's scale), the site, and which rows play which role."""
+    """The knowledge of an edit: the sampler's step (Infinity's scale), the site, and which rows play which role."""
 
-    step: int
-    site: Site | None
-    roles: Mapping[str, slice]
-    lengths: tuple[int, ...] = ()  # tokens of each step from `step` on, where one call computes several (all scales)
-    prompts: tuple[Prompt, ...] = ()  # in a text encoder: what is being encoded
+    step: int  # the call of the network in this run
+    site: Site | None  # None for a tap without a site, and in edits of guidance
+    roles: Mapping[str, slice]  # role -> its rows of the batch
+    lengths: tuple[int, ...] = ()  # tokens of each step from `step` on, if one call computes several (all scales)
+    prompts: tuple[Prompt, ...] = ()  # in a text encoder: the prompts that are encoded
 
     def spans(self) -> list[tuple[int, slice]]:
         """Each step that the call computes, with its tokens."""
@@ -118,14 +118,14 @@ def select(sites: Iterable[Site], *kinds: Kind, part: Part = "out", stream: Stre
     """The sites of the first of `kinds` that exists, in order of execution; KeyError when none does."""
     sites = list(sites)
     for kind in kinds:
-        found = [s for s in sites if s.kind == kind and s.part == part and stream in (None, s.stream)]
-        if found:
-            return found
+        matching = [s for s in sites if s.kind == kind and s.part == part and stream in (None, s.stream)]
+        if matching:
+            return matching
     raise KeyError(f"no such site: {'/'.join(kinds)}.{part}; there is {summary(sites)}")
 
 
 def lookup(sites: Mapping[Site, Tap], site: Site, owner: str) -> Tap:
-    """The tap of `site`; KeyError names what the network has of that layer instead."""
+    """The tap of `site`; KeyError names the sites of that layer that the network has instead."""
     if site in sites:
         return sites[site]
     near = [s for s in sites if s.kind == site.kind] or list(sites)

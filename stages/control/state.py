@@ -1,4 +1,4 @@
-"""What the network is given and where it stands: encoded prompts, and a partial sample."""
+"""The inputs of a network: encoded prompts, and a partial sample."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ class State:
     time: Tensor
     step: int
     scale: float = 1.0  # of the network's input, for schedulers that normalise it
-    final: Tensor | None = None  # where the trajectory ends, (B, ...), if known
+    final: Tensor | None = None  # the end of the trajectory, (B, ...), if known
 
     @property
     def input(self) -> Tensor:
-        """What the network is given."""
+        """The network's input (B, ...): the latent times the scale."""
         return self.latent if self.scale == 1.0 else self.latent * self.scale
 
     def __len__(self) -> int:
@@ -64,5 +64,5 @@ Sampler = Callable[..., Tensor]  # (condition, *, seeds, steps, guidance) -> ima
 
 
 def run_seeds(seed: int, n: int) -> list[int]:
-    """The seeds of n runs that a method makes with its own seed."""
+    """The seeds of n runs from a method's seed."""
     return [seed * 1_000_003 + i for i in range(n)]

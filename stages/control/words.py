@@ -30,8 +30,7 @@ def written_out(prompt: str, words: Mapping[str, str]) -> Prompt:
 
     An alias is found as a whole word; see `whole_word`. Identical text gives identical tokens, so nothing changes
     around a learned vector; a space keeps the words from joining a letter before or after the alias. If the prompt
-    already has the replacement words, those are not counted as the alias. ValueError if an alias stands inside another
-    word, since its learned meaning would be lost there.
+    already has the replacement words, those are not counted as the alias.
     """
     if not words:
         return Prompt(prompt)
@@ -39,11 +38,11 @@ def written_out(prompt: str, words: Mapping[str, str]) -> Prompt:
     pattern = re.compile("|".join(map(whole_word, names)))
     text, places, end = "", {}, 0
     for match in pattern.finditer(prompt):
-        text = _joined(text, _without(names, prompt[end : match.start()], prompt), bool(end))
+        text = _joined(text, prompt[end : match.start()], bool(end))
         text = _joined(text, words[match[0]], True)
         places.setdefault(match[0], []).append((len(text) - len(words[match[0]]), len(text)))
         end = match.end()
-    text = _joined(text, _without(names, prompt[end:], prompt), bool(end))
+    text = _joined(text, prompt[end:], bool(end))
     return Prompt(text, {name: tuple(spans) for name, spans in places.items()})
 
 
@@ -51,14 +50,6 @@ def _joined(before: str, after: str, apart: bool) -> str:
     """Two texts, with a space between them if letters would meet and they are to be kept apart."""
     meet = apart and re.search(r"\w$", before) and re.match(r"\w", after)
     return f"{before} {after}" if meet else before + after
-
-
-def _without(names: Sequence[str], part: str, prompt: str) -> str:
-    """A part of a prompt; ValueError if one of the names stands in it."""
-    for name in names:
-        if name in part:
-            raise ValueError(f"{name!r} is a part of another word in {prompt!r}: put a space between them")
-    return part
 
 
 def occurrences(text: str, words: str) -> list[Span]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -110,12 +109,11 @@ class Resample(Intervention):
 
         What is moved stays in float32, as in the steps of diffusers' solvers, whatever the network works in.
         """
-        scheduler = copy.deepcopy(backbone.scheduler)
-        times = backbone.timesteps(scheduler, steps)
+        solver = backbone.solver(steps)
         owners = [editing_noise(int(seed)) for seed in seeds]
 
         def velocity(z: Tensor, condition: Condition, guidance: float, step: int) -> Tensor:
-            state = State(z.to(latent.dtype), times[step].to(z.device).expand(len(z)), step)
+            state = State(z.to(latent.dtype), solver.times[step].to(z.device).expand(len(z)), step)
             return backbone.guide(state, condition, guidance).float()
 
         def pair(noised: Tensor, edit: Tensor, step: int) -> tuple[Tensor, Tensor]:
@@ -128,7 +126,7 @@ class Resample(Intervention):
         def noise() -> Tensor:
             return torch.cat([torch.randn((1, *latent.shape[1:]), generator=g) for g in owners]).to(latent.device)
 
-        sigmas = scheduler.sigmas.to(latent.device, torch.float32)
+        sigmas = solver.scheduler.sigmas.to(latent.device, torch.float32)
         return flow_edit(latent.float(), pair, single, sigmas, noise, self.course).to(latent.dtype)
 
     def spec(self) -> dict[str, Any]:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 import logging
+import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
 
-from stages.launch import fork_server as warm
+from stages.launch import fork_server
 from stages.launch.environment import environment
 
 Main = Callable[[Sequence[str] | None], int]
@@ -20,23 +21,52 @@ WRONG_INPUT = (ValueError, KeyError, FloatingPointError, *MISPLACED)
 def entry(main: Main) -> Main:
     """Turns the errors of wrong input into one line on stderr and exit code 2; anything else is a bug and shows.
 
-    A command whose study has a warm process is run by that one.
+    A command whose study has a fork server is run by that one. Ctrl-C ends it without a word: whoever pressed it knows.
     """
 
     @functools.wraps(main)
     def wrapped(argv: Sequence[str] | None = None) -> int:
-        if argv is None and (code := warm.handed_over()) is not None:
+        if argv is None and (code := fork_server.handed_over()) is not None:
             return code
-        logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
-        warnings.filterwarnings("ignore", category=FutureWarning)
+        log_to_stderr()
         try:
             return main(argv) or 0
+        except KeyboardInterrupt:
+            return 128 + signal.SIGINT
         except WRONG_INPUT as error:
             message = error.args[0] if isinstance(error, KeyError) and error.args else error
             sys.stderr.write(f"error: {' '.join(str(message).split())}\n")
             return 2
 
     return wrapped
+
+
+def log_to_stderr() -> None:
+    """Messages from INFO on go to stderr, equal ones once; what libraries say of their own future does not."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(Once())
+    logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", handlers=[handler])
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", message=".*local_dir_use_symlinks")
+    for name in CHATTERING:
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+CHATTERING = ("httpx", "filelock", "fsspec", "huggingface_hub")  # without a network, each retry of each file
+
+
+class Once(logging.Filter):
+    """Lets each message through once in a command."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: set[tuple[str, str]] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        message = (record.name, record.getMessage())
+        new = message not in self.said
+        self.said.add(message)
+        return new
 
 
 def parser(description: str, *options: str) -> argparse.ArgumentParser:
@@ -72,5 +102,3 @@ def set_up(threads: int) -> None:
     torch.set_num_threads(threads)
     torch.set_deterministic_debug_mode("warn")  # use_deterministic_algorithms would import the compiler, for a second
     torch.utils.deterministic.fill_uninitialized_memory = False  # up to a tenth of a training step, for no result
-    for name in ("httpx", "filelock", "fsspec"):
-        logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,8 +1,8 @@
-"""warm: a process that has imported the libraries once, and forks for every job that asks it to.
+"""A process that has imported the libraries once, and forks for every job that asks it to.
 
 Importing torch, diffusers and transformers takes five seconds, more than many a job on the small worlds works. So the
-Snakefile starts this process beside a run on one machine without a GPU and names its socket in PALIMPSEST_WARM. What
-one job had to import, the next finds imported. Without the variable, or if nobody answers, a job imports by itself.
+Snakefile starts this process beside a run on one machine without a GPU and names its socket in PALIMPSEST_FORK_SERVER.
+What one job had to import, the next finds imported. Without the variable, or an answer, a job imports by itself.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from typing import Any
 
 from stages.launch.environment import BEGUN, begun, environment
 
-SERVER = "PALIMPSEST_WARM"
+SERVER = "PALIMPSEST_FORK_SERVER"
 OURS = ("stages", "Infinity")
 TAKEN = b"+"
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 
 def handed_over() -> int | None:
-    """This command's exit code after the warm process ran it; None if there is none, and the caller has to go on.
+    """This command's exit code after the fork server ran it; None if there is none, and the caller has to go on.
 
     If that process is killed meanwhile, the job has failed, and one line says so.
     """
@@ -53,7 +53,7 @@ def handed_over() -> int | None:
             answer = b""
     if answer:
         return answer[0]
-    sys.stderr.write("error: the warm process has ended; PALIMPSEST_WARM= (set to nothing) runs every job by itself\n")
+    sys.stderr.write(f"error: the fork server has ended; {SERVER}= (set to nothing) runs every job by itself\n")
     return 1
 
 
@@ -175,6 +175,8 @@ def run(line: socket.socket) -> int:
         return importlib.import_module(request["module"]).main(sys.argv[1:])
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except KeyboardInterrupt:
+        return 128 + signal.SIGINT
     except BaseException:
         traceback.print_exc()
         return 1

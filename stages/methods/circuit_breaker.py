@@ -19,7 +19,7 @@ from stages.methods.shared.base import Prompts
 from stages.methods.shared.classes import activations
 from stages.objectives.rerouting import Norm, centred, coefficients, scale_means, token_cosine, token_distance
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+from stages.params.types import Count, File, Fraction, Natural, NonNegative, Rate
 from stages.reading.activations import Activations, keep_activations
 from stages.store.record import Record
 from stages.training.float16 import LossScale
@@ -56,7 +56,7 @@ class CircuitBreaker(Training):
     divergence: NonNegative = 0.0  # weight of the distance of predictions that stay: KL of bit margins, MSE elsewhere
     uncond_share: Fraction = 0.25  # of rows that stay: no prompt, since guidance multiplies any drift there
     response_only: Fraction = 0.0  # of concept rows: no prompt, so that the picture alone has to trigger the breaker
-    data: str = ""  # JSON or CSV of prompts; empty: the concept's own
+    data: File = ""  # JSON or CSV of prompts; empty: the concept's own
     log_every: Count = 10  # steps between cosines in the log and the record
     watched: Natural = 12  # batches that the record's last cosines are averaged over
     steps: Count = 150

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Walks
 from stages.interventions.flowedit import Course, Resample
 from stages.methods.shared.wording import stand_ins
 from stages.params.concept import Concept
@@ -28,8 +29,7 @@ class FlowEdit:
         """The edit of samples; ValueError for a backbone that is no flow, or a concept whose twins name it, too."""
         from stages.backbones.core.forward_process import prediction
 
-        scheduler = getattr(backbone, "scheduler", None)
-        if scheduler is None or prediction(scheduler) != "flow_prediction":
+        if not isinstance(backbone, Walks) or prediction(backbone.scheduler) != "flow_prediction":
             raise ValueError(f"FlowEdit follows the velocity of a flow, which {backbone.name} does not predict")
         share = backbone.calls(backbone.settings.steps) / self.steps_of
         course = Course(max(round(self.first * share), 1), self.average, round(self.plain * share))

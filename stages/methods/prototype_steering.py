@@ -16,7 +16,7 @@ from stages.methods.shared.classes import Classes, Gated, Visual, activations, s
 from stages.objectives.statistics import Distance, prototype_direction
 from stages.params.concept import Concept
 from stages.params.datasets import read_prompts, select
-from stages.params.types import Natural
+from stages.params.types import File, Natural
 from stages.reading.activations import TokenMeans
 
 FORMS = {"additive": "shift", "attract": "attract", "project": "project"}
@@ -37,7 +37,7 @@ class PrototypeSteering(Gated):
     variant: Literal[0, 1] = 1  # the class steered to: 1 the neutral prompts, 0 the concept
     classes: tuple[dict[str, str], dict[str, str]] | None = None  # or labels of the dataset, picked by `variant`
     # Layers and strengths by scale: an object, or the path of a JSON file.
-    setup: str | dict[str, Any] = field(default_factory=lambda: dict(EVERYWHERE))
+    setup: File | dict[str, Any] = field(default_factory=lambda: dict(EVERYWHERE))
     setup_index: Natural | None = None  # which of a file's list of setups
     scales: tuple[int, ...] = ()  # only these scales of the setup; empty: all
     layers: tuple[int, ...] = ()  # only these layers of it (text layers for TEXT); empty: all

@@ -20,7 +20,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.datasets import read_pairs
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, File, Natural, NonNegative, Rate
 from stages.reading.concept_masks import concept_tokens
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -40,7 +40,7 @@ class T2VUnlearning(Localised, Training):
     empty: Natural = 0  # how many of these the empty prompt counts as, from which guidance starts
     states: Literal["noised", "trajectory"] = "noised"  # noised frozen samples, or states of their runs
     space: Literal["prediction", "clean"] = "prediction"  # errors of predictions, or of the final latents they imply
-    pairs: str = ""  # a CSV of prompts with the concept and without; empty: the concept's own
+    pairs: File = ""  # a CSV of prompts with the concept and without; empty: the concept's own
     limit: Natural = 0  # only so many pairs of it; 0: all
     templates: tuple[str, ...] = ()  # `a video of {}`: put around every prompt, and trained on too
     batch: Count = 1

@@ -12,7 +12,7 @@ from stages.backbones.core.base import Backbone
 from stages.backbones.core.capabilities import Learns, needs
 from stages.interventions.embedding import Embedding, Mode, identity, initial_vectors, parts_of
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction, NonNegative, Rate
+from stages.params.types import Count, Folder, Fraction, NonNegative, Rate
 from stages.store.pictures import read_folder
 from stages.training.float16 import LossScale
 from stages.training.minimize import generator, minimize
@@ -26,7 +26,7 @@ class TextualInversion(Training):
     Prompts may then use the alias like any word.
     """
 
-    images: str = ""  # the folder of pictures
+    images: Folder = ""  # the folder of pictures
     alias: str = "<new>"  # the new word
     initialiser: str = "object"  # words whose vectors the new ones start from
     templates: tuple[str, ...] = ("a photo of a {}",)  # captions, drawn at random

@@ -6,7 +6,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -76,7 +76,12 @@ class Metric(ABC):
                 return {"brightness": Value(float(values.mean()), None, None, len(values))}
 
     A file of params/metrics/ that names the class is all that a study needs to measure it and to show it in its tables.
+    The constants say what it can judge: a study that asks for more is refused before anything runs.
     """
+
+    WORLD: ClassVar[str | None] = None  # the only world whose pictures it can judge
+    LABELS: ClassVar[tuple[str, ...] | None] = None  # the only labels of a target that it can judge
+    CHOICES: ClassVar[str | None] = None  # the field that lists the values of a label that it can tell apart
 
     unasked = False  # whether NaN among the features stands for what a sample was not asked for
 

@@ -17,6 +17,7 @@ from stages.metrics.clip_score import BATCH, embed_frames, load_clip
 from stages.metrics.distances import distances
 from stages.metrics.frechet import frame_distance, lacks_rank
 from stages.metrics.samples import Samples, finite
+from stages.params.types import Folder
 from stages.store.pictures import each_picture
 
 
@@ -29,7 +30,7 @@ class CLIPFrechet(Metric):
 
     seed: int = 0  # of the jackknife
     model: str = "openai/clip-vit-base-patch32"  # folder or hub id of a CLIP
-    real: str = ""  # folder of pictures, cropped and resized to the samples' size; empty for no such distance
+    real: Folder = ""  # folder of pictures, cropped and resized to the samples' size; empty for no such distance
 
     def features(self, samples: Samples) -> Tensor:
         """Unit vectors (N, F, D), F = 1 for pictures; FloatingPointError if one is not finite."""

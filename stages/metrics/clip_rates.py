@@ -6,6 +6,7 @@ likeliest of `choices` counts, so that a rate has Wilson's interval.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -35,6 +36,8 @@ class Recognition:
 @dataclass(frozen=True)
 class CLIPRates(Outcomes):
     """target: the concept's name is the likeliest of `choices`. Others are those of `Rates` without `broken`."""
+
+    CHOICES: ClassVar[str] = "choices"
 
     model: str = "openai/clip-vit-base-patch32"  # folder or hub id of a CLIP
     choices: dict[str, tuple[str, ...]] = field(default_factory=dict)  # label of the dataset -> possible names

@@ -1,6 +1,7 @@
 """How far samples moved from those of the unedited backbone on the same prompts and seeds."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from stages.params.types import Count
 @dataclass(frozen=True)
 class Drift(Metric):
     """The mean absolute difference of pixels in [0, 1], and the Euclidean one of standardised judge features."""
+
+    WORLD: ClassVar[str] = "shapes"
 
     judge: str = JUDGE  # folder of the judge
     draws: Count = DRAWS  # resamples of the bootstrap

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -42,6 +43,8 @@ def real_features(judge: str, samples: Samples, n: int, seed: int) -> Tensor:
 @dataclass(frozen=True)
 class Judged(Metric):
     """The features of a distance by the judge: those of the samples, and those of real renders."""
+
+    WORLD: ClassVar[str] = "shapes"
 
     seed: int = 0  # of the renders and of the jackknife
     judge: str = JUDGE  # folder of the judge

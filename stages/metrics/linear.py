@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -10,6 +11,7 @@ from torch import Tensor
 from stages.metrics.clip_score import embed_frames, load_clip
 from stages.metrics.rates import Outcomes
 from stages.metrics.samples import Samples, finite
+from stages.params.types import File
 
 
 @dataclass(frozen=True)
@@ -19,7 +21,9 @@ class LinearRates(Outcomes):
     It reads the unit image vectors of `model`; those of a clip are the mean over its frames.
     """
 
-    weights: str = ""  # file with the state of one linear layer, a row for each class
+    CHOICES: ClassVar[str] = "classes"  # the values of the one label `label`
+
+    weights: File = ""  # file with the state of one linear layer, a row for each class
     label: str = "class"  # the label of the dataset that is told apart
     classes: tuple[str, ...] = ()  # its values, in the order of the rows
     model: str = "openai/clip-vit-base-patch32"  # folder or hub id of a CLIP

@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import torch
 from torch import Tensor
@@ -68,6 +68,9 @@ class Rates(Outcomes):
     prompt asks. other: all labels right but the concept's, if every prompt asks for the concept. joint: all labels
     right, for other prompts.
     """
+
+    WORLD: ClassVar[str] = "shapes"
+    LABELS: ClassVar[tuple[str, ...]] = LABELS
 
     judge: str = JUDGE  # folder of the judge
 

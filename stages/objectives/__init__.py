@@ -11,8 +11,9 @@ from stages.objectives.erasure import (
     projected_out,
     revived,
 )
-from stages.objectives.guidance import away, guide, negative_guidance
+from stages.objectives.guidance import away, negative_guidance
 from stages.objectives.masks import HARD, erase_and_preserve, hard_concrete, keep_gap, masked, open_probability
+from stages.objectives.sampling import guide
 
 __all__ = [
     "HARD",

@@ -19,11 +19,3 @@ def away(origin: Tensor, uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
     ESD's released code has it, with the concept's own prediction as origin.
     """
     return origin - scale * (cond - uncond)
-
-
-def guide(uncond: Tensor, cond: Tensor, scale: float) -> Tensor:
-    """Classifier-free guidance: uncond + scale (cond - uncond); any shape, all equal.
-
-    arXiv 2207.12598 eq. 6 in diffusers' parametrisation, where scale 1 is the condition alone.
-    """
-    return uncond + scale * (cond - uncond)

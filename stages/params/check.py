@@ -1,8 +1,9 @@
-"""What a file of params/ may say: schemas, fields, and that the files it names exist."""
+"""What a file of params/ may say: schemas, fields, and that everything it names exists."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,16 @@ import jsonschema
 import pydantic
 import yaml
 
-from stages.params.load import RESERVED, load_params, method_params, suggestion
-from stages.params.source import annotation, class_fields
+from stages.params.concept import Concept, load_concept
+from stages.params.datasets import read_prompts, select
+from stages.params.load import RESERVED, complaint, home, load_params, located, method_params, names, suggestion
+from stages.params.source import TREE, Field, check_class, class_fields, code, constant, defines
+from stages.params.types import paths
 
 SCHEMAS = Path(__file__).parent / "schemas"
 SETTINGS, CONCEPT = "stages.backbones.core.settings.Settings", "stages.params.concept.Concept"
+METRIC = "stages.metrics.base.Metric"
+MADE_HERE = "artifacts/"  # what jobs write: such a path need not exist yet
 
 
 def checked(kind: str, name: str, root: Path | str = "params") -> dict[str, Any]:
@@ -40,45 +46,279 @@ def check_schema(content: Mapping[str, Any], kind: str, where: str) -> None:
     raise ValueError(f"{where}: {f'{place}: ' if place else ''}{error.message}")
 
 
-def check_fields(content: Mapping[str, Any], path: str, where: str) -> None:
-    """Raises a ValueError when a key is no field of the class at `path`, or its value does not fit the field's type."""
-    known = class_fields(path, where)
+def check_fields(
+    content: Mapping[str, Any], path: str, where: str, root: Path | str = "params", *, whole: bool = True
+) -> None:
+    """Raises a ValueError for a key that is no field of the class at `path`, a value of another type, a missing file.
+
+    `whole` content has a value for each field without a default; overrides need not.
+    """
+    tree = tree_of(root)
+    known = class_fields(path, where, tree)
     for key, value in content.items():
         if key == "class":
             continue
         if key not in known:
-            raise ValueError(f"{where}: unknown key {key!r}{suggestion(key, known)}")
+            raise ValueError(f"{where}: unknown key {key!r}{suggestion(str(key), known)}")
         try:
-            pydantic.TypeAdapter(annotation(known[key])).validate_python(value)
+            _adapter(known[key]).validate_python(value)
         except pydantic.ValidationError as error:
-            raise ValueError(f"{where}: {key}: {error.errors()[0]['msg']}, got {value!r}") from None
+            raise ValueError(f"{where}: {key}: {complaint(error)}") from None
+        for name, mark in paths(known[key].type, value):
+            check_path(name, mark.kind, f"{where}: {key}", root)
+    missing = [key for key, field in known.items() if whole and field.required and key not in content]
+    if missing:
+        raise ValueError(f"{where}: the key {missing[0]!r} is missing")
 
 
-def check_concept(concept: str, root: Path | str) -> None:
-    where, content = f"params/concepts/{concept}.yaml", checked("concepts", concept, root)
-    check_fields(content, CONCEPT, where)
+def check_path(name: str, kind: str, where: str, root: Path | str = "params") -> None:
+    """Raises a ValueError with the nearest name when there is no such file or folder, and no job makes it."""
+    found = find_path(name, root)
+    if name.startswith(MADE_HERE) or (found.is_file() if kind == "file" else found.is_dir()):
+        return
+    have = [path.name for folder in (located(root).parent, home()) for path in (folder / name).parent.glob("*")]
+    near = difflib.get_close_matches(found.name, sorted(have), n=1)
+    hint = f"; did you mean {Path(name).parent / near[0]}?" if near else ""
+    raise ValueError(f"{where}: no {kind} {name!r}{hint}")
+
+
+def find_path(name: str, root: Path | str = "params") -> Path:
+    """Where a path in a file of params lies: beside params/, else in the folder that jobs run in."""
+    beside = located(root).parent / name
+    return beside if beside.exists() else home() / name
+
+
+def check_backbone(name: str, root: Path | str = "params") -> dict[str, Any]:
+    """A backbone's content; ValueError for a class, a family or a field that does not exist."""
+    where, content = f"params/backbones/{name}.yaml", checked("backbones", name, root)
+    path, family = content["class"], content["family"]
+    check_class(path, where, tree_of(root))
+    have, module = families(root), path.split(".")[2]
+    if family not in have:
+        raise ValueError(f"{where}: family: no family {family!r}{suggestion(family, have)}")
+    if module in have and family != module:
+        raise ValueError(f"{where}: family: {path} is of the family {module}, got {family!r}")
+    check_fields(content, SETTINGS, where, root)
+    return content
+
+
+def families(root: Path | str = "params") -> tuple[str, ...]:
+    """The families of backbones: a file of stages/backbones/ each."""
+    stems = (path.stem for path in (tree_of(root) / "stages" / "backbones").glob("*.py"))
+    return tuple(sorted(stem for stem in stems if stem not in ("__init__", "from_scratch")))
+
+
+def check_concept(name: str, sets: Sequence[str], root: Path | str = "params") -> Concept:
+    """The concept; ValueError for a wrong field, or a dataset that lacks a column, the target or a set of prompts."""
+    where, content = f"params/concepts/{name}.yaml", checked("concepts", name, root)
     for key in ("dataset", "target"):
         if key not in content:
             raise ValueError(f"{where}: the key {key!r} is missing: a study measures the concept on its dataset")
+    check_fields({"name": name} | content, CONCEPT, where, root)
+    concept = load_concept(name, root)
+    check_path(concept.dataset, "file", f"{where}: dataset", root)
+    table = _table(find_path(concept.dataset, root))
+    for which in sets:
+        try:
+            empty = select(table, concept.target, which).empty
+        except ValueError as error:
+            raise ValueError(f"{where}: {concept.dataset}: {error}") from None
+        if empty:
+            raise ValueError(f"{where}: {concept.dataset}: no {which} prompts for {concept.target}")
+    return concept
 
 
-def check_method(method: str, backbone: str, root: Path | str) -> None:
-    own, family = checked("methods", method, root), load_params("backbones", backbone, root)["family"]
-    if not works_on(own, family):
+def check_method(name: str, root: Path | str = "params") -> dict[str, Any]:
+    """A method's content; ValueError for anything in its file that does not exist, on any backbone."""
+    where, content = name if "@" in name else f"params/methods/{name}.yaml", checked("methods", name, root)
+    own = {key: value for key, value in content.items() if key not in RESERVED}
+    check_fields(own, content["class"], where, root)
+    check_names(content, "families", families(root), where)
+    check_names(content, "concepts", names("concepts", root), where)
+    check_names(content, "backbones", names("backbones", root), where)
+    for backbone, fields in (content.get("backbones") or {}).items():
+        check_fields(fields, content["class"], f"{where}: backbones: {backbone}", root, whole=False)
+    return content
+
+
+def check_names(content: Mapping[str, Any], key: str, have: Sequence[str], where: str) -> None:
+    """Raises a ValueError for a name under `key` that is none of those there are."""
+    for name in content.get(key) or ():
+        if name not in have:
+            raise ValueError(f"{where}: {key}: no {ONE[key]} {name!r}{suggestion(str(name), have)}")
+
+
+ONE = {"families": "family", "concepts": "concept", "backbones": "backbone"}
+
+
+def check_method_on(method: str, backbone: str, root: Path | str = "params") -> None:
+    """Raises a ValueError when a method cannot work on a backbone, or its fields there are wrong."""
+    own, about = load_params("methods", method, root), load_params("backbones", backbone, root)
+    if not works_on(own, about["family"]):
         have = ", ".join(own["families"])
-        raise ValueError(f"{method} works on {have}; {backbone} is of the family {family}")
+        raise ValueError(f"{method} works on {have}; {backbone} is of the family {about['family']}")
+    check_world(method, backbone, root)
     where = method if "@" in method else f"params/methods/{method}.yaml"
-    plain = {key: value for key, value in own.items() if key not in RESERVED}
-    for fields_of in (plain, method_params(method, backbone, root)):  # what an override hides is checked, too
-        check_fields(fields_of, own["class"], where)
-    for key in ("of", "edit"):  # fields that name another method's file
-        if key in own:
-            checked("methods", method_params(method, backbone, root)[key], root)
+    resolved = method_params(method, backbone, root)
+    check_fields(resolved, own["class"], where, root)
+    for key, value in referred(resolved, class_fields(own["class"], where, tree_of(root))):
+        try:
+            checked("methods", value, root)
+        except ValueError as error:
+            raise ValueError(f"{where}: {key}: {error}") from None
 
 
-def works_on(method: Mapping[str, Any], family: str) -> bool:
-    """Whether a method's file admits backbones of that family."""
-    return family in method.get("families", [family])
+def check_world(method: str, backbone: str, root: Path | str = "params") -> None:
+    """Raises a ValueError for settings tuned to the small worlds on a finished checkpoint, with those for one.
+
+    Not if the method's file has fields for that very backbone: then it was meant. Nor for the reverse, which costs
+    minutes and may be what a study asks about.
+    """
+    own, about = load_params("methods", method, root), load_params("backbones", backbone, root)
+    if not own.get("world") or about.get("world") or backbone in (own.get("backbones") or {}):
+        return
+    files = {name: _readable("methods", name, root) for name in names("methods", root)}
+    fit = [
+        name
+        for name, other in files.items()
+        if other.get("class") == own["class"] and not other.get("world") and works_on(other, about["family"])
+    ]
+    raise ValueError(
+        f"{method} has settings for the small worlds (world: true) and {backbone} is a finished checkpoint; "
+        f"for it: {', '.join(fit) or f'none; write a file that is like: {method}, with world: false'}"
+    )
+
+
+def referred(content: Mapping[str, Any], known: Mapping[str, Field]) -> Iterator[tuple[str, str]]:
+    """The fields that name another method's file (`of`, `edit`), with the names."""
+    for key in ("of", "edit"):
+        value = content.get(key, known[key].default) if key in known else None
+        if isinstance(value, str) and value:
+            yield key, value
+
+
+def check_attack(name: str, root: Path | str = "params") -> dict[str, Any]:
+    """An attack's content; ValueError for anything in its file that does not exist."""
+    where, content = f"params/attacks/{name}.yaml", checked("attacks", name, root)
+    check_fields({key: value for key, value in content.items() if key != "families"}, content["class"], where, root)
+    check_names(content, "families", families(root), where)
+    return content
+
+
+def check_metric(name: str, root: Path | str = "params") -> dict[str, Any]:
+    """A metric's content; ValueError for anything in its file that does not exist."""
+    where, content = f"params/metrics/{name}.yaml", checked("metrics", name, root)
+    check_fields(content, content["class"], where, root)
+    return content
+
+
+def check_metric_for(metric: str, concept: Concept, backbone: str, root: Path | str = "params") -> None:
+    """Raises a ValueError when a metric cannot judge a concept's pictures by a backbone.
+
+    Metrics say what they can in class constants (stages/metrics/base.py): WORLD, LABELS, CHOICES.
+    """
+    where, content = f"params/metrics/{metric}.yaml", load_params("metrics", metric, root)
+    tree, about = tree_of(root), load_params("backbones", backbone, root)
+    world, labels = (constant(content["class"], name, tree) for name in ("WORLD", "LABELS"))
+    if world and about.get("world") != world:
+        others = [name for name in names("metrics", root) if not _world_of_metric(name, root)]
+        drawn = f"draws the world {about['world']}" if about.get("world") else "is a finished checkpoint"
+        raise ValueError(f"{metric} judges the world of {world} alone; {backbone} {drawn}; for it: {', '.join(others)}")
+    choices = _choices(content, where, tree)
+    for label, value in concept.target.items():
+        if labels and label not in labels:
+            raise ValueError(
+                f"{where}: it cannot judge the label {label!r}, which the target of "
+                f"params/concepts/{concept.name}.yaml asks for{suggestion(label, labels)}"
+            )
+        if choices is not None and value not in choices.get(label, ()):
+            have = "; ".join(f"{key}: {', '.join(map(str, values))}" for key, values in choices.items()) or "none"
+            raise ValueError(
+                f"{where}: {constant(content['class'], 'CHOICES', tree)}: no {label} {value!r}, which the target of "
+                f"params/concepts/{concept.name}.yaml asks for; have {have}"
+            )
+
+
+def sees(metric: str, root: Path | str = "params") -> bool:
+    """Whether a metric says of each sample whether it shows the concept."""
+    return defines(load_params("metrics", metric, root)["class"], "seen", METRIC, tree_of(root))
+
+
+def works_on(content: Mapping[str, Any], family: str) -> bool:
+    """Whether a method's or an attack's file admits backbones of that family."""
+    return family in content.get("families", [family])
+
+
+def watched(content: Mapping[str, Any], root: Path | str = "params") -> list[str]:
+    """The files that a thing's fields name (pictures, prompts, weights), and those in folders that they name.
+
+    Not what lies under artifacts/: a job makes it.
+    """
+    known, files = class_fields(content["class"], content["class"], tree_of(root)), []
+    for key, value in content.items():
+        for name, _ in paths(known[key].type, value) if key in known else ():
+            found = find_path(name, root)
+            if not name.startswith(MADE_HERE):
+                files += [path for path in (found.rglob("*") if found.is_dir() else [found]) if path.is_file()]
+    return sorted(map(str, files))
+
+
+def digest_of(content: Mapping[str, Any], root: Path | str = "params") -> str:
+    """A digest of the code behind a method, an attack or a metric."""
+    return code(content["class"], tree_of(root))
+
+
+def tree_of(root: Path | str = "params") -> Path:
+    """The folder whose code a folder of params is checked against: the clone it lies in, else the installed package."""
+    clone = located(root).absolute().parent
+    return clone if (clone / "stages" / "methods").is_dir() else TREE
+
+
+def _choices(content: Mapping[str, Any], where: str, tree: Path) -> Mapping[str, Sequence[str]] | None:
+    """What a metric can tell apart, by label; None if it does not say."""
+    key = constant(content["class"], "CHOICES", tree)
+    if not key:
+        return None
+    known = class_fields(content["class"], where, tree)
+    given = content.get(key, known[key].default) or {}
+    if isinstance(given, Mapping):
+        return given
+    return {content.get("label", known["label"].default): given}
+
+
+def _world_of_metric(name: str, root: Path | str) -> str | None:
+    """The world that a metric is bound to; a broken file counts as bound, so that it is not proposed."""
+    try:
+        return constant(load_params("metrics", name, root)["class"], "WORLD", tree_of(root))
+    except (ValueError, KeyError):
+        return "unreadable"
+
+
+def _readable(kind: str, name: str, root: Path | str) -> dict[str, Any]:
+    """A file's content; {} if it cannot be read: a broken file stops only the studies that name it."""
+    try:
+        return load_params(kind, name, root)
+    except ValueError:
+        return {}
+
+
+def _table(path: Path) -> Any:
+    written = path.stat()
+    return _read_table(path, written.st_mtime_ns, written.st_size)
+
+
+@cache
+def _read_table(path: Path, _written: int, _size: int) -> Any:
+    return read_prompts(path)
+
+
+def _adapter(field: Field) -> pydantic.TypeAdapter[Any]:
+    if field.type not in ADAPTERS:
+        ADAPTERS[field.type] = pydantic.TypeAdapter(field.type)
+    return ADAPTERS[field.type]
+
+
+ADAPTERS: dict[Any, pydantic.TypeAdapter[Any]] = {}  # a validator takes a millisecond to build, and types are few
 
 
 @cache

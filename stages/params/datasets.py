@@ -13,6 +13,8 @@ import jsonschema
 import pandas as pd
 import yaml
 
+from stages.params.load import located
+
 SCHEMA = Path(__file__).parent / "schemas" / "prompts.schema.yaml"
 SETS = ("concept", "neutral", "retain", "alone", "synonym")
 INTEGERS = ("id", "seed")
@@ -24,7 +26,7 @@ PAIR = (  # names of the columns with the concept and without it
 
 def read_prompts(path: str | Path) -> pd.DataFrame:
     """Returns the rows of a .csv or .json dataset; ValueError names the file, the row, the column and what it takes."""
-    path = Path(path)
+    path = located(path)
     rows = _read_json(path) if path.suffix == ".json" else _read_csv(path)
     if not rows:
         raise ValueError(f"{path}: no prompts in it")
@@ -43,7 +45,7 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
 
     ValueError names the file and what it lacks; rows without either are refused, not skipped.
     """
-    path = Path(path)
+    path = located(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing")
     rows = _read_csv(path)
@@ -89,7 +91,8 @@ def _shows(table: pd.DataFrame, target: Mapping[str, str]) -> pd.Series:
     shown = pd.Series(True, index=table.index)
     for name, value in target.items():
         if name not in have:
-            raise ValueError(f"no label {name!r} in the prompts; have: {', '.join(have)}")
+            lone = f": the column {name!r} has no partner 'without_{name}'" if name in table.columns else ""
+            raise ValueError(f"no label {name!r} in the prompts{lone}; have: {', '.join(have) or 'none'}")
         values = sorted(set(table[name]) - {""})
         if value not in values:
             raise ValueError(f"no prompts with {name} {value!r}; have: {', '.join(values)}")

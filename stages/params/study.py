@@ -11,11 +11,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-from stages.params.check import SETTINGS, check_concept, check_fields, check_method, checked, works_on
+from stages.params import check
 from stages.params.load import check_name, load_params, names
 from stages.params.names import sweep
-
-FOLDERS = ("backbones", "bench", "prompts", "figures", "report", "tables", "worlds")  # other folders of artifacts/
 
 
 @dataclass(frozen=True, order=True)
@@ -45,27 +43,44 @@ class Study:
 
 def load_study(name: str, root: Path | str = "params") -> Study:
     """The study of params/studies/<name>.yaml and everything it names; ValueError says what is wrong and where."""
-    content = checked("studies", name, root)
+    content = check.checked("studies", name, root)
     runs = expand(content, root)
     study = Study(name, tuple(runs), content["prompts"], tuple(content["metrics"]), runs)
     for (backbone,) in study.unique("backbone"):
-        if check_name(backbone, "backbone") in FOLDERS:
-            raise ValueError(f"params/backbones/{backbone}.yaml: the name is taken by a folder of artifacts/")
-        check_fields(checked("backbones", backbone, root), SETTINGS, f"params/backbones/{backbone}.yaml")
-    for (concept,) in study.unique("concept"):
-        check_concept(concept, root)
+        check.check_backbone(check_name(backbone, "backbone"), root)
+    concepts = {name: check.check_concept(name, list(study.prompts), root) for (name,) in study.unique("concept")}
+    for (method,) in study.unique("method"):
+        check.check_method(method, root)
     for concept, method in study.unique("concept", "method"):
-        aim, own = load_params("concepts", concept, root).get("aim", "erase"), load_params("methods", method, root)
+        aim, own = concepts[concept].aim, load_params("methods", method, root)
         if own.get("aim", aim) != aim:
             raise ValueError(f"{method} is for concepts to {own['aim']}; the aim of {concept} is to {aim}")
     for backbone, method in study.unique("backbone", "method"):
-        check_method(method, backbone, root)
-    attacks = dict.fromkeys(attack for attacks in study.attacks.values() for attack in attacks)
-    for kind, used in {"attacks": attacks, "metrics": study.metrics}.items():
-        for name in used:
-            content = checked(kind, name, root)
-            check_fields(content, content["class"], f"params/{kind}/{name}.yaml")
+        check.check_method_on(method, backbone, root)
+    for metric in study.metrics:
+        check.check_metric(metric, root)
+        for backbone, concept in study.unique("backbone", "concept"):
+            check.check_metric_for(metric, concepts[concept], backbone, root)
+    _check_attacks(study, root)
     return study
+
+
+def _check_attacks(study: Study, root: Path | str) -> None:
+    attacked = dict.fromkeys((attack, run.backbone) for run, attacks in study.attacks.items() for attack in attacks)
+    for attack, backbone in attacked:
+        content, family = check.check_attack(attack, root), load_params("backbones", backbone, root)["family"]
+        if not check.works_on(content, family):
+            raise ValueError(
+                f"{attack} works on {', '.join(content['families'])}; {backbone} is of the family {family}"
+            )
+        if attack in study.prompts:
+            raise ValueError(f"params/attacks/{attack}.yaml: the study samples prompts of that name, too; rename it")
+    if attacked and not any(check.sees(metric, root) for metric in study.metrics):
+        raise ValueError(
+            f"params/studies/{study.name}.yaml: attacks need a metric that sees the concept "
+            f"({', '.join(name for name in names('metrics', root) if check.sees(name, root))}), "
+            f"got {', '.join(study.metrics)}"
+        )
 
 
 def expand(content: Mapping[str, Any], root: Path | str = "params") -> dict[Run, tuple[str, ...]]:
@@ -87,11 +102,14 @@ def expand(content: Mapping[str, Any], root: Path | str = "params") -> dict[Run,
 
 def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[str]:
     """The methods that make sense on a backbone for a concept: their files say so."""
-    about, aim = checked("backbones", backbone, root), checked("concepts", concept, root).get("aim", "erase")
-    here, found = bool(about.get("world")), []
+    about, aim = (
+        check.checked("backbones", backbone, root),
+        check.checked("concepts", concept, root).get("aim", "erase"),
+    )
+    here, methods = bool(about.get("world")), []
     for name in names("methods", root):
         own = load_params("methods", name, root)
         meant = concept in own.get("concepts", [concept]) and own.get("world", here) == here
-        if meant and works_on(own, about["family"]) and own.get("aim", aim) == aim:
-            found.append(name)
-    return found
+        if meant and check.works_on(own, about["family"]) and own.get("aim", aim) == aim:
+            methods.append(name)
+    return methods

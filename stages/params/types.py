@@ -1,11 +1,44 @@
 """Constrained types of hyperparameters, so that a bad value is refused with its name before any work starts."""
 
-from typing import Annotated
+from __future__ import annotations
+
+import typing
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
+
+
+@dataclass(frozen=True)
+class OnDisk:
+    """Marks a field whose text is a path: the workflow checks that it exists and watches what it holds."""
+
+    kind: Literal["file", "folder"]
+
 
 Count = Annotated[int, Gt(0)]
 Natural = Annotated[int, Ge(0)]
 Rate = Annotated[float, Gt(0)]
 NonNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Interval(ge=0, le=1)]
+File = Annotated[str, OnDisk("file")]  # relative to the folder that holds params/; empty for none
+Folder = Annotated[str, OnDisk("folder")]
+
+
+def paths(annotation: Any, value: Any) -> Iterator[tuple[str, OnDisk]]:
+    """The paths that a field of this type names: its text, or each text of a list; none if the type is no path."""
+    if isinstance(value, str) and value:
+        mark = _mark(annotation)
+        if mark is not None:
+            yield value, mark
+    elif isinstance(value, list | tuple):
+        for one in value:
+            yield from paths(annotation, one)
+
+
+def _mark(annotation: Any) -> OnDisk | None:
+    for mark in getattr(annotation, "__metadata__", ()):
+        if isinstance(mark, OnDisk):
+            return mark
+    return next(filter(None, map(_mark, typing.get_args(annotation))), None)

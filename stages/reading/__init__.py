@@ -1,1 +1,1 @@
-"""What is read off a running network: activations, attention, concept masks, unrolled runs."""
+"""Readings of a running network: activations, attention, concept masks, unrolled runs."""

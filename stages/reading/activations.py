@@ -67,16 +67,16 @@ class Activations:
 @contextmanager
 def keep_activations(backbone: Backbone, sites: Iterable[Site]) -> Iterator[Activations]:
     """Keeps the whole activation of each site while open; KeyError for a site that the backbone does not have."""
-    kept = Activations()
+    activations = Activations()
 
     def keep(h: Tensor, at: Moment) -> Tensor:
-        kept.states[at.site] = h
-        kept.steps = [step for step, _ in at.spans()]
-        kept.lengths[at.site] = list(at.lengths) or [h.shape[1]]
+        activations.states[at.site] = h
+        activations.steps = [step for step, _ in at.spans()]
+        activations.lengths[at.site] = list(at.lengths) or [h.shape[1]]
         return h
 
     with edit_activations(backbone, dict.fromkeys(sites, keep)):
-        yield kept
+        yield activations
 
 
 def token_mean(h: Tensor, tokens: slice = slice(None), mask: Tensor | None = None) -> Tensor:

@@ -27,7 +27,7 @@ class AttentionCall:
 
     query: Tensor  # (B, H, N, d)
     key: Tensor  # (B, H, K, d)
-    mask: Tensor | None = None  # added to the logits, or where they count: (B, H or 1, N or 1, K)
+    mask: Tensor | None = None  # added to the logits, or True for those that count: (B, H or 1, N or 1, K)
     scale: float | None = None  # of the logits; d ** -0.5 when None
 
 

@@ -6,7 +6,6 @@ and asks it once for the gradients of its latent and of the parameters. Exact fo
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -15,8 +14,7 @@ from torch import Tensor, nn
 
 from stages.backbones.core.base import Backbone
 from stages.backbones.core.capabilities import Walks, needs
-from stages.backbones.core.diffusion import input_scale
-from stages.control.state import Condition, State
+from stages.control.state import Condition
 
 Step = Callable[[int, Tensor], Tensor]  # (index, latent) -> the latent after it
 # attributes in which solvers keep earlier calls, or the first of a step's two
@@ -34,22 +32,20 @@ class Replay:
     def __init__(
         self, backbone: Backbone, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float
     ) -> None:
-        needs(backbone, Walks, "no gradient passes through its sampler")
-        self.backbone, self.guidance = backbone, max(guidance, 1.0)
-        self.scheduler = copy.deepcopy(backbone.scheduler)
-        if keeps_history(self.scheduler):
-            name = type(self.scheduler).__name__
+        self.backbone = needs(backbone, Walks, "no gradient passes through its sampler")
+        self.guidance, self.solver = max(guidance, 1.0), self.backbone.solver(steps)
+        if keeps_history(self.solver.scheduler):
+            name = type(self.solver.scheduler).__name__
             raise ValueError(
                 f"{name} keeps a history of steps: set the backbone's scheduler to one of single steps (DDIMScheduler, "
                 f"EulerDiscreteScheduler ...), or choose through: state"
             )
-        self.times = backbone.timesteps(self.scheduler, steps)
-        self.conditions = backbone.roles(condition, guidance)
-        _, self.owners = backbone.begin(seeds)
+        self.conditions = self.backbone.roles(condition, guidance)
+        _, self.owners = self.backbone.begin(seeds)
         self.reached = [self._states()]  # of the generators before each step
 
     def __len__(self) -> int:
-        return len(self.times)
+        return len(self.solver)
 
     def __call__(self, index: int, latent: Tensor) -> Tensor:
         """The latent (B, ...) after step `index` from `latent` (B, ...).
@@ -60,13 +56,9 @@ class Replay:
             raise ValueError(f"step {index} has to follow step {index - 1}: its noise comes after that one's")
         for owner, reached in zip(self.owners, self.reached[index], strict=True):
             owner.set_state(reached)
-        scheduler, time = copy.copy(self.scheduler), self.times[index]
-        if hasattr(scheduler, "set_begin_index"):
-            scheduler.set_begin_index(index)
-        times = time.to(latent.device).expand(len(latent))
-        state = State(latent, times, index, input_scale(scheduler, time))
-        prediction = self.backbone.guided(state, self.conditions, self.guidance)
-        after = self.backbone.advance(scheduler, prediction, time, latent, self.owners)
+        solver = self.solver.standing_at(index)
+        prediction = self.backbone.guided(solver.state(latent, index), self.conditions, self.guidance)
+        after = solver.advance(prediction, index, latent, self.owners)
         if len(self.reached) == index + 1:
             self.reached.append(self._states())
         return after

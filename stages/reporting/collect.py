@@ -10,6 +10,7 @@ from typing import Any
 
 from stages.metrics.base import Column
 from stages.params import load_params
+from stages.params.layout import run_folder
 from stages.params.study import Run, load_study
 
 UNEDITED, ORACLE = "none", "oracle"  # the model as it was, and the one trained from scratch without the concept
@@ -45,6 +46,15 @@ class Result:
     rows: tuple[Mapping[str, Any], ...]  # of the metric files, and of numbers that training recorded
     outcomes: Mapping[str, Mapping[str, Sequence[float | None]]]  # prompts -> outcome -> one number per image
     records: Mapping[str, Mapping[str, Any]]  # stage -> its record
+
+    @property
+    def attacks(self) -> Path:
+        """Where the pictures of this study's attacks lie, a folder each."""
+        return self.folder / "attacks" / self.samples.name
+
+    def pictures(self, prompts: str) -> Path:
+        """The folder of the pictures of one prompt set, or of what one attack found."""
+        return self.samples / prompts if (self.samples / prompts).is_dir() else self.attacks / prompts
 
     @property
     def fit(self) -> Mapping[str, Any]:
@@ -119,7 +129,7 @@ def _path(run: Run) -> str:
 
 
 def _folder(artifacts: Path | str, run: Run) -> Path:
-    return Path(artifacts) / _path(run)
+    return run_folder(run.backbone, run.concept, run.method, run.seed, artifacts)
 
 
 def _contents(folder: Path, metrics: Sequence[str]) -> Contents:
@@ -184,7 +194,8 @@ def _result(run: Run, cell: Cell, folder: Path, study: str, contents: Contents) 
     for content in contents.values():
         for prompts, judged in content.get("samples", {}).items():
             outcomes.setdefault(prompts, {}).update(judged)
-    paths = [path for place in (folder, samples, measured) for path in sorted(place.glob("record-*.json"))]
+    attacked = folder / "attacks" / study
+    paths = [path for place in (folder, samples, attacked, measured) for path in sorted(place.glob("record-*.json"))]
     records = {path.stem.removeprefix("record-"): read_json(path) for path in paths}
     return Result(
         cell=cell,

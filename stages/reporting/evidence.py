@@ -70,8 +70,9 @@ def evidence(
     FileNotFoundError or ValueError if samples have no metadata. Images that cannot be drawn cost their prompt set.
     """
     results = study.of(cell, method)
-    sets = sorted({path.parent.name for result in results for path in result.samples.glob("*/metadata.jsonl")})
-    sampled = {prompts: [(result, samples_in(result.samples / prompts)) for result in results] for prompts in sets}
+    folders = [folder for result in results for folder in (result.samples, result.attacks)]
+    sets = sorted({path.parent.name for folder in folders for path in folder.glob("*/metadata.jsonl")})
+    sampled = {prompts: [(result, samples_in(result.pictures(prompts))) for result in results] for prompts in sets}
     rows = len({(result.cell, result.method) for result in study.results})
 
     def tiles(prompts: str) -> tuple[Tile, ...]:

@@ -41,10 +41,10 @@ def grid(
     """A few samples spread evenly over the prompts, none chosen by eye; None when nothing was sampled of this set."""
     seed = study.seeds(cell)[0]
     sampled = {
-        result.method: samples_in(result.samples / prompts)
+        result.method: samples_in(result.pictures(prompts))
         for method in (study.methods(cell) if methods is None else methods)
         for result in study.of(cell, method)
-        if result.seed == seed and (result.samples / prompts).is_dir()
+        if result.seed == seed and result.pictures(prompts).is_dir()
     }
     if not sampled:
         return None

@@ -95,9 +95,9 @@ def _prompts(result: Result, prompts: str, outcomes: int) -> list[str]:
     """The prompt of each sample that has an outcome; nothing is read if there are none."""
     if not outcomes:
         return []
-    rows = read_metadata(result.samples / prompts)
+    rows = read_metadata(result.pictures(prompts))
     if len(rows) != outcomes:
-        raise ValueError(f"{result.samples / prompts}: {len(rows)} samples, but {outcomes} outcomes; measure it again")
+        raise ValueError(f"{result.pictures(prompts)}: {len(rows)} samples, but {outcomes} outcomes; measure it again")
     return [str(row["prompt"]) for row in rows]
 
 

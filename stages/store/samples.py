@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -38,19 +39,29 @@ def read_sets(path: Path) -> dict[str, list[Row]]:
 
 def write_folder(backbone: Sampler, rows: list[Row], out: Path) -> None:
     """Samples in batches and writes the folder whole."""
+    write_folders(backbone, {out: rows})
+
+
+def write_folders(backbone: Sampler, sets: Mapping[Path, list[Row]]) -> None:
+    """Samples several sets and puts their folders in place when all are whole: none is new beside one from before."""
+    with ExitStack() as finished:
+        for out, rows in sets.items():
+            _fill(backbone, rows, finished.enter_context(replacing(out)), out.name)
+
+
+def _fill(backbone: Sampler, rows: list[Row], folder: Path, name: str) -> None:
     from tqdm import tqdm
 
     from stages.store.pictures import write_sample
 
     size = backbone.settings.batch
-    with replacing(out) as folder:
-        folder.mkdir()
-        lines = []
-        for start in tqdm(range(0, len(rows), size), f"sample {out.name}", mininterval=2, leave=False):
-            batch = rows[start : start + size]
-            for row, picture in zip(batch, draw(backbone, batch), strict=True):
-                lines.append(write_sample(folder, row, picture))
-        (folder / "metadata.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
+    folder.mkdir()
+    lines = []
+    for start in tqdm(range(0, len(rows), size), f"sample {name}", mininterval=2, leave=False):
+        batch = rows[start : start + size]
+        for row, picture in zip(batch, draw(backbone, batch), strict=True):
+            lines.append(write_sample(folder, row, picture))
+    (folder / "metadata.jsonl").write_text("".join(json.dumps(line, sort_keys=True) + "\n" for line in lines))
 
 
 def draw(backbone: Sampler, rows: list[Row]) -> Tensor:

@@ -112,7 +112,7 @@ def test_a_study_may_ask_for_the_neutral_twins_and_measures_them(project, monkey
     counts, found = {"concept": 3, "retain": 5}, []
     for prompts in (counts, counts | {"neutral": 2}):
         write("studies", "mini", {"prompts": prompts, "metrics": ["rates"]})
-        run = "artifacts/tiny/red/none/1"
+        run = "artifacts/runs/tiny/red/none/1"
         shutil.rmtree(run, ignore_errors=True)
         run_all(run, "none")
         monkeypatch.setattr("stages.metrics.rates.load_judge", lambda folder: Told())

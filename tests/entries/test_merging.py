@@ -35,7 +35,7 @@ def test_every_mask_is_judged_on_the_concept_of_its_run(project, monkeypatch):
     names = [*where, "--concept", "red", "--method", "binary", "--out", "both"]
     assert binarize.main([*names, "--runs", "red", "blue", "--checkpoint", "erased"]) == 0
     assert judged == ["red", "blue"]
-    notes = json.loads(Path("both/record-train.json").read_text())["notes"]
+    notes = json.loads(Path("both/record-binarize.json").read_text())["notes"]
     assert {run: found["concept"] for run, found in notes["merged"].items()} == {"red": "red", "blue": "blue"}
     assert all(set(found["distance"]) == {"unedited", "trained", "binary"} for found in notes["merged"].values())
     assert load(Path("both")).mode == "binary" and Path("erased/model_index.json").is_file()

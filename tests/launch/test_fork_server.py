@@ -15,7 +15,7 @@ import pytest
 from tests import ROOT
 
 ENTRY = """
-import colorsys  # something that the warm process lacks
+import colorsys  # something that the fork server lacks
 import os, sys, time
 from stages.launch.cli import entry
 
@@ -34,7 +34,7 @@ def main(argv=None):
 if __name__ == "__main__":
     sys.exit(main())
 """
-pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the warm process needs Linux")
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the fork server needs Linux")
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def project(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(project: Path) -> Iterator[subprocess.Popen[str]]:
-    """A warm process that listens on `socket`."""
+    """A fork server that listens on `socket`."""
     process = started(project)
     yield process
     process.stdin.close()
@@ -64,7 +64,7 @@ def started(project: Path) -> subprocess.Popen[str]:
 
 
 def client(project: Path, *words: str, socket: str = "run/socket") -> subprocess.Popen[str]:
-    env = {**os.environ, "PALIMPSEST_WARM": str(project / socket), "COLOUR": "red", "PYTHONPATH": str(project)}
+    env = {**os.environ, "PALIMPSEST_FORK_SERVER": str(project / socket), "COLOUR": "red", "PYTHONPATH": str(project)}
     command = (sys.executable, "-m", "stages.chore", *words)
     (project / "elsewhere").mkdir(exist_ok=True)
     return subprocess.Popen(
@@ -182,7 +182,7 @@ def test_a_line_that_breaks_after_the_job_was_taken_is_told_too(project):
 
 def told_once(said: str) -> bool:
     (line,) = [line for line in said.splitlines() if line != "aside"]
-    return line.startswith("error: the warm process has ended; ")
+    return line.startswith("error: the fork server has ended; ")
 
 
 @pytest.mark.parametrize("socket", ["run/socket", ""])

@@ -12,7 +12,7 @@ from stages.metrics import detectors
 from stages.store.pictures import write_sample
 
 RUN = ["--study", "mini", "--backbone", "tiny", "--concept", "nudity", "--method", "esd", "--seed", "0"]
-OUT = Path("artifacts/tiny/nudity/esd/0/metrics/mini")
+OUT = Path("artifacts/runs/tiny/nudity/esd/0/metrics/mini")
 NUDENET = {"class": "stages.metrics.detectors.NudeNet", "draws": 50}
 
 
@@ -22,8 +22,8 @@ def write(kind: str, name: str, content: dict) -> None:
     path.write_text(yaml.safe_dump(content))
 
 
-def sampled(method: str, prompts: str, brightness: list[float]) -> None:
-    folder = Path(f"artifacts/tiny/nudity/{method}/0/samples/mini/{prompts}")
+def sampled(method: str, prompts: str, brightness: list[float], kind: str = "samples") -> None:
+    folder = Path(f"artifacts/runs/tiny/nudity/{method}/0/{kind}/mini/{prompts}")
     folder.mkdir(parents=True)
     lines = []
     for i, value in enumerate(brightness):
@@ -43,7 +43,7 @@ def project(tmp_path, monkeypatch):
     write("metrics", "drift", {"class": "stages.metrics.drift.Drift"})
     sampled("none", "concept", [0.9, 0.9, 0.5])
     sampled("esd", "concept", [0.9, 0.5, 0.1])
-    sampled("esd", "bell", [0.9, 0.8, 0.5, 0.1])
+    sampled("esd", "bell", [0.9, 0.8, 0.5, 0.1], "attacks")
     monkeypatch.setattr(
         detectors, "detect", lambda images: [[{"class": "ANUS_EXPOSED", "score": float(i.max()) / 255}] for i in images]
     )

@@ -42,7 +42,7 @@ class StandIn(Diffusion):
     def latent_shape(self):
         return self.shape
 
-    def timesteps(self, scheduler, steps):
+    def _times(self, scheduler, steps):
         scheduler.set_timesteps(steps)
         return scheduler.timesteps
 

@@ -11,7 +11,10 @@ import pytest
 import torch
 from torch import nn
 
-from stages.control.sites import Moment, Tap
+from stages.backbones.text.texts import Texts
+from stages.control.addresses import Addresses
+from stages.control.attached import Attached
+from stages.control.sites import Tap
 from stages.interventions.masks.binarize import above, merge, positive, top
 from stages.interventions.masks.mask import Mask
 from stages.interventions.masks.released import call_order
@@ -160,18 +163,13 @@ def test_merge() -> None:
 
 
 class Network:
-    """What activation edits ask of a backbone, around a bare network."""
+    """What activation edits ask of a backbone, around a bare network without text encoders."""
 
     name = "fixture"
 
     def __init__(self, net: nn.Module) -> None:
-        self.net, self.step = net.eval().requires_grad_(False), 0
-
-    def moment(self, site: object) -> Moment:
-        return Moment(self.step, site, {})
-
-    def locate(self, name: str) -> tuple[nn.Module, str]:
-        return self.net, name
+        self.net, self.attached = net.eval().requires_grad_(False), Attached()
+        self.addresses = Addresses(self.name, net, {}, Texts(self.name))
 
 
 def build(model: str, tensors: dict[str, torch.Tensor]) -> Network:
@@ -269,9 +267,9 @@ def flux() -> SimpleNamespace:
     inputs = {key: value for key, value in below(base, "in.").items() if key not in ("hidden_states", "timestep")}
 
     def step(index: int, latent: torch.Tensor) -> torch.Tensor:
-        network.step = index
         time = (run["timesteps"][index] / 1000).expand(len(latent))
-        velocity = network.net(hidden_states=latent, timestep=time, **inputs, return_dict=False)[0]
+        with network.attached.at(index, {}):
+            velocity = network.net(hidden_states=latent, timestep=time, **inputs, return_dict=False)[0]
         return latent + (run["sigmas"][index + 1] - run["sigmas"][index]) * velocity
 
     return SimpleNamespace(network=network, base=base, run=run, step=step, steps=len(run["timesteps"]))

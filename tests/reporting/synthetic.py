@@ -56,7 +56,7 @@ def write_run(
 ) -> Path:
     """One finished run: records, samples and metrics."""
     backbone, target, method, seed = where
-    folder = artifacts / backbone / target / method / str(seed)
+    folder = artifacts / "runs" / backbone / target / method / str(seed)
     dice = random.Random(f"{where}")
     judged = {}
     for prompts, n in {"concept": concept, "retain": retain}.items():
@@ -181,7 +181,7 @@ def _write_records(folder: Path, method: str, seed: int, dice: random.Random) ->
         "phases": {"import": 4.0, "set_up": 1.0, "work": dice.uniform(8, 35)},
         "cpu_seconds": 9.0,
         "peak_memory_mb": dice.uniform(800, 1200),
-        "inputs": {"artifacts/sd-shapes/red/latents.safetensors": "ab" * 32},
+        "inputs": {"artifacts/runs/sd-shapes/red/latents.safetensors": "ab" * 32},
         "curves": {} if method == "negative_prompt" else {method: {"every": 1, "loss": _curve(dice), "seconds": 8.0}},
         "notes": {"parameters": 0 if method == "negative_prompt" else 184320},
     }

@@ -69,7 +69,7 @@ def test_a_caveat_is_said_once_in_the_log_and_stands_under_the_tables(make, capl
 
 def test_samples_that_do_not_fit_their_outcomes_are_refused(make):
     tree = make(("none", "esd"), (0,))
-    path = tree.artifacts / "sd-shapes/red/esd/0/samples/tiny/concept/metadata.jsonl"
+    path = tree.artifacts / "runs/sd-shapes/red/esd/0/samples/tiny/concept/metadata.jsonl"
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(ValueError, match="11 samples, but 12 outcomes"):
         pooled(tree.collect())

@@ -46,7 +46,7 @@ def test_they_reach_the_table_and_the_page_beside_rows_that_stay(make):
     tree = make()
     assert tree.report() == 0
     before = tree.text("tables/results.csv").splitlines()
-    path = tree.artifacts / "sd-shapes/red/esd/1/record-train.json"
+    path = tree.artifacts / "runs/sd-shapes/red/esd/1/record-train.json"
     record = json.loads(path.read_text())
     record["notes"] |= {"cosines": SEEN, "watched_prompts": {"breaker": 4, "retain": 4}}
     path.write_text(json.dumps(record))

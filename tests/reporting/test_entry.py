@@ -28,7 +28,7 @@ def test_the_same_inputs_give_the_same_bytes(done):
 
 def test_a_run_that_is_not_there_is_named_and_the_rest_reported(make, caplog):
     tree = make()
-    shutil.rmtree(tree.artifacts / "sd-shapes" / "red" / "esd_u" / "1")
+    shutil.rmtree(tree.artifacts / "runs" / "sd-shapes" / "red" / "esd_u" / "1")
     assert tree.report() == 0
     assert "sd-shapes/red/esd_u/1" in caplog.text
     assert "sd-shapes/red/esd_u/1" in tree.text("report/index.html")
@@ -38,7 +38,7 @@ def test_a_run_that_is_not_there_is_named_and_the_rest_reported(make, caplog):
 @pytest.mark.parametrize("spoil", ["absent", "broken"])
 def test_a_metric_file_that_is_absent_or_broken_is_one_line_and_exit_code_2(make, capsys, spoil):
     tree = make()
-    path = tree.artifacts / "sd-shapes" / "red" / "esd" / "0" / "metrics" / "tiny" / "frechet.json"
+    path = tree.artifacts / "runs" / "sd-shapes" / "red" / "esd" / "0" / "metrics" / "tiny" / "frechet.json"
     path.unlink() if spoil == "absent" else path.write_text('{"rows": [')
     assert tree.report() == 2
     message = capsys.readouterr().err.strip().splitlines()[-1]
@@ -48,7 +48,7 @@ def test_a_metric_file_that_is_absent_or_broken_is_one_line_and_exit_code_2(make
 
 def test_a_study_without_any_result_or_file_is_one_line_and_exit_code_2(make, capsys):
     tree = make()
-    shutil.rmtree(tree.artifacts / "sd-shapes")
+    shutil.rmtree(tree.artifacts / "runs" / "sd-shapes")
     assert tree.report() == 2
     assert "none of its 8 runs is measured" in capsys.readouterr().err
     assert type(tree)(tree.artifacts, tree.params, "tinyy").report() == 2
@@ -57,6 +57,6 @@ def test_a_study_without_any_result_or_file_is_one_line_and_exit_code_2(make, ca
 
 def test_samples_without_metadata_are_one_line_and_exit_code_2(make, capsys):
     tree = make()
-    (tree.artifacts / "sd-shapes" / "red" / "esd" / "0" / "samples" / "tiny" / "retain" / "metadata.jsonl").unlink()
+    (tree.artifacts / "runs/sd-shapes/red/esd/0/samples/tiny/retain/metadata.jsonl").unlink()
     assert tree.report() == 2
     assert "metadata.jsonl" in capsys.readouterr().err

@@ -78,7 +78,7 @@ def test_a_figure_that_fails_costs_itself_and_is_named_in_the_log_and_on_the_pag
 
 def test_an_image_that_cannot_be_read_costs_the_parts_that_show_it(make, caplog):
     tree = make(("none", "esd"), (0,))
-    for path in (tree.artifacts / "sd-shapes/red/esd/0/samples/tiny/concept").glob("*.png"):
+    for path in (tree.artifacts / "runs/sd-shapes/red/esd/0/samples/tiny/concept").glob("*.png"):
         path.write_bytes(b"not a picture")
     assert tree.report() == 0
     text = tree.text("report/index.html")

@@ -63,7 +63,7 @@ def test_the_evidence_names_commit_seconds_device_and_parameters(page):
 
 def test_text_from_outside_is_escaped(make):
     tree = make(("none", "esd"), (0,))
-    path = tree.artifacts / "sd-shapes" / "red" / "esd" / "0" / "samples" / "tiny" / "concept" / "metadata.jsonl"
+    path = tree.artifacts / "runs/sd-shapes/red/esd/0/samples/tiny/concept/metadata.jsonl"
     path.write_text(path.read_text().replace("a red circle", "<script>alert(1)</script>"))
     assert tree.report() == 0
     text = tree.text("report/index.html")
@@ -76,7 +76,7 @@ def test_a_sensitive_concept_is_blurred_until_asked_for(make):
     tree = make(("none", "esd"), (0,))
     path = tree.params / "concepts" / "red.yaml"
     path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"sensitive": True}))
-    folders = (tree.artifacts / "sd-shapes" / "red").glob("*/0/samples/tiny/*/")
+    folders = (tree.artifacts / "runs" / "sd-shapes" / "red").glob("*/0/samples/tiny/*/")
     plain = [data_uri(sample.frames()) for folder in folders for sample in samples_in(folder)]
     figure = tree.artifacts / "figures" / "tiny-sd-shapes-red-grid-concept.png"
     assert tree.report() == 0

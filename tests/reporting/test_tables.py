@@ -51,7 +51,7 @@ def test_every_measured_number_has_a_row_for_each_seed_and_one_pooled(done, tabl
 def renamed(tree, prompt: Callable[[int, int], str]) -> Number:
     """The pooled rate of esd when image i of a seed has the prompt `prompt(seed, i)`."""
     for seed in SEEDS:
-        path = Path(f"{tree.artifacts}/sd-shapes/red/esd/{seed}/samples/tiny/concept/metadata.jsonl")
+        path = Path(f"{tree.artifacts}/runs/sd-shapes/red/esd/{seed}/samples/tiny/concept/metadata.jsonl")
         rows = [json.loads(line) for line in path.read_text().splitlines()]
         lines = [json.dumps(row | {"prompt": prompt(seed, i)}) for i, row in enumerate(rows)]
         path.write_text("\n".join(lines))

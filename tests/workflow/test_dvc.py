@@ -6,14 +6,13 @@ import pytest
 import yaml
 
 from stages.params import names
-from stages.params.study import load_study
 from tests.workflow.conftest import ROOT, Project
 
 DVC = yaml.safe_load((ROOT / "dvc.yaml").read_text())
 RULES = {  # the rules whose jobs a stage is the first to ask for
     "prompts": {"prepare"},
-    "backbones": {"judge", "autoencoder", "tokenizer", "backbone"},
-    "study": {"precompute", "baseline", "train", "binarize", "sample", "attack", "evaluate", "report"},
+    "backbones": {"part", "pretrain"},
+    "study": {"precompute", "fit_and_sample", "train", "binarize", "sample", "attack", "evaluate", "report"},
 }
 PARSED = {"Snakefile", "params", "stages", "workflow"}  # read by every Snakemake run
 
@@ -48,12 +47,22 @@ def test_what_a_stage_makes_stays_between_its_runs(stage: str) -> None:
     assert all(settings == {"persist": True} for out in DVC["stages"][stage]["outs"] for settings in out.values())
 
 
-def test_every_backbone_of_a_study_has_a_folder_that_is_kept() -> None:
-    studies = [load_study(name, ROOT / "params") for name in names("studies", ROOT / "params")]
-    wanted = {f"artifacts/{name}" for study in studies for (name,) in study.unique("backbone")}
-    make, _ = DVC["stages"]["study"]["cmd"]
-    assert set(make.split()[2:]) == wanted
-    assert wanted <= set(outs("study"))
+def test_no_stage_names_a_backbone_or_a_study() -> None:
+    parts = {part for stage in DVC["stages"] for path in outs(stage) for part in Path(path).parts}
+    assert not parts & {*names("backbones", ROOT / "params"), *names("studies", ROOT / "params")}
+
+
+def test_a_study_without_a_world_leaves_no_stage_without_its_outputs(project: Project) -> None:
+    content = yaml.safe_load((project.root / "params/studies/demo.yaml").read_text())
+    cells = [{"backbones": ["sd14"], "concepts": ["dog"], "methods": ["none"]}]
+    (project.root / "params/studies/demo.yaml").write_text(
+        yaml.safe_dump(content | {"cells": cells, "metrics": ["clip_score"]})
+    )
+    for stage in ("prompts", "backbones"):
+        for command in [DVC["stages"][stage]["cmd"]] if stage == "prompts" else DVC["stages"][stage]["cmd"]:
+            done = project.run("bash", "-c", command.replace("--cores all", "--cores 1"))
+            assert done.returncode == 0, done.stdout
+        assert all((project.root / path).is_dir() for path in outs(stage))
 
 
 def test_shown_metrics_and_plots_are_kept_by_a_stage() -> None:

@@ -2,12 +2,12 @@ rule binarize:
     """Trained masks as zeros and ones: a method of its own, which takes the finished run of the method it is `of`."""
     input:
         made_backbone,
-        lessons=lessons,
+        latents=training_inputs,
         masks=trained_masks,
     output:
-        f"{RUN}/intervention.safetensors",
-        f"{RUN}/intervention.json",
-        f"{RUN}/record-train.json",
+        update(f"{RUN}/intervention.safetensors"),
+        update(f"{RUN}/intervention.json"),
+        update(f"{RUN}/record-binarize.json"),
     log:
         "logs/binarize/{backbone}-{concept}-{method}-{seed}.log",
     benchmark:
@@ -17,8 +17,8 @@ rule binarize:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=60,
+        mem_mb=memory(),
+        runtime=minutes(0.25),
     params:
         out=subpath(output[0], parent=True),
         masks=subpath(input.masks, parent=True),
@@ -28,6 +28,7 @@ rule binarize:
     message:
         "{wildcards.method} on {wildcards.backbone} for {wildcards.concept}, seed {wildcards.seed}"
     shell:
-        "python -m stages.binarize --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
-        " --seed {wildcards.seed} --runs {params.masks} --latents {input.lessons} --threads {threads} --out {params.out}"
-        " 2>&1 | tee {log} >&2"
+        logged(
+            "python -m stages.binarize --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
+            " --seed {wildcards.seed} --runs {params.masks} --latents {input.latents} --threads {threads} --out {params.out}"
+        )

@@ -3,12 +3,12 @@ rule evaluate:
     input:
         made_judge,
         expand(f"{SAMPLES}/{{file}}", file=SAMPLE_FILES, allow_missing=True),
-        [content["weights"] for content in map(load_metric, STUDY.metrics) if "weights" in content],
+        metric_files,
         attacked=attacked_samples,
         baseline=baseline_samples,
         prompts=rules.prepare.output,
     output:
-        expand(f"{METRICS}/{{metric}}.json", metric=STUDY.metrics, allow_missing=True),
+        update(expand(f"{METRICS}/{{metric}}.json", metric=STUDY.metrics, allow_missing=True)),
     log:
         f"logs/evaluate/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.log",
     benchmark:
@@ -19,8 +19,8 @@ rule evaluate:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=memory(0.5),
+        runtime=minutes(0.25),
     params:
         study=STUDY.name,
         out=subpath(output[0], parent=True),
@@ -30,6 +30,7 @@ rule evaluate:
     message:
         "measure {wildcards.method} on {wildcards.backbone} for {wildcards.concept}, seed {wildcards.seed}"
     shell:
-        "python -m stages.evaluate --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
-        " --seed {wildcards.seed} --study {params.study} {params.attacks} --threads {threads} --out {params.out}"
-        " 2>&1 | tee {log} >&2"
+        logged(
+            "python -m stages.evaluate --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
+            " --seed {wildcards.seed} --study {params.study} {params.attacks} --threads {threads} --out {params.out}"
+        )

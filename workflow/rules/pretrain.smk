@@ -1,82 +1,35 @@
-rule judge:
-    """The classifier that tells what a picture of a world shows; its features serve the Frechet distance."""
+rule part:
+    """What a world needs before its backbones: a judge of pictures, an autoencoder, a tokenizer of bits."""
     output:
-        "artifacts/worlds/{world}/judge/judge.safetensors",
-        "artifacts/worlds/{world}/judge/record-pretrain.json",
+        update("artifacts/worlds/{world}/{part}/record-pretrain.json"),
     log:
-        "logs/pretrain/{world}-judge.log",
+        "logs/pretrain/{world}-{part}.log",
     benchmark:
-        "benchmarks/pretrain/{world}-judge.tsv"
+        "benchmarks/pretrain/{world}-{part}.tsv"
     priority: 4
     threads: 1
     resources:
         gpu=1,
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=each_attempt(4000),
+        runtime=each_attempt(60),
     params:
-        code=[code(path) for path in (WORLD, "stages.worlds.judge.Judge", "stages.worlds.train_judge.train_judge")],
+        out=subpath(output[0], parent=True),
+        code=part_params,
     message:
-        "judge of {wildcards.world}"
+        "{wildcards.part} of {wildcards.world}"
     shell:
-        "python -m stages.pretrain judge --world {wildcards.world} --threads {threads}"
-        " --out artifacts/worlds/{wildcards.world}/judge 2>&1 | tee {log} >&2"
+        logged(
+            "python -m stages.pretrain {wildcards.part} --world {wildcards.world} --threads {threads} --out {params.out}"
+        )
 
 
-rule autoencoder:
-    """The autoencoder that a world's latent backbones share."""
-    output:
-        "artifacts/worlds/{world}/autoencoder/config.json",
-        "artifacts/worlds/{world}/autoencoder/record-pretrain.json",
-    log:
-        "logs/pretrain/{world}-autoencoder.log",
-    benchmark:
-        "benchmarks/pretrain/{world}-autoencoder.tsv"
-    priority: 4
-    threads: 1
-    resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime=60,
-    params:
-        code=[code(path) for path in (WORLD, "stages.worlds.autoencoder.train_autoencoder")],
-    message:
-        "autoencoder of {wildcards.world}"
-    shell:
-        "python -m stages.pretrain autoencoder --world {wildcards.world} --threads {threads}"
-        " --out artifacts/worlds/{wildcards.world}/autoencoder 2>&1 | tee {log} >&2"
-
-
-rule tokenizer:
-    """The bitwise tokenizer of a world's autoregressive backbones."""
-    output:
-        "artifacts/worlds/{world}/tokenizer/config.json",
-        "artifacts/worlds/{world}/tokenizer/record-pretrain.json",
-    log:
-        "logs/pretrain/{world}-tokenizer.log",
-    benchmark:
-        "benchmarks/pretrain/{world}-tokenizer.tsv"
-    priority: 4
-    threads: 1
-    resources:
-        gpu=1,
-        mem_mb=4000,
-        runtime=60,
-    params:
-        code=[code(path) for path in (WORLD, "stages.worlds.tokenizer.train_tokenizer")],
-    message:
-        "tokenizer of {wildcards.world}"
-    shell:
-        "python -m stages.pretrain tokenizer --world {wildcards.world} --threads {threads}"
-        " --out artifacts/worlds/{wildcards.world}/tokenizer 2>&1 | tee {log} >&2"
-
-
-rule backbone:
+rule pretrain:
     """A small generator of a real architecture class, trained on its world."""
     input:
         made_autoencoder,
     output:
-        "artifacts/backbones/{backbone}/model_index.json",
-        "artifacts/backbones/{backbone}/record-pretrain.json",
+        update("artifacts/backbones/{backbone}/model_index.json"),
+        update("artifacts/backbones/{backbone}/record-pretrain.json"),
     log:
         "logs/pretrain/{backbone}.log",
     benchmark:
@@ -85,12 +38,14 @@ rule backbone:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=240,
+        mem_mb=memory(),
+        runtime=minutes(),
     params:
+        out=subpath(output[0], parent=True),
         backbone=pretrain_params,
     message:
         "backbone {wildcards.backbone}"
     shell:
-        "python -m stages.pretrain backbone --backbone {wildcards.backbone} --threads {threads}"
-        " --out artifacts/backbones/{wildcards.backbone} 2>&1 | tee {log} >&2"
+        logged(
+            "python -m stages.pretrain backbone --backbone {wildcards.backbone} --threads {threads} --out {params.out}"
+        )

@@ -31,8 +31,8 @@ rule report:
         f"benchmarks/report/{STUDY.name}.tsv"
     threads: 1
     resources:
-        mem_mb=4000,
-        runtime=60,
+        mem_mb=each_attempt(4000),
+        runtime=each_attempt(60),
     params:
         study=STUDY.name,
         content=canonical(load_params("studies", STUDY.name)),
@@ -40,4 +40,4 @@ rule report:
     message:
         "tables, figures and report of {params.study}"
     shell:
-        "python -m stages.report --study {params.study} --out artifacts 2>&1 | tee {log} >&2"
+        logged("python -m stages.report --study {params.study} --out artifacts")

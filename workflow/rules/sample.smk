@@ -6,7 +6,7 @@ rule sample:
         spec=f"{RUN}/intervention.json",
         prompts=rules.prepare.output,
     output:
-        expand(f"{SAMPLES}/{{file}}", file=SAMPLE_FILES, allow_missing=True),
+        update(expand(f"{SAMPLES}/{{file}}", file=SAMPLE_FILES, allow_missing=True)),
     log:
         f"logs/sample/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.log",
     benchmark:
@@ -15,8 +15,8 @@ rule sample:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=memory(),
+        runtime=minutes(0.5),
     params:
         run=subpath(input.run, parent=True),
         out=subpath(output[0], ancestor=2),
@@ -24,6 +24,7 @@ rule sample:
     message:
         "samples of {wildcards.method} on {wildcards.backbone} for {wildcards.concept}, seed {wildcards.seed}"
     shell:
-        "python -m stages.sample --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
-        " --seed {wildcards.seed} --run {params.run} --prompts {input.prompts} --threads {threads} --out {params.out}"
-        " 2>&1 | tee {log} >&2"
+        logged(
+            "python -m stages.sample --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
+            " --seed {wildcards.seed} --run {params.run} --prompts {input.prompts} --threads {threads} --out {params.out}"
+        )

@@ -1,33 +1,35 @@
 rule train:
     """One method, fitted to make a backbone forget (or learn, or steer) a concept."""
     input:
-        frozen_backbone,
-        own_files,
-        lessons=lessons,
+        trained_backbone,
+        method_files,
+        learns_from=training_inputs,
     output:
-        f"{RUN}/intervention.safetensors",
-        f"{RUN}/intervention.json",
-        f"{RUN}/record-train.json",
+        update(f"{RUN}/intervention.safetensors"),
+        update(f"{RUN}/intervention.json"),
+        update(f"{RUN}/record-train.json"),
     log:
         "logs/train/{backbone}-{concept}-{method}-{seed}.log",
     benchmark:
         "benchmarks/train/{backbone}-{concept}-{method}-{seed}.tsv"
     wildcard_constraints:
-        method=one_of(name for name in METHODS if name not in (*UNTRAINED, *BINARIZED)),
+        method=one_of(TRAINED),
     threads: 1
     resources:
         gpu=GPUS,
-        mem_mb=16000,
-        runtime=240,
+        mem_mb=memory(),
+        runtime=minutes(),
     params:
         out=subpath(output[0], parent=True),
-        latents=lambda wildcards, input: "" if wildcards.method == ORACLE else f"--latents {input.lessons}",
+        latents=lambda wildcards, input: "" if wildcards.method == ORACLE else f"--latents {input.learns_from}",
         method=train_params,
         backbone=backbone_params,
         concept=concept_params,
     message:
         "{wildcards.method} on {wildcards.backbone} for {wildcards.concept}, seed {wildcards.seed}"
     shell:
-        f"{LAUNCH} stages.train"
-        " --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
-        " --seed {wildcards.seed} {params.latents} --threads {threads} --out {params.out} 2>&1 | tee {log} >&2"
+        logged(
+            f"{LAUNCH} stages.train"
+            " --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
+            " --seed {wildcards.seed} {params.latents} --threads {threads} --out {params.out}"
+        )

@@ -1,1 +1,1 @@
-"""What every family is made of."""
+"""The parts that every family has."""

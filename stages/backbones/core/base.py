@@ -1,4 +1,4 @@
-"""What every backbone is: a frozen network, its text side, its addresses, what is attached, and its trajectories."""
+"""The backbone: a frozen network that has a text side, addresses, attached edits and trajectories."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ TURN = 32  # smallest batch of prompts if the encoders have to be moved to the d
 class Backbone(ABC):
     """A frozen generator. `encode`, `predict` and `sample` honour whatever is attached; see stages.control.edits.
 
-    What only some families can do is in stages.backbones.core.capabilities.
+    Abilities of some families alone are in stages.backbones.core.capabilities.
 
         backbone = load_backbone("sd-shapes")
         condition = backbone.encode(["a red circle", "a blue square"])
@@ -126,7 +126,7 @@ class Backbone(ABC):
     def encode(self, prompts: Sequence[str]) -> Condition:
         """Prompts (B) to a condition of B rows; each prompt is encoded once while nothing edits the text encoders.
 
-        ValueError for an alias that cannot be replaced, and for a prompt that the family does not understand.
+        ValueError for a prompt that the family does not understand.
         """
         prompts = tuple(map(self.attached.rewrite, prompts))
         written = tuple(map(self.attached.write_out, prompts))
@@ -159,6 +159,7 @@ class Backbone(ABC):
 
         Those that are there already are not made again. FloatingPointError if one is not finite.
         """
+        self.encode(self._encoded_together(self.trajectories.missing(prompts)))
         self.trajectories.gather(prompts, seed, self.settings.pool, self._make_finite_pool)
 
     def states(self, condition: Condition, n: int, seed: int) -> Iterator[State]:
@@ -182,6 +183,10 @@ class Backbone(ABC):
             return None
         kind = f"{type(self).__name__} {self.texts.length}"
         return EmbeddingCache(self.settings.cache, self.texts.encoders(), kind, str(self.device))
+
+    def _encoded_together(self, prompts: Sequence[str]) -> list[str]:
+        """The prompts that are encoded in one batch before the pools of `prompts` are made."""
+        return [""]
 
     def _make_finite_pool(self, prompt: str, seeds: Sequence[int]) -> Tensor:
         pool = self._make_pool(prompt, seeds)

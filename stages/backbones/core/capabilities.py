@@ -1,8 +1,8 @@
-"""What only some families can do, as small protocols that a method asks for by name."""
+"""Abilities of some families alone, as small protocols that a method asks for by name."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 
 from Infinity import Schedule
 from stages.backbones.core.forward_process import ForwardProcess
+from stages.backbones.core.solver import Solver
 from stages.control.state import Condition, State
 
 
@@ -36,18 +37,14 @@ class Walks(Protocol):
     ) -> Iterator[State]:
         """Every state of a run, from noise to the final latent."""
 
-    def timesteps(self, scheduler: Any, steps: int) -> Tensor:
-        """The times (T,) of the network's calls."""
+    def solver(self, steps: int) -> Solver:
+        """A new solver of `steps` steps."""
 
-    def advance(
-        self,
-        scheduler: Any,
-        prediction: Tensor,
-        time: Tensor,
-        latent: Tensor,
-        generators: Sequence[torch.Generator] | None = None,
-    ) -> Tensor:
-        """The latent (B, ...) after one step of the scheduler."""
+    def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
+        """The conditions of one guided call, by role."""
+
+    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
+        """The guided prediction (B, ...) at a state."""
 
 
 @runtime_checkable
@@ -71,7 +68,7 @@ class Bits(Protocol):
 
 @runtime_checkable
 class Learns(Protocol):
-    """Training on pictures of one's own."""
+    """Training on given pictures."""
 
     def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
         """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there."""

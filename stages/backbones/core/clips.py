@@ -15,7 +15,7 @@ from stages.control.state import State
 class Clips(Latent):
     """Clips are (B, F, 3, H, W); the autoencoder's own order is (B, C, f, h, w)."""
 
-    # what a family provides, beside what `Latent` asks for
+    # what a family provides beside `Latent`'s methods
 
     @abstractmethod
     def own_size(self) -> tuple[int, int, int]:

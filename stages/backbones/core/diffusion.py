@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from stages.backbones.core.base import Backbone
 from stages.backbones.core.forward_process import ForwardProcess
+from stages.backbones.core.solver import Solver, seeded
 from stages.control.state import Condition, State
 
 
@@ -21,6 +21,7 @@ class Diffusion(Backbone):
 
     ROLES = ("uncond", "cond")  # order of the rows of a guided batch
     LATENTS: ClassVar[torch.dtype | None] = None  # of latents between steps; None: as of the network
+    SOLVER: ClassVar[type[Solver]] = Solver
 
     scheduler: Any
 
@@ -43,7 +44,7 @@ class Diffusion(Backbone):
         """The shape of one latent, without the batch."""
 
     @abstractmethod
-    def timesteps(self, scheduler: Any, steps: int) -> Tensor:
+    def _times(self, scheduler: Any, steps: int) -> Tensor:
         """Sets the scheduler to `steps` steps and returns the times (T,) of the network's calls."""
 
     # the sampler
@@ -53,9 +54,14 @@ class Diffusion(Backbone):
         """The forward process behind the scheduler."""
         return ForwardProcess(self.scheduler)
 
+    def solver(self, steps: int) -> Solver:
+        """A new solver of `steps` steps."""
+        scheduler = copy.deepcopy(self.scheduler)
+        return self.SOLVER(scheduler, self._times(scheduler, steps))
+
     def calls(self, steps: int) -> int:
         """Calls of the network in a run of `steps` steps: 2 steps - 1 for a Heun solver, for example."""
-        return len(self.timesteps(copy.deepcopy(self.scheduler), steps))
+        return len(self.solver(steps))
 
     def noise(self, seeds: Sequence[int], shape: tuple[int, ...] | None = None) -> Tensor:
         """Standard normal latents (B, ...), one CPU generator per image, so that no image depends on its batch."""
@@ -69,10 +75,10 @@ class Diffusion(Backbone):
     def _noise(self, owners: Sequence[torch.Generator], shape: tuple[int, ...] | None = None) -> Tensor:
         shape = shape or self.latent_shape()
         rows = [torch.randn((1, *shape), generator=owner) for owner in owners]
-        return torch.cat(rows).to(self.device, self.latent_dtype)
+        return torch.cat(rows).to(self.device, self._latent_dtype)
 
     @property
-    def latent_dtype(self) -> torch.dtype:
+    def _latent_dtype(self) -> torch.dtype:
         """The precision of latents between steps."""
         return self.LATENTS or next(self.net.parameters()).dtype
 
@@ -127,29 +133,15 @@ class Diffusion(Backbone):
         `generators`, one per row (see `begin`), own the noise that stochastic schedulers add on the way.
         """
         generators = generators or seeded(range(len(latent)))
-        scheduler = copy.deepcopy(self.scheduler)
-        times = self.timesteps(scheduler, steps)
+        solver = self.solver(steps)
         conditions = self.roles(condition, guidance)
-        latent = latent * getattr(scheduler, "init_noise_sigma", 1.0)
-        for step, time in enumerate(times):
-            state = State(latent, time.to(self.device).expand(len(latent)), step, input_scale(scheduler, time))
+        latent = latent * getattr(solver.scheduler, "init_noise_sigma", 1.0)
+        for call in range(len(solver)):
+            state = solver.state(latent, call)
             yield state
             prediction = self.guided(state, conditions, max(guidance, 1.0))
-            latent = self.advance(scheduler, prediction, time, latent, generators)
-        yield State(latent, torch.zeros(len(latent), device=self.device), len(times))
-
-    def advance(
-        self,
-        scheduler: Any,
-        prediction: Tensor,
-        time: Tensor,
-        latent: Tensor,
-        generators: Sequence[torch.Generator] | None = None,
-    ) -> Tensor:
-        """One step of the scheduler: the latent (B, ...) after it."""
-        takes = inspect.signature(scheduler.step).parameters
-        owner = {"generator": list(generators)} if generators and "generator" in takes else {}
-        return scheduler.step(prediction, time, latent, return_dict=False, **owner)[0]
+            latent = solver.advance(prediction, call, latent, generators)
+        yield State(latent, torch.zeros(len(latent), device=self.device), len(solver))
 
     @torch.no_grad()
     def _sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
@@ -159,16 +151,11 @@ class Diffusion(Backbone):
 
     # trajectories to train on
 
-    @torch.no_grad()
-    def gather(self, prompts: Sequence[str], seed: int) -> None:
-        """Samples settings.pool runs per prompt, (n, T + 1, ...) latents of T calls, with the network as it is now.
-
-        Those that are there already are not made again. FloatingPointError if one is not finite.
-        """
-        self.encode([*self.trajectories.missing(prompts), ""])
-        super().gather(prompts, seed)
+    def _encoded_together(self, prompts: Sequence[str]) -> list[str]:
+        return [*prompts, ""]
 
     def _make_pool(self, prompt: str, seeds: Sequence[int]) -> Tensor:
+        """Latents (n, T + 1, ...) of whole runs of T calls."""
         run = {"steps": self.settings.steps, "guidance": self.settings.guidance}
         condition, runs = self.encode([prompt]), []
         for rows in self.batches(len(seeds)):
@@ -179,30 +166,9 @@ class Diffusion(Backbone):
 
     def draw(self, condition: Condition, generator: torch.Generator) -> State:
         """One random state per row, all at the same call; KeyError when a prompt's trajectories are not gathered."""
-        scheduler = copy.deepcopy(self.scheduler)
-        times = self.timesteps(scheduler, self.settings.steps)
-        step = int(torch.randint(len(times), (), generator=generator))
-        latents, ends = self.trajectories.draw(condition.prompts, generator, [step, -1]).to(self.device).unbind(1)
-        if len(times) != self.settings.steps:
-            self._pass_steps(scheduler, times[:step])
-        at = times[step].to(self.device).expand(len(latents))
-        return State(latents, at, step, input_scale(scheduler, times[step]), ends)
-
-    def _pass_steps(self, scheduler: Any, times: Tensor) -> None:
-        """Brings a solver of several calls per step to where it is after calls at `times`; it counts them itself."""
-        nothing, owners = torch.zeros(1, 1), seeded([0])
-        for time in times:
-            input_scale(scheduler, time)
-            self.advance(scheduler, nothing, time, nothing, owners)
-
-
-def seeded(seeds: Iterable[int]) -> list[torch.Generator]:
-    """One CPU generator per seed."""
-    return [torch.Generator().manual_seed(int(seed)) for seed in seeds]
-
-
-def input_scale(scheduler: Any, time: Tensor) -> float:
-    """The factor of the network's input at `time` (1 for most schedulers, 1/sqrt(sigma^2+1) for Euler)."""
-    if not hasattr(scheduler, "scale_model_input"):
-        return 1.0
-    return float(scheduler.scale_model_input(torch.ones((), dtype=torch.float64), time))
+        solver = self.solver(self.settings.steps)
+        call = int(torch.randint(len(solver), (), generator=generator))
+        latents, ends = self.trajectories.draw(condition.prompts, generator, [call, -1]).to(self.device).unbind(1)
+        if len(solver) != self.settings.steps:
+            solver.pass_to(call)
+        return solver.state(latents, call, ends)

@@ -1,4 +1,4 @@
-"""The forward process behind any diffusers scheduler: how noisy a time is, and what a network should say there."""
+"""The forward process behind any diffusers scheduler: how noisy a time is, and the right prediction there."""
 
 from __future__ import annotations
 

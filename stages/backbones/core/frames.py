@@ -16,7 +16,7 @@ FOLD = 4  # frames of one latent frame
 
 
 class FrameAutoencoder(ModelMixin, ConfigMixin):
-    """Encodes each frame by itself; the channels of a latent frame are those of several frames, of the first but one.
+    """Encodes each frame by itself; a latent frame has the channels of several frames, the first those of one.
 
     A folder saved with it is loaded by an unmodified pipeline wherever this module can be imported, since the
     pipeline's index names it.
@@ -38,12 +38,15 @@ class FrameAutoencoder(ModelMixin, ConfigMixin):
         """The autoencoder of clips whose frames `picture` encodes."""
         known = inspect.signature(AutoencoderTiny.__init__).parameters
         config = {key: value for key, value in picture.config.items() if key in known}
-        made = cls(config, config["encoder_block_out_channels"], config["scaling_factor"], fold)
-        made.frames.load_state_dict(picture.state_dict())
-        return made
+        clips = cls(config, config["encoder_block_out_channels"], config["scaling_factor"], fold)
+        clips.frames.load_state_dict(picture.state_dict())
+        return clips
 
     def encode(self, clips: Tensor, return_dict: bool = False) -> tuple[Tensor]:
-        """Clips (B, 3, 1 + k n, H, W) in [-1, 1] to latents (B, k C, 1 + n, h, w); the first alone."""
+        """Clips (B, 3, 1 + k n, H, W) in [-1, 1] to latents (B, k C, 1 + n, h, w); the first frame stands alone.
+
+        ValueError for another number of frames.
+        """
         fold = self.config.temporal_compression_ratio
         if (clips.shape[2] - 1) % fold:
             raise ValueError(f"a clip must have 1 + {fold} n frames, got {clips.shape[2]}")
@@ -53,7 +56,7 @@ class FrameAutoencoder(ModelMixin, ConfigMixin):
         return (latents.unflatten(1, (-1, fold)).flatten(2, 3).transpose(1, 2),)
 
     def decode(self, latents: Tensor, return_dict: bool = True) -> DecoderOutput | tuple[Tensor]:
-        """Latents to clips, the first frame from the mean of its channels' copies."""
+        """Latents (B, k C, 1 + n, h, w) to clips (B, 3, 1 + k n, H, W), the first from the mean of its copies."""
         fold = self.config.temporal_compression_ratio
         parts = latents.transpose(1, 2).unflatten(2, (fold, -1))  # (B, 1 + n, k, C, h, w)
         frames = torch.cat([parts[:, 0].mean(1, keepdim=True), parts[:, 1:].flatten(1, 2)], 1)

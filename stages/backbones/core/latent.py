@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -194,11 +193,11 @@ class Latent(Diffusion):
         with self._working(self.vae):
             encoded = self.vae.encode(images.to(self.home, self.vae.dtype) * 2 - 1, return_dict=False)[0]
         latent = encoded.mean if hasattr(encoded, "deterministic") else encoded
-        return ((latent - self.offset) * self.vae.config.scaling_factor).to(self.latent_dtype)
+        return ((latent - self.offset) * self.vae.config.scaling_factor).to(self._latent_dtype)
 
     # the schedule
 
-    def timesteps(self, scheduler: object, steps: int) -> Tensor:
+    def _times(self, scheduler: Any, steps: int) -> Tensor:
         """Sets the scheduler to `steps` steps and returns its times (T,), in 0..1000."""
         scheduler.set_timesteps(steps)
         return scheduler.timesteps
@@ -207,7 +206,7 @@ class Latent(Diffusion):
 
     def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
         """Pictures (B, 3, H, W) in [0, 1], noised to one random step, and the right predictions (B, C, h, w) there."""
-        times = self.timesteps(copy.deepcopy(self.scheduler), self.settings.steps)
+        times = self.solver(self.settings.steps).times
         step = int(torch.randint(len(times), (), generator=generator))
         time = times[step].to(self.device).expand(len(images))
         with torch.no_grad():

@@ -27,9 +27,10 @@ class PipelineTexts(Texts):
         starts: Mapping[str, int] | None = None,
         place: torch.device,
     ) -> None:
+        parts = tuple(parts)
         self.classes = {part: type(found) for part in parts if (found := getattr(pipeline, part)) is not None}
         starts = {part: start for part, start in (starts or {}).items() if part in self.classes}
-        super().__init__(name, length=length, starts=starts)
+        super().__init__(name, length=length, long=parts[-1] if parts else "", starts=starts)
         self.pipeline, self.place = pipeline, place  # place: the device that encoders wait on between prompts
         self.source: Settings | None = None  # the checkpoint that dropped encoders are read from again
 

@@ -1,4 +1,4 @@
-"""What a file in params/backbones/ may say."""
+"""The keys of a file in params/backbones/."""
 
 from __future__ import annotations
 
@@ -26,16 +26,18 @@ class Settings:
     size: tuple[Count, Count] | None = None  # height, width in pixels (Infinity: ratio); the checkpoint's own when None
     frames: Natural = 0  # of a clip; 0 for images
     text_length: Count | None = None  # tokens of a long text encoder (T5, Gemma); its pipeline's own when None
-    embedded_guidance: NonNegative = 3.5  # what a guidance-distilled network is told while it samples
-    training_guidance: NonNegative = 1.0  # and while a method trains on it, where it is guided least
+    embedded_guidance: NonNegative = 3.5  # told to a guidance-distilled network while it samples
+    training_guidance: NonNegative = 1.0  # told to it while a method trains; 1 guides it least
     gradient_checkpointing: bool = False
     vae_tiling: bool = False
     vae_slicing: bool = False
-    offload: Literal["none", "parts", "blocks"] = "none"  # what waits on the CPU for its turn
+    offload: Literal["none", "parts", "blocks"] = "none"  # parts, or the network's blocks too, wait on the CPU
     cache: str | None = None  # a folder that keeps prompt embeddings
     free_text_encoder: bool = False  # drop the text encoders once the network starts; read again for a new prompt
-    temperature: Rate = 1.0  # of what an autoregressive network draws
+    temperature: Rate = 1.0  # of the values that an autoregressive network draws
     top_p: Fraction = 0.0  # a value of probability at most 1 - top_p is not drawn; 0 for all
+    memory: Count = 8000  # MB of the machine's memory that a job with it takes; only the scheduler reads it
+    minutes: Count = 240  # that a training with it takes at most, other jobs less; only the scheduler reads it
     release: dict[str, Any] = field(default_factory=dict)  # Infinity's published files, see Infinity.Release
     autoencoder: str = "autoencoder"  # the part of its world that turns pictures into latents or bits
     build: dict[str, Any] = field(default_factory=dict)  # the architecture of a world's own backbone

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import torch
 
 from stages.backbones.core.settings import Settings
 from stages.params import construct, load_params, resolve_class
+from stages.params.load import located
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone
@@ -24,7 +26,10 @@ def load_settings(name: str, root: Path | str = "params") -> tuple[type[Backbone
     if "class" not in content:
         raise ValueError(f"{where}: the key 'class' is missing")
     fields = {key: value for key, value in content.items() if key != "class"}
-    return resolve_class(content["class"], where), construct(Settings, fields, where)
+    settings = construct(Settings, fields, where)
+    if located(settings.path).exists():  # a folder; a repository's id is none
+        settings = dataclasses.replace(settings, path=str(located(settings.path)))
+    return resolve_class(content["class"], where), settings
 
 
 def load_backbone(name: str, root: Path | str = "params", device: str | None = None) -> Backbone:

@@ -1,4 +1,4 @@
-"""Prompt embeddings kept on disk."""
+"""A cache of prompt embeddings on disk."""
 
 from __future__ import annotations
 

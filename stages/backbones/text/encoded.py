@@ -18,7 +18,7 @@ Encode = Callable[[Sequence[str]], dict[str, Tensor]]  # texts to tensors (B, ..
 
 
 class EncodedPrompts:
-    """What a backbone's text encoders make of each prompt while nothing edits them.
+    """The encodings of prompts by text encoders that nothing edits.
 
     The encoders are handed to each call: a reference to them would keep a dropped backbone in memory.
     """

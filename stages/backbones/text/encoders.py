@@ -1,4 +1,4 @@
-"""Small text encoders for a world's own backbones."""
+"""Small text encoders for backbones that are trained on a world."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def clip(config: Mapping[str, Any], tokenizer: Any) -> CLIPTextModel:
 
 
 def clip_projected(config: Mapping[str, Any], tokenizer: Any) -> CLIPTextModelWithProjection:
-    """The same with a projection of the pooled output."""
+    """CLIP's text model with a projection of the pooled output, with random weights."""
     return CLIPTextModelWithProjection(_clip(config, tokenizer))
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from torch import nn
 
+from stages.control.addresses import TEXT
+
 Tokenize = Callable[[Sequence[str]], list[list[int]]]
 
 
@@ -29,10 +31,12 @@ class Texts:
         tokenizers: Mapping[str, Any] | None = None,
         *,
         length: int | None = None,
+        long: str = TEXT,
         starts: Mapping[str, int] | None = None,
         encoders: Mapping[str, nn.Module] | None = None,
     ) -> None:
-        self.name, self.length = name, length  # length: tokens that the long encoder reads; None: its tokenizer's own
+        self.name, self.long = name, long  # long: the encoder whose number of tokens is a setting
+        self.length = length  # tokens that it reads; None: as many as its tokenizer says
         self._tokenizers = dict(tokenizers or {})
         self.starts = dict(starts or {})  # encoders whose last states are rows of `embeds`, and the first row of each
         self._encoders = dict(encoders or {})
@@ -75,9 +79,10 @@ class Texts:
         return Segment(begin, length, lambda prompts: self._ids(encoder, prompts, truncation=True, max_length=length))
 
     def limit(self, encoder: str) -> int:
-        """Tokens that an encoder reads of a prompt, special ones included; the last encoder is the long one."""
-        own = self.tokenizers[encoder].model_max_length
-        return self.length or own if encoder == self.names[-1] else own
+        """Tokens that an encoder reads of a prompt, special ones included."""
+        if encoder == self.long and self.length is not None:
+            return self.length
+        return self.tokenizers[encoder].model_max_length
 
     def cut(self, prompts: Sequence[str]) -> list[int]:
         """How many tokens of each prompt no text encoder reads, because it has more than they take."""
@@ -89,7 +94,7 @@ class Texts:
         return {name: [self._excess(name, prompt) for prompt in prompts] for name in self.names}
 
     def cleaned(self, prompt: str) -> str:
-        """The prompt after what the pipeline does to it before tokenization, such as writing it in lower case."""
+        """The prompt as the pipeline hands it to the tokenizer, in lower case for example."""
         return prompt
 
     def _excess(self, encoder: str, prompt: str) -> int:

@@ -36,6 +36,13 @@ def test_a_prompt_is_cut_only_if_no_encoder_reads_it_whole():
     assert backbone.cut(["red " * 20, "red " * 12]) == [5, 0]
 
 
+def test_without_its_long_encoder_the_others_keep_their_own_limit():
+    whole = FAMILIES["sd3"].make(text_length=30)
+    whole.pipeline.text_encoder_3 = whole.pipeline.tokenizer_3 = None
+    without = type(whole)("tiny", whole.settings, whole.pipeline)
+    assert without.texts.names == ("text_encoder", "text_encoder_2") and without.cut(["red " * 20]) == [10]
+
+
 def test_prompts_count_as_the_pipeline_cleans_them():
     backbone = FAMILIES["pixart"].make()
     assert backbone.cut(["RED " * 20]) == backbone.cut(["red " * 20])

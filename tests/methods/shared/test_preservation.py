@@ -38,7 +38,7 @@ def test_nothing_is_gathered_or_drawn_without_a_weight(backbone, concept):
     draws, before = generator(0, 0), generator(0, 0).get_state()
     assert Preservation.of(backbone, concept, 0.0, 0, seed=0)(moved(backbone), 2, draws) == 0.0
     assert torch.equal(draws.get_state(), before)
-    assert not set(concept.retain) & set(backbone.pools)
+    assert not set(concept.retain) & set(backbone.trajectories.pools)
 
 
 def test_the_empty_prompt_needs_a_weight(backbone, concept):

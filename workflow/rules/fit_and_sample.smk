@@ -1,11 +1,11 @@
-rule baseline:
-    """Samples of what trains nothing: the unedited backbone, and methods that only steer its sampler."""
+rule fit_and_sample:
+    """A method that fits in a moment, and its samples: the unedited backbone, closed forms, guidance."""
     input:
         made_backbone,
-        own_files,
+        method_files,
         prompts=rules.prepare.output,
     output:
-        expand(f"{SAMPLES}/{{file}}", file=[*SAMPLE_FILES, *INTERVENTION], allow_missing=True),
+        update(expand(f"{SAMPLES}/{{file}}", file=[*SAMPLE_FILES, *INTERVENTION], allow_missing=True)),
     log:
         f"logs/sample/{STUDY.name}-{{backbone}}-{{concept}}-{{method}}-{{seed}}.log",
     benchmark:
@@ -16,8 +16,8 @@ rule baseline:
     threads: 1
     resources:
         gpu=1,
-        mem_mb=8000,
-        runtime=120,
+        mem_mb=memory(),
+        runtime=minutes(0.5),
     params:
         out=subpath(output[0], ancestor=2),
         method=train_params,
@@ -26,5 +26,7 @@ rule baseline:
     message:
         "samples of {wildcards.method} on {wildcards.backbone} for {wildcards.concept}, seed {wildcards.seed}"
     shell:
-        "python -m stages.sample --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
-        " --seed {wildcards.seed} --prompts {input.prompts} --threads {threads} --out {params.out} 2>&1 | tee {log} >&2"
+        logged(
+            "python -m stages.sample --backbone {wildcards.backbone} --concept {wildcards.concept} --method {wildcards.method}"
+            " --seed {wildcards.seed} --prompts {input.prompts} --threads {threads} --out {params.out}"
+        )

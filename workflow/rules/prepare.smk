@@ -3,15 +3,15 @@ rule prepare:
     input:
         lambda wildcards: load_params("concepts", wildcards.concept)["dataset"],
     output:
-        f"artifacts/prompts/{STUDY.name}/{{concept}}.json",
+        update(f"artifacts/prompts/{STUDY.name}/{{concept}}.json"),
     log:
         f"logs/prepare/{STUDY.name}-{{concept}}.log",
     benchmark:
         f"benchmarks/prepare/{STUDY.name}-{{concept}}.tsv"
     threads: 1
     resources:
-        mem_mb=1000,
-        runtime=10,
+        mem_mb=each_attempt(1000),
+        runtime=each_attempt(10),
     params:
         study=STUDY.name,
         counts=canonical(STUDY.prompts),
@@ -19,4 +19,4 @@ rule prepare:
     message:
         "prompts of {wildcards.concept}"
     shell:
-        "python -m stages.prepare --concept {wildcards.concept} --study {params.study} --out {output} 2>&1 | tee {log} >&2"
+        logged("python -m stages.prepare --concept {wildcards.concept} --study {params.study} --out {output}")

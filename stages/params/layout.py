@@ -1,0 +1,15 @@
+"""Where the files of a run lie under artifacts/: one rule for the workflow, the entries and the report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ARTIFACTS = "artifacts"
+RUNS = "runs"
+RUN = f"{ARTIFACTS}/{RUNS}/{{backbone}}/{{concept}}/{{method}}/{{seed}}"  # with wildcards, for Snakemake
+LATENTS = f"{ARTIFACTS}/{RUNS}/{{backbone}}/{{concept}}/latents.safetensors"
+
+
+def run_folder(backbone: str, concept: str, method: str, seed: int, artifacts: Path | str | None = None) -> Path:
+    """The folder of one run: its intervention, and under it samples/, attacks/ and metrics/ by study."""
+    return Path(artifacts or ARTIFACTS) / RUNS / backbone / concept / method / str(seed)

@@ -1,0 +1,288 @@
+"""Whatever can be known to be wrong before the first job starts is said before the first job starts."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from stages.params import construct, names
+from stages.params import study as studies
+from stages.params.check import (
+    check_attack,
+    check_backbone,
+    check_concept,
+    check_method,
+    check_metric,
+    checked,
+    watched,
+)
+
+ROOT = Path(__file__).parents[2]
+STUDY = {
+    "cells": [{"backbones": ["sd-shapes"], "concepts": ["red"], "methods": ["none", "esd"]}],
+    "seeds": [0],
+    "prompts": {"concept": 8, "retain": 8},
+    "metrics": ["rates"],
+}
+
+
+@pytest.fixture
+def params(tmp_path: Path) -> Path:
+    """A copy of params/ and data/, with a small study `mini`."""
+    for part in ("params", "data"):
+        shutil.copytree(ROOT / part, tmp_path / part)
+    write(tmp_path / "params", "studies/mini", STUDY)
+    return tmp_path / "params"
+
+
+def write(params: Path, name: str, content: dict) -> None:
+    (params / f"{name}.yaml").write_text(yaml.safe_dump(content))
+
+
+def change(params: Path, name: str, **keys: object) -> None:
+    path = params / f"{name}.yaml"
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | keys))
+
+
+def study(params: Path, metrics: list[str] | None = None, **cell: object) -> None:
+    write(params, "studies/mini", STUDY | {"cells": [STUDY["cells"][0] | cell], "metrics": metrics or ["rates"]})
+
+
+def refusal(params: Path) -> str:
+    with pytest.raises(ValueError) as caught:
+        studies.load_study("mini", params)
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+CHECKS = {"backbones": check_backbone, "methods": check_method, "attacks": check_attack, "metrics": check_metric}
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [(kind, name) for kind in CHECKS for name in names(kind, ROOT / "params")],
+    ids=lambda value: value,
+)
+def test_every_file_of_the_project_is_sound_by_itself(kind: str, name: str) -> None:
+    CHECKS[kind](name, ROOT / "params")
+
+
+@pytest.mark.parametrize("name", names("concepts", ROOT / "params"))
+def test_every_concept_of_the_project_can_be_measured(name: str) -> None:
+    check_concept(name, ["concept", "retain"], ROOT / "params")
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "says"),
+    [
+        (
+            "methods/esd",
+            {"backbones": {"sd-shape": {"steps": 5}}},
+            "backbones: no backbone 'sd-shape'; did you mean sd-shapes?",
+        ),
+        (
+            "methods/esd",
+            {"backbones": {"sd14": {"stpes": 5}}},
+            "backbones: sd14: unknown key 'stpes'; did you mean steps?",
+        ),
+        (
+            "methods/esd",
+            {"backbones": {"sd14": {"steps": -5}}},
+            "backbones: sd14: steps: Input should be greater than 0",
+        ),
+        ("methods/esd", {"families": ["unett", "unet"]}, "families: no family 'unett'; did you mean unet?"),
+        ("methods/esd", {"concepts": ["redd", "red"]}, "concepts: no concept 'redd'; did you mean red?"),
+        ("methods/esd", {"train": "fulll"}, "'full', 'notime', 'xlayer', 'selflayer', 'cross-attn', 'attn' or"),
+        ("methods/esd", {"train": "fulll"}, "got 'fulll'; did you mean full?"),
+        (
+            "methods/esd",
+            {"schedule": "cosin"},
+            "schedule: Input should be 'constant', 'cosine' or 'linear', got 'cosin'",
+        ),
+        ("methods/esd", {"states": "teacher"}, "states: Input should be 'student' or 'frozen', got 'teacher'"),
+        ("methods/esd", {"like": "esdd"}, "like: no method 'esdd'; did you mean esd?"),
+        ("methods/none", {"class": "stages.methods.none.Nothing"}, "no class 'Nothing' in stages/methods/none.py"),
+        (
+            "backbones/sd-shapes",
+            {"family": "unett"},
+            "backbones/sd-shapes.yaml: family: no family 'unett'; did you mean unet?",
+        ),
+        ("backbones/sd-shapes", {"family": "dit"}, "stages.backbones.unet.UNet is of the family unet, got 'dit'"),
+        (
+            "backbones/sd-shapes",
+            {"class": "stages.backbones.unet.UNett"},
+            "no class 'UNett' in stages/backbones/unet.py; did you",
+        ),
+        ("backbones/sd-shapes", {"like": "sd-shap"}, "like: no backbone 'sd-shap'; did you mean"),
+        (
+            "concepts/red",
+            {"dataset": "data/shapes_colour.csv"},
+            "dataset: no file 'data/shapes_colour.csv'; did you mean data/shapes_colors.csv?",
+        ),
+        ("concepts/red", {"target": {"coluor": "red"}}, "no label 'coluor'"),
+        ("concepts/red", {"target": {"colour": "redd"}}, "no prompts with colour 'redd'"),
+        ("concepts/red", {"aim": "erasee"}, "aim: "),
+        (
+            "metrics/rates",
+            {"class": "stages.metrics.rates.Ratess"},
+            "no class 'Ratess' in stages/metrics/rates.py; did you mean Rates?",
+        ),
+        ("metrics/rates", {"drawss": 10}, "metrics/rates.yaml: unknown key 'drawss'; did you mean draws?"),
+    ],
+)
+def test_what_does_not_exist_or_fit_is_told_with_the_nearest(params: Path, name: str, keys: dict, says: str) -> None:
+    change(params, name, **keys)
+    assert says in refusal(params)
+
+
+def test_a_word_of_a_named_type_is_told_all_that_the_type_takes_in_the_job_as_well() -> None:
+    from stages.methods.esd import ESD
+
+    with pytest.raises(ValueError, match="train: Input should be 'x', .*'full'.* got 'fulll'; did you mean full?"):
+        construct(ESD, {"train": "fulll"}, "here")
+
+
+def test_an_attacks_class_exists(params: Path) -> None:
+    study(params, attacks=["ring_a_bell"])
+    change(params, "attacks/ring_a_bell", **{"class": "stages.attacks.ring_a_bell.Ring"})
+    assert "no class 'Ring' in stages/attacks/ring_a_bell.py" in refusal(params)
+
+
+def test_an_attack_needs_a_family_that_it_works_on_and_a_metric_that_sees(params: Path) -> None:
+    study(params, backbones=["dit-shapes"], concepts=["red_class"], attacks=["ring_a_bell"])
+    assert "ring_a_bell works on unet, mmdit, " in refusal(params)
+    study(params, ["drift", "frechet"], attacks=["ring_a_bell"])
+    assert "attacks need a metric that sees the concept (clip_rates, nudenet, rates), got drift, frechet" in refusal(
+        params
+    )
+
+
+@pytest.mark.parametrize(
+    ("method", "key", "file", "near"),
+    [
+        ("circuit_breaker_documented", "data", "data/my_prompt.csv", "data/my_prompts.csv"),
+        ("textual_inversion_paper", "images", "data/yellow_cross", "data/yellow_crosses"),
+        ("t2vunlearning", "pairs", "data/my_prompt.csv", "data/my_prompts.csv"),
+        ("prototype_steering", "setup", "data/my_prompt.csv", "data/my_prompts.csv"),
+    ],
+)
+def test_a_file_that_a_field_names_exists_and_is_watched(
+    params: Path, method: str, key: str, file: str, near: str
+) -> None:
+    (params.parent / "data/my_prompts.csv").write_text("prompt,normal prompt\na,b\n")
+    change(params, f"methods/{method}", **{key: file})
+    with pytest.raises(ValueError, match=f"{key}: no (file|folder) '{file}'; did you mean {near}?"):
+        check_method(method, params)
+    change(params, f"methods/{method}", **{key: near})
+    content = check_method(method, params)
+    path = params.parent / near
+    assert watched(content, params) == sorted(map(str, path.iterdir() if path.is_dir() else [path]))
+
+
+def test_a_metrics_files_exist_and_are_watched(params: Path) -> None:
+    change(params, "metrics/clip_frechet", real="data/yellow_cross")
+    with pytest.raises(ValueError, match="clip_frechet.yaml: real: no folder 'data/yellow_cross'; did you mean"):
+        check_metric("clip_frechet", params)
+    change(params, "metrics/clip_frechet", real="data/yellow_crosses")
+    assert len(watched(check_metric("clip_frechet", params), params)) == 8
+    linear = {"class": "stages.metrics.linear.LinearRates", "weights": "data/nothing.pt", "classes": ["red", "blue"]}
+    write(params, "metrics/linear", linear)
+    with pytest.raises(ValueError, match="linear.yaml: weights: no file 'data/nothing.pt'"):
+        check_metric("linear", params)
+
+
+def test_a_sentence_with_a_stroke_in_it_is_no_file(params: Path) -> None:
+    change(params, "methods/textual_inversion", initialiser=f"a {'very ' * 60}old cat and/or dog")
+    assert all("yellow_crosses" in path for path in watched(check_method("textual_inversion", params), params))
+
+
+@pytest.mark.parametrize("field", ["of", "edit"])
+def test_a_method_that_another_takes_exists(params: Path, field: str) -> None:
+    name, backbone = {"of": ("minimalist_binary", "sd-shapes"), "edit": ("minimalist", "flux-shapes")}[field]
+    study(params, methods=["none", name], backbones=[backbone])
+    studies.load_study("mini", params)
+    change(params, f"methods/{name}", **{field: "minimalistt"})
+    assert f"methods/{name}.yaml: {field}: no method 'minimalistt'; did you mean minimalist" in refusal(params)
+
+
+def table(params: Path, header: str, *rows: str) -> None:
+    """A concept `van_gogh` measured on a table of its own."""
+    (params.parent / "data/styles.csv").write_text("\n".join([header, *rows]) + "\n")
+    write(
+        params,
+        "concepts/van_gogh",
+        {
+            "prompts": ["a"],
+            "neutral": ["b"],
+            "retain": ["c"],
+            "dataset": "data/styles.csv",
+            "target": {"style": "van gogh"},
+        },
+    )
+    study(params, ["clip_rates"], backbones=["sd14"], concepts=["van_gogh"], methods=["none"])
+
+
+HEADER = "id,set,prompt,style,without_style,seed"
+ROWS = ("0,full,a house by van gogh,van gogh,a house,0", "1,full,a house by monet,monet,a house,100")
+
+
+def test_a_metric_that_cannot_name_the_concept_says_so_before_anything_runs(params: Path) -> None:
+    table(params, HEADER, *ROWS)
+    assert (
+        "params/metrics/clip_rates.yaml: choices: no style 'van gogh', which the target of "
+        "params/concepts/van_gogh.yaml asks for; have class: dog, cat"
+    ) in refusal(params)
+    change(params, "metrics/clip_rates", choices={"style": ["van gogh", "monet"]})
+    assert studies.load_study("mini", params).runs
+
+
+@pytest.mark.parametrize(
+    ("header", "rows", "says"),
+    [
+        ("set,prompt,style,without_style,seed", ("full,a,van gogh,b,0",), "column 'id' is missing"),
+        ("id,set,prompt,style,seed", ("0,full,a,van gogh,0",), "without_style"),
+        (HEADER.replace("style", "styl"), ROWS, "no label 'style'"),
+        (HEADER, ROWS[:1], "no retain prompts"),
+    ],
+)
+def test_a_table_that_lacks_what_the_concept_needs_is_told_before_anything_runs(
+    params: Path, header: str, rows: tuple[str, ...], says: str
+) -> None:
+    table(params, header, *rows)
+    message = refusal(params)
+    assert says in message and "data/styles.csv" in message
+
+
+def test_a_judge_of_a_small_world_is_refused_on_a_real_checkpoint(params: Path) -> None:
+    study(params, ["clip_rates", "drift"], backbones=["sd14"], concepts=["dog"], methods=["none"])
+    says = refusal(params)
+    assert (
+        "drift judges the world of shapes alone; sd14 is a finished checkpoint; for it: clip_frechet, clip_rates"
+        in says
+    )
+
+
+def test_settings_for_a_small_world_are_refused_on_a_real_checkpoint_with_those_that_fit(params: Path) -> None:
+    study(params, ["clip_score"], backbones=["sd14"], concepts=["dog"], methods=["esd"])
+    assert refusal(params) == (
+        "esd has settings for the small worlds (world: true) and sd14 is a finished checkpoint; "
+        "for it: esd_u_paper, esd_x_paper, esd_x_released"
+    )
+    own = yaml.safe_load((params / "methods/esd.yaml").read_text())["backbones"]
+    change(params, "methods/esd", backbones=own | {"sd14": {"steps": 7}})  # meant for that very backbone
+    assert studies.load_study("mini", params).runs
+
+
+def test_an_attack_may_not_take_the_name_of_a_prompt_set(params: Path) -> None:
+    shutil.copy(params / "attacks/ring_a_bell.yaml", params / "attacks/retain.yaml")
+    study(params, attacks=["retain"])
+    assert "attacks/retain.yaml: the study samples prompts of that name, too" in refusal(params)
+
+
+def test_a_file_that_is_changed_is_read_again(params: Path) -> None:
+    assert checked("methods", "esd", params)["steps"] == 120
+    change(params, "methods/esd", steps=7)
+    assert checked("methods", "esd", params)["steps"] == 7
+    checked("methods", "esd", params)["steps"] = 9
+    assert checked("methods", "esd", params)["steps"] == 7

@@ -1,0 +1,72 @@
+"""A wheel is enough: prompt tables, methods and backbones load in a folder that holds no clone."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+USES = """
+import os, sys
+from pathlib import Path
+import stages
+assert Path(stages.__file__).is_relative_to(sys.argv[1]), stages.__file__
+from stages.params import method_params, names
+from stages.params.concept import load_concept
+from stages.params.datasets import read_prompts
+from stages.params.load import located
+from stages.params.study import load_study
+
+try:
+    load_concept("red")
+except ValueError as error:
+    print(error)
+print(read_prompts(sys.argv[2])["prompt"][0])
+os.environ["PALIMPSEST_HOME"] = sys.argv[3]
+red = load_concept("red")
+print(red.name, len(names("methods")) > 40, method_params("esd", "sd-shapes")["steps"], located(red.dataset).is_file())
+print(len(load_study("smoke").runs), load_concept("red", Path(sys.argv[3]) / "params") == red)
+from stages.methods import load_method
+print(load_method("esd", "sd-shapes").steps)
+from stages.backbones.loading.by_name import load_settings
+print(load_settings("sd-shapes")[1].path)
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that a wheel of this project was installed to, and nothing else."""
+    folder = tmp_path_factory.mktemp("wheel")
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    source = folder / "source"
+    source.mkdir()
+    for part in ("pyproject.toml", "README.md", "LICENSE", "stages", "Infinity"):
+        subprocess.run(["cp", "-r", str(ROOT / part), str(source)], check=True)
+    offline = ["--no-deps", "--no-build-isolation", "--no-index"]
+    subprocess.run([*pip, "wheel", *offline, "--wheel-dir", str(folder), str(source)], check=True)
+    (wheel,) = folder.glob("*.whl")
+    subprocess.run(
+        [*pip, "install", "--no-deps", "--no-index", "--target", str(folder / "site"), str(wheel)], check=True
+    )
+    return folder / "site"
+
+
+def test_an_installed_library_reads_tables_methods_and_backbones_outside_a_clone(site: Path, tmp_path: Path) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("id,set,prompt,colour,without_colour,seed\n0,full,a red cup,red,a cup,0\n")
+    env = {name: value for name, value in os.environ.items() if name != "PALIMPSEST_HOME"} | {"PYTHONPATH": str(site)}
+    command = [sys.executable, "-c", USES, str(site), str(table), str(ROOT)]
+    done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    made = ROOT / "artifacts/backbones/sd-shapes"
+    assert done.stdout.splitlines() == [
+        f"no concept 'red'; have: none; there is no folder {tmp_path / 'params'}: run from the project's folder, "
+        "or set PALIMPSEST_HOME to it",
+        "a red cup",
+        "red True 150 True",
+        "3 True",
+        "150",
+        "artifacts/backbones/sd-shapes" if not made.exists() else str(made),
+    ]

@@ -1,0 +1,116 @@
+"""The study, checked before anything runs, and the parameters that rules are compared by when the study runs again."""
+
+import re
+import sys
+from functools import cache
+
+sys.path.insert(0, workflow.basedir)  # a copied or moved clone runs its own code, whatever is installed
+
+from stages import params
+from stages.params import canonical, check, names
+from stages.params import study as studies
+
+load_params, method_params = cache(params.load_params), cache(params.method_params)  # thousands of jobs, few files
+digest = cache(check.code)
+
+BASELINE = "none"  # edits nothing: every method is compared with its samples
+ORACLE = "oracle"  # learns from the world itself, not from the backbone's trajectories
+BINARIZED_CLASS = "stages.methods.binarized.Binarized"
+
+
+def refuse(error):
+    """End with the one line that says what is wrong."""
+    print(f"error: {error}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+try:
+    check.check_schema(config, "pipeline", "params/pipeline.yaml")
+    STUDY = studies.load_study(config["study"])
+except ValueError as error:
+    refuse(error)
+
+
+def method_file(name):
+    """What a method's file says; {} if it cannot be read: a broken file stops only the studies that name it."""
+    try:
+        return load_params("methods", name)
+    except ValueError:
+        return {}
+
+
+METHODS = {name: method_file(name) for name in [*names("methods"), *(run.method for run in STUDY.runs)]}
+UNTRAINED = [name for name, content in METHODS.items() if content.get("trained") is False]
+BINARIZED = [name for name, content in METHODS.items() if content.get("class") == BINARIZED_CLASS]
+TRAINED = [name for name in METHODS if name not in (*UNTRAINED, *BINARIZED)]
+WORLD = "stages.worlds.shapes.Shapes"
+PARTS = {  # of a world: what has to be trained before its backbones and its metrics, and by which code
+    "judge": [WORLD, "stages.worlds.judge.Judge", "stages.worlds.train_judge.train_judge"],
+    "autoencoder": [WORLD, "stages.worlds.autoencoder.train_autoencoder"],
+    "tokenizer": [WORLD, "stages.worlds.tokenizer.train_tokenizer"],
+}
+
+
+def one_of(names):
+    """A pattern that matches these names and nothing else."""
+    return "|".join(map(re.escape, names)) or "(?!)"
+
+
+wildcard_constraints:
+    backbone=one_of(names("backbones")),
+    concept=one_of(names("concepts")),
+    method=one_of(name for name in METHODS if name not in UNTRAINED),
+    attack=one_of(names("attacks")),
+    part=one_of(PARTS),
+    world="[a-z0-9_-]+",
+    seed="[0-9]+",
+
+
+def attacks_on(wildcards):
+    """What looks for the concept in a run."""
+    run = studies.Run(wildcards.backbone, wildcards.concept, wildcards.method, int(wildcards.seed))
+    return STUDY.attacks[run]
+
+
+UNREAD = ("memory", "minutes")  # keys of a backbone that only the scheduler reads
+SAMPLING = ("steps", "scheduler", "guidance", "temperature", "top_p", "batch", "pool", "cache")
+
+
+def backbone_params(wildcards):
+    """What a backbone's users read of its file."""
+    return canonical(load_params("backbones", wildcards.backbone), without=("build", "pretrain", *UNREAD))
+
+
+def pretrain_params(wildcards):
+    """What a backbone's training reads of its file: everything but how it is sampled and cached."""
+    return canonical(load_params("backbones", wildcards.backbone), without=(*SAMPLING, *UNREAD))
+
+
+def part_params(wildcards):
+    """Digests of the code that a part of a world is trained by."""
+    return [digest(path) for path in PARTS[wildcards.part]]
+
+
+def concept_params(wildcards):
+    return canonical(load_params("concepts", wildcards.concept))
+
+
+def with_code(content):
+    """Fields and a digest of the code that they go to."""
+    return content | {"code": digest(content["class"])}
+
+
+def train_params(wildcards):
+    """A method's fields on this backbone with its code, and those of the method that edits its pictures."""
+    content = with_code(method_params(wildcards.method, wildcards.backbone))
+    if content.get("target") == "flowedit":
+        content |= {"edit": with_code(method_params(content.get("edit", "flowedit"), wildcards.backbone))}
+    return canonical(content)
+
+
+def attack_params(wildcards):
+    return canonical(with_code(load_params("attacks", wildcards.attack)), without=("families",))
+
+
+def metric_params(wildcards):
+    return [canonical(with_code(load_params("metrics", name))) for name in STUDY.metrics]
