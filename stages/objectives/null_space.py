@@ -17,9 +17,10 @@ def shift(weight: Tensor, targets: Tensor, anchors: Tensor) -> Tensor:
 
 
 def above_mean(rows: Tensor, change: Tensor) -> Tensor:
-    """Which rows (n, d) a change (d_out, d) moves by more than the mean: booleans (n,)."""
+    """Which rows (n, d) a change (d_out, d) moves by more than the mean: booleans (n,); all if it moves them alike."""
     moved = (rows.double() @ change.double().T).norm(dim=1)
-    return moved > moved.mean()
+    above = moved > moved.mean()
+    return above if above.any() else torch.ones_like(above)
 
 
 def smallest_direction(weight: Tensor) -> Tensor:
