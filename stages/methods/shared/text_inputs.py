@@ -15,7 +15,7 @@ from stages.backbones.core.capabilities import Walks
 from stages.backbones.text.texts import Tokenize
 from stages.control.state import Condition, State
 
-Tokens = Literal["last", "range", "aligned"]
+Tokens = Literal["last", "range", "aligned", "around"]
 
 
 def text_inputs(backbone: Backbone, names: Sequence[str], prompts: Sequence[str]) -> dict[str, list[Tensor]]:
@@ -113,8 +113,9 @@ def paired_tokens(
 
     `last`: the last word of each (UCE's code). `range`: from the last word to the end, padding included (RECE, and an
     earlier form of UCE's code). `aligned`: every token with the same token of the other prompt; a word that the other
-    lacks with the word before it; padding with padding (MACE maps the words around a concept in this way, arXiv
-    2403.06135).
+    lacks with the word before it; padding with padding. `around`: the tokens that both begin with, and those from the
+    end that both have in common on, padding included, but none of the words between, which are the concept's own (MACE,
+    arXiv 2403.06135).
     """
     last, other = max(len(first) - 2, 0), max(len(second) - 2, 0)
     if tokens == "last":
@@ -122,10 +123,22 @@ def paired_tokens(
     if tokens == "range":
         many = length - max(last, other)
         return list(range(last, last + many)), list(range(other, other + many))
+    if tokens == "around":
+        return _around(first, second, length)
     ours, theirs = _align(first, second)
     many = length - max(len(first), len(second))
     ours += range(len(first), len(first) + many)
     theirs += range(len(second), len(second) + many)
+    return ours, theirs
+
+
+def _around(first: Sequence[int], second: Sequence[int], length: int) -> tuple[list[int], list[int]]:
+    shorter = min(len(first), len(second))
+    before = next((i for i in range(shorter) if first[i] != second[i]), shorter)
+    after = next((i for i in range(shorter - before) if first[-1 - i] != second[-1 - i]), shorter - before)
+    starts = len(first) - after, len(second) - after
+    many = length - max(starts)
+    ours, theirs = ([*range(before), *range(start, start + many)] for start in starts)
     return ours, theirs
 
 
