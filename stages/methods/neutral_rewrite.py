@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from stages.backbones.core.base import Backbone
 from stages.control.mentions import are_nouns
 from stages.interventions.rewording import Rewording
-from stages.methods.shared.wording import own_words, stand_ins
+from stages.methods.shared.wording import check_prompts, own_words, stand_ins
 from stages.params.concept import Concept
 
 
@@ -22,6 +22,6 @@ class NeutralRewrite:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Rewording:
         """The rewriting; ValueError if none of the concept's words stands in its prompts, or if all twins have them."""
-        backbone.texts.tokenize([""])
+        check_prompts(backbone)
         words = own_words(concept, synonyms=self.synonyms)
         return Rewording(stand_ins(concept, words), noun=are_nouns(words, concept.prompts))

@@ -63,7 +63,7 @@ def test_words_that_no_prompt_has_and_twins_that_have_them_are_refused(backbone)
         NeutralRewrite().fit(backbone, replace(DOG, neutral=DOG.prompts), seed=0)
     with pytest.raises(ValueError, match="nothing says its words"):
         WordFilter().fit(backbone, replace(DOG, words=(), neutral=DOG.prompts), seed=0)
-    with pytest.raises(ValueError, match="has no tokens"):
+    with pytest.raises(ValueError, match="knows classes, and has no prompts to reword"):
         WordFilter().fit(FAMILIES["dit"].make(), load_concept("red_class"), seed=0)
 
 

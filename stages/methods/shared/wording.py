@@ -5,8 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from stages.backbones.core.base import Backbone
 from stages.control.mentions import mentions
 from stages.params.concept import Concept, replaced_words
+
+
+def check_prompts(backbone: Backbone) -> None:
+    """ValueError for a backbone that reads no prompts, which cannot be reworded."""
+    if not backbone.texts.names:
+        raise ValueError(f"{backbone.name} knows classes, and has no prompts to reword")
 
 
 def own_words(concept: Concept, *, synonyms: bool = False) -> tuple[str, ...]:
