@@ -70,6 +70,14 @@ def sample_scales(
         yield run.scale(step, noise, fixed)
 
 
+class NotFiniteError(FloatingPointError):
+    """Margins of a scale that are not finite, which no draw would show; `rows` are the pictures that they are of."""
+
+    def __init__(self, scale: int, rows: Sequence[int]) -> None:
+        super().__init__(f"scale {scale}: the margins of pictures {', '.join(map(str, rows))} are not finite")
+        self.scale, self.rows = scale, tuple(rows)
+
+
 class _Run:
     """One sampling run: the caches of its blocks and the codes so far."""
 
@@ -114,6 +122,9 @@ class _Run:
         logits = self.model.logits(x[rows], self.condition.pooled[rows])
         combined = self._combine(margins(logits), step) if combine else margins(logits)
         settings = self.settings
+        finite = torch.isfinite(combined).flatten(1).all(1)
+        if not finite.all():
+            raise NotFiniteError(step.index, (~finite).nonzero().flatten().tolist())
         tempered = combined / settings.temperature_at(step.index)
         # drawn even if forced, so that later scales see the same draws
         drawn = choose_bits(tempered, noise, step.index, top_k=settings.top_k, top_p=settings.top_p)

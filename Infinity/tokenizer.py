@@ -130,7 +130,8 @@ class Tokenizer(Pretrained):
         """Picture (B, 3, H, W) in [-1, 1] of summed codes (B, d, h, w)."""
         if self.decoder.conv_in.weight.is_contiguous(memory_format=torch.channels_last):
             codes = codes.contiguous(memory_format=torch.channels_last)
-        return self.decoder(codes).float().clamp(-1, 1)
+        pixels = self.decoder(codes).float()
+        return torch.where(pixels.isinf(), torch.nan, pixels).clamp(-1, 1)  # an overflow must not pass for white
 
     def decode_bits(self, bits: Sequence[Tensor], schedule: Schedule) -> Tensor:
         """Picture (B, 3, H, W) in [-1, 1] of `bits`, one (B, h, w, d) per scale; the first few are a coarse picture."""

@@ -11,11 +11,9 @@ from typing import Any
 from stages.launch.cli import entry, parser, set_up
 from stages.params import load_params
 from stages.params.concept import load_concept
+from stages.seeds import Purpose, seed_of
 from stages.store.record import recording
-from stages.store.samples import SEED_STRIDE, write_folder
-
-SEED_STEP = 100  # between the sampling seeds of two pictures
-
+from stages.store.samples import cut_prompts, write_folder
 
 log = logging.getLogger("attack")
 
@@ -47,15 +45,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             attempt = attack.search(backbone, concept, seed=args.seed)
             record.notes |= {"images": n, "found": list(attempt.prompts), **attempt.notes}
             with attempt.intervention.attach(backbone):
-                write_folder(backbone, rows(attempt.prompts, n, args.seed), out)
+                pictures = rows(attempt.prompts, n, args.seed)
+                record.notes["cut_prompts"] = cut_prompts(backbone, {args.attack: pictures})
+                write_folder(backbone, pictures, out)
     log.info("%d pictures of %d prompts: %s", n, len(attempt.prompts), out)
     return 0
 
 
 def rows(prompts: Sequence[str], n: int, seed: int) -> list[dict[str, Any]]:
     """n rows that take the prompts in turn, with a sampling seed each."""
-    first = SEED_STRIDE * seed
-    return [{"index": i, "prompt": prompts[i % len(prompts)], "seed": first + SEED_STEP * i} for i in range(n)]
+    return [
+        {"index": i, "prompt": prompts[i % len(prompts)], "seed": seed_of(Purpose.ATTACKED, seed, i)} for i in range(n)
+    ]
 
 
 if __name__ == "__main__":

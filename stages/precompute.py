@@ -1,4 +1,4 @@
-"""precompute: the frozen network's trajectories of a concept's training prompts, made once for all methods."""
+"""precompute: the frozen network's trajectories of a concept's training prompts, made once per seed for all methods."""
 
 from __future__ import annotations
 
@@ -11,25 +11,22 @@ from stages.launch.cli import entry, parser, set_up
 from stages.params.concept import load_concept
 from stages.store.record import recording
 
-SEED = 0  # of the trajectories; methods draw from them with their own seeds
-
-
 log = logging.getLogger("precompute")
 
 
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
     """Samples and saves trajectories (pool, T + 1, ...) of T calls per prompt, under the prompt's text."""
-    args = parser(main.__doc__, "backbone", "concept").parse_args(argv)
+    args = parser(main.__doc__, "backbone", "concept", "seed").parse_args(argv)
     set_up(args.threads)
     from stages.backbones import load_backbone
 
     out, concept = Path(args.out), load_concept(args.concept)
     params = {"backbone": args.backbone, "concept": args.concept}
-    with recording(out.parent, "precompute", params=params, seed=SEED) as record:
+    with recording(out.parent, "precompute", params=params, seed=args.seed) as record:
         backbone = load_backbone(args.backbone)
         record.ready()
-        backbone.gather([*concept.prompts, *concept.neutral, *concept.retain, ""], SEED)
+        backbone.gather([*concept.prompts, *concept.neutral, *concept.retain, ""], args.seed)
         record.notes["images"] = sum(len(pool) for pool in backbone.trajectories.pools.values())
         backbone.trajectories.save(out)
     log.info("%d trajectories: %s", record.notes["images"], out)

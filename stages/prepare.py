@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import sys
 from collections.abc import Sequence
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,12 @@ from stages.launch.cli import entry, parser
 from stages.params import load_params
 from stages.params.concept import Concept, load_concept
 from stages.params.datasets import read_prompts, select
+from stages.seeds import picture
 from stages.store.files import write_json
+
+CLIP_TOKENS = 75  # of a prompt, beside the two that mark its ends
+UNSPACED = "\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af"  # kana, Chinese characters, Hangul
+PIECES = re.compile(rf"[{UNSPACED}]|[^\W\d_{UNSPACED}]+|\d|[^\w\s]+|_+")
 
 log = logging.getLogger("prepare")
 
@@ -25,22 +32,59 @@ def main(argv: Sequence[str] | None = None) -> int:
     concept = load_concept(args.concept)
     counts = load_params("studies", args.study)["prompts"]
     sets = {name: rows(concept, name, n) for name, n in counts.items()}
+    for name, chosen in sets.items():
+        warn_of_long(name, chosen)
     write_json(Path(args.out), {"concept": concept.name, "target": concept.target, "sets": sets})
     log.info("%s: %s", args.out, ", ".join(f"{len(rows)} of {name}" for name, rows in sets.items()))
     return 0
 
 
 def rows(concept: Concept, which: str, n: int) -> list[dict[str, Any]]:
-    """n rows of one set, spread evenly over the dataset; where it has fewer, each prompt comes with further seeds."""
+    """n rows of one set, spread evenly over the dataset; if it has fewer, each prompt comes with further seeds.
+
+    No prompt comes twice with one seed, since the two pictures would be the same. ValueError for n below 1, and for a
+    dataset that has no row of the set.
+    """
     if n < 1:
         raise ValueError(f"the number of {which} prompts must be 1 or more, got {n}")
     table = select(read_prompts(concept.dataset), concept.target, which)
     if table.empty:
         raise ValueError(f"{concept.dataset}: no {which} prompts for {concept.target}")
-    records = table.to_dict("records")
-    repeats = math.ceil(n / len(records))
-    many = [row | {"seed": row["seed"] + k} for row in records for k in range(repeats)]
+    many = different(table.to_dict("records"), math.ceil(n / len(table)))
     return [many[i * len(many) // n] | {"index": i} for i in range(n)]
+
+
+def different(records: Sequence[dict[str, Any]], repeats: int) -> list[dict[str, Any]]:
+    """Every record `repeats` times, each time with another seed, and no prompt twice with one seed.
+
+    A seed that the dataset gives is that of the record's first picture; without one, seeds follow from the record's id,
+    so that a prompt and its neutral twin start from the same noise.
+    """
+    taken: set[tuple[str, int]] = set()
+    rows = []
+    for row in records:
+        found = (picture(row["id"], repeat, row.get("seed")) for repeat in count())
+        fresh = (seed for seed in found if (row["prompt"], seed) not in taken)
+        for seed in islice(fresh, repeats):
+            taken.add((row["prompt"], seed))
+            rows.append(row | {"seed": seed})
+    return rows
+
+
+def warn_of_long(name: str, rows: Sequence[dict[str, Any]]) -> None:
+    """A line in the log if prompts have more words and signs than CLIP's text encoder reads tokens."""
+    prompts = {row["prompt"] for row in rows}
+    long = sum(least_tokens(prompt) > CLIP_TOKENS for prompt in prompts)
+    if long:
+        log.warning(
+            "%s: %d of %d prompts have more than %d words and signs; what follows changes nothing for CLIP",
+            *(name, long, len(prompts), CLIP_TOKENS),
+        )
+
+
+def least_tokens(prompt: str) -> int:
+    """Words, digits, runs of signs, and single characters of scripts without blanks: at least so many tokens."""
+    return len(PIECES.findall(prompt))
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
 torch's generator on the CPU keeps 32 bits of its seed. So the upper 4 bits say the purpose and the lower 28 which draw
 it is: the streams of two purposes cannot meet, whatever their seeds. Inside one purpose 256 runs of 2^20 draws each are
-distinct by construction; beyond that, draws are hashed. Seeds below 2^28 belong to nobody here: they are those
-that people write into prompt tables, where they are kept as they stand.
+distinct by construction; beyond that, draws are hashed. Seeds below 2^28 are left to the tables of others, whose seeds
+are kept as they stand.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import torch
 
 GIVEN = 2**28  # seeds below this are a user's own
-SEEDS, DRAWS = 2**8, 2**20  # told apart by construction
+RUNS, DRAWS = 2**8, 2**20  # told apart by construction
+REPEATS = 2**8  # pictures of one row of a prompt table
 
 
 class Purpose(IntEnum):
@@ -38,11 +39,11 @@ class Purpose(IntEnum):
     BOOTSTRAP = 13  # intervals
 
 
-def seed(purpose: Purpose, run: int, index: int = 0) -> int:
+def seed_of(purpose: Purpose, run: int, index: int = 0) -> int:
     """The seed, in [2^28, 2^32), of draw `index` for a purpose in a run; ValueError if a number is negative."""
     if run < 0 or index < 0:
         raise ValueError(f"a seed and its index must be 0 or more, got {run} and {index}")
-    if run < SEEDS and index < DRAWS:
+    if run < RUNS and index < DRAWS:
         return purpose * GIVEN + mixed(run * DRAWS + index)
     return hashed(purpose, run, index)
 
@@ -51,6 +52,26 @@ def hashed(purpose: Purpose, *parts: object) -> int:
     """The seed, in [2^28, 2^32), of a draw that texts and numbers name; equal parts give equal seeds."""
     digest = hashlib.sha256("\0".join(map(str, parts)).encode()).digest()
     return purpose * GIVEN + int.from_bytes(digest[:4], "little") % GIVEN
+
+
+def pool(run: int, n: int) -> list[int]:
+    """The seeds of the n trajectories of each prompt that a run trains on."""
+    return [seed_of(Purpose.POOL, run, i) for i in range(n)]
+
+
+def picture(place: int, repeat: int, given: int | None = None) -> int:
+    """The seed of a measured picture: of the row at `place` of its table, drawn for the `repeat`-th time.
+
+    A seed `given` in the table is kept for the first picture of the row; if it is below 2^28, it meets none of ours.
+    """
+    if given is None:
+        return seed_of(Purpose.PICTURE, 0, place * REPEATS + repeat)
+    return given if repeat == 0 else hashed(Purpose.PICTURE, given, repeat, "repeat")
+
+
+def of_run(seed: int, run: int) -> int:
+    """The seed of the same picture in another run: run 0 has the picture's own."""
+    return seed if run == 0 else hashed(Purpose.PICTURE, seed, run, "run")
 
 
 def mixed(number: int) -> int:
@@ -65,7 +86,7 @@ def generator(purpose: Purpose, run: int, index: int = 0) -> torch.Generator:
     """The generator, on the CPU, that owns one draw."""
     import torch  # here, so that reading prompts needs no torch
 
-    return torch.Generator().manual_seed(seed(purpose, run, index))
+    return torch.Generator().manual_seed(seed_of(purpose, run, index))
 
 
 def drawn(owner: torch.Generator, n: int) -> list[int]:

@@ -22,7 +22,7 @@ def test_the_vectorised_draws_are_those_of_the_function(drawn) -> None:
     for purpose in Purpose:
         for index in (0, 1, 99_999, 100_000, 123_456, MILLION - 1):
             run, draw = divmod(index, MILLION // 10)
-            assert seeds.seed(purpose, run, draw) == drawn[purpose][index]
+            assert seeds.seed_of(purpose, run, draw) == drawn[purpose][index]
 
 
 def test_purposes_never_meet(drawn) -> None:
@@ -37,7 +37,11 @@ def test_no_seed_of_ours_is_one_that_people_write_into_tables(drawn) -> None:
 
 @pytest.mark.parametrize("purpose", Purpose)
 def test_hashed_draws_stay_with_their_purpose(purpose: Purpose) -> None:
-    for value in (seeds.seed(purpose, 10**9, 5), seeds.seed(purpose, 0, 10**9), seeds.hashed(purpose, "a text", 3)):
+    for value in (
+        seeds.seed_of(purpose, 10**9, 5),
+        seeds.seed_of(purpose, 0, 10**9),
+        seeds.hashed(purpose, "a text", 3),
+    ):
         assert value // seeds.GIVEN == purpose
     assert seeds.hashed(purpose, "a", "b") != seeds.hashed(purpose, "b", "a")
 
@@ -57,4 +61,4 @@ def test_seeds_of_partial_samples_follow_their_owner() -> None:
 @pytest.mark.parametrize("wrong", [(-1, 0), (0, -1)])
 def test_a_negative_seed_is_refused(wrong: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="must be 0 or more"):
-        seeds.seed(Purpose.STEP, *wrong)
+        seeds.seed_of(Purpose.STEP, *wrong)

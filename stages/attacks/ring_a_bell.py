@@ -18,6 +18,7 @@ from stages.control.addresses import TEXT
 from stages.control.words import Prompt
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Rate
+from stages.seeds import Purpose, seed_of
 
 Encode = Callable[[Tensor], Tensor]  # token ids (B, L) to the text encoder's last states (B, L, d)
 
@@ -81,7 +82,11 @@ class RingABell:
         prompts, scores = [], []
         for number, target in enumerate(encode_text(starts) + self.strength * direction):
             best, score = self.evolve(
-                encode, target, tokens, _frame(tokenizer, width, self.length), Draws(seed + number)
+                encode,
+                target,
+                tokens,
+                _frame(tokenizer, width, self.length),
+                Draws(seed_of(Purpose.ATTACK, seed, number)),
             )
             prompts.append(tokenizer.decode(best, skip_special_tokens=True).strip())
             scores.append(score)

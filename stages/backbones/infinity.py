@@ -28,8 +28,10 @@ from Infinity import (
     teacher_inputs,
 )
 from Infinity.quantizer import tokens_to_bits
+from Infinity.sampling import NotFiniteError
 from Infinity.schedules import TEMPLATES
 from stages.backbones.core.base import Backbone
+from stages.backbones.core.finite import check_finite, reason
 from stages.backbones.core.memory import enable_checkpointing
 from stages.backbones.core.settings import Settings
 from stages.backbones.core.sizes import check_picture, check_ratio
@@ -39,6 +41,7 @@ from stages.backbones.text.texts import Texts
 from stages.control.addresses import TEXT
 from stages.control.sites import Site, Tap, site_table
 from stages.control.state import Condition, State
+from stages.seeds import Purpose, seed_of
 
 BLOCK = {
     "attn.heads": Tap("sa.proj", "input"),
@@ -113,12 +116,17 @@ class InfinityBackbone(Backbone):
         """A transformer and a text encoder with random weights, as settings.build describes them."""
         build = settings.build
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(seed_of(Purpose.WEIGHTS, seed))
             encoder = t5(build["text_encoder"], tokenizer)
         sizes = {"bits": vae.config.token_bits, "text_channels": encoder.config.d_model}
         config = InfinityConfig(**build["transformer"], **sizes, text_length=tokenizer.model_max_length)
         grids = Schedule.of(*build["scales"])
-        return cls(name, settings, files.Parts(Infinity(config, seed=seed), vae, encoder, tokenizer, grids), device)
+        return cls(
+            name,
+            settings,
+            files.Parts(Infinity(config, seed=seed_of(Purpose.WEIGHTS, seed, 1)), vae, encoder, tokenizer, grids),
+            device,
+        )
 
     @classmethod
     def load_autoencoder(cls, folder: Path | str) -> Tokenizer:
@@ -204,10 +212,24 @@ class InfinityBackbone(Backbone):
     @torch.no_grad()
     def _sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
         with self._precision():
-            return self.decode(self._bits(condition, seeds, steps, guidance).summed)
+            pictures = self.decode(self._bits(condition, seeds, steps, guidance).summed)
+        return check_finite(self, "picture", pictures, condition.prompts, seeds)
 
     def _bits(self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float) -> Any:
-        """Infinity's own sampler over the first `steps` scales, edits told the scale and the roles of the rows."""
+        """Infinity's own sampler over the first `steps` scales, edits told the scale and the roles of the rows.
+
+        FloatingPointError with prompt, seed and reason for margins that are not finite: their bits would look sound.
+        """
+        try:
+            return self._drawn(condition, seeds, steps, guidance)
+        except NotFiniteError as error:
+            row = error.rows[0]
+            raise FloatingPointError(
+                f"{self.name}: the bits of prompt {condition.prompts[row]!r}, seed {seeds[row]}, come from margins "
+                f"that are not finite (scale {error.scale}); likely reasons: {reason(self)}"
+            ) from None
+
+    def _drawn(self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float) -> Any:
         conditions = self.roles(condition, guidance)
         texts = {role: self.text(rows) for role, rows in conditions.items()}
         factor = max(guidance, 1.0)

@@ -88,6 +88,7 @@ class SD3(MMDiT):
 
     PIPELINE, MODEL = StableDiffusion3Pipeline, SD3Transformer2DModel
     TEXTS = {"text_encoder": clip_projected, "text_encoder_2": clip_projected, "text_encoder_3": t5}
+    OPTIONAL = ("text_encoder_3",)
     TEXT_LENGTH = 256
     TEXT_FIRST = False
 

@@ -61,8 +61,3 @@ class State:
 
 
 Sampler = Callable[..., Tensor]  # (condition, *, seeds, steps, guidance) -> images
-
-
-def run_seeds(seed: int, n: int) -> list[int]:
-    """The seeds of n runs from a method's seed."""
-    return [seed * 1_000_003 + i for i in range(n)]

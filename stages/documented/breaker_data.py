@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 from stages.params.concept import Concept
 from stages.params.datasets import read_pairs, read_prompts, select
+from stages.params.tables import read_text
 
 Row = TypeVar("Row")
-PROMPT_KEYS = ("sanitized_prompt", "prompt", "original_prompt")
+Made = TypeVar("Made")
+UNSAFE_KEYS = ("prompt", "original_prompt", "unsafe_prompt")  # of a row's text that breaks, the first one counts
+SAFE_KEYS = ("sanitized_prompt", "normal_prompt", "safe_prompt", "neutral_prompt")  # and of its text that stays
+UNSAFE, SAFE = "_prompts", "_sanitized_prompts"  # how the names of the lists end
 HELD_OUT = 10  # one in so many rows is held out
 WATCHED = 4  # prompts of a dataset, of each kind
 
@@ -34,6 +38,7 @@ class BreakerData:
         for name in ("breaker", "retain"):
             if not getattr(self, name):
                 raise ValueError(f"circuit breakers need {name} prompts, and there are none")
+        _check_sides(self.breaker, (*self.retain, *self.twins))
 
     @classmethod
     def of(cls, concept: Concept) -> BreakerData:
@@ -52,6 +57,7 @@ class BreakerData:
     @classmethod
     def paired(cls, pairs: Sequence[tuple[str, str]], retain: Sequence[str] = ()) -> BreakerData:
         """Prompts to break with their harmless twins, which stay as `retain` does; one in ten of both is held out."""
+        _check_sides([prompt for prompt, _ in pairs], [*retain, *(twin for _, twin in pairs)])
         (pairs, held_pairs), (retain, held) = held_out(pairs), held_out(retain)
         breaker, twins = (tuple(part) for part in zip(*pairs, strict=True))
         kept = tuple(dict.fromkeys([*retain, *twins]))
@@ -83,42 +89,94 @@ def read_breaker_data(path: Path | str) -> BreakerData:
     """Reads either documented shape; ValueError names the file and what was expected.
 
     JSON: `<category>_prompts` break and `<category>_sanitized_prompts` stay; each a list of texts or objects, or
-    {"prompts": [...]}. CSV: `prompt` breaks, `normal prompt` is its twin. One in ten rows of either side is held out.
+    {"prompts": [...]}. An object has `prompt` or `original_prompt`, `sanitized_prompt`, or both: if every text that
+    breaks stands beside one that stays, these are its twins. A table (see `read_pairs`): `prompt` breaks, `normal
+    prompt` is its twin. One in ten rows of either side is held out. ValueError, too, for an empty text and for one
+    that stands on both sides.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the prompts of the circuit breaker")
-    return BreakerData.paired(read_pairs(path)) if path.suffix == ".csv" else _read_json(path)
+    if path.suffix.lower() != ".json":
+        return _named(path, lambda: BreakerData.paired(read_pairs(path)))
+    breaker, safe, twins = _read_json(path)
+    _named(path, lambda: _check_sides(breaker, safe))
+    if breaker and all(text in twins for text in breaker):
+        pairs = [(text, twins[text]) for text in dict.fromkeys(breaker)]
+        others = _new(safe, {twin for _, twin in pairs})
+        return _named(path, lambda: BreakerData.paired(pairs, others))
+    return _named(path, lambda: _unpaired(breaker, safe))
 
 
-def _read_json(path: Path) -> BreakerData:
+def _unpaired(breaker: Sequence[str], safe: Sequence[str]) -> BreakerData:
+    (kept, validation), (broken, unseen) = held_out(safe), held_out(breaker)
+    used = {*kept, *broken}
+    return BreakerData(broken, kept, _new(validation, used), unseen=_new(unseen, used))
+
+
+def _named(path: Path, make: Callable[[], Made]) -> Made:
+    """What `make` gives; its ValueError names the file."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        return make()
+    except ValueError as error:
+        text = str(error)
+        raise ValueError(text if text.startswith(str(path)) else f"{path}: {text}") from None
+
+
+def _check_sides(breaker: Sequence[str], stay: Iterable[str]) -> None:
+    """ValueError for a text of both sides, those that are held out included."""
+    kept = set(stay)
+    for text in breaker:
+        if text in kept:
+            raise ValueError(f"{text!r} stands on both sides: among the prompts that break and those that stay")
+
+
+def _read_json(path: Path) -> tuple[list[str], list[str], dict[str, str]]:
+    """The texts that break, those that stay, and the twins by the texts that rows hold them beside."""
+    try:
+        content = json.loads(read_text(path))
+    except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from None
+    wanted = f"expected '<category>{UNSAFE}' and '<category>{SAFE}'"
     if not isinstance(content, Mapping):
-        raise ValueError(f"{path}: expected '<category>_prompts' and '<category>_sanitized_prompts', got a list")
-    safe = _collect(path, content, lambda key: key.endswith("_sanitized_prompts"))
-    unsafe = _collect(path, content, lambda key: key.endswith("_prompts") and not key.endswith("_sanitized_prompts"))
-    (kept, validation), (breaker, unseen) = held_out(safe), held_out(unsafe)
-    used = {*kept, *breaker}
-    return BreakerData(breaker, kept, _new(validation, used), unseen=_new(unseen, used))
+        raise ValueError(f"{path}: {wanted}, got a list")
+    lists = {key: _listed(path, key, rows) for key, rows in content.items() if key.endswith(UNSAFE)}
+    if not lists:
+        raise ValueError(f"{path}: {wanted}; have: {', '.join(map(str, content)) or 'nothing'}")
+    breaker, safe, twins = [], [], {}
+    for key, rows in lists.items():
+        stays = key.endswith(SAFE)
+        for number, row in enumerate(rows, start=1):
+            shown, twin = _texts(f"{path}: {key}: row {number}", row, stays)
+            if shown and twin:
+                twins.setdefault(shown, twin)
+            if stays:
+                safe.append(twin)
+            else:
+                breaker.append(shown)
+                safe += [twin] if twin else []
+    return breaker, list(dict.fromkeys(safe)) if twins else safe, twins
 
 
-def _collect(path: Path, content: Mapping[str, Any], wanted: Any) -> tuple[str, ...]:
-    texts: list[str] = []
-    for key, rows in content.items():
-        if wanted(key):
-            rows = rows.get("prompts") if isinstance(rows, Mapping) else rows
-            if not isinstance(rows, Iterable) or isinstance(rows, str):
-                raise ValueError(f"{path}: {key}: expected a list of prompts")
-            texts += [_text(path, key, row) for row in rows]
-    return tuple(texts)
+def _listed(path: Path, key: str, rows: Any) -> list[Any]:
+    rows = rows.get("prompts") if isinstance(rows, Mapping) else rows
+    if not isinstance(rows, list):
+        raise ValueError(f"{path}: {key}: expected a list of prompts")
+    return rows
 
 
-def _text(path: Path, key: str, row: Any) -> str:
-    if isinstance(row, Mapping):
-        row = next((row[name] for name in PROMPT_KEYS if name in row), None)
-    if not isinstance(row, str):
-        raise ValueError(f"{path}: {key}: expected texts or objects with one of {', '.join(PROMPT_KEYS)}")
-    return row
+def _texts(where: str, row: Any, stays: bool) -> tuple[str, str]:
+    """A row's text that breaks and its text that stays; one of them is empty if the row has only its list's own."""
+    if isinstance(row, str):
+        row = {(SAFE_KEYS if stays else UNSAFE_KEYS)[0]: row}
+    cells = row if isinstance(row, Mapping) else {}
+    shown, twin = (next((cells[name] for name in names if name in cells), None) for names in (UNSAFE_KEYS, SAFE_KEYS))
+    if stays and twin is None:
+        shown, twin = None, cells.get("prompt")  # the one text of a row that stays
+    if (twin if stays else shown) is None or not all(isinstance(text, str | None) for text in (shown, twin)):
+        keys = ", ".join((*SAFE_KEYS, "prompt") if stays else UNSAFE_KEYS)
+        raise ValueError(f"{where}: expected texts or objects with one of {keys}, got {row!r}")
+    texts = tuple("" if text is None else text.strip() for text in (shown, twin))
+    if "" in (text.strip() for text in (shown, twin) if text is not None):
+        raise ValueError(f"{where}: a prompt is empty")
+    return texts

@@ -13,6 +13,7 @@ from torch.nn.functional import gelu
 from stages.control.edits import edit_activations
 from stages.control.sites import Edit, Moment, Site
 from stages.interventions.base import Intervention
+from stages.seeds import Purpose, generator
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone
@@ -57,8 +58,8 @@ class Adapter(Intervention):
     @classmethod
     def fresh(cls, backbone: Backbone, sites: Sequence[Site], rank: int, seed: int) -> Adapter:
         """Trainable adapters of one rank at the sites, as wide as the activations there."""
-        generator = torch.Generator().manual_seed(seed)
-        layers = {site: Bottleneck.fresh(width(backbone, site), rank, generator) for site in sites}
+        owner = generator(Purpose.WEIGHTS, seed)
+        layers = {site: Bottleneck.fresh(width(backbone, site), rank, owner) for site in sites}
         return cls(layers).to(backbone.device)
 
     def items(self) -> Iterator[tuple[Site, Bottleneck]]:

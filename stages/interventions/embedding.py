@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from stages.control.edits import edit_activations, edit_condition
 from stages.control.sites import Moment, Tap
-from stages.control.words import Prompt, tokenize, written_out
+from stages.control.words import Prompt, Span, Tokens, tokenize, written_out
 from stages.interventions.base import Intervention
 from stages.store.files import replacing
+from stages.store.finite import check_tensors
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone, Condition
@@ -103,6 +104,9 @@ class Embedding(Intervention):
     def _check(self, backbone: Backbone) -> None:
         if backbone in self._known:
             return
+        parts = [part for part in self.parts if part != POOLED]
+        if missing := [part for part in parts if part not in backbone.texts.tokenizers]:
+            raise ValueError(f"{self.alias} has vectors for {', '.join(missing)}, which {backbone.name} is without")
         for name, own in identity(backbone, self.parts).items():
             if own != self.identity.get(name):
                 raise ValueError(
@@ -131,16 +135,35 @@ class Embedding(Intervention):
         spec = dict(spec)
         return cls(spec.pop("alias"), spec.pop("initialiser"), tensors, **spec)
 
-    def export(self, folder: Path) -> list[Path]:
-        """Writes learned_embeds.safetensors per text encoder, which diffusers' load_textual_inversion reads."""
+    def export(self, folder: Path, backbone: Backbone | None = None) -> list[Path]:
+        """Writes learned_embeds.safetensors per text encoder, which diffusers' load_textual_inversion reads.
+
+        A vector that all tokens of the initialiser share is written once for each of them, since a placeholder of
+        diffusers is as many tokens as its file has rows. How many there are, the tokenizers of `backbone` say (by
+        default of one that it was attached to). ValueError for output vectors, and if no backbone is known;
+        FloatingPointError for vectors that are not finite.
+        """
         if self.mode != "input":
             raise ValueError("only input vectors are token embeddings; output vectors have no place in a tokenizer")
+        check_tensors(f"the vectors of {self.alias}", self.tensors())
+        backbone = backbone or next(iter(self._known), None)
+        rows = {part: self._repeated(backbone, part, vectors) for part, vectors in self.tensors().items()}
         paths = []
-        for part, vectors in self.tensors().items():
+        for part, vectors in rows.items():
             paths.append(Path(folder) / f"learned_embeds{part.removeprefix('text_encoder')}.safetensors")
             with replacing(paths[-1]) as temporary:
                 save_file({self.alias: vectors.detach().cpu().contiguous().clone()}, temporary, {"format": "pt"})
         return paths
+
+    def _repeated(self, backbone: Backbone | None, part: str, vectors: Tensor) -> Tensor:
+        """Rows (n, D), one for each of the initialiser's n tokens."""
+        if len(vectors) > 1:
+            return vectors
+        if backbone is None:
+            raise ValueError(f"{self.alias} has one vector for all its tokens: export(folder, backbone) counts them")
+        self._check(backbone)
+        _, (start, end) = initial_tokens(backbone, part, self.template, self.initialiser)
+        return vectors.expand(end - start, -1)
 
 
 def replaced(h: Tensor, vectors: Tensor, spans: Sequence[tuple[int, int, int]]) -> Tensor:
@@ -184,6 +207,13 @@ def identity(backbone: Backbone, parts: Sequence[str]) -> dict[str, str]:
     return found
 
 
+def initial_tokens(backbone: Backbone, part: str, template: str, words: str) -> tuple[Tokens, Span]:
+    """A template with words in it as a text encoder's tokens, and which of these stand for the words."""
+    tokenizer, prompt = backbone.texts.tokenizers[part], written_out(template, {"{}": words})
+    tokens = tokenize(tokenizer, prompt.text, min(tokenizer.model_max_length, 512))
+    return tokens, tokens.span(prompt.places["{}"][0])
+
+
 @torch.no_grad()
 def initial_vectors(backbone: Backbone, part: str, template: str, words: str, mode: Mode) -> Tensor:
     """What training starts from: the rows (n, D) of the words' own tokens in a template; zeros for the pooled text."""
@@ -191,11 +221,9 @@ def initial_vectors(backbone: Backbone, part: str, template: str, words: str, mo
         return torch.zeros_like(backbone.encode([""]).tensors[part], dtype=torch.float32)
     if part not in backbone.texts.tokenizers or (mode == "output" and not backbone.texts.aligned):
         raise ValueError(f"{backbone.name} has no tokens that stand for the rows of its text embedding; use mode input")
-    tokenizer, prompt = backbone.texts.tokenizers[part], written_out(template, {"{}": words})
-    tokens = tokenize(tokenizer, prompt.text, min(tokenizer.model_max_length, 512))
-    start, end = tokens.span(prompt.places["{}"][0])
+    tokens, (start, end) = initial_tokens(backbone, part, template, words)
     if mode == "output":
         first = backbone.texts.starts[part]
-        return backbone.encode([prompt.text]).tensors["embeds"][0, first + start : first + end].float().clone()
+        return backbone.encode([tokens.text]).tensors["embeds"][0, first + start : first + end].float().clone()
     embed = backbone.texts.encoders()[part].get_input_embeddings()  # a table, which Gemma multiplies by a scale
     return embed(torch.tensor(tokens.ids[start:end], device=embed.weight.device)).float().clone()

@@ -14,16 +14,21 @@ from stages.interventions.masks.fold import folded
 from stages.interventions.masks.mask import Mask
 from stages.interventions.weights import Weights, fold
 from stages.store.files import replacing
+from stages.store.finite import check_tensors
 
 LORA = "pytorch_lora_weights.safetensors"  # what load_lora_weights looks for
 
 
 def write(made: Intervention, name: str, out: Path) -> None:
-    """Writes it in the form that its kind has elsewhere; ValueError for a change that is no file's."""
+    """Writes it in the form that its kind has elsewhere; ValueError for a change that is no file's.
+
+    FloatingPointError names tensors that are not finite, of the change or of the checkpoint that it gives.
+    """
+    check_tensors(f"the {type(made).__name__}", made.tensors())
     if isinstance(made, LowRank):
         write_lora(made.folded(), out)
     elif isinstance(made, Embedding):
-        made.export(out)
+        made.export(out, load_backbone(name))
     elif isinstance(made, Mask | Weights):
         backbone = load_backbone(name)
         write_checkpoint(folded(made, backbone) if isinstance(made, Mask) else made, backbone, out)
@@ -35,14 +40,18 @@ def write(made: Intervention, name: str, out: Path) -> None:
 
 
 def write_checkpoint(weights: Weights, backbone: Backbone, out: Path) -> None:
-    """The backbone with the values in its networks, which an unmodified pipeline loads."""
+    """The backbone with the values in its networks, which an unmodified pipeline loads; errors as of `write`."""
+    check_tensors(f"the {type(weights).__name__}", weights.tensors())
     fold(weights, backbone)
+    for part, module in backbone.modules().items():
+        check_tensors(f"{backbone.name}: {part}", dict(module.named_parameters()))
     with replacing(out) as folder:
         backbone.save(folder)
 
 
 def write_lora(lora: LowRank, out: Path) -> None:
     """A folder for `load_lora_weights` and for `PeftModel.from_pretrained`."""
+    check_tensors("the LoRA", lora.tensors())
     lora.export(out)
     content = {name: value.detach().cpu().contiguous().clone() for name, value in lora.tensors().items()}
     with replacing(out / LORA) as temporary:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -15,6 +14,7 @@ from stages.control.edits import edit_samples
 from stages.control.mentions import reworded
 from stages.control.state import Sampler, State
 from stages.interventions.base import Intervention
+from stages.seeds import Purpose, hashed
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone, Condition
@@ -141,7 +141,5 @@ class Resample(Intervention):
 
 
 def editing_noise(seed: int) -> torch.Generator:
-    """The generator of a picture's editing noise, from a hash, so that it does not repeat any picture's starting
-    noise."""
-    digest = hashlib.blake2b(f"{seed}/flowedit".encode(), digest_size=7).digest()
-    return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
+    """The generator of a picture's editing noise, of a purpose of its own: no picture starts from it."""
+    return torch.Generator().manual_seed(hashed(Purpose.EDIT, seed))

@@ -89,7 +89,8 @@ def serve(listener: socket.socket) -> None:
     Once a library that was imported runs a thread, no more are taken: a fork would copy locks that nobody opens. Nor
     are they once a module of ours that was imported has been edited: a fork would run what it said before.
     """
-    poll, jobs, asked, known = select.poll(), {}, {}, {}
+    poll, known = select.poll(), dict[str, int]()
+    jobs, asked = dict[int, Job](), dict[int, Job]()  # by the descriptor that tells of their end, and of their client's
     poll.register(sys.stdin.fileno(), select.POLLIN)
     poll.register(listener, select.POLLIN)
     while jobs or listener.fileno() >= 0:
@@ -124,9 +125,10 @@ def threads() -> int:
 def edited(known: dict[str, int]) -> bool:
     """Whether a module of ours was written after it was imported; `known` gets the times of those not yet in it."""
     for name, module in list(sys.modules.items()):
-        if name.partition(".")[0] in OURS and getattr(module, "__file__", None):
+        path = getattr(module, "__file__", None) if name.partition(".")[0] in OURS else None
+        if path is not None:
             try:
-                written = os.stat(module.__file__).st_mtime_ns
+                written = os.stat(path).st_mtime_ns
             except FileNotFoundError:
                 written = -1
             if known.setdefault(name, written) != written:

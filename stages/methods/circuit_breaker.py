@@ -21,9 +21,10 @@ from stages.objectives.rerouting import Norm, centred, coefficients, scale_means
 from stages.params.concept import Concept
 from stages.params.types import Count, File, Fraction, Natural, NonNegative, Rate
 from stages.reading.activations import Activations, keep_activations
+from stages.seeds import Purpose, generator
 from stages.store.record import Record
 from stages.training.float16 import LossScale
-from stages.training.minimize import generator, minimize
+from stages.training.minimize import minimize
 from stages.training.settings import Training
 
 log = logging.getLogger(__name__)
@@ -112,7 +113,7 @@ class Rerouting:
         self.empty = backbone.encode([""])
         self.centres = self._centres(data.retain) if method.centre else {}
         options = {"scaling": method.lora_alpha / method.rank, "spread": method.start}
-        self.lora = LowRank.create(backbone, layers, method.rank, generator(seed, -1), **options)
+        self.lora = LowRank.create(backbone, layers, method.rank, generator(Purpose.WEIGHTS, seed), **options)
         self.history: list[dict[str, Any]] = []  # held-out cosines on the way
 
     def loss(self, step: int, generator: torch.Generator) -> Tensor:

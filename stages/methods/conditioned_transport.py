@@ -14,7 +14,8 @@ from stages.interventions.steering.steering import Mode, Steering, role_strength
 from stages.methods.shared.classes import Classes, Gated, Location, activations, sites_at
 from stages.params.concept import Concept
 from stages.params.types import Count, NonNegative, Rate
-from stages.training.minimize import generator, minimize
+from stages.seeds import Purpose, generator
+from stages.training.minimize import minimize
 from stages.training.settings import Adam, Training
 
 
@@ -62,7 +63,7 @@ class ConditionedTransport(Gated, Training):
 
     def train(self, pairs: dict[object, tuple[Tensor, Tensor]], seed: int) -> dict[object, Transport]:
         """One transport per key, by squared error on paired activations, two (n, D) each."""
-        draws = generator(seed, -1)
+        draws = generator(Purpose.WEIGHTS, seed)
         networks = {
             key: Transport(source.shape[1], self.hidden, residual=self.residual).restart(draws).to(source.device)
             for key, (source, _) in pairs.items()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from stages.backbones.core.base import Backbone
 from stages.backbones.core.capabilities import Walks, needs
-from stages.control.state import Condition, run_seeds
+from stages.control.state import Condition
 from stages.interventions.flowedit import Resample
 from stages.interventions.masks.binarize import kept_shares
 from stages.interventions.masks.mask import Mask, replayable
@@ -22,6 +22,7 @@ from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, o
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
 from stages.reading.unroll import Replay, unroll
+from stages.seeds import pool as seeds_of_pool
 from stages.store.record import Record
 from stages.training.float16 import LossScale
 from stages.training.minimize import Loss, minimize
@@ -219,9 +220,10 @@ def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: in
         backbone.gather(prompts, seed)
         pools = {prompt: backbone.trajectories.pools[prompt][:seeds, [0, -1]].to(backbone.device) for prompt in prompts}
         return {
-            prompt: Runs(pool, run_seeds(backbone.trajectories.seeds[prompt], seeds)) for prompt, pool in pools.items()
+            prompt: Runs(pool, seeds_of_pool(backbone.trajectories.seeds[prompt], seeds))
+            for prompt, pool in pools.items()
         }
-    numbers, runs = run_seeds(seed, seeds), {}
+    numbers, runs = seeds_of_pool(seed, seeds), {}
     for prompt in prompts:
         condition, ends = backbone.encode([prompt]), []
         for rows in backbone.batches(seeds):

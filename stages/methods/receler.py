@@ -20,6 +20,7 @@ from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.types import Count, Natural, NonNegative, Rate
 from stages.reading.concept_masks import concept_tokens
+from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.settings import Adam, Training
@@ -112,7 +113,7 @@ class Enemy(Adversary):
     """Vectors (slots, D) that are written into a prompt's embedding after its last word."""
 
     def __init__(self, slots: int, embeds: Tensor, lr: float, decay: float, seed: int) -> None:
-        start = torch.rand(slots, embeds.shape[-1], generator=torch.Generator().manual_seed(seed))
+        start = torch.rand(slots, embeds.shape[-1], generator=generator(Purpose.ENEMY, seed))
         super().__init__(nn.Parameter(start.to(embeds.device)), lr, decay)
 
     @property

@@ -13,9 +13,10 @@ from stages.backbones.core.capabilities import Learns, needs
 from stages.interventions.embedding import Embedding, Mode, identity, initial_vectors, parts_of
 from stages.params.concept import Concept
 from stages.params.types import Count, Folder, Fraction, NonNegative, Rate
+from stages.seeds import Purpose, generator
 from stages.store.pictures import read_folder
 from stages.training.float16 import LossScale
-from stages.training.minimize import generator, minimize
+from stages.training.minimize import minimize
 from stages.training.settings import Training
 
 
@@ -85,7 +86,7 @@ class TextualInversion(Training):
 
 @torch.no_grad()
 def _control(embedding: Embedding, kind: str, seed: int) -> Embedding:
-    draws = generator(seed, -1)
+    draws = generator(Purpose.WEIGHTS, seed)
     for vectors in embedding.requires_grad_(False).vectors:
         if kind == "zero":
             vectors.zero_()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,9 @@ from stages.metrics.samples import Samples, finite
 
 Statistics = dict[str, Tensor]
 Asked = tuple[str, int]  # prompt and seed
+
+log = logging.getLogger(__name__)
+
 GROUP = "prompt"  # the statistic that numbers each sample's prompt, (N,): images of one prompt may be alike
 
 
@@ -134,7 +138,8 @@ def measure_all(
 ) -> dict[str, dict[str, Any]]:
     """Each metric's content by name.
 
-    Every set is asked for once, one after the other; only a metric's statistics outlive it. ValueError if two sets are
+    Every set is asked for once, one after the other; only a metric's statistics outlive it. Samples of one prompt and
+    seed are one picture and count once, but each has its outcomes and its evidence. ValueError if two sets are
     not twins, FloatingPointError naming metric, prompt set and file for a number that is not finite.
     """
     contents = {name: {"metric": name, "rows": [], "samples": {}} for name in metrics}
@@ -149,7 +154,8 @@ def measure_all(
             content, values = contents[name], metric.score(*pair)
             _check_values(values, f"{name}: {prompts}")
             content["rows"] += [{"prompts": prompts, "metric": key, **asdict(value)} for key, value in values.items()]
-            content["samples"][prompts] = {key: _listed(values) for key, values in metric.outcomes(*pair).items()}
+            outcomes = metric.outcomes(*pair).items()
+            content["samples"][prompts] = {key: _listed(values[described.pictures]) for key, values in outcomes}
             if described.evidence[name] is not None:
                 content.setdefault("evidence", {})[prompts] = described.evidence[name]
             if described.caveats[name]:
@@ -170,18 +176,23 @@ class _Described:
     """One set of samples without its pictures."""
 
     asked: list[Asked]
+    pictures: list[int]  # the number of each sample's picture among the different ones
     statistics: dict[str, Statistics]  # by metric
     evidence: dict[str, Any]  # by metric, None for nothing
     caveats: dict[str, str | None]  # by metric
 
 
 def _described(metrics: Mapping[str, Metric], samples: Samples, place: str) -> _Described:
-    asked = [(row["prompt"], row["seed"]) for row in samples.rows]
+    asked, pictures = [(row["prompt"], row["seed"]) for row in samples.rows], samples.pictures
+    samples = samples.different()
+    if len(samples.rows) < len(asked):
+        log.warning("%s: %d samples are %d different pictures", place, len(asked), len(samples.rows))
     features = {name: _features(metric, samples, f"{name}: {place}") for name, metric in metrics.items()}
     return _Described(
         asked,
+        pictures,
         {name: metric.statistics(features[name], samples) for name, metric in metrics.items()},
-        {name: metric.evidence(features[name]) for name, metric in metrics.items()},
+        {name: metric.evidence(features[name][pictures]) for name, metric in metrics.items()},
         {name: metric.caveat(features[name]) for name, metric in metrics.items()},
     )
 

@@ -7,6 +7,8 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
+from stages.seeds import Purpose, generator
+
 DRAWS = 10_000  # resamples of a bootstrap
 
 
@@ -65,7 +67,7 @@ def percentiles(values: Tensor, confidence: float = 0.95) -> tuple[float, float]
 
 def resamples(n: int, draws: int, seed: int) -> Tensor:
     """`draws` draws of n out of n with replacement: indices (draws, n)."""
-    return torch.randint(n, (draws, n), generator=torch.Generator().manual_seed(seed))
+    return torch.randint(n, (draws, n), generator=generator(Purpose.BOOTSTRAP, seed))
 
 
 def resampled_means(values: Tensor, indices: Tensor, groups: Tensor | None = None) -> Tensor:
@@ -115,7 +117,7 @@ def jackknife(
     """
     if n < 2 * parts:
         return None, None
-    order = torch.randperm(n, generator=torch.Generator().manual_seed(seed))
+    order = torch.randperm(n, generator=generator(Purpose.BOOTSTRAP, seed))
     groups = order.tensor_split(parts)
     left = [statistic(torch.cat([*groups[:i], *groups[i + 1 :]])) for i in range(parts)]
     values = torch.tensor(left, dtype=torch.float64)

@@ -7,15 +7,18 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from stages import seeds
 from stages.metrics.base import Metric, Statistics
 from stages.metrics.samples import Samples, finite, floats, frames
 from stages.params.types import Count
+from stages.seeds import Purpose
 from stages.worlds.captions import DIRECTIONS
 from stages.worlds.judge import Judge
 from stages.worlds.shapes import Shapes
 
 JUDGE = "artifacts/worlds/shapes/judge"
 LABELS = ("colour", "shape", "direction")
+REAL = 1  # the index of the renders that features are compared with; 0 trains backbones
 
 
 @cache
@@ -62,7 +65,7 @@ class Judged(Metric):
 def _real_features(
     judge: Judge, asked: tuple[tuple[str, ...], ...], size: int, clip: int | None, n: int, seed: int
 ) -> Tensor:
-    generator = torch.Generator().manual_seed(seed)
+    generator = seeds.generator(Purpose.WORLD, seed, REAL)
     world = Shapes(size=size, colours=judge.colours, shapes=judge.shapes)
     rows = asked * -(-n // (len(asked) * (clip or 1)))
     options = (world.colours, world.shapes, DIRECTIONS)

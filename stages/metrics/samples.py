@@ -27,6 +27,22 @@ class Samples:
     def __post_init__(self) -> None:
         if len(self.images) != len(self.rows) or not len(self.rows):
             raise ValueError(f"expected samples and a row for each, got {len(self.images)}, {len(self.rows)}")
+        if self.images.is_floating_point():
+            finite(self.images, self, "pictures")
+
+    @property
+    def pictures(self) -> list[int]:
+        """The number of each sample's picture among the different ones: those of one prompt and seed are one."""
+        numbers: dict[tuple[str, int], int] = {}
+        return [numbers.setdefault((row["prompt"], row["seed"]), len(numbers)) for row in self.rows]
+
+    def different(self) -> Samples:
+        """The first sample of each picture."""
+        pictures = self.pictures
+        first = [pictures.index(number) for number in range(max(pictures) + 1)]
+        if len(first) == len(pictures):
+            return self
+        return replace(self, images=self.images[first], rows=[self.rows[i] for i in first])
 
     @property
     def prompts(self) -> list[str]:
@@ -81,8 +97,15 @@ class SampleFolders(Mapping[str, Samples]):
 def read_samples(folder: str | Path, target: Mapping[str, str]) -> Samples:
     """The samples of one folder that stages.sample wrote, their images as bytes.
 
-    FileNotFoundError or ValueError names a file that is missing or broken.
+    FileNotFoundError or ValueError names a file that is missing, broken or of another size than the first.
     """
     folder = Path(folder)
     rows = tuple(read_metadata(folder))
-    return Samples(torch.stack([(255 * read_picture(folder, row)).round().byte() for row in rows]), rows, target)
+    images = [(255 * read_picture(folder, row)).round().byte() for row in rows]
+    if not images:
+        raise ValueError(f"{folder / 'metadata.jsonl'}: no samples in it")
+    for image, row in zip(images, rows, strict=True):
+        if image.shape != images[0].shape:
+            sizes = f"{tuple(image.shape)} instead of {tuple(images[0].shape)}"
+            raise ValueError(f"{folder / row['file']}: of another size than the first sample: {sizes}")
+    return Samples(torch.stack(images), rows, target)

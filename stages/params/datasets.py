@@ -3,69 +3,101 @@
 A label is a column X with a partner `without_X`, which holds the same prompt with X left out (its neutral twin).
 """
 
-import csv
-import json
-from collections.abc import Mapping
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import pandas as pd
 import yaml
 
 from stages.params.load import located
+from stages.params.tables import Row, read_rows, say_unused
 
 SCHEMA = Path(__file__).parent / "schemas" / "prompts.schema.yaml"
 SETS = ("concept", "neutral", "retain", "alone", "synonym")
 INTEGERS = ("id", "seed")
-PAIR = (  # names of the columns with the concept and without it
-    ("prompt", "unsafe prompt", "unsafe", "concept prompt"),
-    ("normal prompt", "neutral prompt", "neutral", "safe prompt", "safe", "sanitized prompt"),
+KEPT = ("id", "prompt", "seed")  # of a set's rows, beside their labels; seed only if the table has it
+COLUMNS = {  # other names of a dataset's columns, where the table has none of the name itself
+    "id": ("case number",),
+    "prompt": ("sensitive prompt", "unsafe prompt", "concept prompt", "original prompt", "adv prompt", "caption"),
+    "seed": ("evaluation seed", "sd seed"),
+}
+PAIR = (  # names of the columns with the concept and without it, the clearest first
+    ("prompt", "unsafe prompt", "sensitive prompt", "concept prompt", "original prompt", "adv prompt", "unsafe"),
+    ("normal prompt", "neutral prompt", "safe prompt", "sanitized prompt", "benign prompt", "neutral", "safe"),
 )
+LOOSE = ("caption", "text")  # names of the column with the concept, if its twin is named by one of the above
+FLAGS = frozenset(["true", "false", "yes", "no", "y", "n", "t", "f", "none", "nan", "null", "safe", "unsafe"])
+FLAGS |= {"sfw", "nsfw", "positive", "negative", "harmful", "harmless", "toxic", "benign"}
+NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?\s*%?")
 
 
 def read_prompts(path: str | Path) -> pd.DataFrame:
-    """Returns the rows of a .csv or .json dataset; ValueError names the file, the row, the column and what it takes."""
+    """Returns the rows of a dataset (see `stages.params.tables`): id, set, prompt, seed, labels and their twins.
+
+    Columns that are not used stay in it and are named once in the log. FileNotFoundError; ValueError names the file,
+    the row, the column and what it takes.
+    """
     path = located(path)
-    rows = _read_json(path) if path.suffix == ".json" else _read_csv(path)
+    rows = read_rows(path)
     if not rows:
         raise ValueError(f"{path}: no prompts in it")
-    for number, row in enumerate(rows, start=1):
+    names = _renamed(list(rows[0][1]))
+    rows = [(number, {names.get(name, name): value for name, value in row.items()}) for number, row in rows]
+    rows = [(number, _typed(row)) for number, row in rows]
+    for number, row in rows:
         _check(path, number, row)
-    table = pd.DataFrame(rows)
+    table = pd.DataFrame([row for _, row in rows]).fillna("")
     if table["id"].duplicated().any():
         raise ValueError(
             f"{path}: column id: {table['id'][table['id'].duplicated()].iloc[0]} stands in more than one row"
         )
+    used = {"id", "set", "prompt", "seed", *labels(table)}
+    say_unused(path, [name for name in table.columns if name not in used and not name.startswith("without_")])
     return table
 
 
 def read_pairs(path: str | Path) -> list[tuple[str, str]]:
-    """Returns prompts with their neutral twins from a CSV with columns `prompt` and `normal prompt`, or their aliases.
+    """Returns prompts with their neutral twins from a table with columns `prompt` and `normal prompt` or aliases.
 
-    ValueError names the file and what it lacks; rows without either are refused, not skipped.
+    FileNotFoundError; ValueError names the file and what it lacks, and a column that holds flags or scores in place of
+    texts. Rows without either text are refused, not skipped. Columns that are not used are named once in the log.
     """
     path = located(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is missing")
-    rows = _read_csv(path)
+    rows = read_rows(path)
     if not rows:
         raise ValueError(f"{path}: no prompts in it")
-    columns = {name.strip().lower().replace("_", " "): name for name in rows[0]}
-    chosen = [next((columns[alias] for alias in aliases if alias in columns), None) for aliases in PAIR]
-    for aliases, column in zip(PAIR, chosen, strict=True):
+    have = list(rows[0][1])
+    shown, twin = (_column(path, rows, names) for names in PAIR)
+    loose = None if shown or not twin else _column(path, rows, LOOSE)
+    for column, names in ((shown or loose, PAIR[0]), (twin, PAIR[1])):
         if column is None:
-            raise ValueError(f"{path}: no column {' or '.join(map(repr, aliases))}; have: {', '.join(rows[0])}")
-    pairs = [tuple(str(row[column]).strip() for column in chosen) for row in rows]
-    for number, pair in enumerate(pairs, start=1):
+            raise ValueError(f"{path}: no column {' or '.join(map(repr, names))}; have: {', '.join(have)}")
+    chosen = (shown or loose, twin)
+    say_unused(path, [name for name in have if name not in chosen])
+    pairs = []
+    for number, row in rows:
+        pair = tuple(_text(path, number, column, row.get(column, "")) for column in chosen)
         if not all(pair):
             raise ValueError(f"{path}: row {number}: a prompt is empty")
+        pairs.append(pair)
     return pairs
 
 
 def labels(table: pd.DataFrame) -> list[str]:
     """Returns the names of the label columns."""
     return [name for name in table.columns if f"without_{name}" in table.columns]
+
+
+def is_flag(value: Any) -> bool:
+    """Whether a cell holds a number, a truth value or a class such as `nsfw`, and so no prompt."""
+    text = str(value).strip().lower()
+    return text in FLAGS or bool(NUMBER.fullmatch(text))
 
 
 def select(table: pd.DataFrame, target: Mapping[str, str], which: str) -> pd.DataFrame:
@@ -83,7 +115,7 @@ def select(table: pd.DataFrame, target: Mapping[str, str], which: str) -> pd.Dat
         rows = rows[(rows[[name for name in labels(table) if name not in target]] == "").all(axis=1)]
     if which == "neutral":
         rows = _neutral(rows, tuple(target))
-    return rows[["id", "prompt", "seed", *labels(table)]].reset_index(drop=True)
+    return rows[[name for name in KEPT if name in rows] + labels(table)].reset_index(drop=True)
 
 
 def _shows(table: pd.DataFrame, target: Mapping[str, str]) -> pd.Series:
@@ -109,31 +141,50 @@ def _neutral(rows: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
     return rows.assign(prompt=rows[column], **dict.fromkeys(names, ""))
 
 
-def _read_csv(path: Path) -> list[dict[str, object]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file, restkey="", restval=None, strict=True)
-        try:
-            rows = list(reader)
-        except (csv.Error, UnicodeDecodeError) as error:
-            raise ValueError(f"{path}: not a CSV file: {error}") from None
-    for number, row in enumerate(rows, start=1):
-        if "" in row or None in row.values():
-            raise ValueError(f"{path}: row {number}: expected {len(reader.fieldnames or ())} columns")
-    return [{key: _integer(key, value) for key, value in row.items()} for row in rows]
+def _renamed(columns: Sequence[str]) -> dict[str, str]:
+    """The columns that stand for `id`, `prompt` and `seed` under another name, by their own."""
+    plain = {_plain(name): name for name in columns}
+    names = {plain[name]: name for name in ("id", "set", "prompt", "seed") if name not in columns and name in plain}
+    for name, others in COLUMNS.items():
+        if name not in plain and (other := next((plain[other] for other in others if other in plain), None)):
+            names[other] = name
+    return names
 
 
-def _read_json(path: Path) -> list[dict[str, object]]:
-    try:
-        rows = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"{path}: not a JSON file: {error}") from None
-    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-        raise ValueError(f"{path}: expected a list of rows")
-    return rows
+def _column(path: Path, rows: Sequence[tuple[int, Row]], names: Iterable[str]) -> str | None:
+    """The table's column of the first of these names that holds texts; ValueError if one has the name and flags."""
+    plain = {_plain(name): name for name in rows[0][1]}
+    columns = [plain[name] for name in names if name in plain]
+    texts = [name for name in columns if not all(is_flag(row.get(name, "")) for _, row in rows)]
+    if columns and not texts:
+        first = rows[0][1][columns[0]]
+        raise ValueError(f"{path}: column {columns[0]!r} holds flags or scores, such as {first!r}, in place of prompts")
+    return texts[0] if texts else None
 
 
-def _integer(key: str, value: str) -> int | str:
-    return int(value) if key in INTEGERS and value.isascii() and value.isdigit() else value
+def _plain(name: str) -> str:
+    return name.strip().lower().replace("_", " ")
+
+
+def _text(path: Path, number: int, column: str, value: Any) -> str:
+    if not isinstance(value, str) or NUMBER.fullmatch(value.lower()):
+        raise ValueError(f"{path}: row {number}: column {column!r}: expected a prompt, got {value!r}")
+    return value.strip()
+
+
+def _typed(row: Row) -> Row:
+    """Whole numbers as such (`7` and `7.0`), and every cell that is not used as a text."""
+    return {name: _integer(value) if name in INTEGERS else _cell(name, value) for name, value in row.items()}
+
+
+def _integer(value: Any) -> Any:
+    whole = re.fullmatch(r"(-?[0-9]+)(\.0*)?", str(value)) if isinstance(value, str | float) else None
+    return int(whole[1]) if whole else value
+
+
+def _cell(name: str, value: Any) -> Any:
+    used = name in ("set", "prompt") or name.startswith("without_")
+    return value if used or isinstance(value, str) else str(value)
 
 
 def _check(path: Path, number: int, row: dict[str, object]) -> None:

@@ -7,7 +7,8 @@ from pathlib import Path
 ARTIFACTS = "artifacts"
 RUNS = "runs"
 RUN = f"{ARTIFACTS}/{RUNS}/{{backbone}}/{{concept}}/{{method}}/{{seed}}"  # with wildcards, for Snakemake
-LATENTS = f"{ARTIFACTS}/{RUNS}/{{backbone}}/{{concept}}/latents.safetensors"
+# no method's name begins with "_"
+LATENTS = f"{ARTIFACTS}/{RUNS}/{{backbone}}/{{concept}}/_trajectories/{{seed}}/latents.safetensors"
 
 
 def run_folder(backbone: str, concept: str, method: str, seed: int, artifacts: Path | str | None = None) -> Path:

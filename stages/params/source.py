@@ -77,7 +77,8 @@ def constant(path: str, name: str, tree: Path = TREE) -> Any:
         for one in node.body:
             targets = one.targets if isinstance(one, ast.Assign) else [getattr(one, "target", None)]
             if any(isinstance(target, ast.Name) and target.id == name for target in targets):
-                return module.value(one.value) if getattr(one, "value", None) is not None else None
+                value = getattr(one, "value", None)
+                return None if value is None else module.value(value)
     return None
 
 
@@ -145,7 +146,7 @@ class Module:
     @cached_property
     def values(self) -> dict[str, ast.expr]:
         """What is assigned to a name at the top level."""
-        values = {}
+        values: dict[str, ast.expr] = {}
         for node in self.source.body:
             targets = node.targets if isinstance(node, ast.Assign) else [getattr(node, "target", None)]
             if isinstance(node, ast.Assign | ast.AnnAssign) and node.value is not None:

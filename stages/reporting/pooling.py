@@ -76,9 +76,11 @@ def per_prompt(study: Collected, results: Sequence[Result], prompts: str, metric
         if metric.endswith("_change"):
             values = _changes(result, values, twins.get(result.seed, []))
         by_prompt: dict[str, list[float]] = {}
-        for prompt, value in zip(_prompts(result, prompts, len(values)), values, strict=True):
-            if value is not None:
-                by_prompt.setdefault(prompt, []).append(value)
+        counted: set[tuple[str, int]] = set()
+        for picture, value in zip(_pictures(result, prompts, len(values)), values, strict=True):
+            if value is not None and picture not in counted:
+                counted.add(picture)
+                by_prompt.setdefault(picture[0], []).append(value)
         groups.append(by_prompt)
     return groups if all(groups) else []
 
@@ -91,14 +93,14 @@ def _changes(result: Result, values: Sequence[float | None], twins: Sequence[flo
     return [None if None in pair else pair[0] - pair[1] for pair in zip(values, twins, strict=True)]
 
 
-def _prompts(result: Result, prompts: str, outcomes: int) -> list[str]:
-    """The prompt of each sample that has an outcome; nothing is read if there are none."""
+def _pictures(result: Result, prompts: str, outcomes: int) -> list[tuple[str, int]]:
+    """Prompt and seed of each sample that has an outcome, equal ones of one picture; nothing is read without any."""
     if not outcomes:
         return []
     rows = read_metadata(result.pictures(prompts))
     if len(rows) != outcomes:
         raise ValueError(f"{result.pictures(prompts)}: {len(rows)} samples, but {outcomes} outcomes; measure it again")
-    return [str(row["prompt"]) for row in rows]
+    return [(str(row["prompt"]), int(row["seed"])) for row in rows]
 
 
 def outcome(result: Result, prompts: str, name: str) -> Sequence[float | None]:

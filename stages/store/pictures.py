@@ -12,19 +12,34 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from stages.store.finite import REASONS
+from stages.store.opening import open_picture, picture_files
+
+LINE = ("file", "prompt", "seed")  # every line of metadata.jsonl has these
+
 
 def to_pixels(picture: Tensor) -> np.ndarray:
-    """(..., 3, H, W) in [0, 1] to (..., H, W, 3) uint8, rounded."""
-    return (picture.detach().float().clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
+    """(..., 3, H, W) in [0, 1] to (..., H, W, 3) uint8, rounded; FloatingPointError for values that are not finite."""
+    values = picture.detach().float()
+    if not torch.isfinite(values).all():
+        raise FloatingPointError(f"a picture is not finite and was not written; likely reasons: {REASONS}")
+    return (values.clamp(0, 1) * 255).round().to(torch.uint8).movedim(-3, -1).cpu().numpy()
 
 
 def write_sample(folder: Path, row: dict[str, Any], picture: Tensor) -> dict[str, Any]:
-    """Writes a picture (3, H, W) or a clip (F, 3, H, W) and returns its line of metadata.jsonl."""
+    """Writes a picture (3, H, W) or a clip (F, 3, H, W) in [0, 1] and returns its line of metadata.jsonl.
+
+    FloatingPointError with the row's prompt and seed for one that is not finite; nothing is written then.
+    """
     name = f"{row['index']:04d}"
+    try:
+        pixels = to_pixels(picture)
+    except FloatingPointError as error:
+        raise FloatingPointError(f"prompt {row.get('prompt')!r}, seed {row.get('seed')}: {error}") from None
     if picture.dim() == 3:
-        Image.fromarray(to_pixels(picture)).save(folder / f"{name}.png")
+        Image.fromarray(pixels).save(folder / f"{name}.png")
         return row | {"file": f"{name}.png"}
-    frames = [Image.fromarray(frame) for frame in to_pixels(picture)]
+    frames = [Image.fromarray(frame) for frame in pixels]
     (folder / name).mkdir()
     for i, frame in enumerate(frames):
         frame.save(folder / name / f"{i:02d}.png")
@@ -35,14 +50,21 @@ def write_sample(folder: Path, row: dict[str, Any], picture: Tensor) -> dict[str
 
 
 def read_metadata(folder: Path) -> list[dict[str, Any]]:
-    """The lines of metadata.jsonl; FileNotFoundError or ValueError names the file."""
+    """The lines of metadata.jsonl; FileNotFoundError or ValueError names the file and the line."""
     path = Path(folder) / "metadata.jsonl"
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; make it with stages.sample (or snakemake)")
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").split("\n") if line.strip()]
-    except json.JSONDecodeError as error:
-        raise ValueError(f"{path}: not JSON lines: {error}") from None
+    lines = []
+    for number, text in enumerate(path.read_text(encoding="utf-8").split("\n"), start=1):
+        if not text.strip():
+            continue
+        try:
+            lines.append(json.loads(text))
+        except json.JSONDecodeError as error:
+            raise ValueError(f"{path}: line {number}: not JSON lines: {error}") from None
+        if not isinstance(lines[-1], dict) or not all(key in lines[-1] for key in LINE):
+            raise ValueError(f"{path}: line {number}: expected an object with {', '.join(LINE)}")
+    return lines
 
 
 def read_folder(folder: Path | str, size: tuple[int, int] | None = None) -> Tensor:
@@ -54,40 +76,31 @@ def read_folder(folder: Path | str, size: tuple[int, int] | None = None) -> Tens
 
 
 def each_picture(folder: Path | str, size: tuple[int, int] | None = None) -> Iterator[Tensor]:
-    """Yields every PNG and JPEG of a folder by name, (3, H, W) in [0, 1], cropped to the middle and resized to `size`.
+    """Yields every picture of a folder by name, (3, H, W) in [0, 1], its middle resized to `size` (H, W).
 
-    FileNotFoundError for a folder without pictures, ValueError for a picture that cannot be read.
+    Hidden files and subfolders are left out; files that are no pictures are left out with a line in the log.
+    FileNotFoundError if there are none; ValueError names a picture that is damaged, too large or of a format that
+    Pillow cannot read.
     """
-    paths = sorted(path for path in Path(folder).glob("*") if path.suffix.lower() in (".png", ".jpg", ".jpeg"))
-    if not folder or not paths:
-        raise FileNotFoundError(f"{folder or 'images'}: no PNG or JPEG pictures to learn from")
-    for path in paths:
-        fitted = _opened(path)
-        if size and (fitted.height, fitted.width) != tuple(size):
-            fitted = ImageOps.fit(fitted, (size[1], size[0]), Image.Resampling.LANCZOS)
-        yield _tensor(fitted)
+    for path in picture_files(folder):
+        image = open_picture(path)
+        if size and (image.height, image.width) != tuple(size):
+            image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)
+        yield _tensor(image)
 
 
 def read_picture(folder: Path, line: dict[str, Any]) -> Tensor:
-    """The picture (3, H, W) or clip (F, 3, H, W) of one line of a folder's metadata, in [0, 1]."""
+    """The picture (3, H, W) or clip (F, 3, H, W) of one line of a folder's metadata, in [0, 1].
+
+    FileNotFoundError or ValueError names a file that is missing or damaged.
+    """
     if "frames" in line:
         return torch.stack([_png(folder / line["file"] / f"{i:02d}.png") for i in range(line["frames"])])
     return _png(folder / line["file"])
 
 
 def _png(path: Path) -> Tensor:
-    return _tensor(_opened(path))
-
-
-def _opened(path: Path) -> Image.Image:
-    """The file in RGB; ValueError for one that is no picture or not whole."""
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except FileNotFoundError:
-        raise
-    except (OSError, SyntaxError) as error:  # Pillow calls what breaks off in a PNG a syntax error
-        raise ValueError(f"{path}: not a whole picture: {error}") from None
+    return _tensor(open_picture(path))
 
 
 def _tensor(image: Image.Image) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,32 +14,49 @@ from stages.store.files import replacing
 if TYPE_CHECKING:
     from torch import Tensor
 
-SEED_STRIDE = 1_000_000  # between the sampling seeds of two run seeds
+SEEDS = 2**64  # what a generator takes
 Row = dict[str, Any]
+
+log = logging.getLogger(__name__)
 
 
 class Sampler(Protocol):
     """A backbone, as far as samples need one."""
 
+    name: str
     settings: Any
 
     def encode(self, prompts: Sequence[str]) -> Any: ...
 
     def sample(self, condition: Any, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor: ...
 
+    def cut(self, prompts: Sequence[str]) -> list[int]: ...
+
 
 def read_sets(path: Path) -> dict[str, list[Row]]:
-    """The prompt sets; ValueError for a file that stages.prepare did not write."""
+    """The prompt sets; FileNotFoundError, or ValueError for a file that stages.prepare did not write."""
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing; make it with stages.prepare")
     try:
-        return json.loads(path.read_text())["sets"]
-    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        sets = json.loads(path.read_text(encoding="utf-8"))["sets"]
+        for name, rows in sets.items():
+            for number, row in enumerate(rows, start=1):
+                _check_row(f"{path}: {name}: row {number}", row)
+    except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path}: not prompt sets: {error}") from None
+    return sets
+
+
+def _check_row(where: str, row: Mapping[str, Any]) -> None:
+    prompt, seed = row["prompt"], row["seed"]
+    if not isinstance(prompt, str):
+        raise ValueError(f"{where}: prompt must be a text, got {prompt!r}")
+    if type(seed) is not int or not 0 <= seed < SEEDS:
+        raise ValueError(f"{where}: seed must be 0 to 2**64 - 1, got {seed!r}")
 
 
 def write_folder(backbone: Sampler, rows: list[Row], out: Path) -> None:
-    """Samples in batches and writes the folder whole."""
+    """Samples in batches and writes the folder whole, or not at all; errors as of `draw`."""
     write_folders(backbone, {out: rows})
 
 
@@ -65,8 +83,36 @@ def _fill(backbone: Sampler, rows: list[Row], folder: Path, name: str) -> None:
 
 
 def draw(backbone: Sampler, rows: list[Row]) -> Tensor:
-    """The pictures of some rows at the backbone's own steps and guidance."""
+    """The pictures of some rows at the backbone's own steps and guidance.
+
+    (B, 3, H, W) or (B, F, 3, H, W) in [0, 1]. ValueError for a seed that no generator takes; FloatingPointError with
+    prompt, seed and backbone for a picture that is not finite.
+    """
+    from stages.store.finite import check_rows
+
     settings = backbone.settings
-    condition = backbone.encode([row["prompt"] for row in rows])
-    seeds = [row["seed"] for row in rows]
-    return backbone.sample(condition, seeds=seeds, steps=settings.steps, guidance=settings.guidance)
+    prompts, seeds = [row["prompt"] for row in rows], [row["seed"] for row in rows]
+    for prompt, seed in zip(prompts, seeds, strict=True):
+        if not 0 <= seed < SEEDS:
+            raise ValueError(f"prompt {prompt!r}: seed must be 0 to 2**64 - 1, got {seed}")
+    pictures = backbone.sample(backbone.encode(prompts), seeds=seeds, steps=settings.steps, guidance=settings.guidance)
+    check_rows("picture", pictures, getattr(backbone, "name", "the backbone"), prompts, seeds)
+    return pictures
+
+
+def cut_prompts(backbone: Sampler, sets: Mapping[str, Sequence[Row]]) -> dict[str, int]:
+    """How many different prompts of each set the text encoder does not read to their end; a line in the log for each.
+
+    What stands beyond the encoder's last token changes no picture.
+    """
+    counts = {}
+    for name, rows in sets.items():
+        prompts = list(dict.fromkeys(row["prompt"] for row in rows))
+        lost = [tokens for tokens in backbone.cut(prompts) if tokens]
+        counts[name] = len(lost)
+        if lost:
+            log.warning(
+                "%s: %d of %d prompts are longer than %s reads; what follows changes nothing (up to %d tokens)",
+                *(name, len(lost), len(prompts), backbone.name, max(lost)),
+            )
+    return counts

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from stages.seeds import Purpose, generator
 from stages.store.record import Record
 from stages.training.float16 import LossScale
 from stages.training.processes import average, average_gradients, count, rank
@@ -94,7 +95,7 @@ def _backward(loss: Loss, step: int, seed: int, accumulate: int, scale: float) -
     total = 0.0
     for part in range(accumulate):
         draw = (step * accumulate + part) * count() + rank()
-        value = loss(step, generator(seed, draw)) / accumulate
+        value = loss(step, generator(Purpose.STEP, seed, draw)) / accumulate
         (value * scale).backward()
         total += float(value.detach())
     return total
@@ -110,8 +111,3 @@ def _update(
             nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
     optimizer.zero_grad(set_to_none=True)
-
-
-def generator(seed: int, step: int) -> torch.Generator:
-    """The owner of every random draw of one step."""
-    return torch.Generator().manual_seed((seed * 1_000_003 + step) % 2**63)

@@ -4,6 +4,7 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 
+from stages.seeds import Purpose, seed_of
 from stages.training.minimize import minimize
 from stages.training.progress import History
 from stages.training.settings import from_scratch
@@ -15,7 +16,7 @@ SPREAD = 0.01  # weight of the pull of each latent channel to mean 0 and varianc
 def make_autoencoder(seed: int, width: int = 32, channels: int = 4) -> AutoencoderTiny:
     """Returns an untrained autoencoder that halves height and width twice."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed_of(Purpose.WEIGHTS, seed))
         return AutoencoderTiny(
             encoder_block_out_channels=(width,) * 3,
             decoder_block_out_channels=(width,) * 3,

@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from stages import seeds
+from stages.seeds import Purpose
 from stages.worlds.captions import DIRECTIONS, write_captions
 from stages.worlds.signed_distances import DISTANCES, Scene, rasterise
 
@@ -64,7 +66,7 @@ class Shapes:
 
         ValueError if `exclude` is not a colour, a shape or `colour shape` of this world.
         """
-        return self.draw(n, torch.Generator().manual_seed(seed), exclude)
+        return self.draw(n, seeds.generator(Purpose.WORLD, seed), exclude)
 
     def draw(self, n: int, generator: torch.Generator, exclude: str | None = None) -> Batch:
         """Returns `n` captioned pictures as `sample` does, drawn from `generator`."""
@@ -82,7 +84,7 @@ class Shapes:
 
         ValueError for an `exclude` that `sample` refuses.
         """
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeds.generator(Purpose.WORLD, seed)
         colour, shape = self._pick(n, generator, exclude)
         direction = torch.randint(len(DIRECTIONS), (n,), generator=generator)
         images, light = self._film(colour, shape, direction, generator, frames)

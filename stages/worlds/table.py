@@ -1,6 +1,6 @@
 """The prompt datasets of the world of shapes: rows as `stages.params.datasets` reads them.
 
-A row holds the prompt, its labels (colour, shape, direction), the prompt without each label, and its first seed.
+A row holds the prompt, its labels (colour, shape, direction), and the prompt without each label.
 """
 
 import csv
@@ -13,7 +13,6 @@ from stages.worlds.shapes import Shapes
 from stages.worlds.words import SYNONYMS
 
 Row = dict[str, str | int]
-SEED_STEP = 100  # between the first seeds of two prompts
 NEW_WORD = "<new>"  # the alias of a learned word
 LEARNED = TEMPLATES[1]  # the template of the pictures that it is learned from
 
@@ -96,5 +95,5 @@ def _is_prompt(key: str) -> bool:
 
 
 def _number(rows: list[Row]) -> list[Row]:
-    """Returns the rows with an id and a first seed."""
-    return [{"id": i, **row, "seed": i * SEED_STEP} for i, row in enumerate(rows)]
+    """Returns the rows with an id."""
+    return [{"id": i, **row} for i, row in enumerate(rows)]

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from stages.seeds import Purpose, seed_of
 from stages.training.minimize import minimize
 from stages.training.progress import History
 from stages.training.settings import from_scratch
@@ -21,7 +22,7 @@ def train_judge(
 ) -> tuple[Judge, History]:
     """Returns a judge in evaluation mode and its losses; `batch` pictures are drawn per step."""
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+        torch.manual_seed(seed_of(Purpose.WEIGHTS, seed))
         judge = Judge(world.colours, world.shapes)
 
     low, high = world.radius

@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from stages.attacks import ring_a_bell
-from stages.attacks.base import load_attack
 from stages.attacks.ring_a_bell import RingABell, concept_vector, fitness
 from stages.interventions.steering.steering import Steering
 from stages.reading.activations import keep_token_means
@@ -73,8 +72,3 @@ def test_a_population_without_parents_is_refused():
 def test_a_length_that_does_not_fit_is_refused(backbone, concept):
     with pytest.raises(ValueError, match="length must be at most"):
         dataclasses.replace(SMALL, length=70).search(backbone, concept, seed=0)
-
-
-@pytest.mark.parametrize("name", ["ring_a_bell", "ring_a_bell_paper"])
-def test_its_files_load(name):
-    assert isinstance(load_attack(name), RingABell)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages import attack, evaluate, precompute, prepare, sample, train
+from stages import attack, evaluate, precompute, prepare, sample, seeds, train
 from stages.evaluate import add_attacks
 from stages.interventions import load
 from stages.store.files import digest
@@ -44,10 +44,23 @@ def run_all(out, method="esd"):
     prompts = "artifacts/prompts/mini/red.json"
     assert prepare.main(["--study", "mini", "--concept", "red", "--out", prompts]) == 0
     latents = "artifacts/tiny/red/latents.safetensors"
-    assert precompute.main([*RUN[:4], "--out", latents]) == 0
+    assert precompute.main([*RUN, "--out", latents]) == 0
     assert train.main([*RUN, "--method", method, "--latents", latents, "--out", out]) == 0
     where = ["--run", out, "--prompts", prompts, "--out", f"{out}/samples/mini"]
     assert sample.main([*RUN, "--method", method, *where]) == 0
+
+
+def test_every_entry_ends_with_where_its_result_lies(project, caplog):
+    caplog.set_level("INFO")
+    run_all("artifacts/a")
+    said = "\n".join(f"{record.name}: {record.message}" for record in caplog.records)
+    for line in (
+        "prepare: artifacts/prompts/mini/red.json: 3 of concept, 5 of retain",
+        "trajectories: artifacts/tiny/red/latents.safetensors",
+        "train: esd of tiny: artifacts/a",
+        "sample: artifacts/a/samples/mini: 3 of concept, 5 of retain",
+    ):
+        assert line in said
 
 
 def test_prompts_to_pictures_twice_gives_the_same_bits(project):
@@ -59,7 +72,9 @@ def test_prompts_to_pictures_twice_gives_the_same_bits(project):
     ]
     assert [line["file"] for line in lines] == ["0000.png", "0001.png", "0002.png"]
     assert all(line["colour"] == "red" and "red" in line["prompt"] for line in lines)
-    assert len({line["seed"] for line in lines}) == 3 and min(line["seed"] for line in lines) >= 1_000_000
+    assert len({line["seed"] for line in lines}) == 3 and all(
+        line["seed"] // seeds.GIVEN == seeds.Purpose.PICTURE for line in lines
+    )
     retain = Path("artifacts/a/samples/mini/retain")
     assert len(list(retain.glob("*.png"))) == 5 and "red" not in (retain / "metadata.jsonl").read_text()
     record = json.loads(Path("artifacts/a/record-train.json").read_text())

@@ -103,3 +103,17 @@ def test_a_run_that_is_not_there_is_named(project, capsys):
     assert export.main(["--backbone", "tiny", "--run", "nowhere", "--out", "out"]) == 2
     assert "nowhere/intervention.json is missing" in capsys.readouterr().err
     assert not Path("out").exists()
+
+
+def test_a_filled_folder_is_not_written_over_unless_asked_and_what_was_written_is_said(
+    project, backbone, capsys, caplog
+):
+    caplog.set_level("INFO")
+    out = exported(Weights.copy(backbone, backbone.weights("cross_attn")))
+    assert caplog.messages[-1].startswith("Weights of tiny: out: ") and "model_index.json" in caplog.messages[-1]
+    before = (out / "record-export.json").read_bytes()
+    again = ["--backbone", "tiny", "--run", "run", "--out", "out"]
+    assert export.main(again) == 2
+    assert "error: out is not empty; choose another --out, or write over it with --force" in capsys.readouterr().err
+    assert (out / "record-export.json").read_bytes() == before
+    assert export.main([*again, "--force"]) == 0

@@ -1,6 +1,7 @@
 """Adapters: the identity at first, float32 over any base, sizes of the real video models, masks of the right tokens."""
 
 import dataclasses
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -14,7 +15,9 @@ from stages.interventions import load, save
 from stages.interventions.adapter import Adapter, Bottleneck, width
 from stages.methods.t2vunlearning import T2VUnlearning
 from stages.reading.concept_masks import Locator, at_sites, binary, concept_tokens, mean_map, normalised
-from stages.training.minimize import generator
+from stages.seeds import Purpose, generator
+
+step_generator = functools.partial(generator, Purpose.STEP)
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
 VIDEO = {  # blocks, heads and what the adapters of rank 128 come to, of CogVideoX 2B and 5B
@@ -92,7 +95,7 @@ def test_weights_move_and_stay_finite_over_any_base(backbone, concept, dtype):
     for (name, after), before in zip(adapter.tensors().items(), start.tensors().values(), strict=True):
         assert after.dtype == torch.float32 and torch.isfinite(after).all(), name
         assert not torch.equal(after, before), name
-    state = backbone.draw(backbone.encode(concept.prompts), generator(0, 0))
+    state = backbone.draw(backbone.encode(concept.prompts), step_generator(0, 0))
     with torch.no_grad(), adapter.attach(backbone):
         prediction = backbone.predict(state, backbone.encode(concept.prompts))
     assert prediction.dtype == dtype and torch.isfinite(prediction).all()
@@ -103,7 +106,7 @@ def test_gradients_reach_the_adapter_alone(backbone, concept):
     backbone.gather(concept.prompts, 0)
     condition, empty = backbone.encode(concept.prompts), backbone.encode([""]).repeat(2)
     positions = concept_tokens(backbone, concept.prompts, concept.called())
-    state = backbone.draw(condition, generator(0, 1))
+    state = backbone.draw(condition, step_generator(0, 1))
     adapter = filled(fresh(backbone))
     method.unlearning(backbone, adapter, state, condition, empty, positions).backward()
     assert all(p.grad is not None and p.grad.abs().max() > 0 for p in adapter.parameters())
@@ -113,7 +116,7 @@ def test_gradients_reach_the_adapter_alone(backbone, concept):
 def test_what_is_added_is_traced_while_asked_for(backbone, concept):
     adapter, condition = filled(fresh(backbone)), backbone.encode(concept.prompts)
     backbone.gather(concept.prompts, 0)
-    state = backbone.draw(condition, generator(0, 0))
+    state = backbone.draw(condition, step_generator(0, 0))
     with torch.no_grad(), adapter.attach(backbone), adapter.traced() as added:
         backbone.predict(state, condition)
     assert list(added) == adapter.places
@@ -131,7 +134,7 @@ def test_the_concepts_tokens_are_those_of_its_words(backbone):
 def test_masks_fall_back_to_differences_row_by_row(backbone):
     condition, empty = backbone.encode(["a red circle", "a photo of a circle"]), backbone.encode(["", ""])
     backbone.gather(condition.prompts, 0)
-    state = backbone.draw(condition, generator(0, 0))
+    state = backbone.draw(condition, step_generator(0, 0))
     tokens = {Site(0, "cross_attn"): 16, Site(1, "cross_attn"): 4}
     positions = [[2], []]
     masks = {

@@ -1,5 +1,7 @@
 """Learned words: untouched they change nothing, only they train and resume, and diffusers draws the same with them."""
 
+import functools
+
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
@@ -8,11 +10,13 @@ from stages.backbones.core.base import Settings
 from stages.backbones.unet import UNet
 from stages.interventions import Stack, load, save
 from stages.methods.textual_inversion import TextualInversion
+from stages.seeds import Purpose, generator
 from stages.store.record import recording
-from stages.training.minimize import generator
 from tests.backbones.families import FAMILIES
 from tests.backbones.tiny_infinity import make
 from tests.tiny import BUILD
+
+step_generator = functools.partial(generator, Purpose.STEP)
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
 PICTURES = "data/yellow_crosses"
@@ -86,9 +90,9 @@ def test_every_text_encoder_of_every_family_learns_the_word(family, mode):
 
 def test_a_picture_teaches_a_video_backbone_as_a_clip_at_rest():
     tiny = FAMILIES["cogvideox-2b"].make(steps=2)
-    pictures = torch.rand(2, 3, *tiny.picture_size(), generator=generator(0, 0))
+    pictures = torch.rand(2, 3, *tiny.picture_size(), generator=step_generator(0, 0))
     clips = torch.stack([pictures] * tiny.frames(), 1)
-    (one, target), (same, wanted) = (tiny.examples(images, generator(0, 1)) for images in (pictures, clips))
+    (one, target), (same, wanted) = (tiny.examples(images, step_generator(0, 1)) for images in (pictures, clips))
     assert torch.equal(one.latent, same.latent) and torch.equal(target, wanted)
     assert one.latent.shape[1:] == tiny.latent_shape()
 
@@ -106,7 +110,7 @@ def test_output_mode_replaces_the_rows_of_the_span_and_input_mode_reaches_others
 
 def test_only_the_vector_gets_gradients(backbone):
     embedding = method().start(backbone, ["text_encoder"])
-    state, target = backbone.examples(torch.rand(2, 3, 8, 8, generator=generator(0, 0)), generator(0, 1))
+    state, target = backbone.examples(torch.rand(2, 3, 8, 8, generator=step_generator(0, 0)), step_generator(0, 1))
     with embedding.attach(backbone):
         condition = backbone.encode(["a <new>"]).repeat(2)
         backbone.distance(backbone.predict(state, condition), target).backward()

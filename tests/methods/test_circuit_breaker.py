@@ -1,6 +1,7 @@
 """Circuit breakers leave the stationary start, turn the concept and keep the rest; data sets read as documented."""
 
 import dataclasses
+import functools
 import json
 
 import pytest
@@ -10,8 +11,10 @@ from stages.documented.breaker_data import BreakerData, read_breaker_data
 from stages.methods.circuit_breaker import CircuitBreaker, Rerouting
 from stages.objectives.rerouting import coefficients, token_cosine, token_distance
 from stages.params.concept import Concept, load_concept
+from stages.seeds import Purpose, generator
 from stages.store.record import recording
-from stages.training.minimize import generator
+
+step_generator = functools.partial(generator, Purpose.STEP)
 
 
 def mean(cosines):
@@ -31,7 +34,7 @@ def test_a_start_at_zero_has_no_gradient(backbone, concept):
     """Why B starts with a spread: at B = 0 the cosine is 1 and the distance 0, both flat."""
     run = Rerouting(CircuitBreaker(steps=2, batch=2, rank=2, start=0.0), backbone, BreakerData.of(concept), seed=0)
     with run.lora.injected(backbone):
-        run.loss(0, generator(0, 0)).backward()
+        run.loss(0, step_generator(0, 0)).backward()
     assert max(float(value.grad.abs().max()) for value in run.lora.parameters()) < 1e-5
 
 
@@ -115,7 +118,7 @@ def test_a_concept_without_a_dataset_holds_out_of_both_sides():
     [
         ("a.json", "[1]", "expected '<category>_prompts'"),
         ("a.json", "{", "not a JSON file"),
-        ("a.json", '{"x_prompts": [3]}', "x_prompts: expected texts or objects with one of"),
+        ("a.json", '{"x_prompts": [3]}', "x_prompts: row 1: expected texts or objects with one of"),
         ("a.json", '{"x_prompts": "bad"}', "x_prompts: expected a list"),
         ("a.json", '{"x_prompts": ["bad"]}', "need retain prompts"),
         ("a.csv", "text,label\na,b\n", "no column 'prompt' or .*; have: text, label"),

@@ -1,6 +1,7 @@
 """What each trained erasure promises: equal values, more harm found, student states, resumed runs, clear refusals."""
 
 import dataclasses
+import functools
 
 import pytest
 import torch
@@ -22,9 +23,12 @@ from stages.methods.t2vunlearning import T2VUnlearning
 from stages.methods.textual_inversion import TextualInversion
 from stages.methods.uce import UCE, gather_rows
 from stages.params.concept import Concept
+from stages.seeds import Purpose, generator
 from stages.store.record import recording
 from stages.training.float16 import gradients
-from stages.training.minimize import generator, minimize
+from stages.training.minimize import minimize
+
+step_generator = functools.partial(generator, Purpose.STEP)
 
 
 @pytest.fixture
@@ -71,7 +75,7 @@ def test_the_empty_prompt_moves_less_where_it_is_preserved(backbone, concept, me
         edit = dataclasses.replace(method, empty=empty, batch=4).fit(backbone, concept, seed=0)
         backbone.gather([""], 0)
         condition = backbone.encode([""]).repeat(8)
-        state = backbone.draw(condition, generator(0, 0))
+        state = backbone.draw(condition, step_generator(0, 0))
         before = frozen(backbone, state, condition)
         with edit.attach(backbone):
             moved.append(float((frozen(backbone, state, condition) - before).square().mean()))
@@ -83,7 +87,7 @@ def test_masks_aim_beyond_the_neutral_prediction_by_as_much_as_they_are_pushed(b
     mask = Mask.fresh(sizes(backbone, places), places, "hard_concrete", start=100.0, noise=0.5)  # open: changes nothing
     method = Minimalist(through="state", batch=3, beta=0.0)
     plain, pushed = (
-        dataclasses.replace(method, push=push).over_states(backbone, concept, mask, 0)(0, generator(0, 0))
+        dataclasses.replace(method, push=push).over_states(backbone, concept, mask, 0)(0, step_generator(0, 0))
         for push in (0.0, 2.0)
     )
     assert plain > 0
@@ -149,14 +153,14 @@ def test_what_weights_read_is_the_text_embedding(backbone):
 def test_states_of_the_student_are_those_of_the_attached_weights(backbone, concept):
     condition = backbone.encode(concept.prompts)
     weights = Weights.copy(backbone, choose(backbone, "x"))
-    state = partial(backbone, condition, generator(0, 3), 3.0)
+    state = partial(backbone, condition, step_generator(0, 3), 3.0)
     assert state.step > 0
     with weights.attach(backbone):
-        assert torch.equal(partial(backbone, condition, generator(0, 3), 3.0).latent, state.latent)
+        assert torch.equal(partial(backbone, condition, step_generator(0, 3), 3.0).latent, state.latent)
     for value in weights.values:
         value.data += 0.1
     with weights.attach(backbone):
-        assert not torch.equal(partial(backbone, condition, generator(0, 3), 3.0).latent, state.latent)
+        assert not torch.equal(partial(backbone, condition, step_generator(0, 3), 3.0).latent, state.latent)
 
 
 @pytest.mark.parametrize("train", ["x", "u", "noxattn", "selfattn", "xattn_matching", "attn"])
@@ -182,7 +186,7 @@ def test_the_choice_of_blocks_narrows_the_choice_of_weights(backbone):
 def test_concept_ablation_comes_nearer_to_the_anchor(backbone, concept):
     backbone.gather(concept.neutral, 0)
     shown, neutral = (backbone.encode(side) for side in zip(*concept.pairs(), strict=True))
-    state = backbone.draw(neutral, generator(0, 0))
+    state = backbone.draw(neutral, step_generator(0, 0))
     target = frozen(backbone, state, neutral)
     before = backbone.distance(frozen(backbone, state, shown), target)
     method = ConceptAblation(steps=25, lr=5e-3, batch=2, prior=0.0, anchor="frozen", states="trajectory")
@@ -198,10 +202,10 @@ def test_the_mixture_moves_towards_more_harm(backbone, concept):
     mixture = Mixture(backbone.encode(words), 1.0, False, 0.5)
     weights = Weights.copy(backbone, choose(backbone, "x"))
     for value in weights.values:
-        value.data += 0.1 * torch.randn(value.shape, generator=generator(0, 1))
+        value.data += 0.1 * torch.randn(value.shape, generator=step_generator(0, 1))
     backbone.gather(words, 0)
     uniform = torch.full((1, 3), 0.5)
-    state = backbone.draw(backbone.encode(words[:1]), generator(0, 2))
+    state = backbone.draw(backbone.encode(words[:1]), step_generator(0, 2))
     harms = []
     for _ in range(6):
         harm = EAP().harm(backbone, weights, state, mixture.mix(uniform))

@@ -1,6 +1,8 @@
 """Settings for real checkpoints: what `all` runs there fits a tiny network of the same kind, and stays the paper's."""
 
 import dataclasses
+import functools
+import re
 from types import SimpleNamespace
 
 import pytest
@@ -15,26 +17,11 @@ from stages.methods.shared.classes import sites_at
 from stages.params import load_params, names
 from stages.params.concept import Concept
 from stages.params.study import fitting
+from tests import ROOT
 from tests.backbones import tiny_infinity
 from tests.backbones.families import FAMILIES
 
 REAL = [name for name in names("backbones") if not load_params("backbones", name).get("world")]
-TWINS = {  # a checkpoint, and the tiny network of its architecture and kind of solver
-    "sd14": "unet",
-    "sdxl": "xl",
-    "sdxl-turbo": "xl-turbo",
-    "sd3-medium": "sd3",
-    "sd35-medium": "sd35",
-    "flux-dev": "flux-dev",
-    "flux-schnell": "flux-schnell",
-    "dit-xl-256": "dit",
-    "pixart-sigma": "pixart",
-    "sana": "sana",
-    "cogvideox-2b": "cogvideox-2b",
-    "cogvideox-5b": "cogvideox-5b",
-    "wan21-1.3b": "wan",
-    "infinity-2b": "infinity",
-}
 SHORT = {
     "steps": 1,
     "batch": 1,
@@ -50,33 +37,58 @@ SHORT = {
     "sampler_steps": 2,
 }
 RED = Concept("red", ("a red circle", "a red square"), ("a blue circle", "a blue square"), ("a green circle",))
-LATENTS = {"sd14": 64, "sd15": 64, "sd21": 64, "sd21-768": 96, "sdxl": 128, "sdxl-turbo": 64}  # sides of U-Nets'
-V2 = {"cross_attention_dim": 1024, "attention_head_dim": [5, 10, 20, 20], "use_linear_projection": True}
-XL = {
-    "block_out_channels": [320, 640, 1280],
-    "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
-    "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
-    "transformer_layers_per_block": [1, 2, 10],
-    "attention_head_dim": [5, 10, 20],
-    "cross_attention_dim": 2048,
-    "use_linear_projection": True,
-    "addition_embed_type": "text_time",
-    "addition_time_embed_dim": 256,
-    "projection_class_embeddings_input_dim": 2816,
+UNETS = {  # the structure of each class's checkpoints, and the side of their latents if the settings name no size
+    "UNet": ({"cross_attention_dim": 768}, 64),
+    "UNetXL": (
+        {
+            "block_out_channels": [320, 640, 1280],
+            "down_block_types": ["DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"],
+            "up_block_types": ["CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"],
+            "transformer_layers_per_block": [1, 2, 10],
+            "attention_head_dim": [5, 10, 20],
+            "cross_attention_dim": 2048,
+            "use_linear_projection": True,
+            "addition_embed_type": "text_time",
+            "addition_time_embed_dim": 256,
+            "projection_class_embeddings_input_dim": 2816,
+        },
+        128,
+    ),
 }
-V1 = {"cross_attention_dim": 768}
-UNETS = {"sd14": V1, "sd15": V1, "sd21": V2, "sd21-768": V2, "sdxl": XL, "sdxl-turbo": XL}
+
+
+def class_of(checkpoint):
+    return load_params("backbones", checkpoint)["class"].split(".")[-1]
+
+
+def twin_of(checkpoint):
+    """The tiny network of the checkpoint's class, of the kind that its name contains if there are several."""
+    cls = class_of(checkpoint)
+    if cls == "InfinityBackbone":
+        return "infinity"
+    kinds = [name for name, family in FAMILIES.items() if family.cls.__name__ == cls]
+    assert kinds, f"no tiny network of {cls}: put one into tests/backbones/families.py"
+    named = [name for name in kinds if name in checkpoint]
+    return max(named, key=len) if named else kinds[0]
+
+
+def side_of(checkpoint):
+    """Along the latents of a U-Net's checkpoint: a number of pixels in its name or its size, an eighth."""
+    pixels = re.search(r"-(\d{3,})$", checkpoint)
+    size = load_params("backbones", checkpoint).get("size")
+    if pixels or size:
+        return (int(pixels[1]) if pixels else size[0]) // 8
+    return UNETS[class_of(checkpoint)][1]
 
 
 @pytest.fixture(scope="module")
 def twin():
-    """The tiny backbone of a checkpoint, made when first asked for."""
+    """A tiny backbone by its name, made when first asked for."""
     known = {}
 
     def make(name):
         if name not in known:
-            family = TWINS[name]
-            known[name] = tiny_infinity.make(batch=2) if family == "infinity" else FAMILIES[family].make(steps=2)
+            known[name] = tiny_infinity.make(batch=2) if name == "infinity" else FAMILIES[name].make(steps=2)
         return known[name]
 
     return make
@@ -91,6 +103,8 @@ def short(name, backbone):
         change["accumulate"] = 2
     if getattr(method, "side", None):
         change["side"] = None
+    if getattr(method, "vocabulary", None):
+        change["vocabulary"] = f"{ROOT}/tests/methods/vocabulary.txt"
     if getattr(method, "target_layers", None):
         change |= {"target_layers": (0, 1), "transform_layers": (0, 1)}
     if name == "conditioned_transport_paper":
@@ -100,12 +114,24 @@ def short(name, backbone):
     return dataclasses.replace(method, **change)
 
 
-@pytest.mark.parametrize(
-    ("checkpoint", "name"), [(checkpoint, name) for checkpoint in TWINS for name in fitting(checkpoint, "dog")]
-)
-def test_what_all_runs_on_a_checkpoint_fits_a_network_like_it(twin, checkpoint, name):
-    backbone = twin(checkpoint)
-    fitted = short(name, checkpoint).fit(backbone, RED, seed=0)
+def fits():
+    """What `all` runs on real checkpoints, each pair of a tiny network and of settings once: {id: (twin, method)}."""
+    cases = {}
+    for checkpoint in REAL:
+        for name in fitting(checkpoint, "dog"):
+            method = short(name, checkpoint)
+            cases.setdefault((twin_of(checkpoint), repr(method)), (f"{name} of {checkpoint}", method))
+    return {label: (twin, method) for (twin, _), (label, method) in cases.items()}
+
+
+FITS = fits()
+
+
+@pytest.mark.parametrize("case", FITS)
+def test_what_all_runs_on_a_checkpoint_fits_a_network_like_it(twin, case):
+    name, method = FITS[case]
+    backbone = twin(name)
+    fitted = method.fit(backbone, RED, seed=0)
     backbone.gather(RED.prompts[:1], 0)
     condition = backbone.encode(RED.prompts[:1])
     state = backbone.draw(condition, torch.Generator().manual_seed(0))
@@ -123,26 +149,28 @@ def test_batches_that_are_taken_in_parts_are_the_papers(checkpoint):
 @pytest.mark.parametrize("checkpoint", [name for name in REAL if "receler_paper" in fitting(name, "dog")])
 def test_receler_looks_at_maps_that_there_are(checkpoint):
     side = load_method("receler_paper", checkpoint).side
-    assert side == (LATENTS[checkpoint] // 4 if checkpoint in LATENTS else None)
-    assert side is None or side**2 in tokens_of_maps(UNETS[checkpoint], LATENTS[checkpoint])
+    if class_of(checkpoint) not in UNETS:
+        assert side is None  # where all maps are of one size
+        return
+    assert side == side_of(checkpoint) // 4
+    assert side**2 in tokens_of_maps(class_of(checkpoint), side_of(checkpoint))
 
 
-@pytest.mark.parametrize("checkpoint", REAL)
-def test_layers_are_learned_one_after_another_only_where_sampling_takes_few_steps(checkpoint):
-    few = load_params("backbones", checkpoint)["steps"] <= 4
-    assert few == (checkpoint in ("sdxl-turbo", "flux-schnell"))
-    assert load_method("activation_transport_paper", checkpoint).incremental == ("both" if few else "no")
+def test_layers_are_learned_one_after_another_only_where_sampling_takes_few_steps():
+    incremental = {name: load_method("activation_transport_paper", name).incremental for name in REAL}
+    slow = [name for name, how in incremental.items() if how != "no"]
+    assert slow and all(load_params("backbones", name)["steps"] <= 4 for name in slow)
 
 
 def test_activation_transport_finds_the_layers_that_it_lists_for_flux():
     with torch.device("meta"):
         sites = mmdit.flux_sites(FluxTransformer2DModel(), text=256)
     method = load_method("activation_transport_paper", "flux-schnell")
-    found = method.sites(SimpleNamespace(name="flux-schnell", sites=sites, text_sites={}))
+    found = method.sites(SimpleNamespace(name="flux-schnell", sites=sites, addresses=SimpleNamespace(text_sites={})))
     assert len(method.layers) > 19 and list(map(str, found)) == list(method.layers)
 
 
-@pytest.mark.parametrize("checkpoint", [name for name in REAL if name.startswith("infinity")])
+@pytest.mark.parametrize("checkpoint", [name for name in REAL if class_of(name) == "InfinityBackbone"])
 def test_layers_that_are_listed_for_infinity_are_there(checkpoint):
     backbone = bare_infinity(checkpoint)
     method, blocks = load_method("circuit_breaker_documented", checkpoint), backbone.select("block")
@@ -155,9 +183,10 @@ def test_layers_that_are_listed_for_infinity_are_there(checkpoint):
     assert method.steps_on and set(method.steps_on) <= set(range(backbone.scales))
 
 
-def tokens_of_maps(config, side):
-    """How many tokens ask in the cross-attention of a U-Net of that structure, without memory for its weights."""
-    seen = set()
+@functools.cache
+def tokens_of_maps(kind, side):
+    """How many tokens ask in the cross-attention of a U-Net of that class, without memory for its weights."""
+    seen, (config, _) = set(), UNETS[kind]
     with torch.device("meta"), torch.no_grad():
         net = UNet2DConditionModel(**config)
         sites = unet.sites(net)

@@ -1,10 +1,10 @@
-"""A judge that is told what it sees: the first pixels of a picture hold its class numbers."""
+"""A judge that is told what it sees: the first pixels of a picture (of a clip, its first frame) hold class numbers."""
 
 import torch
 from torch import Tensor
 
 from stages.metrics.samples import Samples
-from stages.worlds.judge import Judge, Verdict
+from stages.worlds.judge import Judge, Verdict, direction
 from stages.worlds.shapes import Shapes
 
 WORLD = Shapes()
@@ -19,8 +19,9 @@ class Told(Judge):
         self.eval().requires_grad_(False).standardise(WORLD.sample(256, 0).images)
 
     def look(self, images: Tensor) -> Verdict:
-        classes = [torch.eye(5)[(images[:, 0, 0, i] * 8).round().long()] for i in range(2)]
-        return Verdict(self.colours, self.shapes, *classes)
+        first = images[:, 0] if images.ndim == 5 else images
+        classes = [torch.eye(5)[(first[:, 0, 0, i] * 8).round().long()] for i in range(2)]
+        return Verdict(self.colours, self.shapes, *classes, direction(images) if images.ndim == 5 else None)
 
 
 def samples(seen: list[str], asked: list[str], target: dict[str, str]) -> Samples:

@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from stages import train
-from stages.training.minimize import generator, minimize
+from stages.seeds import Purpose, generator
+from stages.training.minimize import minimize
 from stages.training.processes import average_gradients, claim_device
 from stages.training.settings import Training
 from tests import ROOT
@@ -138,7 +139,7 @@ def test_two_processes_equal_one_with_both_draws():
     weight = torch.nn.Parameter(torch.zeros(3))
 
     def both(step, _):
-        draws = [torch.randn(3, generator=generator(7, 2 * step + rank)) for rank in (0, 1)]
+        draws = [torch.randn(3, generator=generator(Purpose.STEP, 7, 2 * step + rank)) for rank in (0, 1)]
         return sum((weight - draw).square().sum() for draw in draws) / 2
 
     history = minimize(both, [weight], Training(steps=4, lr=0.1), seed=7)

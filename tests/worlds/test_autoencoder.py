@@ -10,7 +10,7 @@ WORLD = Shapes()
 
 @pytest.fixture(scope="module")
 def trained() -> tuple[AutoencoderTiny, list[float]]:
-    model, history = train_autoencoder(WORLD, seed=0, steps=80, batch=8)
+    model, history = train_autoencoder(WORLD, seed=0, steps=140, batch=8)
     return model, history.losses
 
 

@@ -8,10 +8,11 @@ from stages.worlds.tokenizer import SCALES, train_tokenizer
 
 
 def test_training_lowers_the_error_repeats_and_is_saved_whole(tmp_path):
-    model, history = train_tokenizer(Shapes(), seed=0, steps=12, batch=4)
-    again, _ = train_tokenizer(Shapes(), seed=0, steps=12, batch=4)
+    model, history = train_tokenizer(Shapes(), seed=0, steps=30, batch=4)
+    again, _ = train_tokenizer(Shapes(), seed=0, steps=30, batch=4)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
-    assert history.losses[2] < 0.9 * history.losses[0], "plain pictures come first"
+    plain = history.losses[:9]  # pictures that are not quantised come first
+    assert sum(plain[-3:]) < 0.8 * sum(plain[:3])
     model.save_pretrained(tmp_path)
     images, scales = 2 * Shapes().sample(2, 1).images - 1, Schedule.of(*SCALES)
     bits = model.encode(images, scales).bits

@@ -5,9 +5,9 @@ rule precompute:
     output:
         update(LATENTS),
     log:
-        "logs/precompute/{backbone}-{concept}.log",
+        "logs/precompute/{backbone}-{concept}-{seed}.log",
     benchmark:
-        "benchmarks/precompute/{backbone}-{concept}.tsv"
+        "benchmarks/precompute/{backbone}-{concept}-{seed}.tsv"
     threads: 1
     resources:
         gpu=1,
@@ -17,9 +17,9 @@ rule precompute:
         backbone=backbone_params,
         concept=concept_params,
     message:
-        "trajectories of {wildcards.backbone} for {wildcards.concept}"
+        "trajectories of {wildcards.backbone} for {wildcards.concept}, seed {wildcards.seed}"
     shell:
         logged(
-            "python -m stages.precompute --backbone {wildcards.backbone} --concept {wildcards.concept} --threads {threads}"
-            " --out {output}"
+            "python -m stages.precompute --backbone {wildcards.backbone} --concept {wildcards.concept} --seed {wildcards.seed}"
+            " --threads {threads} --out {output}"
         )

@@ -9,6 +9,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from stages import seeds
+from stages.backbones.core.finite import check_finite
 from stages.backbones.core.settings import Settings
 from stages.backbones.core.trajectories import Trajectories
 from stages.backbones.text.cache import EmbeddingCache
@@ -18,6 +20,7 @@ from stages.control.addresses import PROJECTIONS, Addresses
 from stages.control.attached import Attached
 from stages.control.sites import Part, Site, Stream, Tap
 from stages.control.state import Condition, State
+from stages.seeds import Purpose
 
 TURN = 32  # smallest batch of prompts if the encoders have to be moved to the device first
 
@@ -165,7 +168,7 @@ class Backbone(ABC):
     def states(self, condition: Condition, n: int, seed: int) -> Iterator[State]:
         """n batches of partial samples to train on, each with the condition's rows."""
         self.gather(condition.prompts, seed)
-        generator = torch.Generator().manual_seed(seed)
+        generator = seeds.generator(Purpose.PARTIAL, seed)
         for _ in range(n):
             yield self.draw(condition, generator)
 
@@ -190,9 +193,4 @@ class Backbone(ABC):
 
     def _make_finite_pool(self, prompt: str, seeds: Sequence[int]) -> Tensor:
         pool = self._make_pool(prompt, seeds)
-        if pool.is_floating_point() and not pool.isfinite().all():
-            raise FloatingPointError(
-                f"{self.name}: the samples of {prompt!r} are not finite: its weights are damaged, or dtype "
-                f"{self.settings.dtype} does not hold its activations"
-            )
-        return pool
+        return check_finite(self, "trajectory", pool, [prompt] * len(pool), seeds) if pool.is_floating_point() else pool

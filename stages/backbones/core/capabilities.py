@@ -35,7 +35,7 @@ class Walks(Protocol):
         guidance: float,
         generators: Sequence[torch.Generator] | None = None,
     ) -> Iterator[State]:
-        """Every state of a run, from noise to the final latent."""
+        """Every state of a run, from noise (B, ...) to the final latent."""
 
     def solver(self, steps: int) -> Solver:
         """A new solver of `steps` steps."""

@@ -7,6 +7,7 @@ from abc import abstractmethod
 import torch
 from torch import Tensor
 
+from stages.backbones.core.finite import pictured
 from stages.backbones.core.latent import Latent
 from stages.backbones.core.sizes import check_frames, check_size
 from stages.control.state import State
@@ -52,7 +53,7 @@ class Clips(Latent):
         latent = self.unscaled(latent.to(self.vae.dtype).transpose(1, 2))
         with self._working(self.vae):
             clips = self.vae.decode(latent, return_dict=False)[0]
-        return (clips.transpose(1, 2) / 2 + 0.5).clamp(0, 1)
+        return pictured(clips.transpose(1, 2))
 
     def embed(self, images: Tensor) -> Tensor:
         """Clips (B, F, 3, H, W) in [0, 1] to latents (B, f, C, h, w); the mean if the encoder gives a distribution."""

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.backbones.core.base import Backbone
+from stages.backbones.core.finite import check_finite
 from stages.backbones.core.forward_process import ForwardProcess
 from stages.backbones.core.solver import Solver, seeded
 from stages.control.state import Condition, State
@@ -88,7 +89,7 @@ class Diffusion(Backbone):
             return self.denoise(state.input, state.time, condition.tensors)
 
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
-        """Mean squared error of two tensors of one shape, in float32."""
+        """Mean squared error (scalar, float32) of two predictions (B, ...)."""
         return torch.nn.functional.mse_loss(prediction.float(), target.float())
 
     def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
@@ -147,7 +148,8 @@ class Diffusion(Backbone):
     def _sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
         start, owners = self.begin(seeds)
         *_, last = self.walk(condition, start, steps=steps, guidance=guidance, generators=owners)
-        return self.decode(last.latent)
+        check_finite(self, "latent", last.latent, condition.prompts, seeds)
+        return check_finite(self, "picture", self.decode(last.latent), condition.prompts, seeds)
 
     # trajectories to train on
 

@@ -14,15 +14,25 @@ from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import Tensor, nn
 
 from stages.backbones.core.diffusion import Diffusion
+from stages.backbones.core.finite import pictured
 from stages.backbones.core.memory import at_work, divide, enable_checkpointing, stream_blocks
 from stages.backbones.core.onednn import multiply_by_onednn
 from stages.backbones.core.pipeline_texts import PipelineTexts
 from stages.backbones.core.settings import Settings
 from stages.backbones.core.sizes import check_picture, check_size
-from stages.backbones.loading.checkpoints import check_made, choose_scheduler, load_network, load_pipeline
+from stages.backbones.loading.checkpoints import (
+    check_checkpoint,
+    choose_scheduler,
+    load_network,
+    load_pipeline,
+    options,
+)
+from stages.backbones.loading.folders import located
+from stages.backbones.loading.one_file import load_one_file
 from stages.control.addresses import TEXT
 from stages.control.attached import Attached
 from stages.control.state import State
+from stages.seeds import Purpose, seed_of
 
 CPU = torch.device("cpu")
 
@@ -38,6 +48,7 @@ class Latent(Diffusion):
     TEXT_SIDE: ClassVar[type[PipelineTexts]] = PipelineTexts
     TEXT_LENGTH: ClassVar[int | None] = None  # tokens of a long text encoder unless the settings say; None: it has none
     WITHOUT: ClassVar[Mapping[str, Any]] = {}  # parts of a checkpoint that are not loaded
+    OPTIONAL: ClassVar[tuple[str, ...]] = ()  # text encoders that a checkpoint may be without
     PATCH: ClassVar[int] = 1  # latents per image token, along one side, unless the network's configuration says
 
     def __init__(self, name: str, settings: Settings, pipeline: DiffusionPipeline, device: str = "cpu") -> None:
@@ -80,16 +91,19 @@ class Latent(Diffusion):
 
     @classmethod
     def load(cls, name: str, settings: Settings, device: str = "cpu") -> Latent:
-        """The pipeline at settings.path, each part in diffusers' own format.
+        """The pipeline at settings.path: a folder or repository in diffusers' own format, or one .safetensors file.
 
-        FileNotFoundError or ValueError, in one line, for a checkpoint that is missing or not of this family.
+        FileNotFoundError or ValueError says in one line what lies there instead and what to do.
         """
-        check_made(settings)
+        settings = located(settings)
+        if Path(settings.path).is_file():
+            pipeline = load_one_file(cls.PIPELINE, settings, options(settings)["dtype"], **cls.WITHOUT)
+            return cls(name, settings, _solved(pipeline, settings, name), device)
+        needed = [cls.NET, "vae", "scheduler", *(part for part in cls.TEXTS if part not in cls.OPTIONAL)]
+        check_checkpoint(settings, cls.PIPELINE, needed, cls.WITHOUT)
         net = {cls.NET: load_network(cls.MODEL, cls.NET, settings)}
         pipeline = load_pipeline(cls.PIPELINE, settings, "cpu", **net, **cls.WITHOUT)
-        if settings.scheduler:
-            pipeline.scheduler = choose_scheduler(settings.scheduler, pipeline.scheduler, name)
-        backbone = cls(name, settings, pipeline, device)
+        backbone = cls(name, settings, _solved(pipeline, settings, name), device)
         backbone.texts.source = settings
         return backbone
 
@@ -100,7 +114,7 @@ class Latent(Diffusion):
         """A network with random weights, as settings.build describes it; its scheduler may name a `_class_name`."""
         build = settings.build
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.manual_seed(seed_of(Purpose.WEIGHTS, seed))
             parts: dict[str, Any] = {"vae": vae, cls.NET: cls.MODEL(**build[cls.NET])}
             for part, make in cls.TEXTS.items():
                 parts[part] = make(build[part], tokenizer)
@@ -129,6 +143,7 @@ class Latent(Diffusion):
 
     @property
     def device(self) -> torch.device:
+        """Where the network works, even while its weights wait elsewhere."""
         return self.home
 
     def modules(self) -> Mapping[str, nn.Module]:
@@ -183,7 +198,7 @@ class Latent(Diffusion):
         latent = latent.to(self.vae.dtype) / self.vae.config.scaling_factor + self.offset
         with self._working(self.vae):
             images = self.vae.decode(latent, return_dict=False)[0]
-        return (images / 2 + 0.5).clamp(0, 1)
+        return pictured(images)
 
     def embed(self, images: Tensor) -> Tensor:
         """Images (B, 3, H, W) in [0, 1] to latents (B, C, h, w); the mean if the autoencoder gives a distribution.
@@ -241,6 +256,13 @@ class Latent(Diffusion):
 
 def _patch(size: int | Sequence[int]) -> int:
     return size if isinstance(size, int) else size[-1]
+
+
+def _solved(pipeline: DiffusionPipeline, settings: Settings, name: str) -> DiffusionPipeline:
+    """The pipeline with the solver that the settings name, if they do."""
+    if settings.scheduler:
+        pipeline.scheduler = choose_scheduler(settings.scheduler, pipeline.scheduler, name)
+    return pipeline
 
 
 def _dropper(texts: PipelineTexts, attached: Attached) -> Callable[..., None]:

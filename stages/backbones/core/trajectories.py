@@ -11,8 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from stages.control.state import run_seeds
+from stages.seeds import pool
 from stages.store.files import replacing
+from stages.store.finite import check_tensors
 
 Make = Callable[[str, list[int]], Tensor]  # prompt, seeds (n) -> a pool (n, ...)
 SEEDS = "seeds"  # the key of a file's metadata: prompt -> seed, as JSON
@@ -21,7 +22,7 @@ SEEDS = "seeds"  # the key of a file's metadata: prompt -> seed, as JSON
 class Trajectories:
     """Pools of samples by prompt, (n, T + 1, ...) latents of whole runs or (n, L, bits) of pictures, on the CPU.
 
-    Row i of a pool that was gathered with a seed is the run of `run_seeds(seed, n)[i]`.
+    Row i of a pool that was gathered with a seed is the run of `stages.seeds.pool(seed, n)[i]`.
     """
 
     def __init__(self) -> None:
@@ -35,7 +36,7 @@ class Trajectories:
     def gather(self, prompts: Iterable[str], seed: int, n: int, make: Make) -> None:
         """Makes a pool of n samples of every prompt that has none."""
         for prompt in self.missing(prompts):
-            self.pools[prompt], self.seeds[prompt] = make(prompt, run_seeds(seed, n)), seed
+            self.pools[prompt], self.seeds[prompt] = make(prompt, pool(seed, n)), seed
 
     def draw(self, prompts: Sequence[str], generator: torch.Generator, at: list[int] | slice) -> Tensor:
         """One random sample of each prompt's pool, (B, ...), at the positions `at` of its first axis, on the CPU.
@@ -65,7 +66,8 @@ class Trajectories:
     def read(cls, path: Path | str) -> Trajectories:
         """The pools of a file that `save` wrote.
 
-        FileNotFoundError or ValueError, in one line, for a file that is missing, damaged or without seeds.
+        FileNotFoundError or ValueError, in one line, for a file that is missing, damaged or without seeds;
+        FloatingPointError names pools that are not finite.
         """
         trajectories = cls()
         try:
@@ -83,5 +85,6 @@ class Trajectories:
                 f"{path} does not say from which seed the trajectories of {unknown[0]!r} came; make it again with: "
                 "python -m stages.precompute"
             )
+        check_tensors(str(path), trajectories.pools, "a backbone that draws no pictures; mend it and precompute again")
         trajectories.seeds = {prompt: int(seeds[prompt]) for prompt in trajectories.pools}
         return trajectories

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,15 @@ from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 from safetensors import SafetensorError
 
 from stages.backbones.core.settings import Settings
+from stages.backbones.loading.folders import (
+    check_family,
+    check_file,
+    check_folder,
+    expanded,
+    located,
+    read_index,
+    variant_of,
+)
 from stages.params import suggestion
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
@@ -21,13 +30,16 @@ DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.
 def load_pipeline(cls: type, settings: Settings, device: str, **parts: Any) -> Any:
     """A diffusers pipeline from settings.path; never runs remote code, never reads pickles.
 
-    `parts` are given in place of the checkpoint's. Raises FileNotFoundError or ValueError in one line that names the
-    missing file and the command that brings it.
+    `parts` are given in place of the checkpoint's; parts that its index says it is without are None. Raises
+    FileNotFoundError or ValueError in one line that names the missing file and the command that brings it.
     """
+    settings = located(settings)
     check_made(settings)
     chosen = options(settings)
     try:
-        pipeline = cls.from_pretrained(settings.path, **chosen, **parts)
+        index = read_index(settings) or cls.load_config(settings.path, revision=settings.revision)
+        absent = dict.fromkeys(name for name, kind in index.items() if kind == [None, None])
+        pipeline = cls.from_pretrained(settings.path, **chosen, **absent | parts)
     except Exception as error:
         raise explain(error, settings) from error
     return pipeline.to(device)
@@ -40,9 +52,23 @@ def check_made(settings: Settings) -> None:
         raise FileNotFoundError(f"{index} is missing; make it with: snakemake --cores all {index}")
 
 
+def check_checkpoint(settings: Settings, pipeline: type, needed: Collection[str], unread: Collection[str]) -> None:
+    """ValueError or FileNotFoundError for what lies at settings.path, if it is no whole pipeline of that class.
+
+    `needed` parts may not be null in its index; `unread` ones may be missing.
+    """
+    check_made(settings)
+    index = read_index(settings)
+    check_family(settings, pipeline.__name__, index)
+    check_folder(settings, index, unread)
+    for part in needed if index else ():
+        if not isinstance(index.get(part), list) or index[part][0] is None:
+            raise ValueError(f"{settings.path}: its model_index.json has no {part}, which a {pipeline.__name__} needs")
+
+
 def load_part(cls: type, part: str, settings: Settings) -> Any:
     """One part of the pipeline at settings.path, on the CPU."""
-    chosen = options(settings)
+    chosen = options(settings) | {"variant": variant_of(settings, part)}
     try:
         return cls.from_pretrained(settings.path, subfolder=part, **chosen)
     except Exception as error:
@@ -54,7 +80,7 @@ def load_network(cls: type, part: str, settings: Settings) -> Any:
 
     diffusers itself would leave missing ones random, with a warning.
     """
-    chosen = options(settings)
+    chosen = options(settings) | {"variant": variant_of(settings, part)}
     try:
         model, info = cls.from_pretrained(settings.path, subfolder=part, output_loading_info=True, **chosen)
     except Exception as error:
@@ -87,6 +113,9 @@ def choose_scheduler(chosen: str, own: Any, name: str) -> Any:
 
 def load_alone(cls: type, path: str, **options: Any) -> Any:
     """What stands outside a pipeline, from a folder or a repository by transformers; errors as of `load_pipeline`."""
+    path = expanded(path)
+    for file in sorted(Path(path).iterdir()) if Path(path).is_dir() else ():
+        check_file(file)
     try:
         return cls.from_pretrained(path, **options)
     except Exception as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,11 @@ from transformers import AutoTokenizer, T5EncoderModel
 from Infinity import CheckpointError, Infinity, Release, Schedule, Tokenizer, load_release, schedule
 from stages.backbones.core.settings import Settings
 from stages.backbones.loading.checkpoints import DTYPES, check_made, explain
+from stages.backbones.loading.folders import check_family, check_file, expanded, located, read_index
 from stages.store.files import write_json
 
 INDEX = "model_index.json"
+PARTS = ("transformer", "vae", "text_encoder", "tokenizer")
 PAGE = "https://huggingface.co/FoundationVision/Infinity"
 UNSUPPORTED = {
     "revision": None,
@@ -58,27 +60,54 @@ def save(parts: Parts, folder: Path) -> None:
 
 
 def load(settings: Settings, device: str) -> Parts:
-    """The released files when the settings name them, else the folder at settings.path."""
+    """The released files when the settings name them, else the folder at settings.path.
+
+    FileNotFoundError or ValueError says in one line what is missing, or what lies there instead and what to do.
+    """
     return _released(settings, device) if settings.release else _saved(settings, device)
 
 
 def _saved(settings: Settings, device: str) -> Parts:
+    settings = located(settings)
     check_made(settings)
     folder = Path(settings.path)
+    if folder.is_file():
+        raise ValueError(f"{folder} is one file; name it and its tokenizer's in `release` (see infinity-2b.yaml)")
     if not (folder / INDEX).is_file():
         raise FileNotFoundError(f"{folder / INDEX} is missing; for released files, fill in `release`")
-    grids = json.loads((folder / INDEX).read_text())["schedule"]
-    scales = Schedule(tuple(map(tuple, grids["grids"])), tuple(grids["reference"]))
-    net = Infinity.from_pretrained(folder / "transformer", device=device)
-    vae = Tokenizer.from_pretrained(folder / "vae", device=device)
+    index = read_index(settings)
+    check_family(settings, "InfinityBackbone", index)
+    for part in PARTS:
+        if not (folder / part).is_dir():
+            raise ValueError(f"{folder}: cannot be loaded: the part {part} is missing")
+        for file in sorted((folder / part).iterdir()):
+            check_file(file)
+    scales = _schedule(folder / INDEX, index)
+    try:
+        net = Infinity.from_pretrained(folder / "transformer", device=device)
+        vae = Tokenizer.from_pretrained(folder / "vae", device=device)
+    except CheckpointError as error:
+        raise ValueError(f"{folder}: {error}") from error
     encoder, tokenizer = _text(settings, f"{folder}/text_encoder", f"{folder}/tokenizer")
     return Parts(net.cast_blocks(DTYPES[settings.dtype]), vae, encoder, tokenizer, scales)
+
+
+def _schedule(file: Path, index: Mapping[str, Any]) -> Schedule:
+    try:
+        grids = index["schedule"]
+        return Schedule(tuple(map(tuple, grids["grids"])), tuple(grids["reference"]))
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{file}: no schedule of scales in it ({error})") from None
 
 
 def _released(settings: Settings, device: str) -> Parts:
     release = Release.from_dict(settings.release)
     release.check()
+    names = ("model_path", "vae_path", "text_encoder_ckpt")
+    release = replace(release, **{name: expanded(getattr(release, name)) for name in names})
     for path in (release.model_path, release.vae_path):
+        for file in sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]:
+            check_file(file)
         if not Path(path).exists():
             raise FileNotFoundError(
                 f"{path} is missing; with a network, run: hf download FoundationVision/Infinity --include "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from stages.control.edits import edit_activations
 from stages.control.sites import Edit, Moment, Site, Tap
 from stages.interventions.base import Intervention
 from stages.objectives import hard_concrete, masked
+from stages.seeds import Purpose, hashed
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone
@@ -138,8 +138,8 @@ def replayable(seed: int) -> Uniforms:
     """Uniform numbers that depend on the seed, the mask's name and the sampler's step alone: asked again, the same."""
 
     def draw(name: str, step: int, size: int) -> Tensor:
-        digest = hashlib.blake2b(f"{seed}/{step}/{name}".encode(), digest_size=7).digest()
-        return torch.rand(size, generator=torch.Generator().manual_seed(int.from_bytes(digest, "little")))
+        owner = torch.Generator().manual_seed(hashed(Purpose.MASK, seed, step, name))
+        return torch.rand(size, generator=owner)
 
     return draw
 

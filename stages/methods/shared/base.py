@@ -17,6 +17,7 @@ from stages.control.state import Condition, State
 from stages.interventions.base import Intervention
 from stages.params import build, method_params
 from stages.params.concept import Concept
+from stages.seeds import drawn
 
 
 class Method(Protocol):
@@ -84,7 +85,7 @@ def partial(backbone: Backbone, condition: Condition, generator: torch.Generator
     """The state at a random step of a guided run of the network as it is now; ValueError without such a run."""
     sampler, steps = needs(backbone, Walks, "choose states: frozen"), backbone.settings.steps
     stop = int(torch.randint(backbone.calls(steps), (), generator=generator))
-    seeds = torch.randint(2**31, (len(condition),), generator=generator).tolist()
+    seeds = drawn(generator, len(condition))
     start, owners = sampler.begin(seeds)
     walk = sampler.walk(condition, start, steps=steps, guidance=guidance, generators=owners)
     return next(islice(walk, stop, None))

@@ -17,6 +17,7 @@ from stages.interventions.steering.gates import Gate, gate_tensors
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction
 from stages.reading.activations import TokenMeans, keep_token_means
+from stages.seeds import Purpose, seed_of
 
 Against = Literal["target", "retain"]
 Visual = Literal["ffn", "ca", "ca_block"]
@@ -104,7 +105,7 @@ def activations(
         sampled = any(site.stream != "encoder" for site in sites)  # text encoders are done before the first step
         for start in range(0, len(prompts), size):
             batch = prompts[start : start + size]
-            seeds = [seed * 1_000_003 + start + i for i in range(len(batch))]
+            seeds = [seed_of(Purpose.ACTIVATIONS, seed, start + i) for i in range(len(batch))]
             condition = backbone.encode(batch)
             if sampled:
                 backbone.sample(condition, seeds=seeds, steps=settings.steps, guidance=settings.guidance)

@@ -39,7 +39,7 @@ def test_a_file_without_seeds_or_damaged_or_missing_is_refused_in_one_line(tmp_p
 def test_samples_that_are_not_finite_are_not_kept():
     backbone = FAMILIES["unet"].make()
     backbone.net.conv_out.bias.data[:] = float("nan")
-    with pytest.raises(FloatingPointError, match="tiny: the samples of 'a red circle' are not finite"):
+    with pytest.raises(FloatingPointError, match="tiny: the trajectory of prompt 'a red circle', seed"):
         backbone.gather(PROMPTS, 0)
     assert not backbone.trajectories.pools
 

@@ -1,5 +1,7 @@
 """The distance to the frozen network: its closed form, no draw without a weight, refusals."""
 
+import functools
+
 import pytest
 import torch
 
@@ -7,7 +9,9 @@ from stages.interventions import Identity
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import frozen
 from stages.methods.shared.preservation import Preservation
-from stages.training.minimize import generator
+from stages.seeds import Purpose, generator
+
+step_generator = functools.partial(generator, Purpose.STEP)
 
 
 def moved(backbone):
@@ -21,8 +25,8 @@ def test_it_is_the_weighted_distance_at_a_random_state_of_random_prompts(backbon
     weights = moved(backbone)
     preservation = Preservation.of(backbone, concept, 2.5, 3, seed=0)
     assert preservation.prompts.condition.prompts == (*concept.retain, "", "", "")
-    value = preservation(weights, 2, generator(0, 1))
-    draws = generator(0, 1)
+    value = preservation(weights, 2, step_generator(0, 1))
+    draws = step_generator(0, 1)
     condition = preservation.prompts.draw(2, draws)
     state = backbone.draw(condition, draws)
     before = frozen(backbone, state, condition)
@@ -31,11 +35,11 @@ def test_it_is_the_weighted_distance_at_a_random_state_of_random_prompts(backbon
     assert float(value.detach()) == pytest.approx(2.5 * float(backbone.distance(after, before)))
     value.backward()
     assert all(parameter.grad is not None for parameter in weights.parameters())
-    assert float(preservation(Identity(), 2, generator(0, 1))) == 0
+    assert float(preservation(Identity(), 2, step_generator(0, 1))) == 0
 
 
 def test_nothing_is_gathered_or_drawn_without_a_weight(backbone, concept):
-    draws, before = generator(0, 0), generator(0, 0).get_state()
+    draws, before = step_generator(0, 0), step_generator(0, 0).get_state()
     assert Preservation.of(backbone, concept, 0.0, 0, seed=0)(moved(backbone), 2, draws) == 0.0
     assert torch.equal(draws.get_state(), before)
     assert not set(concept.retain) & set(backbone.trajectories.pools)

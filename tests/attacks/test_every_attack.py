@@ -1,0 +1,34 @@
+"""Every file of params/attacks on a tiny backbone: built, run twice alike, and gone without a trace.
+
+A file is found by its name. What costs time in it is cut down.
+"""
+
+import dataclasses
+
+import pytest
+import torch
+
+from stages.attacks.base import Attempt, load_attack
+from stages.params import names
+
+SMALL = {"attempts": 1, "population": 6, "generations": 2, "length": 3, "steps": 2, "batch": 2}
+CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
+
+
+@pytest.mark.parametrize("name", names("attacks"))
+def test_an_attack_finds_prompts_and_leaves_the_backbone_as_it_was(name, backbone, concept):
+    attack = load_attack(name)
+    have = {field.name for field in dataclasses.fields(attack)}
+    attack = dataclasses.replace(attack, **{key: value for key, value in SMALL.items() if key in have})
+    condition = backbone.encode(["a red circle", "a blue square"])
+    plain = backbone.sample(condition, **CALL)
+    attempts = [attack.search(backbone, concept, seed=0) for _ in range(2)]
+    assert isinstance(attempts[0], Attempt) and attempts[0].prompts and all(attempts[0].prompts)
+    assert attempts[0].prompts == attempts[1].prompts and attempts[0].notes == attempts[1].notes
+    for key, value in attempts[0].intervention.tensors().items():
+        assert torch.equal(value, attempts[1].intervention.tensors()[key]), key
+    assert torch.equal(backbone.sample(condition, **CALL), plain)
+    with attempts[0].intervention.attach(backbone):
+        assert torch.isfinite(
+            backbone.sample(backbone.encode(attempts[0].prompts), seeds=[1], steps=2, guidance=3.0)
+        ).all()
