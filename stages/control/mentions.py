@@ -19,6 +19,7 @@ COUNTED = ("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten
 OWNED = ("my", "your", "his", "her", "its", "our", "their", "this", "that", "these", "those", "one", "another", "each")
 BEFORE = ("a", "an", "the", *COUNTED, *OWNED)
 JOINING = ("of", "by", "with", "and", "or", "like", "as", "featuring", "showing", "depicting")
+OWNING = re.compile(r"['’]s?(?!\w)")  # behind a noun that owns
 SILENT = re.compile(r"(?:[aei]|o(?!ne\b|nce)|u(?!ni|se|ro)|hour|heir|honest)", re.IGNORECASE)  # words that follow `an`
 
 
@@ -84,7 +85,8 @@ def without(text: str, words: Sequence[str], *, noun: bool) -> str:
     for mention in mentions(text, words):
         kept = _without_last(_without_last(text[end : mention.start], BEFORE), JOINING)
         parts.append(kept)
-        end = mention.end + len(re.match(r"(?:['’]s?(?!\w))?", text[mention.end :])[0])
+        owned = OWNING.match(text, mention.end)
+        end = owned.end() if owned else mention.end
     if not parts:
         return text
     rest = _closed("".join([*parts, " ", text[end:]]))

@@ -120,6 +120,8 @@ class MACE(Training):
         """The frozen network's samples, noised to times that are drawn near `focus`."""
         process = needs(backbone, Diffuses, "MACE trains on noised pictures").process
         clean = backbone.draw(condition, draws).final
+        if clean is None:
+            raise ValueError(f"the trajectories of {backbone.name} do not say where they end")
         steps = process.scheduler.config.num_train_timesteps
         shares = torch.arange(steps) / steps
         early, late = ((self.sharpness * (shares - edge)).sigmoid() for edge in self.focus)

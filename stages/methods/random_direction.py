@@ -36,8 +36,8 @@ class RandomDirection:
             if site not in units:
                 units[site] = unit(own, seed, len(units))
             maps[site, step] = {**by, "direction": own.norm() * units[site].to(own)}
-        options = {"renorm": learned.renorm, "gate": learned.gate, "reuse": learned.reuse}
-        return Steering(learned.form, maps, learned.strengths, **options)
+        same = learned.strengths
+        return Steering(learned.form, maps, same, renorm=learned.renorm, gate=learned.gate, reuse=learned.reuse)
 
 
 def unit(like: Tensor, seed: int, index: int) -> Tensor:

@@ -126,7 +126,8 @@ class SPEED:
 def moments(edits: Sequence[Rows]) -> tuple[Tensor, Tensor]:
     """T = mean c^T c and A = mean g^T c over concepts, (d, d) in float64; several rows of a concept add up."""
     pairs = [(c.double(), g.double()) for c, g in edits]
-    return sum(c.T @ c for c, _ in pairs) / len(pairs), sum(g.T @ c for c, g in pairs) / len(pairs)
+    ours, theirs = (torch.cat([pair[side] for pair in pairs]) for side in (0, 1))
+    return ours.T @ ours / len(pairs), theirs.T @ ours / len(pairs)
 
 
 def invariant(rows: Tensor, centres: int, draws: torch.Generator) -> Tensor:

@@ -87,8 +87,8 @@ def replaced_words(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:
     places: dict[str, Counter[str]] = {}
     for first, second in pairs:
         before, after = first.split(), second.split()
-        plain = [[word.lower() for word in words] for words in (before, after)]
-        for tag, a, b, c, d in SequenceMatcher(None, *plain, autojunk=False).get_opcodes():
+        ours, theirs = ([word.lower() for word in words] for words in (before, after))
+        for tag, a, b, c, d in SequenceMatcher(None, ours, theirs, autojunk=False).get_opcodes():
             phrase = without_articles(before[a:b])
             if tag != "equal" and phrase:
                 places.setdefault(phrase, Counter())[without_articles(after[c:d])] += 1
