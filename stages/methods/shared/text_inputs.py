@@ -21,19 +21,26 @@ Tokens = Literal["last", "range", "aligned", "around"]
 def text_inputs(backbone: Backbone, names: Sequence[str], prompts: Sequence[str]) -> dict[str, list[Tensor]]:
     """The inputs of the named weights' modules for each prompt, (L, d) of token sequences or (d,) of pooled text.
 
-    The network runs on the first batch. If it hands these modules its condition as it is, the rest is read off that.
+    The network runs on one prompt. If it hands these modules its condition as it is, the rest is read off that, so that
+    hundreds of prompts are cheap; if not, it runs on all of them.
     """
     whole, modules = backbone.encode(prompts), {name: name.rpartition(".")[0] for name in names}
     read: dict[str, list[Tensor]] = {name: [] for name in names}
-    passed: dict[str, str] = {}
     with torch.no_grad(), reading(backbone, modules.values()) as inputs:
-        for rows in backbone.batches(len(whole)):
+
+        def run(rows: slice) -> Condition:
             condition = whole.rows(rows)
-            if not passed:
-                backbone.predict(_any_state(backbone, condition), condition)
-                passed = _handed_on(condition, {name: inputs[module] for name, module in modules.items()})
+            backbone.predict(_any_state(backbone, condition), condition)
+            return condition
+
+        one = run(slice(0, 1))
+        passed = _handed_on(one, {name: inputs[module] for name, module in modules.items()})
+        if passed:
+            return {name: list(whole.tensors[passed[name]]) for name in names}
+        for rows in backbone.batches(len(whole)):
+            run(rows)
             for name, module in modules.items():
-                read[name] += condition.tensors[passed[name]] if passed else inputs[module]
+                read[name] += inputs[module]
     return read
 
 
