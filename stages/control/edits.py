@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.control.addresses import TEXT, Addresses
-from stages.control.attached import Asked, Attached, GuidanceEdit, Predictions
+from stages.control.attached import Asked, Attached, GuidanceEdit, Predictions, Rewrite
 from stages.control.sites import Edit, Site, Tap
 from stages.control.state import Condition, Sampler
 
@@ -43,13 +43,19 @@ class Editable(Protocol):
 
 @contextmanager
 def edit_condition(
-    backbone: Editable, fn: Callable[[Condition], Condition] | None = None, words: Mapping[str, str] | None = None
+    backbone: Editable,
+    fn: Callable[[Condition], Condition] | None = None,
+    words: Mapping[str, str] | None = None,
+    rewrite: Rewrite | None = None,
 ) -> Iterator[None]:
     """Passes every encoded condition through `fn` while open (textual inversion).
 
-    `words` maps aliases to the words that take their place before tokenization.
+    `words` maps aliases to the words that take their place before tokenization. `rewrite` changes prompts before that;
+    conditions carry what it makes of them.
     """
     with ExitStack() as stack:
+        if rewrite is not None:
+            stack.enter_context(_appended(backbone.attached.rewrites, rewrite))
         if words:
             stack.enter_context(_appended(backbone.attached.words, words))
         if fn is not None:

@@ -50,6 +50,16 @@ def outside(outputs: Sequence[Tensor], masks: Sequence[Tensor], reduction: Reduc
     return torch.stack(shares).mean()
 
 
+def squared_inside(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+    """The sum over sites of || A M ||^2, averaged over the batch: a scalar of the attention to a concept where it is.
+
+    One map (B, N) and one mask (B, N) for each site; the maps are summed over the concept's tokens. MACE, arXiv
+    2403.06135.
+    """
+    parts = [(value * mask.to(value)).square().sum(1) for value, mask in zip(maps, masks, strict=True)]
+    return torch.stack(parts).sum(0).mean()
+
+
 def edited_weight(weight: Tensor, keys: Tensor, values: Tensor, scales: Tensor, ridge: float) -> Tensor:
     """W' = (ridge W + sum_i s_i v_i c_i^T)(ridge I + sum_i s_i c_i c_i^T)^-1, (d_out, d_in), solved in float64.
 

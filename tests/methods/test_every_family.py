@@ -57,6 +57,11 @@ REFUSED = {
     "textual_inversion_random": {"dit": "reads no text"},
     "s_vare": dict.fromkeys([name for name in FAMILIES if name != "infinity"], "predicts no bits"),
     "flowedit": NO_FLOW,
+    "word_filter": CLASSES,
+    "neutral_rewrite": CLASSES,
+    "random_weights": CLASSES,
+    "speed": CLASSES,
+    "mace": CLASSES | {"infinity": "trains on noised pictures"},
 }
 PROMPTS = ["a red circle", "a blue square"]
 RED = Concept("red", ("a red circle", "a red square"), ("a blue circle", "a blue square"), ("a green circle",))
