@@ -67,7 +67,7 @@ def test_reference_runs_are_made_by_so_many_seeds_at_a_time():
             found.append(references(backbone, ["a red circle"], 5, 3, seed=1)["a red circle"])
         assert set(sizes) == ({4, 2} if batch == 2 else {10})  # guided: twice the rows
     assert found[0].seeds == found[1].seeds
-    torch.testing.assert_close(found[0].latents, found[1].latents, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found[0].latents, found[1].latents, rtol=1e-3, atol=1e-3)
 
 
 def test_edited_targets_are_made_by_so_many_seeds_at_a_time():

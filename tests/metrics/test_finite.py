@@ -51,12 +51,24 @@ def test_a_broken_judge_is_one_line_with_metric_prompts_and_file(metric, broken_
 
 @pytest.mark.parametrize("kind", [CLIPScore, CLIPFrechet, CLIPRates])
 def test_features_of_clip_that_are_not_finite_are_refused(kind, clip_folder):
-    samples = pictures()
-    images = samples.images.float() / 255
-    images[2] = torch.nan
     fields = {"choices": {"colour": ("red", "blue")}} if kind is CLIPRates else {}
-    with pytest.raises(FloatingPointError, match=r"mine: concept: 0002\.png: CLIP's .* are not finite"):
-        measure(kind(model=clip_folder, **fields), "mine", {"concept": replace(samples, images=images)}, None)
+    weight = load_clip(str(clip_folder))[0].visual_projection.weight
+    kept = weight.detach().clone()
+    with torch.no_grad():
+        weight[0] = torch.nan
+    try:
+        with pytest.raises(FloatingPointError, match=r"mine: concept: 0000\.png: CLIP's .* are not finite"):
+            measure(kind(model=clip_folder, **fields), "mine", {"concept": pictures()}, None)
+    finally:
+        with torch.no_grad():
+            weight.copy_(kept)
+
+
+def test_pictures_that_are_not_finite_are_no_samples():
+    images = pictures().images.float() / 255
+    images[2] = torch.nan
+    with pytest.raises(FloatingPointError, match=r"0002\.png: pictures are not finite"):
+        replace(pictures(), images=images)
 
 
 @dataclass(frozen=True)
