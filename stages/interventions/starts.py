@@ -65,7 +65,7 @@ class Inverted(Starts):
         process = needs(backbone, Diffuses, OTHERWISE)
         path = Path(backbone, self.numbers["steps"])
         *_, latent = path.down(state.expand(len(condition), *state.shape[1:]), condition)
-        return process.decode(latent.to(backbone.net.dtype))
+        return process.decode(latent.to(next(backbone.net.parameters()).dtype))
 
 
 class Noised(Starts):
