@@ -51,7 +51,8 @@ def test_what_weights_read_is_found_by_so_many_prompts_at_a_time(name):
         backbone.settings = replace(backbone.settings, batch=batch)
         with calls(backbone) as sizes:
             found.append(text_inputs.text_inputs(backbone, names, WORDS))
-        assert sizes == ([2, 2, 1] if batch == 2 else [5])
+        parts = [2, 2, 1] if batch == 2 else [5]
+        assert sizes in ([1], [1, *parts])  # one prompt tells whether the network hands on its condition
     for few, all_at_once in zip(*(each.values() for each in found), strict=True):
         assert len(few) == len(all_at_once) == 5
         for a, b in zip(few, all_at_once, strict=True):  # what pads a batch to its longest prompt is zeros
