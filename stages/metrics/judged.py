@@ -36,9 +36,9 @@ def judge_features(judge: str, samples: Samples) -> Tensor:
 def real_features(judge: str, samples: Samples, n: int, seed: int) -> Tensor:
     """The features (M, F, D) of real renders of the samples' labels, of at least `n` frames.
 
-    Each row is rendered as often as the others; a label that it leaves open is drawn evenly.
+    Each row is rendered as often as the others, whatever their order; a label that it leaves open is drawn evenly.
     """
-    asked = tuple(tuple(str(row.get(label, "")) for label in LABELS) for row in samples.rows)
+    asked = tuple(sorted(tuple(str(row.get(label, "")) for label in LABELS) for row in samples.rows))
     clip = samples.images.shape[1] if samples.images.ndim == 5 else None
     return _real_features(load_judge(judge), asked, samples.images.shape[-1], clip, n, seed)
 
