@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import chain, count
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -80,8 +80,8 @@ def swap_parameters(backbone: Editable, values: Mapping[str, Tensor]) -> Iterato
         for name, value in values.items():
             original = originals[name]
             for module, home in homes[id(original)]:
-                stack.callback(module._parameters.__setitem__, home, original)
-                module._parameters[home] = value
+                stack.callback(module._parameters.__setitem__, home, cast(nn.Parameter, original))
+                module._parameters[home] = cast(nn.Parameter, value)
             if name not in backbone.attached.originals:
                 backbone.attached.originals[name] = original
                 stack.callback(backbone.attached.originals.pop, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -94,15 +94,18 @@ def revived(
 
     With A = sum W'^T W' and B = sum W'^T W: `zero` (A + r I)^-1 B c, the closed form of RECE, arXiv 2407.12383;
     `anchor` adds r times another embedding to the right-hand side; `weights` ((1 + r) A)^-1 (B + r A) c; `identity`
-    (A + r I)^-1 (B + r I) c; `both` (A + r A + r I)^-1 (B + r A + r I) c.
+    (A + r I)^-1 (B + r I) c; `both` (A + r A + r I)^-1 (B + r A + r I) c. ValueError if `anchor` has none.
     """
-    gram = sum(w.double().T @ w.double() for w in edited)
-    cross = sum(w.double().T @ o.double() for w, o in zip(edited, original, strict=True))
+    gram = cast(Tensor, sum(w.double().T @ w.double() for w in edited))
+    cross = cast(Tensor, sum(w.double().T @ o.double() for w, o in zip(edited, original, strict=True)))
     eye = torch.eye(len(gram), dtype=torch.float64, device=gram.device)
-    extra = {"zero": 0, "anchor": 0, "weights": gram, "identity": eye, "both": gram + eye}[form] * ridge
+    added: dict[str, Tensor | float] = {"zero": 0, "anchor": 0, "weights": gram, "identity": eye, "both": gram + eye}
+    extra = added[form] * ridge
     left = gram + (ridge * eye if form in ("zero", "anchor") else extra)
     right = embedding.double() @ (cross + extra).T
     if form == "anchor":
+        if anchor is None:
+            raise ValueError("the form anchor needs an anchor")
         right = right + ridge * anchor.double()
     return torch.linalg.solve(left.T, right.flatten(0, -2), left=False).view_as(right)
 
