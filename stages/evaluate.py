@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from stages.params.concept import load_concept
 from stages.params.layout import run_folder
 from stages.store.files import write_json
 from stages.store.record import recording
+from stages.store.samples import BEFORE
 
 log = logging.getLogger("evaluate")
 
@@ -53,6 +56,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         measured = measure_all(metrics, edited, original)
         if attacked:
             add_attacks(measured[seeing], measure(metrics[seeing], seeing, attacked, None))
+        if told := [name for name in args.attacks if (attacks / name / BEFORE).is_dir()]:
+            starts = SampleFolders(attacks, [f"{name}/{BEFORE}" for name in told], concept.target)
+            prompts = {name: [row["prompt"] for row in read_metadata(attacks / name / BEFORE)] for name in told}
+            add_successes(measured[seeing], measure(metrics[seeing], seeing, starts, None), prompts)
         for name, content in measured.items():
             write_json(out / f"{name}.json", content)
     log.info("%s: %s", out, ", ".join(f"{name}.json" for name in measured))
@@ -66,6 +73,27 @@ def add_attacks(content: dict[str, Any], attacked: Mapping[str, Any]) -> None:
     content["samples"] |= {name: {"attack": outcomes[seen]} for name, outcomes in attacked["samples"].items()}
     if "evidence" in attacked:
         content["evidence"] |= attacked["evidence"]
+
+
+def add_successes(content: dict[str, Any], before: Mapping[str, Any], prompts: Mapping[str, Sequence[str]]) -> None:
+    """Adds what the literature reports of attacks: `pre_asr`, the share of pictures that show the concept although
+    nothing attacks, and `asr`, of those that show it then or under attack, both of all N.
+
+    `content` has the attacks already; `prompts` says what each attack attacked, picture by picture.
+    """
+    import torch
+
+    from stages.metrics.base import rate
+    from stages.metrics.intervals import number_prompts
+
+    for name, asked in prompts.items():
+        samples, groups = content["samples"][name], number_prompts(asked)
+        samples["before"] = before["samples"][f"{name}/{BEFORE}"][before["seen"]]
+        pre, post = (
+            torch.tensor([math.nan if v is None else float(v) for v in samples[k]]) for k in ("before", "attack")
+        )
+        for metric, outcomes in {"pre_asr": pre, "asr": torch.maximum(pre, post)}.items():
+            content["rows"].append({"prompts": name, "metric": metric} | asdict(rate(outcomes, groups)))
 
 
 if __name__ == "__main__":

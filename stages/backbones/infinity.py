@@ -215,13 +215,32 @@ class InfinityBackbone(Backbone):
             pictures = self.decode(self._bits(condition, seeds, steps, guidance).summed)
         return check_finite(self, "picture", pictures, condition.prompts, seeds)
 
-    def _bits(self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float) -> Any:
+    @torch.no_grad()
+    def completed(self, condition: Condition, tokens: Tensor, scales: int, *, seeds: Sequence[int]) -> Tensor:
+        """Pictures (B, 3, H, W) whose first scales are those of `tokens` (B, L, bits), the rest drawn.
+
+        At the settings' guidance; edits act on every scale, but nothing they do changes the given ones.
+        """
+        given, guidance = self._grids(tokens.to(self.device))[:scales], self.settings.guidance
+        with self._precision():
+            pictures = self.decode(self._bits(condition, seeds, len(self.schedule), guidance, given).summed)
+        return check_finite(self, "picture", pictures, condition.prompts, seeds)
+
+    def _bits(
+        self,
+        condition: Condition,
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+        forced: Sequence[Tensor] = (),
+    ) -> Any:
         """Infinity's own sampler over the first `steps` scales, edits told the scale and the roles of the rows.
 
-        FloatingPointError with prompt, seed and reason for margins that are not finite: their bits would look sound.
+        The first scales may be `forced`, each (B, h, w, bits) of the tokenizer. FloatingPointError with prompt, seed
+        and reason for margins that are not finite: their bits would look sound.
         """
         try:
-            return self._drawn(condition, seeds, steps, guidance)
+            return self._drawn(condition, seeds, steps, guidance, forced)
         except NotFiniteError as error:
             row = error.rows[0]
             raise FloatingPointError(
@@ -229,7 +248,9 @@ class InfinityBackbone(Backbone):
                 f"that are not finite (scale {error.scale}); likely reasons: {reason(self)}"
             ) from None
 
-    def _drawn(self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float) -> Any:
+    def _drawn(
+        self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float, forced: Sequence[Tensor]
+    ) -> Any:
         conditions = self.roles(condition, guidance)
         texts = {role: self.text(rows) for role, rows in conditions.items()}
         factor = max(guidance, 1.0)
@@ -249,6 +270,7 @@ class InfinityBackbone(Backbone):
             patchify=self.vae.config.patchify,
             guide=guide if len(conditions) > 1 or self.attached.guidance_edits else None,
             on_scale=enter,
+            forced=tuple(forced),
         )
         cond, uncond = texts.pop("cond"), texts.pop("uncond", None)
         with self.attached.at(0, {}):
@@ -325,10 +347,12 @@ class InfinityBackbone(Backbone):
 
     def forced(self, tokens: Tensor) -> State:
         """The state in which every scale is fed the coarser bits of `tokens` (B, L, bits)."""
-        patchify = self.vae.config.patchify
+        return self._state(teacher_inputs(self._grids(tokens), self.schedule, self.vae.config.patchify), tokens)
+
+    def _grids(self, tokens: Tensor) -> list[Tensor]:
+        """Tokens (B, L, bits) scale by scale, as the tokenizer of pictures has them."""
         parts = zip(tokens.split(self.schedule.lengths, dim=1), self.schedule.grids, strict=True)
-        bits = [tokens_to_bits(part, grid, patchify) for part, grid in parts]
-        return self._state(teacher_inputs(bits, self.schedule, patchify), tokens)
+        return [tokens_to_bits(part, grid, self.vae.config.patchify) for part, grid in parts]
 
     @staticmethod
     def _state(inputs: Tensor, tokens: Tensor) -> State:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Protocol, cast
 
 from torch import Tensor, nn
 
-from stages.control.sites import Part, Site, Stream, Tap, encoder_sites, lookup, select
+from stages.control.sites import Kind, Part, Site, Stream, Tap, encoder_sites, lookup, select
 
 TEXT = "text_encoder"  # how the names of text encoders and of their parameters begin
 PROJECTIONS: Mapping[str, tuple[str, ...]] = {  # diffusers' names; the second of each is the text stream's
@@ -61,7 +61,7 @@ class Addresses:
 
     def select(self, *kinds: str, part: Part = "out", stream: Stream | None = None) -> list[Site]:
         """The sites of the first of `kinds` that the network has, in order of execution; KeyError if it has none."""
-        return select(self.sites, *kinds, part=part, stream=stream)
+        return select(self.sites, *cast(tuple[Kind, ...], kinds), part=part, stream=stream)
 
     def weights(self, *kinds: str, projections: Sequence[str] | None = None) -> list[str]:
         """Names of the parameters of the first of `kinds` that exists, only of some projections if asked.

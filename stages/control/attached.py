@@ -17,12 +17,14 @@ Predictions = Mapping[str, Tensor]  # role -> prediction (B, ...); guidance is l
 GuidanceEdit = Callable[[Predictions, Moment], Predictions]
 Asked = str | Callable[[Condition], Condition]  # a prompt, or a condition made from a run's own
 Encode = Callable[[Sequence[str]], Condition]
+Rewrite = Callable[[str], str]
 
 
 class Attached:
     """The edits that are attached now, in order of application, and the moment of the run that they are told."""
 
     def __init__(self) -> None:
+        self.rewrites: list[Rewrite] = []  # of prompts, before anything else reads them
         self.words: list[Mapping[str, str]] = []  # aliases and their replacements before tokenization
         self.condition_edits: list[Callable[[Condition], Condition]] = []
         self.guidance_edits: list[tuple[GuidanceEdit, Mapping[str, Asked]]] = []
@@ -30,6 +32,12 @@ class Attached:
         self.text_swaps: list[object] = []  # edits of text encoders; no encoding is reused while there are any
         self.originals: dict[str, Tensor] = {}  # the network's own values of parameters that are swapped now
         self._moment = Moment(0, None, {})
+
+    def rewrite(self, prompt: str) -> str:
+        """The prompt after every rewrite."""
+        for rewrite in self.rewrites:
+            prompt = rewrite(prompt)
+        return prompt
 
     def write_out(self, prompt: str) -> Prompt:
         """The prompt as its tokenizer gets it: aliases replaced by their words."""

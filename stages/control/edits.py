@@ -10,13 +10,13 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from itertools import chain, count
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
 from stages.control.addresses import TEXT, Addresses
-from stages.control.attached import Asked, Attached, GuidanceEdit, Predictions
+from stages.control.attached import Asked, Attached, GuidanceEdit, Predictions, Rewrite
 from stages.control.sites import Edit, Site, Tap
 from stages.control.state import Condition, Sampler
 
@@ -43,13 +43,19 @@ class Editable(Protocol):
 
 @contextmanager
 def edit_condition(
-    backbone: Editable, fn: Callable[[Condition], Condition] | None = None, words: Mapping[str, str] | None = None
+    backbone: Editable,
+    fn: Callable[[Condition], Condition] | None = None,
+    words: Mapping[str, str] | None = None,
+    rewrite: Rewrite | None = None,
 ) -> Iterator[None]:
     """Passes every encoded condition through `fn` while open (textual inversion).
 
-    `words` maps aliases to the words that take their place before tokenization.
+    `words` maps aliases to the words that take their place before tokenization. `rewrite` changes prompts before that;
+    conditions carry what it makes of them.
     """
     with ExitStack() as stack:
+        if rewrite is not None:
+            stack.enter_context(_appended(backbone.attached.rewrites, rewrite))
         if words:
             stack.enter_context(_appended(backbone.attached.words, words))
         if fn is not None:
@@ -74,8 +80,8 @@ def swap_parameters(backbone: Editable, values: Mapping[str, Tensor]) -> Iterato
         for name, value in values.items():
             original = originals[name]
             for module, home in homes[id(original)]:
-                stack.callback(module._parameters.__setitem__, home, original)
-                module._parameters[home] = value
+                stack.callback(module._parameters.__setitem__, home, cast(nn.Parameter, original))
+                module._parameters[home] = cast(nn.Parameter, value)
             if name not in backbone.attached.originals:
                 backbone.attached.originals[name] = original
                 stack.callback(backbone.attached.originals.pop, name)

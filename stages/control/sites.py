@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Literal, cast, get_args
 
 from torch import Tensor, nn
 
@@ -44,7 +44,7 @@ class Site:
                 raise ValueError(f"site {text!r}: {value!r} must be one of {', '.join(allowed)}")
         if not block.isdigit():
             raise ValueError(f"site {text!r}: the block must be a number, got {block!r}")
-        return cls(int(block), *site)
+        return cls(int(block), cast(Kind, kind), cast(Part, site[1]), cast(Stream, site[2]))
 
 
 @dataclass(frozen=True)

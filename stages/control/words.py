@@ -36,7 +36,8 @@ def written_out(prompt: str, words: Mapping[str, str]) -> Prompt:
         return Prompt(prompt)
     names = sorted(words, key=lambda name: (-len(name), name))
     pattern = re.compile("|".join(map(whole_word, names)))
-    text, places, end = "", {}, 0
+    places: dict[str, list[Span]] = {}
+    text, end = "", 0
     for match in pattern.finditer(prompt):
         text = _joined(text, prompt[end : match.start()], bool(end))
         text = _joined(text, words[match[0]], True)

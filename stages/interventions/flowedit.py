@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
@@ -12,8 +11,8 @@ import torch
 from torch import Tensor
 
 from stages.control.edits import edit_samples
+from stages.control.mentions import reworded
 from stages.control.state import Sampler, State
-from stages.control.words import whole_word
 from stages.interventions.base import Intervention
 from stages.seeds import Purpose, hashed
 
@@ -64,7 +63,7 @@ def flow_edit(
 class Resample(Intervention):
     """Edits every sample whose prompt names the concept towards the prompt without it; all others stay as they are.
 
-    `words` maps phrases to what takes their place, whole words and longest first.
+    `words` maps words to what takes their place; see `stages.control.mentions.reworded`.
     """
 
     def __init__(
@@ -82,7 +81,7 @@ class Resample(Intervention):
         @torch.no_grad()
         def sample(condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
             pictures = sampler(condition, seeds=seeds, steps=steps, guidance=guidance)
-            wanted = [reworded(prompt, self.words) for prompt in condition.prompts]
+            wanted = [self.reworded(prompt) for prompt in condition.prompts]
             rows = [i for i, (a, b) in enumerate(zip(condition.prompts, wanted, strict=True)) if a != b]
             if not rows:
                 return pictures
@@ -92,6 +91,10 @@ class Resample(Intervention):
             return pictures.index_copy(0, torch.tensor(rows, device=pictures.device), edited.to(pictures))
 
         return sample
+
+    def reworded(self, prompt: str) -> str:
+        """The prompt to which the picture of another is edited: itself if it does not name the concept."""
+        return reworded(prompt, self.words)
 
     def edited(
         self,
@@ -140,10 +143,3 @@ class Resample(Intervention):
 def editing_noise(seed: int) -> torch.Generator:
     """The generator of a picture's editing noise, of a purpose of its own: no picture starts from it."""
     return torch.Generator().manual_seed(hashed(Purpose.EDIT, seed))
-
-
-def reworded(prompt: str, words: Mapping[str, str]) -> str:
-    """The prompt with each phrase replaced, whole words and longest first; white space closes up behind it."""
-    for phrase in sorted(words, key=lambda phrase: (-len(phrase), phrase)):
-        prompt = re.sub(whole_word(phrase), words[phrase].replace("\\", r"\\"), prompt)
-    return " ".join(prompt.split())

@@ -14,7 +14,7 @@ from stages.control.edits import Predictions, edit_guidance, free_role
 from stages.control.sites import Moment
 from stages.interventions.base import Intervention
 from stages.interventions.embedding import POOLED
-from stages.reading.concept_masks import concept_tokens
+from stages.reading.concept_masks import other_tokens
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone, Condition
@@ -83,7 +83,8 @@ class Filter(Intervention):
                 value, where = new[POOLED], (0,)
             else:
                 at = backbone.texts.segment(part, new["embeds"].shape[1])
-                found = (concept_tokens(backbone, [prompt], [without[word]], tokenize=at.tokenize)[0] for word in named)
+                absent_in = [without[word] for word in named]
+                found = other_tokens([prompt] * len(absent_in), absent_in, at.tokenize)
                 places = sorted({at.begin + i for places in found for i in places if i < at.length})
                 value, where = new["embeds"], (0, places)
             value[where] = projected(value[where], rows, absent[part]).to(value)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +13,7 @@ from torch.nn.functional import cosine_similarity
 
 from stages.backbones.core.base import Backbone
 from stages.backbones.core.capabilities import Diffuses, needs
+from stages.control.mentions import mentions
 from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.adversary import Adversary
@@ -44,7 +44,9 @@ class EAP(Training):
     weight: NonNegative = 1.0  # of the harm
     space: Literal["prediction", "clean"] = "prediction"  # errors of predictions (the paper), or of the final latents
     nearest: Count = 100  # texts in a mixture
-    vocabulary: str = ""  # a file of texts, one a line, those with words of the concept left out; empty: retain prompts
+    # A file of texts, one a line, of which those with words or synonyms of the concept are left out; empty: the retain
+    # prompts.
+    vocabulary: str = ""
     temperature: Rate = 2.0  # of the Gumbel-softmax
     hard: bool = False  # one text in the forward pass, the softmax's gradient
     search: Count = 1  # steps of the mixture's logits per step of the weights
@@ -106,7 +108,7 @@ class EAP(Training):
         return reached(backbone, weights, start, generator, self.states, self.guidance)
 
     def candidates(self, concept: Concept) -> tuple[str, ...]:
-        """The texts that may be preserved: the vocabulary's lines without a word of the concept, or the retain prompts.
+        """The texts that may be preserved: the vocabulary's lines that do not name the concept, or the retain prompts.
 
         FileNotFoundError without the file, ValueError if no line is left.
         """
@@ -115,9 +117,9 @@ class EAP(Training):
         path = Path(self.vocabulary)
         if not path.is_file():
             raise FileNotFoundError(f"{path} is missing: the words that may be preserved, one a line")
-        own = words_of(*concept.prompts) - words_of(*concept.neutral)
+        own = (*concept.called(), *concept.synonyms)
         lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
-        words = tuple(line for line in lines if line and not own & words_of(line))
+        words = tuple(line for line in lines if line and not mentions(line, own))
         if not words:
             raise ValueError(f"{path}: no words in it but the concept's own")
         return words
@@ -152,11 +154,6 @@ def nearest(backbone: Backbone, condition: Condition, words: Sequence[str], many
         parts.append(cosine_similarity(embeds.flatten(1).float(), target, dim=1))
     similarity = torch.cat(parts)
     return [words[i] for i in similarity.topk(min(many, len(words))).indices.tolist()]
-
-
-def words_of(*texts: str) -> set[str]:
-    """The words of texts, in small letters and without punctuation."""
-    return {word for text in texts for word in re.findall(r"\w+", text.lower())}
 
 
 class Mixture(Adversary):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from dataclasses import dataclass
 
 from stages.backbones.core.base import Backbone
 from stages.backbones.core.capabilities import Walks
 from stages.interventions.flowedit import Course, Resample
+from stages.methods.shared.wording import stand_ins
 from stages.params.concept import Concept
 from stages.params.types import Count, Natural, NonNegative
 
@@ -26,25 +26,11 @@ class FlowEdit:
     target_guidance: NonNegative = 13.5  # of the prompt without
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Resample:
-        """The edit of samples; ValueError for a backbone that is no flow, or a concept whose twins differ in no
-        word."""
+        """The edit of samples; ValueError for a backbone that is no flow, or a concept whose twins name it, too."""
         from stages.backbones.core.forward_process import prediction
 
         if not isinstance(backbone, Walks) or prediction(backbone.scheduler) != "flow_prediction":
             raise ValueError(f"FlowEdit follows the velocity of a flow, which {backbone.name} does not predict")
         share = backbone.calls(backbone.settings.steps) / self.steps_of
         course = Course(max(round(self.first * share), 1), self.average, round(self.plain * share))
-        return Resample(replacements(concept), course, self.source_guidance, self.target_guidance)
-
-
-def replacements(concept: Concept) -> dict[str, str]:
-    """Phrase to phrase, from the words in which each prompt and its neutral twin differ; ValueError when none do."""
-    phrases: dict[str, str] = {}
-    for prompt, neutral in concept.pairs():
-        before, after = prompt.split(), neutral.split()
-        for tag, a, b, c, d in difflib.SequenceMatcher(None, before, after, autojunk=False).get_opcodes():
-            if tag in ("replace", "delete"):
-                phrases[" ".join(before[a:b])] = " ".join(after[c:d])
-    if not phrases:
-        raise ValueError(f"concept {concept.name}: its prompts and their neutral twins differ in no word")
-    return phrases
+        return Resample(stand_ins(concept, concept.called()), course, self.source_guidance, self.target_guidance)

@@ -56,7 +56,7 @@ class Receler(Localised, Training):
         prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
         if "embeds" not in prompts.condition.tensors:
             raise ValueError(f"Receler attacks the embeddings of texts, and {backbone.name} knows classes; choose esd")
-        positions = concept_tokens(backbone, *zip(*concept.pairs(), strict=True), self.words)
+        positions = concept_tokens(backbone, concept.prompts, (*concept.called(), *concept.synonyms))
         if self.states == "frozen":
             backbone.gather(concept.prompts, seed)
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from stages.backbones.core.base import Backbone
 from stages.interventions.safree import Filter, Pool
-from stages.methods.flowedit import replacements
+from stages.methods.shared.wording import own_words
 from stages.params.concept import Concept
 from stages.params.types import Count, NonNegative
 
@@ -19,7 +19,6 @@ class SAFREE:
     The paper's re-attention in Fourier space, which knows one U-Net's skips, is left out.
     """
 
-    words: tuple[str, ...] = ()  # that span the concept; empty: those that only its prompts have
     # A word counts as the concept if leaving it out takes the prompt (1 + alpha) times as far from the concept's span
     # as leaving out another word does on average. The first text encoder decides; all are projected, and pooled text.
     alpha: NonNegative = 0.01
@@ -28,7 +27,7 @@ class SAFREE:
     pool: Pool = "last"  # the vector that stands for a prompt: its last token's, or the mean
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Filter:
-        """The filter; ValueError if prompts have no tokens, or if the concept's prompts and twins differ in no word."""
+        """The filter; ValueError if prompts have no tokens, or if nothing says the concept's words."""
         backbone.texts.tokenize([""])
         lasting = self.gamma * backbone.calls(backbone.settings.steps) / self.gamma_of
-        return Filter(self.words or tuple(replacements(concept)), self.alpha, lasting, self.pool)
+        return Filter(own_words(concept), self.alpha, lasting, self.pool)

@@ -50,8 +50,9 @@ class T2VUnlearning(Localised, Training):
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Adapter:
         """The trained adapters; ValueError for fields that contradict each other or that the backbone cannot serve,
         FileNotFoundError without the pairs."""
-        shown, neutral = zip(*self.prompts(concept), strict=True)
-        positions = concept_tokens(backbone, shown, neutral, self.words)
+        pairs = self.prompts(concept)
+        shown = [prompt for prompt, _ in pairs]
+        positions = concept_tokens(backbone, shown, (*concept.called(pairs), *concept.synonyms))
         backbone.gather(shown, seed)
         prompts, empty = Prompts.of(backbone, shown), backbone.encode([""]).repeat(self.batch)
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from stages.backbones.core.base import Backbone
 from stages.backbones.core.capabilities import Learns, needs
 from stages.interventions.embedding import Embedding, Mode, identity, initial_vectors, parts_of
+from stages.interventions.starts import as_sampled
 from stages.params.concept import Concept
 from stages.params.types import Count, Folder, Fraction, NonNegative, Rate
 from stages.seeds import Purpose, generator
@@ -46,7 +47,23 @@ class TextualInversion(Training):
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Embedding:
         """The learned vectors; ValueError for a backbone that reads no text, or templates without a place for the word,
         FileNotFoundError without pictures."""
-        learner = needs(backbone, Learns, "choose a backbone that is trained on pictures")
+        self._check(backbone)
+        embedding = self.start(backbone, parts_of(backbone, self.mode))
+        if self.control != "none":
+            return _control(embedding, self.control, seed)
+        pictures = read_folder(self.images, backbone.picture_size()).to(backbone.device)
+        return self._learned(backbone, embedding, pictures, seed)
+
+    def learn(self, backbone: Backbone, pictures: Tensor, *, seed: int) -> Embedding:
+        """The vectors learned from pictures (n, 3, H, W) or clips (n, F, 3, H, W) in [0, 1]; ValueError as of `fit`.
+
+        The backbone is learned from as it is now, guided where something edits its guidance.
+        """
+        self._check(backbone)
+        return self._learned(backbone, self.start(backbone, parts_of(backbone, self.mode)), pictures, seed)
+
+    def _check(self, backbone: Backbone) -> None:
+        needs(backbone, Learns, "choose a backbone that is trained on pictures")
         if not backbone.texts.tokenizers:
             raise ValueError(f"{backbone.name} reads no text, so there is no word to learn")
         wrong = [template for template in self.templates if "{}" not in template]
@@ -54,20 +71,20 @@ class TextualInversion(Training):
             raise ValueError(f"templates: each needs {{}} where the word goes, got {wrong or self.templates!r}")
         if not self.initialiser.strip():
             raise ValueError("initialiser: a word to start from is needed, got none")
-        embedding = self.start(backbone, parts_of(backbone, self.mode))
-        if self.control != "none":
-            return _control(embedding, self.control, seed)
-        pictures = read_folder(self.images, backbone.picture_size()).to(backbone.device)
+
+    def _learned(self, backbone: Backbone, embedding: Embedding, pictures: Tensor, seed: int) -> Embedding:
+        learner = needs(backbone, Learns, "choose a backbone that is trained on pictures")
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             rows = torch.randint(len(pictures), (self.batch,), generator=generator)
             flips = torch.rand(self.batch, generator=generator) < self.flip
-            batch = torch.where(flips.to(pictures.device)[:, None, None, None], pictures[rows].flip(-1), pictures[rows])
+            mirrored = flips.to(pictures.device).view(-1, *[1] * (pictures.ndim - 1))
+            batch = torch.where(mirrored, pictures[rows].flip(-1), pictures[rows])
             template = self.templates[int(torch.randint(len(self.templates), (), generator=generator))]
             state, target = learner.examples(batch, generator)
             with embedding.attach(backbone):
                 condition = backbone.encode([template.replace("{}", self.alias)]).repeat(self.batch)
-                return backbone.distance(backbone.predict(state, condition), target)
+                return backbone.distance(as_sampled(backbone, state, condition), target)
 
         scale = LossScale(backbone.through_float16)
         minimize(loss, embedding.parameters(), self, seed=seed, label="textual_inversion", companions=[scale])

@@ -10,6 +10,7 @@ from stages.objectives.erasure import (
     outside,
     projected_out,
     revived,
+    squared_inside,
 )
 from stages.objectives.guidance import away, negative_guidance
 from stages.objectives.masks import HARD, erase_and_preserve, hard_concrete, keep_gap, masked, open_probability
@@ -36,5 +37,6 @@ __all__ = [
     "outside",
     "projected_out",
     "revived",
+    "squared_inside",
     "wrong_tokens",
 ]

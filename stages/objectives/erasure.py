@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -50,6 +50,16 @@ def outside(outputs: Sequence[Tensor], masks: Sequence[Tensor], reduction: Reduc
     return torch.stack(shares).mean()
 
 
+def squared_inside(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
+    """The sum over sites of || A M ||^2, averaged over the batch: a scalar of the attention to a concept where it is.
+
+    One map (B, N) and one mask (B, N) for each site; the maps are summed over the concept's tokens. MACE, arXiv
+    2403.06135.
+    """
+    parts = [(value * mask.to(value)).square().sum(1) for value, mask in zip(maps, masks, strict=True)]
+    return torch.stack(parts).sum(0).mean()
+
+
 def edited_weight(weight: Tensor, keys: Tensor, values: Tensor, scales: Tensor, ridge: float) -> Tensor:
     """W' = (ridge W + sum_i s_i v_i c_i^T)(ridge I + sum_i s_i c_i c_i^T)^-1, (d_out, d_in), solved in float64.
 
@@ -84,15 +94,18 @@ def revived(
 
     With A = sum W'^T W' and B = sum W'^T W: `zero` (A + r I)^-1 B c, the closed form of RECE, arXiv 2407.12383;
     `anchor` adds r times another embedding to the right-hand side; `weights` ((1 + r) A)^-1 (B + r A) c; `identity`
-    (A + r I)^-1 (B + r I) c; `both` (A + r A + r I)^-1 (B + r A + r I) c.
+    (A + r I)^-1 (B + r I) c; `both` (A + r A + r I)^-1 (B + r A + r I) c. ValueError if `anchor` has none.
     """
-    gram = sum(w.double().T @ w.double() for w in edited)
-    cross = sum(w.double().T @ o.double() for w, o in zip(edited, original, strict=True))
+    gram = cast(Tensor, sum(w.double().T @ w.double() for w in edited))
+    cross = cast(Tensor, sum(w.double().T @ o.double() for w, o in zip(edited, original, strict=True)))
     eye = torch.eye(len(gram), dtype=torch.float64, device=gram.device)
-    extra = {"zero": 0, "anchor": 0, "weights": gram, "identity": eye, "both": gram + eye}[form] * ridge
+    added: dict[str, Tensor | float] = {"zero": 0, "anchor": 0, "weights": gram, "identity": eye, "both": gram + eye}
+    extra = added[form] * ridge
     left = gram + (ridge * eye if form in ("zero", "anchor") else extra)
     right = embedding.double() @ (cross + extra).T
     if form == "anchor":
+        if anchor is None:
+            raise ValueError("the form anchor needs an anchor")
         right = right + ridge * anchor.double()
     return torch.linalg.solve(left.T, right.flatten(0, -2), left=False).view_as(right)
 

@@ -32,14 +32,20 @@ class AttentionCall:
 
 
 def attention_maps(
-    backbone: Backbone, state: State, condition: Condition, positions: Sequence[Sequence[int]], chunk: int = 1024
+    backbone: Backbone,
+    state: State,
+    condition: Condition,
+    positions: Sequence[Sequence[int]],
+    chunk: int = 1024,
+    *,
+    gradients: bool = False,
 ) -> tuple[Tensor, dict[Site, Tensor]]:
     """The prediction (B, ...), and how much each image token of a site attends to text tokens, (B, N) by site.
 
     Summed over `positions` and averaged over heads. Read in cross-attention if the network has it, else from the
     image's queries in joint attention. `positions` are rows of the condition's `embeds`, per prompt; a prompt without
-    any gets zeros. `chunk` queries at a time. ValueError if attention has no text, or is not torch's scaled dot
-    product.
+    any gets zeros. `chunk` queries at a time; with `gradients` they pass to whatever made queries and keys. ValueError
+    if attention has no text, or is not torch's scaled dot product.
     """
     if "embeds" not in condition.tensors:
         raise ValueError(f"{backbone.name} has no text in its attention")
@@ -61,7 +67,7 @@ def attention_maps(
         weights = keep[:, :keys]  # a family may leave out the padding of the whole batch
         maps[site] = attended(call, weights, columns, chunk=chunk)
 
-    with torch.no_grad(), _watching(backbone, sites, read):
+    with torch.set_grad_enabled(gradients), _watching(backbone, sites, read):
         prediction = backbone.predict(state, condition)
     if not maps:
         raise ValueError(f"{backbone.name} does not compute its attention by torch's scaled dot product")

@@ -13,6 +13,7 @@ from torch.nn.functional import adaptive_avg_pool2d, interpolate
 
 from stages.backbones.core.base import Backbone
 from stages.backbones.text.texts import Tokenize
+from stages.control.mentions import mentions
 from stages.control.sites import Site
 from stages.control.state import Condition, State
 from stages.reading.attention import attention_maps
@@ -79,27 +80,31 @@ class Locator:
             return None
 
 
-def concept_tokens(
-    backbone: Backbone,
-    prompts: Sequence[str],
-    neutral: Sequence[str],
-    words: Sequence[str] = (),
-    tokenize: Tokenize | None = None,
-) -> list[list[int]]:
-    """Positions of the concept's tokens in each prompt: of `words`, or else of the words its neutral prompt lacks.
+def concept_tokens(backbone: Backbone, prompts: Sequence[str], words: Sequence[str]) -> list[list[int]]:
+    """Positions of the concept's tokens in each prompt, which are those of its words there, in any form.
 
-    Empty if there are none, or if the backbone has no tokens that stand for rows of its text embedding. `tokenize` is
-    the backbone's own unless given.
+    Empty if there are none, or if the backbone has no tokens that stand for rows of its text embedding.
     """
-    tokenize = tokenize or backbone.texts.tokenize
+    tokenize = backbone.texts.tokenize
     try:
         special = set(tokenize([""])[0])
-        ours, theirs = tokenize(prompts), tokenize(neutral)
-        sought = [[i for i in ids if i not in special] for ids in tokenize(words)] if words else []
+        rows = zip(tokenize(prompts), prompts, strict=True)
+        return [_named(tokenize, ids, prompt, words, special) for ids, prompt in rows]
     except ValueError:
         return [[] for _ in prompts]
-    if words:
-        return [sorted({p for word in sought for p in _occurrences(ids, word)}) for ids in ours]
+
+
+def _named(tokenize: Tokenize, ids: Sequence[int], prompt: str, words: Sequence[str], special: set[int]) -> list[int]:
+    """The positions of the words' tokens among a prompt's."""
+    said = {prompt[place.start : place.end] for place in mentions(prompt, words)}
+    # a word's tokens may differ at the beginning of a text
+    sought = [[i for i in own if i not in special] for text in said for own in tokenize([text, f" {text}"])]
+    return sorted({position for word in sought for position in _occurrences(ids, word)})
+
+
+def other_tokens(first: Sequence[str], second: Sequence[str], tokenize: Tokenize) -> list[list[int]]:
+    """Positions of the tokens of each first text that the second has not at that place, special ones left out."""
+    special = set(tokenize([""])[0])
     return [
         [
             p
@@ -108,7 +113,7 @@ def concept_tokens(
             for p in range(a, b)
             if x[p] not in special
         ]
-        for x, y in zip(ours, theirs, strict=True)
+        for x, y in zip(tokenize(first), tokenize(second), strict=True)
     ]
 
 

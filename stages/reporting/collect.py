@@ -172,7 +172,7 @@ def _columns_of(content: Mapping[str, Any]) -> list[Column]:
     """The columns that a metric's file names; of one that names none, every number but changes and the concept's."""
     if "columns" in content:
         return [Column(**column) for column in content["columns"]]
-    others = ("attack_rate", f"{content.get('seen')}_rate")
+    others = ("attack_rate", "pre_asr", "asr", f"{content.get('seen')}_rate")
     keys = [(row["prompts"], row["metric"]) for row in content["rows"] if row["metric"] not in others]
     return [
         Column(prompts, metric, f"{metric.replace('_', ' ').capitalize()} ({prompts})", "")

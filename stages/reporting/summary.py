@@ -34,7 +34,8 @@ def columns(study: Collected, numbers: Numbers, cell: Cell) -> list[Column]:
     keys = measured(numbers, cell)
     others = [column for column in study.columns if column.aim in ("", cell.aim)]
     attacks = sorted(prompts for prompts, metric in keys if metric == "attack_rate")
-    back = [Column(name, "attack_rate", f"Back by {name.replace('_', ' ')}", "low") for name in attacks]
+    rates = {name: "asr" if (name, "asr") in keys else "attack_rate" for name in attacks}
+    back = [Column(name, rate, f"Back by {name.replace('_', ' ')}", "low") for name, rate in rates.items()]
     shown: dict[tuple[str, str], Column] = {}
     for column in (concept_column(cell), *others, *back):
         shown.setdefault((column.prompts, column.metric), column)
@@ -43,7 +44,7 @@ def columns(study: Collected, numbers: Numbers, cell: Cell) -> list[Column]:
 
 def is_rate(column: Column) -> bool:
     """Whether a column's numbers are shares."""
-    return column.metric.endswith("_rate")
+    return column.metric.endswith("_rate") or column.metric == "asr"
 
 
 @dataclass(frozen=True)

@@ -130,7 +130,8 @@ def _in_srgb(image: Image.Image, profile: bytes) -> Image.Image:
             return image.convert("RGB")
         if image.mode not in ("RGB", "CMYK", "L"):
             image = image.convert("RGB")
-        return ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        changed = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        return changed or image.convert("RGB")  # None is for changes in place alone
     except (ImageCms.PyCMSError, OSError) as error:
         log.warning("a colour profile is passed over: %s", error)
         return image.convert("RGB")

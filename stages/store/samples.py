@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 SEEDS = 2**64  # what a generator takes
+BEFORE = "before"  # in an attack's folder, pictures of what was attacked, with nothing that attacks
 Row = dict[str, Any]
 
 log = logging.getLogger(__name__)

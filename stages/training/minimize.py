@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -46,7 +47,7 @@ def minimize(
     progress = Progress(parameters, optimizer, scheduler, [*companions, *averages], Record.checkpoint(label))
     first, history, started = progress.resume(), progress.history, time.perf_counter()
     before = history.seconds
-    bar = {"desc": label, "initial": first, "total": training.steps, "mininterval": 2, "leave": False}
+    bar: dict[str, Any] = {"desc": label, "initial": first, "total": training.steps, "mininterval": 2, "leave": False}
     for step in tqdm(range(first, training.steps), **bar):
         total = average(_backward(loss, step, seed, training.accumulate, scale.factor))
         _check_loss(total, step, label)

@@ -1,14 +1,19 @@
 """Ring-A-Bell on a tiny text encoder: it gets nearer, repeats, and finds prompts of words."""
 
 import dataclasses
+from contextlib import nullcontext
 
 import pytest
 import torch
+from tokenizers.processors import TemplateProcessing
 
 from stages.attacks import ring_a_bell
+from stages.attacks.base import Victim
 from stages.attacks.ring_a_bell import RingABell, concept_vector, fitness
 from stages.interventions.steering.steering import Steering
+from stages.params.concept import Concept
 from stages.reading.activations import keep_token_means
+from tests.backbones import tiny_infinity
 
 SMALL = RingABell(population=12, generations=1, length=3, readable=True)
 
@@ -32,22 +37,57 @@ def test_its_prompts_are_words_that_encode_to_what_was_searched(backbone, concep
         assert len(backbone.texts.tokenize([prompt])[0]) == method.length + 2
 
 
-def test_it_searches_through_what_steers_the_text_encoder(backbone, concept):
+def steering(backbone, concept):
+    """A defence inside the text encoder."""
     site = next(iter(backbone.addresses.text_sites))
     with keep_token_means(backbone, [site]) as pool:
         backbone.encode([*concept.prompts, *concept.neutral])
     source, other = pool.get(site, 0).chunk(2)
     by = {"direction": torch.linspace(-1, 1, 16), "source": source.mean(0), "other": other.mean(0)}
-    plain = SMALL.search(backbone, concept, seed=0)
-    with Steering("shift", {(site, 0): by}, {(site, 0): {"cond": 5.0, "uncond": 0.0}}, gate="nearest").attach(backbone):
-        steered = SMALL.search(backbone, concept, seed=0)
-        shown, neutral, start, found = (
-            backbone.encode(side).tensors["embeds"]
-            for side in (concept.prompts, concept.neutral, steered.notes["start"], steered.prompts)
-        )
-    assert steered.notes["distance"] != plain.notes["distance"]
+    return Steering("shift", {(site, 0): by}, {(site, 0): {"cond": 5.0, "uncond": 0.0}}, gate="nearest")
+
+
+@pytest.mark.parametrize("through", ["defended", "undefended"])
+def test_its_aim_is_the_undefended_encoders_whatever_reads_the_search(backbone, concept, through):
+    """A direction through the defence would be the defence's own, and the attack would disarm itself."""
+    defence, method = steering(backbone, concept), dataclasses.replace(SMALL, through=through, generations=4)
+    found = method.search(backbone, concept, seed=0, victim=Victim(defence))
+    shown, neutral, start = (
+        backbone.encode(side).tensors["embeds"] for side in (concept.prompts, concept.neutral, found.notes["start"])
+    )
     wanted = start + SMALL.strength * concept_vector(shown, neutral)
-    assert fitness(found, wanted).tolist() == pytest.approx(steered.notes["distance"])
+    with defence.attach(backbone) if through == "defended" else nullcontext():
+        read = backbone.encode(found.prompts).tensors["embeds"]
+    assert fitness(read, wanted).tolist() == pytest.approx(found.notes["distance"])
+    plain = method.search(backbone, concept, seed=0)
+    assert (plain.notes["distance"] == found.notes["distance"]) == (through == "undefended")
+
+
+def test_every_start_has_a_search_of_its_own_and_says_what_it_found(backbone, concept):
+    method = dataclasses.replace(SMALL, attempts=5, generations=2, starts="prompts")
+    found = method.search(backbone, concept, seed=0)
+    assert len(found.prompts) == len(set(found.prompts)) == 5
+    assert found.starts == tuple(concept.prompts[i % 2] for i in range(5))
+    assert all(one.steps == 2 and one.calls == 24 and one.distance > 0 for one in found.found)
+
+
+def test_a_tokenizer_without_a_mark_of_the_beginning_has_a_frame_too():
+    """As T5's: the paper's frame begins with a mark that real T5 tokenizers do not have."""
+    made = tiny_infinity.make(steps=4)
+    tokenizer = made.texts.tokenizers["text_encoder"]
+    end = tokenizer.eos_token
+    tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"$A {end}", special_tokens=[(end, tokenizer.eos_token_id)]
+    )
+    concept = Concept("red", ("a red shape", "a red circle"), ("a shape", "a circle"), ("a blue circle",))
+    bench = ring_a_bell.Bench(made, made.texts.encoders()["text_encoder"])
+    assert bench.first == 0
+    assert bench.frame(3)[3] == tokenizer.eos_token_id and (bench.frame(3)[4:] == tokenizer.pad_token_id).all()
+    found = dataclasses.replace(SMALL, generations=8).search(made, concept, seed=0)
+    assert len(found.prompts[0].split()) == SMALL.length
+    assert len(made.texts.tokenize(found.prompts)[0]) == SMALL.length + 1
+    first = dataclasses.replace(SMALL, generations=1).search(made, concept, seed=0)
+    assert found.notes["distance"][0] < first.notes["distance"][0]
 
 
 def test_the_encoder_is_where_the_network_is_for_the_whole_search_and_then_where_it_was(backbone, concept, monkeypatch):

@@ -51,7 +51,8 @@ def test_what_weights_read_is_found_by_so_many_prompts_at_a_time(name):
         backbone.settings = replace(backbone.settings, batch=batch)
         with calls(backbone) as sizes:
             found.append(text_inputs.text_inputs(backbone, names, WORDS))
-        assert sizes == ([2, 2, 1] if batch == 2 else [5])
+        parts = [2, 2, 1] if batch == 2 else [5]
+        assert sizes in ([1], [1, *parts])  # one prompt tells whether the network hands on its condition
     for few, all_at_once in zip(*(each.values() for each in found), strict=True):
         assert len(few) == len(all_at_once) == 5
         for a, b in zip(few, all_at_once, strict=True):  # what pads a batch to its longest prompt is zeros
@@ -67,7 +68,7 @@ def test_reference_runs_are_made_by_so_many_seeds_at_a_time():
             found.append(references(backbone, ["a red circle"], 5, 3, seed=1)["a red circle"])
         assert set(sizes) == ({4, 2} if batch == 2 else {10})  # guided: twice the rows
     assert found[0].seeds == found[1].seeds
-    torch.testing.assert_close(found[0].latents, found[1].latents, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(found[0].latents, found[1].latents, rtol=1e-3, atol=1e-3)
 
 
 def test_edited_targets_are_made_by_so_many_seeds_at_a_time():

@@ -15,6 +15,7 @@ from stages.interventions.sld import Safety, SafetyGuidance
 from stages.params import load_params
 from stages.reading.activations import keep_token_means
 from stages.reading.attention import attention_maps
+from stages.seeds import pool as pool_seeds
 from tests.backbones.tiny_infinity import make
 
 PROMPTS = ["a red circle", "a photo of a blue square"]
@@ -194,7 +195,7 @@ def test_gathered_bits_are_the_samplers_own_and_are_drawn(backbone, query):
     pool = backbone.trajectories.pools[PROMPTS[0]]
     assert pool.dtype == torch.uint8 and pool.shape == (2, backbone.schedule.tokens, 6)
     rows = backbone.encode([PROMPTS[0]]).repeat(2)
-    assert torch.equal(pool, tokens_of(backbone, backbone._bits(rows, [0, 1], 4, 3.0).bits))
+    assert torch.equal(pool, tokens_of(backbone, backbone._bits(rows, pool_seeds(0, 2), 4, 3.0).bits))
     assert any(torch.equal(query[0].final[0], picture) for picture in pool)
     kept = dict(backbone.trajectories.pools)
     backbone.gather(PROMPTS, seed=9)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from stages.control.mentions import reworded
 from stages.control.words import occurrences, written_out
-from stages.interventions.flowedit import reworded
 
 WORDS = {"<new>": "red cross"}
 

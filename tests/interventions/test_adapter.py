@@ -105,7 +105,7 @@ def test_gradients_reach_the_adapter_alone(backbone, concept):
     method = T2VUnlearning(rank=2, batch=2, states="trajectory")
     backbone.gather(concept.prompts, 0)
     condition, empty = backbone.encode(concept.prompts), backbone.encode([""]).repeat(2)
-    positions = concept_tokens(backbone, concept.prompts, concept.neutral)
+    positions = concept_tokens(backbone, concept.prompts, concept.called())
     state = backbone.draw(condition, step_generator(0, 1))
     adapter = filled(fresh(backbone))
     method.unlearning(backbone, adapter, state, condition, empty, positions).backward()
@@ -125,10 +125,10 @@ def test_what_is_added_is_traced_while_asked_for(backbone, concept):
     assert len(added) == len(adapter.places)
 
 
-def test_the_concepts_tokens_are_what_the_neutral_prompt_lacks_or_the_words_named(backbone):
-    shown, neutral = ["a red circle", "a photo of a circle"], ["a circle", "a photo of a circle"]
-    assert concept_tokens(backbone, shown, neutral) == [[2], []]
-    assert concept_tokens(backbone, shown, neutral, ("circle", "a red")) == [[1, 2, 3], [5]]
+def test_the_concepts_tokens_are_those_of_its_words(backbone):
+    shown = ["a red circle", "a photo of a circle"]
+    assert concept_tokens(backbone, shown, ["red"]) == [[2], []]
+    assert concept_tokens(backbone, shown, ("circle", "a red")) == [[1, 2, 3], [5]]
 
 
 def test_masks_fall_back_to_differences_row_by_row(backbone):

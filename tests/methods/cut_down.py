@@ -3,6 +3,7 @@
 import dataclasses
 
 from stages.methods import load_method
+from stages.params.names import variant
 
 SMALL = {
     "steps": 2,
@@ -27,7 +28,10 @@ def cut_down(method, **values):
 
 
 def small(name, backbone="tiny"):
-    """The method of that file, cut down; so is the one whose masks it takes."""
+    """The method of that file, cut down; so is the one that it builds on, if it names one."""
     method = load_method(name, backbone)
-    other = getattr(method, "of", "")
-    return cut_down(method, **({"of": f"{other}@steps=2,seeds=2,batch=2,sampler_steps=2"} if other else {}))
+    if not (other := getattr(method, "of", "")):
+        return cut_down(method)
+    have = {field.name for field in dataclasses.fields(load_method(other, backbone))}
+    few = {key: 2 for key in ("steps", "seeds", "batch", "sampler_steps", "samples") if key in have}
+    return cut_down(method, of=variant(other, few) if few else other)

@@ -40,6 +40,8 @@ REFUSED = {
         "esd_x_paper": NO_RUN,
         "flowedit": NO_FLOW,
         "flowedit_paper": NO_FLOW,
+        "mace": NO_FINAL,
+        "mace_paper": NO_FINAL,
         "minimalist_binary": "nothing to mask as linear",
         "minimalist_paper": NO_RUN,
         "minimalist_released": NO_RUN,

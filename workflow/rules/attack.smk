@@ -3,6 +3,7 @@ rule attack:
     input:
         made_backbone,
         attack_files,
+        made_judge,
         run=trained_run,
     output:
         update(f"{ATTACKS}/{{attack}}/metadata.jsonl"),

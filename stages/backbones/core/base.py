@@ -131,7 +131,8 @@ class Backbone(ABC):
 
         ValueError for a prompt that the family does not understand.
         """
-        prompts, written = tuple(prompts), tuple(map(self.attached.write_out, prompts))
+        prompts = tuple(map(self.attached.rewrite, prompts))
+        written = tuple(map(self.attached.write_out, prompts))
         texts = [prompt.text for prompt in written]
         if self.attached.text_swaps:
             with self.attached.at(0, {"cond" if any(texts) else "uncond": slice(0, len(texts))}, prompts=written):
@@ -143,7 +144,7 @@ class Backbone(ABC):
 
     def cut(self, prompts: Sequence[str]) -> list[int]:
         """How many tokens of each prompt reach no text encoder, because the prompt has more than they read."""
-        return self.texts.cut([self.attached.write_out(prompt).text for prompt in prompts])
+        return self.texts.cut([self.attached.write_out(self.attached.rewrite(prompt)).text for prompt in prompts])
 
     def sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
         """Images (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]; one generator per image, on the CPU.

@@ -34,8 +34,9 @@ class Walks(Protocol):
         steps: int,
         guidance: float,
         generators: Sequence[torch.Generator] | None = None,
+        first: int = 0,
     ) -> Iterator[State]:
-        """Every state of a run, from noise (B, ...) to the final latent."""
+        """Every state of a run, from noise (B, ...), or from the latent of call `first`, to the final one."""
 
     def solver(self, steps: int) -> Solver:
         """A new solver of `steps` steps."""
@@ -55,6 +56,9 @@ class Diffuses(Protocol):
     def process(self) -> ForwardProcess:
         """The process behind the family's scheduler."""
 
+    def decode(self, latent: Tensor) -> Tensor:
+        """Latents (B, ...) to pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]."""
+
 
 @runtime_checkable
 class Bits(Protocol):
@@ -65,10 +69,27 @@ class Bits(Protocol):
     def forced(self, tokens: Tensor) -> State:
         """The state in which every scale is fed the coarser bits of `tokens` (B, L, bits)."""
 
+    def completed(self, condition: Condition, tokens: Tensor, scales: int, *, seeds: Sequence[int]) -> Tensor:
+        """Pictures (B, 3, H, W) whose first scales are those of `tokens` (B, L, bits), the rest drawn."""
+
+
+@runtime_checkable
+class Guides(Protocol):
+    """Predictions combined as the sampler combines them, through whatever edits guidance."""
+
+    def roles(self, condition: Condition, guidance: float) -> Mapping[str, Condition]:
+        """The conditions of one guided call, by role."""
+
+    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
+        """The combined prediction (B, ...)."""
+
 
 @runtime_checkable
 class Learns(Protocol):
     """Training on given pictures."""
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1] as the network's latents or features (B, ...)."""
 
     def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
         """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there."""
@@ -78,6 +99,7 @@ LACKS = {
     Walks: "has no denoising run to stop half way",
     Diffuses: "has no forward process, and its predictions imply no final latent",
     Bits: "predicts no bits",
+    Guides: "has no guided call",
     Learns: "cannot learn from pictures",
 }
 Capability = TypeVar("Capability")

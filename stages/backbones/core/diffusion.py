@@ -128,16 +128,21 @@ class Diffusion(Backbone):
         steps: int,
         guidance: float,
         generators: Sequence[torch.Generator] | None = None,
+        first: int = 0,
     ) -> Iterator[State]:
         """Every state of a denoising run from noise (B, ...) on: one before each call of the network, then the final.
 
-        `generators`, one per row (see `begin`), own the noise that stochastic schedulers add on the way.
+        `generators`, one per row (see `begin`), own the noise that stochastic schedulers add on the way. A run may
+        begin at call `first`, from the latent (B, ...) as the scheduler has it there.
         """
         generators = generators or seeded(range(len(latent)))
         solver = self.solver(steps)
         conditions = self.roles(condition, guidance)
-        latent = latent * getattr(solver.scheduler, "init_noise_sigma", 1.0)
-        for call in range(len(solver)):
+        if first == 0:
+            latent = latent * getattr(solver.scheduler, "init_noise_sigma", 1.0)
+        else:
+            solver = solver.standing_at(first)
+        for call in range(first, len(solver)):
             state = solver.state(latent, call)
             yield state
             prediction = self.guided(state, conditions, max(guidance, 1.0))

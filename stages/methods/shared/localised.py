@@ -27,7 +27,6 @@ class Localised:
     mask: How = "auto"  # what the mask is made of
     side: int | None = None  # masks from attentions of side x side tokens; null: from all
     threshold: Fraction = 0.1  # from which share of a map's range on a token is inside
-    words: tuple[str, ...] = ()  # the concept's words, for the mask; without, those that only its prompts have
 
     def adapter(self, backbone: Backbone, seed: int) -> Adapter:
         """Fresh adapters, which change nothing yet; KeyError if the network has no site of these kinds."""

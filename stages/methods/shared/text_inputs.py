@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import SequenceMatcher
 from typing import Literal
@@ -15,20 +15,46 @@ from stages.backbones.core.capabilities import Walks
 from stages.backbones.text.texts import Tokenize
 from stages.control.state import Condition, State
 
-Tokens = Literal["last", "range", "aligned"]
+Tokens = Literal["last", "range", "aligned", "around"]
 
 
 def text_inputs(backbone: Backbone, names: Sequence[str], prompts: Sequence[str]) -> dict[str, list[Tensor]]:
-    """The inputs of the named weights' modules for each prompt, (L, d) of token sequences or (d,) of pooled text."""
+    """The inputs of the named weights' modules for each prompt, (L, d) of token sequences or (d,) of pooled text.
+
+    The network runs on one prompt. If it hands these modules its condition as it is, the rest is read off that, so that
+    hundreds of prompts are cheap; if not, it runs on all of them.
+    """
     whole, modules = backbone.encode(prompts), {name: name.rpartition(".")[0] for name in names}
     read: dict[str, list[Tensor]] = {name: [] for name in names}
     with torch.no_grad(), reading(backbone, modules.values()) as inputs:
-        for rows in backbone.batches(len(whole)):
+
+        def run(rows: slice) -> Condition:
             condition = whole.rows(rows)
             backbone.predict(_any_state(backbone, condition), condition)
+            return condition
+
+        one = run(slice(0, 1))
+        passed = _handed_on(one, {name: inputs[module] for name, module in modules.items()})
+        if passed:
+            return {name: list(whole.tensors[passed[name]]) for name in names}
+        for rows in backbone.batches(len(whole)):
+            run(rows)
             for name, module in modules.items():
                 read[name] += inputs[module]
     return read
+
+
+def _handed_on(condition: Condition, inputs: Mapping[str, Tensor]) -> dict[str, str]:
+    """By name, the condition's tensor that each input is bit for bit; empty unless all of them are one."""
+    equal = {
+        name: next((key for key, tensor in condition.tensors.items() if _identical(value, tensor)), None)
+        for name, value in inputs.items()
+    }
+    return {name: key for name, key in equal.items() if key} if all(equal.values()) else {}
+
+
+def _identical(value: Tensor, other: Tensor) -> bool:
+    return value.dtype == other.dtype and value.device == other.device and torch.equal(value, other)
 
 
 @contextmanager
@@ -94,8 +120,9 @@ def paired_tokens(
 
     `last`: the last word of each (UCE's code). `range`: from the last word to the end, padding included (RECE, and an
     earlier form of UCE's code). `aligned`: every token with the same token of the other prompt; a word that the other
-    lacks with the word before it; padding with padding (MACE maps the words around a concept in this way, arXiv
-    2403.06135).
+    lacks with the word before it; padding with padding. `around`: the tokens that both begin with, and those from the
+    end that both have in common on, padding included, but none of the words between, which are the concept's own (MACE,
+    arXiv 2403.06135).
     """
     last, other = max(len(first) - 2, 0), max(len(second) - 2, 0)
     if tokens == "last":
@@ -103,10 +130,22 @@ def paired_tokens(
     if tokens == "range":
         many = length - max(last, other)
         return list(range(last, last + many)), list(range(other, other + many))
+    if tokens == "around":
+        return _around(first, second, length)
     ours, theirs = _align(first, second)
     many = length - max(len(first), len(second))
     ours += range(len(first), len(first) + many)
     theirs += range(len(second), len(second) + many)
+    return ours, theirs
+
+
+def _around(first: Sequence[int], second: Sequence[int], length: int) -> tuple[list[int], list[int]]:
+    shorter = min(len(first), len(second))
+    before = next((i for i in range(shorter) if first[i] != second[i]), shorter)
+    after = next((i for i in range(shorter - before) if first[-1 - i] != second[-1 - i]), shorter - before)
+    starts = len(first) - after, len(second) - after
+    many = length - max(starts)
+    ours, theirs = ([*range(before), *range(start, start + many)] for start in starts)
     return ours, theirs
 
 
