@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 CORES ?= all
+# processes that share the tests, a file each: as many as this machine has processors
+WORKERS ?= logical
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
@@ -16,7 +18,7 @@ reproduce: .venv/.stamp ## the study that params/pipeline.yaml names; what is up
 	snakemake --cores $(CORES)
 
 test: .venv/.stamp ## the tests
-	pytest
+	pytest --numprocesses $(WORKERS) --maxprocesses 8 --dist loadfile
 
 lint: .venv/.stamp ## what a change must pass beside them: formatters, linters, types
 	ruff check .
