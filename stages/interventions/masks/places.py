@@ -53,7 +53,7 @@ def find_places(backbone: Backbone, families: Iterable[Family], linear: str = ".
 
 
 def family_of(places: Sequence[Place]) -> Family:
-    """The family of a mask, from its places, `hidden` for those of `ff`, too; ValueError for an output that none masks."""
+    """The family of a mask, from its places, `hidden` for those of `ff`; ValueError for an output that none masks."""
     first = places[0]
     if isinstance(first, Tap):
         return "linear"
