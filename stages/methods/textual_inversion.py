@@ -13,7 +13,8 @@ from stages.backbones.core.capabilities import Learns, needs
 from stages.interventions.embedding import Embedding, Mode, identity, initial_vectors, parts_of
 from stages.interventions.starts import as_sampled
 from stages.params.concept import Concept
-from stages.params.types import Count, Folder, Fraction, NonNegative, Rate
+from stages.params.pairs import of_concept
+from stages.params.types import Count, Fraction, NonNegative, Pictures, Rate
 from stages.seeds import Purpose, generator
 from stages.store.pictures import read_folder
 from stages.training.float16 import LossScale
@@ -28,7 +29,7 @@ class TextualInversion(Training):
     Prompts may then use the alias like any word.
     """
 
-    images: Folder = ""  # the folder of pictures
+    data: Pictures = ""  # the folder of pictures; `{concept}` in it is the concept's name
     alias: str = "<new>"  # the new word
     initialiser: str = "object"  # words whose vectors the new ones start from
     templates: tuple[str, ...] = ("a photo of a {}",)  # captions, drawn at random
@@ -51,7 +52,7 @@ class TextualInversion(Training):
         embedding = self.start(backbone, parts_of(backbone, self.mode))
         if self.control != "none":
             return _control(embedding, self.control, seed)
-        pictures = read_folder(self.images, backbone.picture_size()).to(backbone.device)
+        pictures = read_folder(of_concept(self.data, concept.name), backbone.picture_size()).to(backbone.device)
         return self._learned(backbone, embedding, pictures, seed)
 
     def learn(self, backbone: Backbone, pictures: Tensor, *, seed: int) -> Embedding:

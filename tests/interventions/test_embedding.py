@@ -23,7 +23,7 @@ PICTURES = "data/yellow_crosses"
 
 
 def method(**settings):
-    return TextualInversion(**({"images": PICTURES, "alias": "<new>", "initialiser": "blue circle"} | settings))
+    return TextualInversion(**({"data": PICTURES, "alias": "<new>", "initialiser": "blue circle"} | settings))
 
 
 def learned(backbone, concept, **settings):
@@ -198,7 +198,7 @@ def test_another_encoder_is_refused(backbone, concept):
 
 def test_missing_pictures_are_named(backbone, concept):
     with pytest.raises(FileNotFoundError, match="nowhere: no PNG or JPEG"):
-        method(images="nowhere").fit(backbone, concept, seed=0)
+        method(data="nowhere").fit(backbone, concept, seed=0)
 
 
 def test_diffusers_draws_the_same_with_the_exported_word(backbone, concept, tmp_path):
