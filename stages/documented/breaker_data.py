@@ -92,8 +92,8 @@ def read_breaker_data(path: Path | str) -> BreakerData:
     JSON: `<category>_prompts` break and `<category>_sanitized_prompts` stay; each a list of texts or objects, or
     {"prompts": [...]}. An object has `prompt` or `original_prompt`, `sanitized_prompt`, or both: if every text that
     breaks stands beside one that stays, these are its twins. A table or a JSON list of rows (see `read_pairs`):
-    `prompt` breaks, `normal prompt` is its twin. One in ten rows of either side is held out. ValueError, too, for an empty text and for one
-    that stands on both sides.
+    `prompt` breaks, `normal prompt` is its twin. One in ten rows of either side is held out. ValueError, too, for an
+    empty text and for one that stands on both sides.
     """
     path = Path(path)
     if not path.is_file():
