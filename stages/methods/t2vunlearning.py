@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from stages.methods.shared.localised import Localised
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.reading.concept_masks import concept_tokens
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -32,6 +32,8 @@ class T2VUnlearning(Localised, Training):
 
     The paper's adapters stand after each attention that reads text.
     """
+
+    NEEDS: ClassVar[Needs] = {"empty": {"preserve": True}}
 
     scale: NonNegative = 7.0  # how far from the concept
     preserve: NonNegative = 0.0  # weight of the distance to the frozen network on retain prompts

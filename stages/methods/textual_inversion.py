@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from stages.interventions.embedding import Embedding, Mode, identity, initial_ve
 from stages.interventions.starts import as_sampled
 from stages.params.concept import Concept
 from stages.params.pairs import of_concept
-from stages.params.types import Count, Fraction, NonNegative, Pictures, Rate
+from stages.params.types import Count, Fraction, Needs, NonNegative, Pictures, Rate
 from stages.seeds import Purpose, generator
 from stages.store.pictures import read_folder
 from stages.training.float16 import LossScale
@@ -28,6 +28,23 @@ class TextualInversion(Training):
 
     Prompts may then use the alias like any word.
     """
+
+    NEEDS: ClassVar[Needs] = {
+        "data": {"control": ("none",)},
+        "flip": {"control": ("none",)},
+        "batch": {"control": ("none",)},
+        "steps": {"control": ("none",)},
+        "lr": {"control": ("none",)},
+        "schedule": {"control": ("none",)},
+        "warmup": {"control": ("none",)},
+        "accumulate": {"control": ("none",)},
+        "weight_decay": {"control": ("none",)},
+        "clip": {"control": ("none",)},
+        "optimizer": {"control": ("none",)},
+        "betas": {"control": ("none",)},
+        "eps": {"control": ("none",)},
+        "ema": {"control": ("none",)},
+    }
 
     data: Pictures = ""  # the folder of pictures; `{concept}` in it is the concept's name
     alias: str = "<new>"  # the new word

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -34,6 +34,10 @@ Prompts = Annotated[str, OnDisk("file", "prompts")]  # a table with a prompt in 
 Pairs = Annotated[str, OnDisk("file", "pairs")]  # a table with a prompt and its neutral twin in each row
 Breaker = Annotated[str, OnDisk("file", "breaker")]  # the same, or JSON of lists that break and that stay
 Pictures = Annotated[str, OnDisk("folder", "pictures")]
+
+# What a class says in `NEEDS`: fields, and the values of other fields with which alone they have an effect. `True`: any
+# but 0, null or empty; `False`: one of these. `family` is the backbone's. See stages.params.effect.
+Needs = Mapping[str, Mapping[str, tuple[Any, ...] | bool]]
 
 
 def paths(annotation: Any, value: Any) -> Iterator[tuple[str, OnDisk]]:
