@@ -68,6 +68,12 @@ class Moment:
     lengths: tuple[int, ...] = ()  # tokens of each step from `step` on, if one call computes several (all scales)
     prompts: tuple[Prompt, ...] = ()  # in a text encoder: the prompts that are encoded
 
+    def place(self) -> Site:
+        """The site; ValueError for an edit of guidance, or at a tap that no site names."""
+        if self.site is None:
+            raise ValueError("this edit is of no site")
+        return self.site
+
     def spans(self) -> list[tuple[int, slice]]:
         """Each step that the call computes, with its tokens."""
         if not self.lengths:
