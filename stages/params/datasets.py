@@ -119,7 +119,8 @@ def _twins(names: Iterable[str]) -> str:
 def _renamed(columns: Sequence[str]) -> dict[str, str]:
     """The columns that stand for `id`, `prompt` and `seed` under another name, by their own."""
     bare = {plain(name): name for name in columns}
-    names = {bare[name]: name for name in ("id", "set", "prompt", "seed") if name not in columns and name in bare}
+    wanted: tuple[str, ...] = ("id", "set", "prompt", "seed")
+    names = {bare[name]: name for name in wanted if name not in columns and name in bare}
     for name, others in COLUMNS.items():
         if name not in bare and (other := next((bare[other] for other in others if other in bare), None)):
             names[other] = name
