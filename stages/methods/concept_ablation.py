@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,22 +14,28 @@ from stages.backbones.core.base import Backbone
 from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts, frozen, noised
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.settings import Training
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConceptAblation(Training):
+class ConceptAblation(FromPairs, Training):
     """prediction(concept) -> sg[prediction(anchor)], the anchor being the neutral prompt; arXiv 2303.13516.
 
     Trains copies of some weights.
     """
+
+    NEEDS: ClassVar[Needs] = {
+        "anchor": {"target": ("model",)},
+        "empty": {"preserve": True},
+    }
 
     train: Train = "cross-attn"  # which weights; see stages.methods.shared.trained_weights
     target: Literal["model", "noise"] = "model"  # the prediction for the anchor, or the noise itself
@@ -50,6 +56,7 @@ class ConceptAblation(Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The trained weights; ValueError for fields that contradict each other or that the backbone cannot serve."""
+        concept = self.learned(concept)
         if self.states == "trajectory" and (self.target == "noise" or self.prior):
             raise ValueError("the noise is known only for states: noised; choose target: model and prior: 0")
         backbone.gather(concept.neutral, seed)

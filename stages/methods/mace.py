@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,11 +17,12 @@ from stages.control.mentions import mentions
 from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.text_inputs import text_inputs
 from stages.methods.uce import Rows, gather_rows
 from stages.objectives import edited_weight, squared_inside
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction, NonNegative, Rate
+from stages.params.types import Count, Fraction, Needs, NonNegative, Rate
 from stages.reading.attention import attention_maps
 from stages.reading.concept_masks import How, Locator, concept_tokens
 from stages.seeds import Purpose, generator
@@ -32,13 +34,15 @@ Kept = Sequence[tuple[Tensor, float]]  # rows (n, d) whose values stay, and thei
 
 
 @dataclass(frozen=True, kw_only=True)
-class MACE(Training):
+class MACE(FromPairs, Training):
     """Three stages: the words around the concept forget it (closed form), a LoRA per concept lowers the attention to
     its words where it is seen, and all LoRAs become one change (closed form). arXiv 2403.06135.
 
     A concept's `members` are one LoRA each. The paper finds the concept in pictures by a segmentation model; here the
     network's own attention, with nothing attached, finds it.
     """
+
+    NEEDS: ClassVar[Needs] = {"threshold": {"mask": ("auto", "attention", "difference")}}
 
     ridge: NonNegative = 0.1  # holds the weights in the refinement; the paper's lambda_1
     fuse_ridge: NonNegative = 0.1  # the same in the fusion; lambda_2
@@ -58,6 +62,7 @@ class MACE(Training):
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The new values of all weights that read text; ValueError for a backbone that reads none, that has no forward
         process, or whose attention cannot be read."""
+        concept = self.learned(concept)
         names = backbone.addresses.readers()
         needs(backbone, Diffuses, "MACE trains on noised pictures; choose uce or speed")
         original = {name: backbone.addresses.parameter(name).detach().double() for name in names}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,10 +17,11 @@ from stages.interventions.masks.binarize import kept_shares
 from stages.interventions.masks.mask import Mask, replayable
 from stages.interventions.masks.places import Family, find_places, sizes
 from stages.methods.shared.base import Prompts, frozen, load_method
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, open_probability
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+from stages.params.types import Count, Fraction, Natural, Needs, NonNegative, Rate
 from stages.reading.unroll import Replay, unroll
 from stages.seeds import pool as seeds_of_pool
 from stages.store.record import Record
@@ -31,12 +32,24 @@ from stages.training.settings import Training
 
 
 @dataclass(frozen=True, kw_only=True)
-class Minimalist(Training):
+class Minimalist(FromPairs, Training):
     """MSE(final latents of the concept, of the target) + beta MSE(of the retain prompts, before and after), for masks
     on the frozen network, through the whole sampler. arXiv 2507.13386.
 
     Hard concrete masks come back as thresholds, score > 0.
     """
+
+    NEEDS: ClassVar[Needs] = {
+        "linear": {"masks": ("linear",)},
+        "noise": {"mode": ("hard_concrete",)},
+        "edit": {"target": ("flowedit",)},
+        "replay": {"through": ("run",), "mode": ("hard_concrete",)},
+        "push": {"through": ("state",)},
+        "seeds": {"through": ("run",)},
+        "sampler_steps": {"through": ("run",)},
+        "clear": {"through": ("run",)},
+        "keep": {"sparsity": True},
+    }
 
     masks: tuple[Family, ...] = ("hidden", "norm")  # what is masked
     linear: str = ".*(attn|ff).*"  # regular expression of the layers that the family `linear` masks
@@ -66,6 +79,7 @@ class Minimalist(Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Mask:
         """The trained masks; ValueError for fields that contradict each other or that the backbone cannot serve."""
+        concept = self.learned(concept)
         places = find_places(backbone, self.masks, self.linear)
         mask = Mask.fresh(sizes(backbone, places), places, self.mode, start=self.start, noise=self.noise)
         mask.to(backbone.device)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from torch import Tensor
 from stages.backbones.core.base import Backbone
 from stages.control.mentions import mentions
 from stages.interventions.weights import Weights
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.text_inputs import Tokens, kept_rows, text_inputs
 from stages.methods.uce import Rows, gather_rows
 from stages.objectives.null_space import (
@@ -25,7 +26,7 @@ from stages.objectives.null_space import (
     smallest_direction,
 )
 from stages.params.concept import Concept
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 
 GROUP = 8  # rows that are varied together, in the released order of draws
@@ -34,12 +35,14 @@ Noise = Tensor | torch.Generator
 
 
 @dataclass(frozen=True)
-class SPEED:
+class SPEED(FromPairs):
     """W' = W + D: tokens of the concept get their neutral twins' values, as far as retained rows feel nothing of D.
 
     arXiv 2503.07392; nothing is trained. Retained rows that the edit would hardly move are left out, the others varied
     along the direction that W reads least, and the empty prompt stays exactly. See stages.objectives.null_space.
     """
+
+    NEEDS: ClassVar[Needs] = {"filtered": {"rounds": True}, "chunk": {"rounds": True}}
 
     tokens: Tokens = "last"  # which tokens of a prompt and its twin are paired, as UCE's
     projections: tuple[Literal["key", "value"], ...] = ("value",)  # of cross-attention; networks without: all readers
@@ -56,6 +59,7 @@ class SPEED:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The new values; ValueError for a backbone that reads no text, FileNotFoundError without the vocabulary."""
+        concept = self.learned(concept)
         names = self._names(backbone)
         retain = (*concept.retain, *self._texts(concept))
         wide = Concept(concept.name, concept.prompts, concept.neutral, retain)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,8 @@ from stages.backbones.core.capabilities import Learns, needs
 from stages.interventions.embedding import Embedding, Mode, identity, initial_vectors, parts_of
 from stages.interventions.starts import as_sampled
 from stages.params.concept import Concept
-from stages.params.types import Count, Folder, Fraction, NonNegative, Rate
+from stages.params.pairs import of_concept
+from stages.params.types import Count, Fraction, Needs, NonNegative, Pictures, Rate
 from stages.seeds import Purpose, generator
 from stages.store.pictures import read_folder
 from stages.training.float16 import LossScale
@@ -28,7 +29,24 @@ class TextualInversion(Training):
     Prompts may then use the alias like any word.
     """
 
-    images: Folder = ""  # the folder of pictures
+    NEEDS: ClassVar[Needs] = {
+        "data": {"control": ("none",)},
+        "flip": {"control": ("none",)},
+        "batch": {"control": ("none",)},
+        "steps": {"control": ("none",)},
+        "lr": {"control": ("none",)},
+        "schedule": {"control": ("none",)},
+        "warmup": {"control": ("none",)},
+        "accumulate": {"control": ("none",)},
+        "weight_decay": {"control": ("none",)},
+        "clip": {"control": ("none",)},
+        "optimizer": {"control": ("none",)},
+        "betas": {"control": ("none",)},
+        "eps": {"control": ("none",)},
+        "ema": {"control": ("none",)},
+    }
+
+    data: Pictures = ""  # the folder of pictures; `{concept}` in it is the concept's name
     alias: str = "<new>"  # the new word
     initialiser: str = "object"  # words whose vectors the new ones start from
     templates: tuple[str, ...] = ("a photo of a {}",)  # captions, drawn at random
@@ -51,7 +69,7 @@ class TextualInversion(Training):
         embedding = self.start(backbone, parts_of(backbone, self.mode))
         if self.control != "none":
             return _control(embedding, self.control, seed)
-        pictures = read_folder(self.images, backbone.picture_size()).to(backbone.device)
+        pictures = read_folder(of_concept(self.data, concept.name), backbone.picture_size()).to(backbone.device)
         return self._learned(backbone, embedding, pictures, seed)
 
     def learn(self, backbone: Backbone, pictures: Tensor, *, seed: int) -> Embedding:
