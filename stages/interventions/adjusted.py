@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from stages.interventions.safree import Filter, Pool
+from stages.interventions.safree import Course, Filter, Pool
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone, Condition
@@ -19,8 +20,14 @@ class Adjusted(Filter):
     ROLE = "adjusted"
 
     def __init__(self, words: Sequence[str], alpha: float, steps: int, pool: Pool = "last") -> None:
-        super().__init__(words, alpha, float(steps), pool)
+        super().__init__(words, alpha, Course(0.0, 0.0, 1.0), pool)
         self.steps = steps
+
+    @contextmanager
+    def attach(self, backbone: Backbone) -> Iterator[None]:
+        """Edits guidance; does nothing at 0 steps."""
+        with super().attach(backbone) if self.steps else nullcontext():
+            yield
 
     @torch.no_grad()
     def filtered(self, backbone: Backbone, condition: Condition) -> tuple[Condition, list[int]]:
