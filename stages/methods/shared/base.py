@@ -108,8 +108,7 @@ def noised(backbone: Backbone, condition: Condition, generator: torch.Generator)
     """The forward process at random times on gathered final samples, and what the network should predict there, of the
     latent's shape; ValueError for a backbone without one."""
     process = needs(backbone, Diffuses, "choose states: trajectory").process
-    clean = backbone.draw(condition, generator).final
-    assert clean is not None
+    clean = backbone.draw(condition, generator).end()
     times = process.random_times(len(clean), generator).to(clean.device)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     state = State(process.noised(clean, noise, times), times, 0, final=clean)
@@ -124,8 +123,7 @@ def shown(backbone: Backbone, condition: Condition, generator: torch.Generator) 
     if not isinstance(backbone, Bits):
         return noised(backbone, condition, generator)
     state = backbone.draw(condition, generator)
-    assert state.final is not None
-    return state, backbone.certain(state.final)
+    return state, backbone.certain(state.end())
 
 
 def reread(backbone: Backbone, condition: Condition) -> Condition:
