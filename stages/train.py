@@ -20,9 +20,9 @@ log = logging.getLogger("train")
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
     """Fits the method and saves its intervention; of several processes, the first one does."""
-    args = parser(main.__doc__, "backbone", "concept", "method", "seed")
-    args.add_argument("--latents", default=None, help="the trajectories that stages.precompute wrote")
-    args = args.parse_args(argv)
+    options = parser(main.__doc__, "backbone", "concept", "method", "seed")
+    options.add_argument("--latents", default=None, help="the trajectories that stages.precompute wrote")
+    args = options.parse_args(argv)
     check_name(args.method, "method")
     concept, params = load_concept(args.concept), method_params(args.method, args.backbone)
     set_up(args.threads)

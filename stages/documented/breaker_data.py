@@ -143,7 +143,9 @@ def _read_json(path: Path) -> tuple[list[str], list[str], dict[str, str]]:
     lists = {key: _listed(path, key, rows) for key, rows in content.items() if key.endswith(UNSAFE)}
     if not lists:
         raise ValueError(f"{path}: {wanted}; have: {', '.join(map(str, content)) or 'nothing'}")
-    breaker, safe, twins = [], [], {}
+    breaker: list[str] = []
+    safe: list[str] = []
+    twins: dict[str, str] = {}
     for key, rows in lists.items():
         stays = key.endswith(SAFE)
         for number, row in enumerate(rows, start=1):
@@ -176,7 +178,6 @@ def _texts(where: str, row: Any, stays: bool) -> tuple[str, str]:
     if (twin if stays else shown) is None or not all(isinstance(text, str | None) for text in (shown, twin)):
         keys = ", ".join((*SAFE_KEYS, "prompt") if stays else UNSAFE_KEYS)
         raise ValueError(f"{where}: expected texts or objects with one of {keys}, got {row!r}")
-    texts = tuple("" if text is None else text.strip() for text in (shown, twin))
     if "" in (text.strip() for text in (shown, twin) if text is not None):
         raise ValueError(f"{where}: a prompt is empty")
-    return texts
+    return (shown or "").strip(), (twin or "").strip()

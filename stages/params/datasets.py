@@ -74,18 +74,18 @@ def read_pairs(path: str | Path) -> list[tuple[str, str]]:
         raise ValueError(f"{path}: no prompts in it")
     have = list(rows[0][1])
     shown, twin = (_column(path, rows, names) for names in PAIR)
-    loose = None if shown or not twin else _column(path, rows, LOOSE)
-    for column, names in ((shown or loose, PAIR[0]), (twin, PAIR[1])):
-        if column is None:
-            raise ValueError(f"{path}: no column {' or '.join(map(repr, names))}; have: {', '.join(have)}")
-    chosen = (shown or loose, twin)
-    say_unused(path, [name for name in have if name not in chosen])
+    if twin and not shown:
+        shown = _column(path, rows, LOOSE)
+    if shown is None or twin is None:
+        names = PAIR[0] if shown is None else PAIR[1]
+        raise ValueError(f"{path}: no column {' or '.join(map(repr, names))}; have: {', '.join(have)}")
+    say_unused(path, [name for name in have if name not in (shown, twin)])
     pairs = []
     for number, row in rows:
-        pair = tuple(_text(path, number, column, row.get(column, "")) for column in chosen)
-        if not all(pair):
+        first, second = (_text(path, number, column, row.get(column, "")) for column in (shown, twin))
+        if not (first and second):
             raise ValueError(f"{path}: row {number}: a prompt is empty")
-        pairs.append(pair)
+        pairs.append((first, second))
     return pairs
 
 
@@ -118,6 +118,16 @@ def select(table: pd.DataFrame, target: Mapping[str, str], which: str) -> pd.Dat
     return rows[[name for name in KEPT if name in rows] + labels(table)].reset_index(drop=True)
 
 
+def has(table: pd.DataFrame, target: Mapping[str, str], which: str) -> bool:
+    """Whether `select` finds a row: False, too, if the table has no column of the prompts without the concept.
+
+    ValueError as of `select` for a label or a value that the table does not have.
+    """
+    if which == "neutral" and _twins(target) not in table:
+        return False
+    return not select(table, target, which).empty
+
+
 def _shows(table: pd.DataFrame, target: Mapping[str, str]) -> pd.Series:
     have = labels(table)
     shown = pd.Series(True, index=table.index)
@@ -135,16 +145,22 @@ def _shows(table: pd.DataFrame, target: Mapping[str, str]) -> pd.Series:
 
 
 def _neutral(rows: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
-    column = f"without_{'_'.join(names)}"
+    column = _twins(names)
     if column not in rows:
         raise ValueError(f"no column {column!r} with the prompts without {' and '.join(names)}")
     return rows.assign(prompt=rows[column], **dict.fromkeys(names, ""))
 
 
+def _twins(names: Iterable[str]) -> str:
+    """The column with the prompts in which these labels are left out."""
+    return f"without_{'_'.join(names)}"
+
+
 def _renamed(columns: Sequence[str]) -> dict[str, str]:
     """The columns that stand for `id`, `prompt` and `seed` under another name, by their own."""
     plain = {_plain(name): name for name in columns}
-    names = {plain[name]: name for name in ("id", "set", "prompt", "seed") if name not in columns and name in plain}
+    wanted: tuple[str, ...] = ("id", "set", "prompt", "seed")
+    names = {plain[name]: name for name in wanted if name not in columns and name in plain}
     for name, others in COLUMNS.items():
         if name not in plain and (other := next((plain[other] for other in others if other in plain), None)):
             names[other] = name

@@ -64,6 +64,7 @@ REFUSED = {
     "speed": CLASSES,
     "advunlearn": CLASSES,
     "gem": {"infinity": "no denoising run to stop half way"},
+    "spm": CLASSES,
     "mace": CLASSES | {"infinity": "trains on noised pictures"},
 }
 PROMPTS = ["a red circle", "a blue square"]
