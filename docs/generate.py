@@ -23,7 +23,8 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that the pages describe this tree, whatever is installed
 
-from stages.params import load_params, names  # noqa: E402  (after the path)
+from stages.documented.published import compare, every_field, presets, read_paper  # noqa: E402  (after the path)
+from stages.params import load_params, names  # noqa: E402
 
 PARAMS, SCHEMAS = ROOT / "params", ROOT / "stages" / "params" / "schemas"
 ROOMS = {
@@ -62,6 +63,7 @@ def pages() -> dict[str, str]:
         "reference/concepts.md": concepts(),
         "reference/metrics.md": classes("metrics", "Metrics", "Metrics measure pictures and clips."),
         "reference/attacks.md": classes("attacks", "Attacks", "Attacks look for prompts that bring a concept back."),
+        "reference/papers.md": papers(),
         "reference/studies.md": studies(),
         "reference/prompts.md": prompts(),
         f"reference/library/{FACE}.md": library(FACE, face()),
@@ -91,6 +93,42 @@ def methods() -> str:
         " [Add a method](../how-to/method.md#keys-beside-the-fields)."
     )
     return page("Methods", intro, table(rows), schema("methods"), fields_of(used("methods")))
+
+
+def papers() -> str:
+    """For each preset named after a source: what the source has, what the preset has, which of it departs."""
+    made, counts = [], []
+    for kind, title in (("methods", "Methods"), ("attacks", "Attacks")):
+        made.append(f"## {title}")
+        for name in presets(kind, PARAMS):
+            paper = read_paper(kind, name)
+            lines = compare(paper, every_field(kind, name, paper.backbone, PARAMS))
+            departs = [line for line in lines if line.departs]
+            counts.append({"preset": f"[`{name}`](#{name})", "source": paper.source, "departures": str(len(departs))})
+            made += [
+                f"### {name}",
+                f"{paper.source}. Fields as on `{paper.backbone}`.",
+                table(list(map(compared, lines))),
+            ]
+    intro = (
+        "Each preset named after a paper, a release or a document beside what that source says. **Bold**: the preset"
+        " departs, and why. `not said`: the source does not say, or it could not be read. The tables' left side is"
+        " `stages/documented/papers/`; tests compare it with the presets, and with what fitting them does on the"
+        " smallest network of the family's real structure."
+    )
+    return page("Papers and presets", intro, table(counts), *made)
+
+
+def compared(line: Any) -> dict[str, str]:
+    """A line of a preset's table; departures stand out."""
+    reason = "" if line.departs == "yes" else f": {line.departs}"
+    return {
+        "": line.what,
+        "source": line.theirs,
+        "here": f"**{line.ours}**" if line.departs else line.ours,
+        "departs": f"**yes**{reason}" if line.departs else "",
+        "where": line.source,
+    }
 
 
 def backbones() -> str:
