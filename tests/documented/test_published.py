@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from stages.attacks.base import load_attack
-from stages.documented.published import PAPERS, Beside, Paper, Said, every_field, presets, read_paper, compare
+from stages.documented.published import PAPERS, Beside, Paper, Said, compare, every_field, presets, read_paper
 from stages.params import names
 from tests.documented.watching import twin, watch
 
@@ -75,7 +75,10 @@ def check_trained(trained, seen, network):
     """Exactly the numbers that the patterns name are changed."""
     changed = set(seen.intervention.tensors())
     if trained.weights:
-        assert changed == {name for name, _ in network.net.named_parameters() if re.search(trained.weights, name)}
+        have = [name for name, _ in network.net.named_parameters()]
+        for part, encoder in network.texts.encoders().items():
+            have += [f"{part}.{name}" for name, _ in encoder.named_parameters()]
+        assert changed == {name for name in have if re.search(trained.weights, name)}
     elif trained.sites:
         assert {name.partition("/")[0] for name in changed} == {
             str(site) for site in network.sites if re.search(trained.sites, str(site))

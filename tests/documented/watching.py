@@ -21,7 +21,13 @@ from tests.backbones import tiny_infinity
 from tests.backbones.families import FAMILIES
 
 RED = Concept("red", ("a red circle", "a red square"), ("a circle", "a square"), ("a green ball",), words=("red",))
-TWINS = {"flux-schnell": "flux-schnell", "sd3-medium": "sd3", "cogvideox-5b": "cogvideox-5b", "sd14": "unet"}
+TWINS = {
+    "flux-dev": "flux-dev",
+    "flux-schnell": "flux-schnell",
+    "sd3-medium": "sd3",
+    "cogvideox-5b": "cogvideox-5b",
+    "sd14": "unet",
+}
 FEW = {
     "samples": 2,
     "batch": 2,
