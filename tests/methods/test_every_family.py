@@ -62,6 +62,8 @@ REFUSED = {
     "neutral_rewrite": CLASSES,
     "random_weights": CLASSES,
     "speed": CLASSES,
+    "advunlearn": CLASSES,
+    "gem": {"infinity": "no denoising run to stop half way"},
     "spm": CLASSES,
     "mace": CLASSES | {"infinity": "trains on noised pictures"},
 }
