@@ -291,9 +291,10 @@ class InfinityBackbone(Backbone):
         """Pictures (B, 3, H, W) in [0, 1] to the tokenizer's features (B, d, h, w), not yet binary."""
         return self.vae.features(2 * images.to(self.device) - 1)
 
-    def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
+    def examples(self, images: Tensor, generator: torch.Generator, *, together: bool = False) -> tuple[State, Tensor]:
         """Pictures (B, 3, H, W) in [0, 1] as states of all scales, and the margins (B, L, bits) of their own bits.
 
+        Every row has every scale, so `together` changes nothing.
         ValueError for pictures of another size than this backbone draws.
         """
         features, patchify = self.embed(images), self.vae.config.patchify

@@ -91,8 +91,12 @@ class Learns(Protocol):
     def embed(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1] as the network's latents or features (B, ...)."""
 
-    def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
-        """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there."""
+    def examples(self, images: Tensor, generator: torch.Generator, *, together: bool = False) -> tuple[State, Tensor]:
+        """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there.
+
+        Of random training times if the family has them: one per row, or one for all rows `together`, so that edits that
+        know the sampler's step are told a true one.
+        """
 
 
 LACKS = {
