@@ -147,3 +147,5 @@ def test_only_flows_have_a_target_of_flowedit(made):
     concept = Concept("red", ("a red circle",), ("a circle",), ("a blue circle",))
     with pytest.raises(ValueError, match="velocity of a flow"):
         Minimalist(steps=1, seeds=1, target="flowedit").fit(made("xl"), concept, seed=0)
+    with pytest.raises(ValueError, match="edit: none makes a Identity, not an edit of samples; take flowedit"):
+        Minimalist(steps=1, seeds=1, target="flowedit", edit="none").fit(made("sd3"), concept, seed=0)
