@@ -48,7 +48,7 @@ def test_the_nearest_are_the_same_in_however_many_batches_they_are_read(backbone
             whole = nearest(backbone, condition, words, 3, nearness)
             patch.setattr(vocabulary, "TOGETHER", 2)
             few = nearest(backbone, condition, words, 3, nearness)
-        assert few == pytest.approx(whole, abs=1e-5) and list(few) == list(whole) and "a red circle" == next(iter(few))
+        assert few == pytest.approx(whole, abs=1e-5) and list(few) == list(whole) and next(iter(few)) == "a red circle"
         assert list(whole) == [words[i] for i in value.argsort(descending=True)[:3]]
 
 
