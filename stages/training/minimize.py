@@ -14,6 +14,7 @@ from tqdm import tqdm
 from stages.seeds import Purpose, generator
 from stages.store.record import Record
 from stages.training.float16 import LossScale
+from stages.training.plateau import Plateau
 from stages.training.processes import average, average_gradients, count, rank
 from stages.training.progress import Average, Companion, History, Progress, assign
 from stages.training.settings import Training
@@ -36,13 +37,17 @@ def minimize(
     and taken up again, together with the `companions`: whatever else changes with the steps, such as an adversary. If
     gradients pass through float16, a LossScale belongs to them. Several processes draw each their own part of the
     batch and average losses and gradients; what `loss` changes must be equal on all, as the first one's checkpoint, the
-    only one written, serves all. Raises ValueError for parameters of another dtype; FloatingPointError if the loss is
-    not finite, or the parameters after the last step.
+    only one written, serves all. A Plateau among the companions may lower the learning rate and end the training early.
+    Raises ValueError for parameters of another dtype; FloatingPointError if the loss is not finite, or the parameters
+    after the last step.
     """
     parameters = _float32(parameters)
     optimizer = training.adam(parameters)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, training.rate)
     scale = next((each for each in companions if isinstance(each, LossScale)), LossScale(False))
+    plateau = next((each for each in companions if isinstance(each, Plateau)), None)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: training.rate(step) * (plateau.factor if plateau else 1.0)
+    )
     averages = [Average(parameters, training.ema)] if training.ema else []
     progress = Progress(parameters, optimizer, scheduler, [*companions, *averages], Record.checkpoint(label))
     first, history, started = progress.resume(), progress.history, time.perf_counter()
@@ -52,11 +57,15 @@ def minimize(
         total = average(_backward(loss, step, seed, training.accumulate, scale.factor))
         _check_loss(total, step, label)
         _update(parameters, optimizer, scale, training.clip)
+        if plateau:
+            plateau.follow(total)
         scheduler.step()
         for each in averages:
             each.follow(step)
         history.losses.append(total)
         history.seconds = before + time.perf_counter() - started
+        if plateau and plateau.over:
+            break
         if step + 1 < training.steps:
             progress.save_if_due()
     _check_parameters(parameters, training.steps - 1, label)
