@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,6 +18,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Natural, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -30,6 +31,8 @@ class ConceptAblation(Training):
 
     Trains copies of some weights.
     """
+
+    READS: ClassVar[Reads] = {"states": {"noised": "final", "trajectory": "all"}, "preserve": "all"}
 
     train: Train = "cross-attn"  # which weights; see stages.methods.shared.trained_weights
     target: Literal["model", "noise"] = "model"  # the prediction for the anchor, or the noise itself
@@ -52,7 +55,7 @@ class ConceptAblation(Training):
         """The trained weights; ValueError for fields that contradict each other or that the backbone cannot serve."""
         if self.states == "trajectory" and (self.target == "noise" or self.prior):
             raise ValueError("the noise is known only for states: noised; choose target: model and prior: 0")
-        backbone.gather(concept.neutral, seed)
+        backbone.gather(concept.neutral, seed, "final" if self.states == "noised" else "all")
         concepts, anchors = (Prompts.of(backbone, side) for side in zip(*concept.pairs(), strict=True))
         weights = Weights.copy(backbone, choose(backbone, self.train))
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -21,6 +21,7 @@ from stages.methods.shared.trained_weights import Train, choose
 from stages.methods.shared.vocabulary import Nearness, nearest, read_words, spread
 from stages.objectives import gumbel_softmax, negative_guidance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Natural, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -36,6 +37,8 @@ class EAP(Training):
 
     A mixture is a Gumbel-softmax over the texts nearest to a concept prompt.
     """
+
+    READS: ClassVar[Reads] = {"states": {"frozen": "all"}, "preserve": "all"}
 
     train: Train = "xattn"  # which weights; see stages.methods.shared.trained_weights
     scale: NonNegative = 1.0  # how far from the concept

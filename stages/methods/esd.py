@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import away, negative_guidance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Natural, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -28,6 +29,8 @@ class ESD(Training):
 
     Trains copies of some weights; the right-hand side is the frozen network's.
     """
+
+    READS: ClassVar[Reads] = {"states": {"frozen": "all"}, "preserve": "all"}
 
     train: Train = "x"  # which weights; see stages.methods.shared.trained_weights
     blocks: tuple[int, ...] = ()  # only those of these blocks; empty: of all

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,7 @@ from stages.methods.shared.text_inputs import text_inputs
 from stages.methods.uce import Rows, gather_rows
 from stages.objectives import edited_weight, squared_inside
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Fraction, NonNegative, Rate
 from stages.reading.attention import attention_maps
 from stages.reading.concept_masks import How, Locator, concept_tokens
@@ -39,6 +41,8 @@ class MACE(Training):
     A concept's `members` are one LoRA each. The paper finds the concept in pictures by a segmentation model; here the
     network's own attention, with nothing attached, finds it.
     """
+
+    READS: ClassVar[Reads] = {"": "final"}
 
     ridge: NonNegative = 0.1  # holds the weights in the refinement; the paper's lambda_1
     fuse_ridge: NonNegative = 0.1  # the same in the fusion; lambda_2
@@ -82,7 +86,7 @@ class MACE(Training):
         self, backbone: Backbone, concept: Concept, refined: Mapping[str, Tensor], seed: int, index: int
     ) -> dict[str, Tensor]:
         """The weights (d_out, d_in), float64, with the LoRA of one concept, the `index`-th."""
-        backbone.gather(concept.prompts, seed)
+        backbone.gather(concept.prompts, seed, "final")
         prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
         positions = concept_tokens(backbone, concept.prompts, (*concept.called(), *concept.synonyms))
         if not all(positions):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from stages.methods.shared.base import Prompts, frozen, load_method
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, open_probability
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
 from stages.reading.unroll import Replay, unroll
 from stages.seeds import pool as seeds_of_pool
@@ -37,6 +38,8 @@ class Minimalist(Training):
 
     Hard concrete masks come back as thresholds, score > 0.
     """
+
+    READS: ClassVar[Reads] = {"through": {"run": "ends", "state": "all"}}
 
     masks: tuple[Family, ...] = ("hidden", "norm")  # what is masked
     linear: str = ".*(attn|ff).*"  # regular expression of the layers that the family `linear` masks
@@ -220,7 +223,7 @@ def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: in
     steps."""
     prompts, settings = list(dict.fromkeys(prompts)), backbone.settings
     if steps == settings.steps and seeds <= settings.pool:
-        backbone.gather(prompts, seed)
+        backbone.gather(prompts, seed, "ends")
         pools = {prompt: backbone.trajectories.pools[prompt][:seeds, [0, -1]].to(backbone.device) for prompt in prompts}
         return {
             prompt: Runs(pool, seeds_of_pool(backbone.trajectories.seeds[prompt], seeds))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from stages.methods.shared.localised import Localised
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Natural, NonNegative, Rate
 from stages.reading.concept_masks import concept_tokens
 from stages.seeds import Purpose, generator
@@ -34,6 +35,8 @@ class Receler(Localised, Training):
     Each step the vectors take `inner` steps towards the frozen prediction, and the adapters one step on what the last
     of these steps was given. arXiv 2311.17717.
     """
+
+    READS: ClassVar[Reads] = {"states": {"frozen": "all"}, "preserve": "all"}
 
     scale: NonNegative = 1.0  # how far from the concept
     localise: NonNegative = 0.1

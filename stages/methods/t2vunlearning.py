@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,6 +20,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.datasets import read_pairs
+from stages.params.kept import Reads
 from stages.params.types import Count, File, Natural, NonNegative, Rate
 from stages.reading.concept_masks import concept_tokens
 from stages.training.float16 import LossScale
@@ -34,6 +35,8 @@ class T2VUnlearning(Localised, Training):
 
     The paper's adapters stand after each attention that reads text.
     """
+
+    READS: ClassVar[Reads] = {"states": {"noised": "final", "trajectory": "all"}, "preserve": "all"}
 
     scale: NonNegative = 7.0  # how far from the concept
     preserve: NonNegative = 0.0  # weight of the distance to the frozen network on retain prompts
@@ -53,7 +56,7 @@ class T2VUnlearning(Localised, Training):
         pairs = self.prompts(concept)
         shown = [prompt for prompt, _ in pairs]
         positions = concept_tokens(backbone, shown, (*concept.called(pairs), *concept.synonyms))
-        backbone.gather(shown, seed)
+        backbone.gather(shown, seed, "final" if self.states == "noised" else "all")
         prompts, empty = Prompts.of(backbone, shown), backbone.encode([""]).repeat(self.batch)
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)
         adapter = self.adapter(backbone, seed)

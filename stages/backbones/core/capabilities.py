@@ -56,6 +56,9 @@ class Diffuses(Protocol):
     def process(self) -> ForwardProcess:
         """The process behind the family's scheduler."""
 
+    def finals(self, condition: Condition, generator: torch.Generator) -> Tensor:
+        """The final latents (B, ...) of one gathered run per row."""
+
     def decode(self, latent: Tensor) -> Tensor:
         """Latents (B, ...) to pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]."""
 
