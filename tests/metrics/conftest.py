@@ -2,7 +2,7 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
-from stages.metrics import judged, rates
+from stages.metrics import judged, rates, references
 from stages.worlds.words import LENGTH, make_tokenizer
 from tests.metrics.told import Told
 
@@ -13,6 +13,12 @@ def told(monkeypatch):
     for module in (judged, rates):
         monkeypatch.setattr(module, "load_judge", lambda folder: judge)
     return judge
+
+
+@pytest.fixture(autouse=True)
+def references_of_its_own(monkeypatch, tmp_path_factory):
+    """No test reads what another one kept."""
+    monkeypatch.setattr(references, "FOLDER", tmp_path_factory.mktemp("references"))
 
 
 @pytest.fixture(scope="session")
