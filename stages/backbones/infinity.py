@@ -171,7 +171,7 @@ class InfinityBackbone(Backbone):
 
     def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
         """The bit margins (B, L, bits) of every scale, each given the coarser ones in the state."""
-        return self._margins(state, condition, {role: slice(0, len(state))})
+        return self._margins(state, condition, {role: slice(0, len(state))}, condition)
 
     def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
         """All roles in one call of the transformer, through the guidance edits, as uncond + g (cond - uncond).
@@ -181,7 +181,7 @@ class InfinityBackbone(Backbone):
         size, order = len(state), list(conditions)
         roles = {role: slice(i * size, (i + 1) * size) for i, role in enumerate(order)}
         wide = replace(state, latent=torch.cat([state.latent] * len(order)))
-        predictions = self._margins(wide, Condition.join(list(conditions.values())), roles)
+        predictions = self._margins(wide, Condition.join(list(conditions.values())), roles, conditions.get("cond"))
         with self.attached.at(state.step, roles, lengths=self.schedule.lengths):
             return self.attached.combine({role: predictions[rows] for role, rows in roles.items()}, guidance)
 
@@ -201,8 +201,8 @@ class InfinityBackbone(Backbone):
         uncond = self.encode([""]).repeat(size).with_tensors(mask=condition.tensors["mask"])
         return {"cond": condition, "uncond": uncond} | extras
 
-    def _margins(self, state: State, condition: Condition, roles: Mapping[str, slice]) -> Tensor:
-        with self.attached.at(state.step, roles, lengths=self.schedule.lengths), self._precision():
+    def _margins(self, state: State, condition: Condition, roles: Mapping[str, slice], run: Condition | None) -> Tensor:
+        with self.attached.at(state.step, roles, lengths=self.schedule.lengths, condition=run), self._precision():
             return margins(self.net(state.latent[:, 1:], self.text(condition), self.schedule))
 
     def _precision(self) -> AbstractContextManager[None]:
@@ -275,7 +275,7 @@ class InfinityBackbone(Backbone):
             forced=tuple(forced),
         )
         cond, uncond = texts.pop("cond"), texts.pop("uncond", None)
-        with self.attached.at(0, {}):
+        with self.attached.at(0, {}, condition=condition):
             return sample(self.net, cond, self.schedule, settings, seeds=seeds, negative=uncond, extra=texts)
 
     # pictures and their bits

@@ -97,6 +97,9 @@ class Wan(Clips):
 
     def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
         """One call of the network per role, combined as uncond + g (cond - uncond), (B, f, C, h, w)."""
-        parts = {role: self.predict(state, condition, role=role) for role, condition in conditions.items()}
+        parts, run = {}, conditions.get("cond")
+        for role, condition in conditions.items():
+            with self.attached.at(state.step, {role: slice(0, len(state))}, condition=run):
+                parts[role] = self.denoise(state.input, state.time, condition.tensors)
         with self.attached.at(state.step, {}):
             return self.attached.combine(parts, guidance)

@@ -19,7 +19,7 @@ from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.settings import Training
@@ -33,6 +33,10 @@ class ConceptAblation(Training):
     """
 
     READS: ClassVar[Reads] = {"states": {"noised": "final", "trajectory": "all"}, "preserve": "all"}
+    NEEDS: ClassVar[Needs] = {
+        "anchor": {"target": ("model",)},
+        "empty": {"preserve": True},
+    }
 
     train: Train = "cross-attn"  # which weights; see stages.methods.shared.trained_weights
     target: Literal["model", "noise"] = "model"  # the prediction for the anchor, or the noise itself

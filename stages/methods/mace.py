@@ -22,7 +22,7 @@ from stages.methods.uce import Rows, gather_rows
 from stages.objectives import edited_weight, squared_inside
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Fraction, NonNegative, Rate
+from stages.params.types import Count, Fraction, Needs, NonNegative, Rate
 from stages.reading.attention import attention_maps
 from stages.reading.concept_masks import How, Locator, concept_tokens
 from stages.seeds import Purpose, generator
@@ -43,6 +43,7 @@ class MACE(Training):
     """
 
     READS: ClassVar[Reads] = {"": "final"}
+    NEEDS: ClassVar[Needs] = {"threshold": {"mask": ("auto", "attention", "difference")}}
 
     ridge: NonNegative = 0.1  # holds the weights in the refinement; the paper's lambda_1
     fuse_ridge: NonNegative = 0.1  # the same in the fusion; lambda_2

@@ -21,7 +21,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, open_probability
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+from stages.params.types import Count, Fraction, Natural, Needs, NonNegative, Rate
 from stages.reading.unroll import Replay, unroll
 from stages.seeds import pool as seeds_of_pool
 from stages.store.record import Record
@@ -40,6 +40,17 @@ class Minimalist(Training):
     """
 
     READS: ClassVar[Reads] = {"through": {"run": "ends", "state": "all"}}
+    NEEDS: ClassVar[Needs] = {
+        "linear": {"masks": ("linear",)},
+        "noise": {"mode": ("hard_concrete",)},
+        "edit": {"target": ("flowedit",)},
+        "replay": {"through": ("run",), "mode": ("hard_concrete",)},
+        "push": {"through": ("state",)},
+        "seeds": {"through": ("run",)},
+        "sampler_steps": {"through": ("run",)},
+        "clear": {"through": ("run",)},
+        "keep": {"sparsity": True},
+    }
 
     masks: tuple[Family, ...] = ("hidden", "norm")  # what is masked
     linear: str = ".*(attn|ff).*"  # regular expression of the layers that the family `linear` masks

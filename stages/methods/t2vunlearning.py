@@ -21,7 +21,7 @@ from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.datasets import read_pairs
 from stages.params.kept import Reads
-from stages.params.types import Count, File, Natural, NonNegative, Rate
+from stages.params.types import Count, File, Natural, Needs, NonNegative, Rate
 from stages.reading.concept_masks import concept_tokens
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -37,6 +37,7 @@ class T2VUnlearning(Localised, Training):
     """
 
     READS: ClassVar[Reads] = {"states": {"noised": "final", "trajectory": "all"}, "preserve": "all"}
+    NEEDS: ClassVar[Needs] = {"empty": {"preserve": True}}
 
     scale: NonNegative = 7.0  # how far from the concept
     preserve: NonNegative = 0.0  # weight of the distance to the frozen network on retain prompts

@@ -118,6 +118,16 @@ def select(table: pd.DataFrame, target: Mapping[str, str], which: str) -> pd.Dat
     return rows[[name for name in KEPT if name in rows] + labels(table)].reset_index(drop=True)
 
 
+def has(table: pd.DataFrame, target: Mapping[str, str], which: str) -> bool:
+    """Whether `select` finds a row: False, too, if the table has no column of the prompts without the concept.
+
+    ValueError as of `select` for a label or a value that the table does not have.
+    """
+    if which == "neutral" and _twins(target) not in table:
+        return False
+    return not select(table, target, which).empty
+
+
 def _shows(table: pd.DataFrame, target: Mapping[str, str]) -> pd.Series:
     have = labels(table)
     shown = pd.Series(True, index=table.index)
@@ -135,10 +145,15 @@ def _shows(table: pd.DataFrame, target: Mapping[str, str]) -> pd.Series:
 
 
 def _neutral(rows: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
-    column = f"without_{'_'.join(names)}"
+    column = _twins(names)
     if column not in rows:
         raise ValueError(f"no column {column!r} with the prompts without {' and '.join(names)}")
     return rows.assign(prompt=rows[column], **dict.fromkeys(names, ""))
+
+
+def _twins(names: Iterable[str]) -> str:
+    """The column with the prompts in which these labels are left out."""
+    return f"without_{'_'.join(names)}"
 
 
 def _renamed(columns: Sequence[str]) -> dict[str, str]:

@@ -10,7 +10,7 @@ import pytest
 from stages import prepare, sample, seeds
 from stages.params.concept import Concept, load_concept
 from stages.params.datasets import read_prompts, select
-from stages.prepare import least_tokens, rows
+from stages.prepare import has_rows, least_tokens, rows
 from stages.store.samples import cut_prompts, read_sets
 from tests.backbones.families import FAMILIES
 from tests.backbones.tiny_infinity import make
@@ -133,3 +133,12 @@ def test_sets_with_what_cannot_be_sampled_are_refused(tmp_path, row, message):
 
 def test_every_family_has_the_function():
     assert all(hasattr(family.cls, "cut") for family in FAMILIES.values())
+
+
+def test_a_set_that_a_study_does_not_name_is_empty_if_the_dataset_has_no_such_prompts(tmp_path: Path) -> None:
+    told = concept(tmp_path, ["0,full,a dog,dog,a pet,1"])
+    asked = {"concept": 1, "alone": 1}
+    assert not has_rows(told, "synonym", asked)
+    assert has_rows(told, "neutral", asked)
+    with pytest.raises(ValueError, match="no alone prompts"):
+        rows(told, "alone", 1)

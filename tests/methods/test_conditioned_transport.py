@@ -67,7 +67,7 @@ def test_text_and_image_are_moved_and_no_more_is_kept_than_is_learned_from(conce
     )
     method = replace(SMALL, layers=(0,), text_layers=(0,), steps_on=(1, 2))
     steering = method.fit(backbone, concept, seed=0)
-    text, image = backbone.addresses.text_sites[0], backbone.select("ff", stream="image")[0]
+    text, image = next(iter(backbone.addresses.text_sites)), backbone.select("ff", stream="image")[0]
     assert set(steering.maps) == {(text, 0), (image, 1), (image, 2)}
     for pool in pools:
         assert pool.steps(image) == [1, 2] and pool.steps(text) == [0]

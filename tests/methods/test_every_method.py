@@ -39,6 +39,7 @@ REFUSED = {
         "eap_paper": NO_RUN,
         "esd_u_paper": NO_RUN,
         "esd_x_paper": NO_RUN,
+        "esd_x_released": NO_RUN,
         "flowedit": NO_FLOW,
         "flowedit_paper": NO_FLOW,
         "mace": NO_FINAL,
@@ -50,6 +51,8 @@ REFUSED = {
         "prototype_steering": "layer 1 must be 0 to 0",
         "prototype_steering_text": "layer 1 must be 0 to 0",
         "receler_paper": NO_RUN,
+        "spm_paper": NO_RUN,
+        "spm_released": NO_RUN,
         "t2vunlearning_paper": NO_FINAL,
     },
 }

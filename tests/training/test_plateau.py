@@ -17,7 +17,7 @@ FLAT = Training(steps=400, lr=0.1, optimizer="adam")
 def test_the_learning_rate_is_that_of_torchs_schedule():
     parameter, dice = nn.Parameter(torch.zeros(1)), random.Random(0)
     optimizer = torch.optim.Adam([parameter], lr=1.0)
-    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=3)
+    theirs = torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, factor=0.5, patience=3, eps=0)
     ours = Plateau(epoch=2, patience=7)
     rates = set()
     for step in range(300):

@@ -86,7 +86,7 @@ class Diffusion(Backbone):
 
     def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
         """The prediction (B, ...) for every row of the state; `role` is the one that activation edits see."""
-        with self.attached.at(state.step, {role: slice(0, len(state))}):
+        with self.attached.at(state.step, {role: slice(0, len(state))}, condition=condition):
             return self.denoise(state.input, state.time, condition.tensors)
 
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -97,7 +97,7 @@ class Diffusion(Backbone):
         """All roles in one call of the network, through the guidance edits, as uncond + g (cond - uncond), (B, ...)."""
         size, order = len(state), list(conditions)
         roles = {role: slice(i * size, (i + 1) * size) for i, role in enumerate(order)}
-        with self.attached.at(state.step, roles):
+        with self.attached.at(state.step, roles, condition=conditions.get("cond")):
             latent, time = (torch.cat([value] * len(order)) for value in (state.input, state.time))
             prediction = self.denoise(latent, time, Condition.join(list(conditions.values())).tensors)
             return self.attached.combine({role: prediction[rows] for role, rows in roles.items()}, guidance)

@@ -51,7 +51,8 @@ def test_what_is_kept_of_a_run_is_what_is_asked_for(tmp_path):
         backbone.gather(PROMPTS[:1], 7, states, into=path)
         backbone.trajectories = Trajectories.read(path)
         assert torch.equal(backbone.trajectories.pools[PROMPTS[0]][:], pool[:, places])
-        assert any(torch.equal(backbone.finals(condition, generator)[0], end) for end in pool[:, -1])
+        (final,) = backbone.finals(condition, generator)
+        assert any(torch.equal(final, end) for end in pool[:, -1])
         with pytest.raises(KeyError, match="no samples of 'a red circle' with all states"):
             backbone.draw(condition, generator)
     backbone.gather(PROMPTS[:1], 7)  # the rest is made where less is kept than is needed
