@@ -93,8 +93,8 @@ def test_an_edited_backbone_makes_other_pictures_from_the_same_seeds(project):
 
 def test_every_training_seed_is_measured_on_the_same_noise(project):
     """A row's own seed is kept, too."""
-    lines = ["id,set,prompt,colour,seed"]
-    lines += [f"{i},full,a red shape {i},red,{41 + i}" for i in range(3)]
+    lines = ["id,set,prompt,colour,without_colour,seed"]
+    lines += [f"{i},full,a red shape {i},red,a shape {i},{41 + i}" for i in range(3)]
     Path("data/shapes_colors.csv").write_text("\n".join(lines))
     prompts, metadata = "artifacts/prompts/mini/red.json", "concept/metadata.jsonl"
     write("studies", "mini", {"prompts": {"concept": 4}})
