@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.launch.cli import entry, parser, set_up
 from stages.params import build, check_name, load_params
@@ -18,6 +18,9 @@ from stages.params.study import counts
 from stages.store.files import write_json
 from stages.store.record import recording
 from stages.store.samples import BEFORE
+
+if TYPE_CHECKING:
+    from stages.metrics.base import Metric
 
 log = logging.getLogger("evaluate")
 
@@ -41,12 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     folders, out = [run / "samples" / args.study for run in runs], Path(args.out)
     attacks = runs[0] / "attacks" / args.study
     metrics = {name: build(content, f"params/metrics/{name}.yaml") for name, content in contents.items()}
-    seeing = next((name for name, metric in metrics.items() if metric.seen), None)
-    if args.attacks and seeing is None:
-        raise ValueError(
-            f"params/studies/{args.study}.yaml: {', '.join(args.attacks)}: attacks need a metric that sees the concept "
-            f"(rates, clip_rates, nudenet ...), got {', '.join(metrics)}"
-        )
+    seeing = (
+        seeing_metric(metrics, f"params/studies/{args.study}.yaml: {', '.join(args.attacks)}") if args.attacks else ""
+    )
     asked = study["prompts"]
     sets = [name for name in counts(asked) if name in asked or drawn(folders[0] / name)]
     inputs = [folder / name / "metadata.jsonl" for folder in folders for name in sets]
@@ -67,6 +67,17 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_json(out / f"{name}.json", content)
     log.info("%s: %s", out, ", ".join(f"{name}.json" for name in measured))
     return 0
+
+
+def seeing_metric(metrics: Mapping[str, Metric], where: str) -> str:
+    """The first metric that says whether a picture shows the concept; ValueError names `where` without one."""
+    for name, metric in metrics.items():
+        if metric.seen:
+            return name
+    have = ", ".join(metrics)
+    raise ValueError(
+        f"{where}: attacks need a metric that sees the concept (rates, clip_rates, nudenet ...), got {have}"
+    )
 
 
 def drawn(folder: Path) -> bool:

@@ -56,7 +56,8 @@ def rows(concept: Concept, which: str, n: int) -> list[dict[str, Any]]:
     table = select(read_prompts(concept.dataset), concept.target, which)
     if table.empty:
         raise ValueError(f"{concept.dataset}: no {which} prompts for {concept.target}")
-    many = different(table.to_dict("records"), math.ceil(n / len(table)))
+    records = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    many = different(records, math.ceil(n / len(table)))
     return [many[i * len(many) // n] | {"index": i} for i in range(n)]
 
 

@@ -70,6 +70,12 @@ class Moment:
     prompts: tuple[Prompt, ...] = ()  # in a text encoder: the prompts that are encoded
     condition: Condition | None = None  # in the network: the run's own, a row for each row of every role
 
+    def place(self) -> Site:
+        """The site; ValueError for an edit of guidance, or at a tap that no site names."""
+        if self.site is None:
+            raise ValueError("this edit is of no site")
+        return self.site
+
     def spans(self) -> list[tuple[int, slice]]:
         """Each step that the call computes, with its tokens."""
         if not self.lengths:

@@ -57,6 +57,7 @@ class ConditionedTransport(Gated, Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
         """Samples pairs from the same noise and trains a map of each; ValueError if there is no such layer or step."""
+        concept = self.learned(concept)
         sites = self.sites(backbone)
         classes = Classes.of(concept, self.samples)
         source, target = (

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import check
+from stages.params.learning import check_data
 from stages.params.load import check_name, load_params, names
 from stages.params.names import sweep
 
@@ -61,6 +62,8 @@ def load_study(name: str, root: Path | str = "params") -> Study:
             raise ValueError(f"{method} is for concepts to {own['aim']}; the aim of {concept} is to {aim}")
     for backbone, method in study.unique("backbone", "method"):
         check.check_method_on(method, backbone, root)
+    for backbone, concept, method in study.unique("backbone", "concept", "method"):
+        check_data(method, backbone, concepts[concept], list(study.prompts), root)
     for metric in study.metrics:
         check.check_metric(metric, root)
         for backbone, concept in study.unique("backbone", "concept"):

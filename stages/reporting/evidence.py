@@ -171,5 +171,5 @@ def description(method: str, params: Path | str = "params") -> str:
     source = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
     tree = ast.parse(source.read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
-    texts = [comment, *(ast.get_docstring(node) for node in (tree, *classes))]
+    texts = [comment, ast.get_docstring(tree), *map(ast.get_docstring, classes)]
     return "\n\n".join(text for text in texts if text)

@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from stages.seeds import Purpose, generator
 from stages.store.record import Record
+from stages.store.tracking import follow
 from stages.training.float16 import LossScale
 from stages.training.plateau import Plateau
 from stages.training.processes import average, average_gradients, count, rank
@@ -59,6 +60,7 @@ def minimize(
         _update(parameters, optimizer, scale, training.clip)
         if plateau:
             plateau.follow(total)
+        follow(label, step, parameters, loss=total, lr=optimizer.param_groups[0]["lr"])
         scheduler.step()
         for each in averages:
             each.follow(step)
