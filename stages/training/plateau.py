@@ -24,8 +24,10 @@ class Plateau:
     factor: float = 1.0  # on the learning rate now
     over: bool = False  # whether the training is at its end
     losses: list[float] = field(default_factory=list)  # of the epoch that is running
-    best: tuple[float, float] = (math.inf, math.inf)  # mean losses, for the learning rate and for the end
-    waited: tuple[int, int] = (0, 0)  # epochs without a better one, likewise
+    best: float = math.inf  # mean loss of an epoch
+    waited: int = 0  # epochs without a better one
+    best_for_rate: float = math.inf  # the same two, for the learning rate
+    waited_for_rate: int = 0
 
     def follow(self, loss: float) -> None:
         """Takes in the loss of a step."""
@@ -33,13 +35,21 @@ class Plateau:
         if len(self.losses) < self.epoch:
             return
         mean, self.losses = sum(self.losses) / self.epoch, []
-        bars = (self.best[0] * (1 - SHARE), self.best[1] - LEAST)
-        falls = [mean < bar for bar in bars]
-        self.best = tuple(mean if falls[i] else self.best[i] for i in (0, 1))
-        rate, end = (0 if falls[i] else self.waited[i] + 1 for i in (0, 1))
-        if rate > self.patience // 2:
-            self.factor, rate = self.factor * FACTOR, 0
-        self.waited, self.over = (rate, end), end >= self.patience
+        self._slow_down(mean)
+        self._end(mean)
+
+    def _slow_down(self, mean: float) -> None:
+        falls = mean < self.best_for_rate * (1 - SHARE)
+        self.best_for_rate = mean if falls else self.best_for_rate
+        self.waited_for_rate = 0 if falls else self.waited_for_rate + 1
+        if self.waited_for_rate > self.patience // 2:
+            self.factor, self.waited_for_rate = self.factor * FACTOR, 0
+
+    def _end(self, mean: float) -> None:
+        falls = mean < self.best - LEAST
+        self.best = mean if falls else self.best
+        self.waited = 0 if falls else self.waited + 1
+        self.over = self.waited >= self.patience
 
     def state_dict(self) -> dict[str, Any]:
         """All numbers."""
