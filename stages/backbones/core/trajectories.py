@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
@@ -31,14 +32,27 @@ class Trajectories:
         self.pools: dict[str, Tensor | Stored] = {}
         self.seeds: dict[str, int] = {}  # of each pool
         self.kept: dict[str, Kept] = {}  # of each pool's runs
+        self.folder: Path | None = None  # where pools that are gathered are kept, on disk; None: in memory
 
     def missing(self, prompts: Iterable[str], states: Kept = "all") -> list[str]:
         """Those of the prompts that have no pool in which these states are kept, each once."""
         return [prompt for prompt in dict.fromkeys(prompts) if not self._has(prompt, states)]
 
     def gather(self, prompts: Iterable[str], seed: int, n: int, make: Make, states: Kept = "all") -> None:
-        """Makes a pool of n samples of every prompt that has none."""
-        for prompt in self.missing(prompts, states):
+        """Makes a pool of n samples of every prompt that has none.
+
+        With a folder, in a file without a name there, which is gone with the process.
+        """
+        missing = self.missing(prompts, states)
+        if self.folder is not None and missing:
+            path = self.folder / f".gathered-{os.getpid()}.safetensors"
+            self.write(path, missing, seed, n, make, states)
+            try:
+                self.update(self.read(path))
+            finally:
+                path.unlink()
+            return
+        for prompt in missing:
             self.pools[prompt] = make(prompt, pool(seed, n), states)
             self.seeds[prompt], self.kept[prompt] = seed, states
 

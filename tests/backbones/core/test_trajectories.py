@@ -5,6 +5,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from stages.backbones.core.trajectories import Trajectories
+from stages.store.tensors import Stored
 from tests.backbones.families import FAMILIES
 
 PROMPTS = ["a red circle", "a blue square"]
@@ -57,6 +58,22 @@ def test_what_is_kept_of_a_run_is_what_is_asked_for(tmp_path):
             backbone.draw(condition, generator)
     backbone.gather(PROMPTS[:1], 7)  # the rest is made where less is kept than is needed
     assert torch.equal(backbone.trajectories.pools[PROMPTS[0]], pool)
+
+
+def test_what_a_job_gathers_beside_its_file_stays_on_disk_without_a_name(tmp_path):
+    backbone, plain = FAMILIES["unet"].make(), FAMILIES["unet"].make()
+    backbone.trajectories.folder = tmp_path
+    backbone.gather(PROMPTS[:1], 7)
+    backbone.gather(PROMPTS, 8, "ends")
+    plain.gather(PROMPTS[:1], 7)
+    plain.gather(PROMPTS, 8, "ends")
+    assert not list(tmp_path.iterdir())
+    assert all(isinstance(pool, Stored) for pool in backbone.trajectories.pools.values())
+    assert all(torch.equal(backbone.trajectories.pools[p][:], plain.trajectories.pools[p]) for p in PROMPTS)
+    assert (backbone.trajectories.seeds, backbone.trajectories.kept) == (
+        plain.trajectories.seeds,
+        plain.trajectories.kept,
+    )
 
 
 def test_samples_of_a_file_that_are_not_finite_are_refused_when_they_are_drawn(tmp_path):
