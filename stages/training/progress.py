@@ -93,12 +93,12 @@ class Progress:
             return 0
         assign(self.parameters, content["parameters"])
         self.optimizer.load_state_dict(content["optimizer"])
+        for companion, state in zip(self.companions, content["companions"], strict=True):
+            companion.load_state_dict(state)
         self.scheduler.last_epoch = content["scheduler"]
         for group, base in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
             group["lr"] = base * self.scheduler.lr_lambdas[0](self.scheduler.last_epoch)
         self.history.losses, self.history.seconds = content["losses"], content["seconds"]
-        for companion, state in zip(self.companions, content["companions"], strict=True):
-            companion.load_state_dict(state)
         log.info("resuming at step %d", len(self.history.losses))
         return len(self.history.losses)
 

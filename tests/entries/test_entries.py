@@ -91,6 +91,23 @@ def test_an_edited_backbone_makes_other_pictures_from_the_same_seeds(project):
     assert a[0] == n[0] and a[1] != n[1]
 
 
+def test_every_training_seed_is_measured_on_the_same_noise(project):
+    """A row's own seed is kept, too."""
+    lines = ["id,set,prompt,colour,without_colour,seed"]
+    lines += [f"{i},full,a red shape {i},red,a shape {i},{41 + i}" for i in range(3)]
+    Path("data/shapes_colors.csv").write_text("\n".join(lines))
+    prompts, metadata = "artifacts/prompts/mini/red.json", "concept/metadata.jsonl"
+    write("studies", "mini", {"prompts": {"concept": 4}})
+    assert prepare.main(["--study", "mini", "--concept", "red", "--out", prompts]) == 0
+    rows = {}
+    for seed in ("0", "1", "300"):
+        run = ["--backbone", "tiny", "--concept", "red", "--method", "none", "--seed", seed]
+        assert sample.main([*run, "--prompts", prompts, "--out", f"artifacts/n{seed}"]) == 0
+        rows[seed] = Path(f"artifacts/n{seed}", metadata).read_text()
+    assert rows["0"] == rows["1"] == rows["300"]
+    assert json.loads(rows["300"].splitlines()[0])["seed"] == 41
+
+
 def test_what_is_fitted_where_it_is_sampled_is_kept_beside_the_pictures(project):
     write("methods", "uce", {"class": "stages.methods.uce.UCE"})
     run_all("artifacts/a", "uce")

@@ -2,6 +2,7 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
+from stages.metrics import references
 from stages.worlds.words import LENGTH, make_tokenizer
 from tests.metrics.told import Told, read_from_files
 
@@ -10,6 +11,12 @@ from tests.metrics.told import Told, read_from_files
 def told():
     with read_from_files(Told()) as judge:
         yield judge
+
+
+@pytest.fixture(autouse=True)
+def references_of_its_own(monkeypatch, tmp_path_factory):
+    """No test reads what another one kept."""
+    monkeypatch.setattr(references, "FOLDER", tmp_path_factory.mktemp("references"))
 
 
 @pytest.fixture(scope="session")
