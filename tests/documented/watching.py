@@ -37,6 +37,7 @@ FEW = {
     "inner": 1,
     "slots": 2,
     "nearest": 2,
+    "centres": 2,
     "rounds": 1,
     "watched": 1,
     "hidden": 4,
@@ -107,9 +108,9 @@ def watch_network(network, seen: Watched, patch: pytest.MonkeyPatch) -> None:
         seen.prompts |= set(map(kind, prompts))
         return encode(prompts)
 
-    def noting_gather(prompts, seed):
+    def noting_gather(prompts, *args, **options):
         seen.prompts |= set(map(kind, prompts))
-        return gather(prompts, seed)
+        return gather(prompts, *args, **options)
 
     patch.setattr(network, "encode", noting_encode)
     patch.setattr(network, "gather", noting_gather)
