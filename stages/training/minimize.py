@@ -50,7 +50,8 @@ def minimize(
         optimizer, lambda step: training.rate(step) * (plateau.factor if plateau else 1.0)
     )
     averages = [Average(parameters, training.ema)] if training.ema else []
-    progress = Progress(parameters, optimizer, scheduler, [*companions, *averages], Record.checkpoint(label))
+    kept = (Record.checkpoint(label), Record.between())
+    progress = Progress(parameters, optimizer, scheduler, [*companions, *averages], *kept)
     first, history, started = progress.resume(), progress.history, time.perf_counter()
     before = history.seconds
     bar: dict[str, Any] = {"desc": label, "initial": first, "total": training.steps, "mininterval": 2, "leave": False}

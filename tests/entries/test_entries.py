@@ -12,7 +12,7 @@ from stages.evaluate import add_attacks
 from stages.interventions import load
 from stages.store.files import digest
 from tests import ROOT
-from tests.metrics.told import Told
+from tests.metrics.told import Told, read_from_files
 from tests.tiny import BUILD
 
 CONCEPT = {"prompts": ["a red shape"], "neutral": ["a shape"], "retain": ["a blue circle"], "target": {"colour": "red"}}
@@ -139,7 +139,7 @@ def test_an_attack_searches_in_the_edited_backbone_and_draws_what_it_found(proje
     assert pictures[0] != pictures[1]
 
 
-def test_neutral_twins_and_prompts_that_mean_the_concept_otherwise_are_measured_unless_left_out(project, monkeypatch):
+def test_neutral_twins_and_prompts_that_mean_the_concept_otherwise_are_measured_unless_left_out(project):
     write("metrics", "rates", {"class": "stages.metrics.rates.Rates", "draws": 100})
     counts, found = {"concept": 3, "retain": 5}, []
     for prompts in (counts | {"neutral": 0, "alone": 0, "synonym": 0}, counts):
@@ -147,9 +147,9 @@ def test_neutral_twins_and_prompts_that_mean_the_concept_otherwise_are_measured_
         run = "artifacts/runs/tiny/red/none/1"
         shutil.rmtree(run, ignore_errors=True)
         run_all(run, "none")
-        monkeypatch.setattr("stages.metrics.rates.load_judge", lambda folder: Told())
         where = ["--method", "none", "--study", "mini", "--out", f"{run}/metrics/mini"]
-        assert evaluate.main([*RUN, *where]) == 0
+        with read_from_files(Told()):
+            assert evaluate.main([*RUN, *where]) == 0
         found.append(json.loads(Path(f"{run}/metrics/mini/rates.json").read_text())["rows"])
     plain, more = found
     assert [row for row in more if row["prompts"] in counts] == plain

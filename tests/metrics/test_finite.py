@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stages.metrics import clip_frechet, judged, rates
+from stages.metrics import clip_frechet
 from stages.metrics.base import Column, Metric, Value, measure, rate
 from stages.metrics.clip_frechet import CLIPFrechet, folder_moments
 from stages.metrics.clip_rates import CLIPRates
@@ -25,7 +25,7 @@ from stages.metrics.rates import Rates
 from stages.metrics.samples import Samples
 from stages.store.pictures import read_folder
 from tests.metrics.test_base import drawn, written
-from tests.metrics.told import Told
+from tests.metrics.told import Told, read_from_files
 
 RED = {"colour": "red"}
 
@@ -36,14 +36,14 @@ def pictures(n: int = 4) -> Samples:
 
 
 @pytest.fixture
-def broken_judge(monkeypatch):
+def broken_judge():
     """A judge whose weights are NaN, as of a file that was damaged or a training that diverged."""
     judge = Told()
     judge.look = super(Told, judge).look
     for parameter in judge.parameters():
         parameter.data.fill_(torch.nan)
-    for module in (judged, rates):
-        monkeypatch.setattr(module, "load_judge", lambda folder: judge)
+    with read_from_files(judge):
+        yield judge
 
 
 @pytest.mark.parametrize("metric", [Rates(), Drift(), Frechet(reference=8), KID(reference=8)])
