@@ -64,7 +64,7 @@ class Build(BaseModel):
 
     steps: int = 0  # of the optimizer; 0: nothing is trained by gradients
     prompts: list[str] = []  # kinds: prompts, neutral, retain, words, empty, other
-    states: list[str] = []  # student, fresh (the frozen network's runs), pool (kept runs), noised; none: whole runs
+    states: list[str] = []  # student, fresh (runs of the frozen network), pool (kept runs), finals (their ends), noised
     loss: str = "none"  # prediction: the network's own output; otherwise words
     trained: Trained = Trained()
     changes: dict[str, Any] = {}  # fields that a tiny network cannot have as they are, such as layers
