@@ -95,12 +95,21 @@ class Learns(Protocol):
         """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there."""
 
 
+@runtime_checkable
+class Skips(Protocol):
+    """A U-Net, whose later layers also read what earlier ones put out."""
+
+    def skips(self) -> Mapping[str, int]:
+        """The layers that read a skip, by path, and the channels of their input that stand before the skip's."""
+
+
 LACKS = {
     Walks: "has no denoising run to stop half way",
     Diffuses: "has no forward process, and its predictions imply no final latent",
     Bits: "predicts no bits",
     Guides: "has no guided call",
     Learns: "cannot learn from pictures",
+    Skips: "has no skips from earlier layers to later ones",
 }
 Capability = TypeVar("Capability")
 
