@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import check
-from stages.params.learning import check_data
+from stages.params.learning import check_data, lacks_data
 from stages.params.load import check_name, load_params, names
 from stages.params.names import sweep
 
@@ -117,7 +117,7 @@ def expand(content: Mapping[str, Any], root: Path | str = "params") -> dict[Run,
 
 
 def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[str]:
-    """The methods that make sense on a backbone for a concept: their files say so."""
+    """The methods that make sense on a backbone for a concept: their files say so, and what they name is there."""
     about, aim = (
         check.checked("backbones", backbone, root),
         check.checked("concepts", concept, root).get("aim", "erase"),
@@ -126,6 +126,7 @@ def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[st
     for name in names("methods", root):
         own = load_params("methods", name, root)
         meant = concept in own.get("concepts", [concept]) and own.get("world", here) == here
-        if meant and check.works_on(own, about["family"]) and own.get("aim", aim) == aim:
+        able = check.works_on(own, about["family"]) and own.get("aim", aim) == aim
+        if meant and able and not lacks_data(name, backbone, concept, root):
             methods.append(name)
     return methods
