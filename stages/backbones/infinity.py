@@ -303,7 +303,12 @@ class InfinityBackbone(Backbone):
                 f"pictures of {tuple(images.shape[-2:])} pixels give features of {have}, {self.name} has {want}"
             )
         corrected = self_correct(features, self.schedule, patchify=patchify)
-        return self._state(corrected.inputs, corrected.labels), CERTAIN * (2 * corrected.labels.float() - 1)
+        return self._state(corrected.inputs, corrected.labels), self.certain(corrected.labels)
+
+    @staticmethod
+    def certain(tokens: Tensor) -> Tensor:
+        """The margins (B, L, bits) that leave no doubt about the bits of `tokens` (B, L, bits)."""
+        return CERTAIN * (2 * tokens.float() - 1)
 
     def training_loss(
         self, features: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1

@@ -100,7 +100,8 @@ class ConceptAblation(FromPairs, Training):
     def on_pictures(self, backbone: Backbone, concept: Concept, weights: Weights, seed: int) -> Loss:
         """Ablation and prior on pictures of the anchors; the prior's are as they were drawn.
 
-        ValueError for a backbone that has no forward process or cannot learn from pictures, or a folder without one for each row.
+        ValueError for a backbone that has no forward process or cannot learn from pictures, or a folder without one for
+        each row.
         """
         needs(backbone, Diffuses, "choose states: trajectory")
         learner = needs(backbone, Learns, "choose states: trajectory")

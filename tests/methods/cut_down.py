@@ -20,6 +20,10 @@ SMALL = {
     "hidden": 4,
     "limit": 2,
     "pictures": 1,
+    "passes": 2,
+    "window": 2,
+    "peace": 0,
+    "retain_batch": 2,
 }
 
 

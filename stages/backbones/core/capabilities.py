@@ -69,6 +69,9 @@ class Bits(Protocol):
     def forced(self, tokens: Tensor) -> State:
         """The state in which every scale is fed the coarser bits of `tokens` (B, L, bits)."""
 
+    def certain(self, tokens: Tensor) -> Tensor:
+        """The predictions (B, L, bits) that leave no doubt about the bits of `tokens` (B, L, bits)."""
+
     def completed(self, condition: Condition, tokens: Tensor, scales: int, *, seeds: Sequence[int]) -> Tensor:
         """Pictures (B, 3, H, W) whose first scales are those of `tokens` (B, L, bits), the rest drawn."""
 
