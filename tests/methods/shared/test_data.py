@@ -21,7 +21,7 @@ LIGHTS, WAYS = ("dark background", "light background"), ("left", "right", "up", 
 DOG = Concept("dog", ("a dog",), ("an animal",), ("a cat",))
 # Methods that are told words, prompts or another method, learn from the world itself, or take another's result.
 UNTAUGHT = {"Binarized", "FlowEdit", "NegativePrompt", "NeutralRewrite", "NoMethod", "Oracle", "WordFilter"}
-UNTAUGHT |= {"RandomDirection", "RandomWeights", "SAFREE", "SLD"}
+UNTAUGHT |= {"RandomDirection", "RandomWeights", "SAFREE", "SLD", "VideoEraser"}
 
 
 def table(tmp_path, text, name="dog.csv"):
