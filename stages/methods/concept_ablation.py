@@ -21,6 +21,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.pairs import of_concept
 from stages.params.types import Count, Natural, Needs, NonNegative, Pictures, Rate
 from stages.training.float16 import LossScale
@@ -35,6 +36,7 @@ class ConceptAblation(FromPairs, Training):
     Trains copies of some weights.
     """
 
+    READS: ClassVar[Reads] = {"states": {"noised": "final", "trajectory": "all"}, "preserve": "all"}
     NEEDS: ClassVar[Needs] = {
         "anchor": {"target": ("model",)},
         "empty": {"preserve": True},
@@ -83,7 +85,7 @@ class ConceptAblation(FromPairs, Training):
 
     def on_samples(self, backbone: Backbone, concept: Concept, weights: Weights, seed: int) -> Loss:
         """Ablation and prior on what the frozen network gathered of the anchors."""
-        backbone.gather(concept.neutral, seed)
+        backbone.gather(concept.neutral, seed, "final" if self.states == "noised" else "all")
         concepts, anchors = (Prompts.of(backbone, side) for side in zip(*concept.pairs(), strict=True))
 
         def loss(step: int, generator: torch.Generator) -> Tensor:

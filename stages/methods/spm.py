@@ -19,6 +19,7 @@ from stages.methods.shared.base import Prompts, States, frozen, reached
 from stages.methods.shared.data import FromPairs
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Fraction, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
@@ -38,6 +39,7 @@ class SPM(FromPairs, Training):
     one each. When pictures are drawn, each is as strong as the prompt is like the member's name.
     """
 
+    READS: ClassVar[Reads] = {"states": {"frozen": "all"}}
     GATE: ClassVar[str] = "always"  # see stages.interventions.conditional
     NEEDS: ClassVar[Needs] = {
         "guidance": {"states": ("student", "fresh")},

@@ -126,7 +126,7 @@ def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[st
     for name in names("methods", root):
         own = load_params("methods", name, root)
         meant = concept in own.get("concepts", [concept]) and own.get("world", here) == here
-        able = check.works_on(own, about["family"]) and own.get("aim", aim) == aim
-        if meant and able and not lacks_data(name, backbone, concept, root):
+        can = check.works_on(own, about["family"]) and check.refusal(own, backbone, root) is None
+        if meant and can and own.get("aim", aim) == aim and not lacks_data(name, backbone, concept, root):
             methods.append(name)
     return methods
