@@ -91,6 +91,9 @@ def _check_attacks(study: Study, root: Path | str) -> None:
             )
         if attack in study.prompts:
             raise ValueError(f"params/attacks/{attack}.yaml: the study samples prompts of that name, too; rename it")
+    for run, attacks in study.attacks.items():
+        for attack in attacks:
+            check.check_gate(attack, run.method, run.backbone, root)
     if attacked and not any(check.sees(metric, root) for metric in study.metrics):
         raise ValueError(
             f"params/studies/{study.name}.yaml: attacks need a metric that sees the concept "
