@@ -12,7 +12,8 @@ from tests.documented.watching import twin, watch
 
 METHODS, ATTACKS = presets("methods"), presets("attacks")
 EVERY = [("methods", name) for name in METHODS] + [("attacks", name) for name in ATTACKS]
-COMPARED = {"prediction": {"prediction"}, "clean latent": {"elsewhere"}}  # by the backbone's own distance
+COMPARED = {"prediction": {"prediction"}, "clean latent": {"elsewhere"}}
+COMPARED["prediction within the picture"] = {"prediction", "elsewhere"}  # by the backbone's own distance
 KINDS = {"prompts", "neutral", "retain", "words", "empty", "other"}
 
 

@@ -43,6 +43,7 @@ FEW = {
     "hidden": 4,
     "side": None,
     "vocabulary": f"{ROOT}/tests/methods/vocabulary.txt",
+    "pictures": 1,
     "keep_every": 0,
     "log_every": 1000,
 }
@@ -78,6 +79,8 @@ def twin(backbone: str):
 def cut(method, **changes):
     """The method with small numbers for what costs time; its steps stay."""
     have = {each.name for each in dataclasses.fields(method)}
+    if "{concept}" in str(getattr(method, "data", "")):  # our table of the concept; its own few prompts are told apart
+        changes = {"data": "", "limit": 0} | changes
     return dataclasses.replace(method, **{key: value for key, value in (FEW | changes).items() if key in have})
 
 
