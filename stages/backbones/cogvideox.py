@@ -93,7 +93,7 @@ class CogVideoX(Clips):
         """The world's autoencoder of pictures, applied to each frame."""
         return FrameAutoencoder.of(AutoencoderTiny.from_pretrained(folder)).eval().requires_grad_(False)
 
-    def find_sites(self) -> dict[Site, Tap]:
+    def _find_sites(self) -> dict[Site, Tap]:
         """The address table of the blocks."""
         return sites(self.net, self.texts.length)
 

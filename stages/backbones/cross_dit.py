@@ -59,7 +59,7 @@ class PixArt(Latent):
     TEXT_SIDE, TEXT_LENGTH = LowerCaseTexts, 300
     ENDS = ("adaln_single.", "proj_out.")
 
-    def find_sites(self) -> dict[Site, Tap]:
+    def _find_sites(self) -> dict[Site, Tap]:
         """The address table; cross-attention is not normalised."""
         return site_table(self.net, _blocks(self.net), ATTENTION | DENSE)
 
@@ -128,7 +128,7 @@ class Sana(Latent):
     ENDS = ("time_embed.", "proj_out.")
     LATENTS = torch.float32  # as its pipeline keeps them, whatever the network's precision
 
-    def find_sites(self) -> dict[Site, Tap]:
+    def _find_sites(self) -> dict[Site, Tap]:
         """The address table; the feed-forward's tensors are (B, C, h, w), seen as tokens."""
         return site_table(self.net, _blocks(self.net), ATTENTION | CONVOLVED)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Settings
+from stages.backbones.core.base import Backbone, Settings, freeze
 from stages.backbones.loading.by_name import choose_device
 from stages.params import construct
 from stages.params.types import Count, Fraction, Rate
@@ -54,7 +54,7 @@ def pretrain(
     vae = cls.load_autoencoder(AUTOENCODER.format(world=settings.world, part=settings.autoencoder))
     backbone = cls.create(name, settings, make_tokenizer(), vae, recipe.seed + seed, choose_device(name, device))
     train(backbone, render(settings, recipe, seed, exclude), recipe, seed)
-    backbone.freeze()
+    freeze(backbone.modules().values())
     return backbone
 
 

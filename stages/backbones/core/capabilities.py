@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -41,12 +41,6 @@ class Walks(Protocol):
     def solver(self, steps: int) -> Solver:
         """A new solver of `steps` steps."""
 
-    def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
-        """The conditions of one guided call, by role."""
-
-    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
-        """The guided prediction (B, ...) at a state."""
-
 
 @runtime_checkable
 class Diffuses(Protocol):
@@ -74,19 +68,11 @@ class Bits(Protocol):
 
 
 @runtime_checkable
-class Guides(Protocol):
-    """Predictions combined as the sampler combines them, through whatever edits guidance."""
-
-    def roles(self, condition: Condition, guidance: float) -> Mapping[str, Condition]:
-        """The conditions of one guided call, by role."""
-
-    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
-        """The combined prediction (B, ...)."""
-
-
-@runtime_checkable
 class Learns(Protocol):
     """Training on given pictures."""
+
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width in pixels of samples, and of pictures to learn from."""
 
     def embed(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1] as the network's latents or features (B, ...)."""
@@ -99,7 +85,6 @@ LACKS = {
     Walks: "has no denoising run to stop half way",
     Diffuses: "has no forward process, and its predictions imply no final latent",
     Bits: "predicts no bits",
-    Guides: "has no guided call",
     Learns: "cannot learn from pictures",
 }
 Capability = TypeVar("Capability")

@@ -13,6 +13,7 @@ import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import Tensor, nn
 
+from stages.backbones.core.base import freeze
 from stages.backbones.core.diffusion import Diffusion
 from stages.backbones.core.finite import pictured
 from stages.backbones.core.memory import at_work, divide, enable_checkpointing, stream_blocks
@@ -71,7 +72,7 @@ class Latent(Diffusion):
         if settings.free_text_encoder:
             net.register_forward_pre_hook(_dropper(texts, self.attached))
         self._place()
-        self.freeze()
+        freeze(self.modules().values())
 
     # what a family provides, beside `denoise`
 
