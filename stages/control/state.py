@@ -56,6 +56,12 @@ class State:
         """The network's input (B, ...): the latent times the scale."""
         return self.latent if self.scale == 1.0 else self.latent * self.scale
 
+    def end(self) -> Tensor:
+        """The end of the trajectory, (B, ...); ValueError if it is not known."""
+        if self.final is None:
+            raise ValueError(f"the end of this trajectory is not known at step {self.step}")
+        return self.final
+
     def __len__(self) -> int:
         return len(self.latent)
 

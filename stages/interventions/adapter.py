@@ -52,7 +52,8 @@ class Adapter(Intervention):
     def __init__(self, layers: Mapping[Site, Bottleneck], strength: float = 1.0) -> None:
         super().__init__()
         self.places, self.strength = list(layers), strength
-        self.layers = nn.ModuleList(layers.values())
+        self.bottlenecks = tuple(layers.values())
+        self.layers = nn.ModuleList(self.bottlenecks)
         self._trace: dict[Site, Tensor] | None = None
 
     @classmethod
@@ -64,13 +65,13 @@ class Adapter(Intervention):
 
     def items(self) -> Iterator[tuple[Site, Bottleneck]]:
         """Sites with their layers."""
-        return zip(self.places, self.layers, strict=True)
+        return zip(self.places, self.bottlenecks, strict=True)
 
     def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
         """Adds at every site; does nothing at strength 0."""
         if self.strength == 0:
             return nullcontext()
-        if self.layers and self.layers[0].up.weight.device != backbone.device:
+        if self.bottlenecks and self.bottlenecks[0].up.weight.device != backbone.device:
             self.to(backbone.device)
         return edit_activations(backbone, {site: self._edit(site, layer) for site, layer in self.items()})
 

@@ -78,27 +78,27 @@ class Stack(Intervention):
 
     def __init__(self, *parts: Intervention) -> None:
         super().__init__()
-        self.parts = nn.ModuleList(parts)
+        self.members, self.parts = parts, nn.ModuleList(parts)
 
     @contextmanager
     def attach(self, backbone: Backbone) -> Iterator[None]:
         """Attaches every part in order."""
         with ExitStack() as stack:
-            for part in self.parts:
+            for part in self.members:
                 stack.enter_context(part.attach(backbone))
             yield
 
     def tensors(self) -> dict[str, Tensor]:
         """The parts' tensors under `<index>/`."""
-        return {f"{i}/{name}": value for i, part in enumerate(self.parts) for name, value in part.tensors().items()}
+        return {f"{i}/{name}": value for i, part in enumerate(self.members) for name, value in part.tensors().items()}
 
     def broken(self) -> list[str]:
         """The broken tensors of every part, as each part sees it."""
-        return [f"{i}/{name}" for i, part in enumerate(self.parts) for name in part.broken()]
+        return [f"{i}/{name}" for i, part in enumerate(self.members) for name in part.broken()]
 
     def spec(self) -> dict[str, Any]:
         """The parts' classes and specs."""
-        return {"parts": [{"class": class_path(part), "spec": part.spec()} for part in self.parts]}
+        return {"parts": [{"class": class_path(part), "spec": part.spec()} for part in self.members]}
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Stack:

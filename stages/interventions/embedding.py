@@ -23,6 +23,8 @@ from stages.store.files import replacing
 from stages.store.finite import check_tensors
 
 if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
     from stages.backbones.core.base import Backbone, Condition
 
 Mode = Literal["input", "output"]
@@ -94,11 +96,11 @@ class Embedding(Intervention):
         self, backbone: Backbone, part: str, prompts: Sequence[Prompt], length: int
     ) -> list[tuple[int, int, int]]:
         """(row, start, end) of every token span that the alias stands for; ValueError when one is cut off."""
-        found = []
+        found: list[tuple[int, int, int]] = []
         for row, prompt in enumerate(prompts):
-            places = prompt.places.get(self.alias, ())
-            tokens = tokenize(backbone.texts.tokenizers[part], prompt.text, length) if places else None
-            found += [(row, *tokens.span(place)) for place in places]
+            if places := prompt.places.get(self.alias):
+                tokens = tokenize(backbone.texts.tokenizers[part], prompt.text, length)
+                found += [(row, *tokens.span(place)) for place in places]
         return found
 
     def _check(self, backbone: Backbone) -> None:
@@ -180,7 +182,7 @@ def replaced(h: Tensor, vectors: Tensor, spans: Sequence[tuple[int, int, int]]) 
 
 def embedding_tap(backbone: Backbone, part: str) -> Tap:
     """Where a text encoder's token embeddings come out: of T5's two homes of that table, the stack's own is called."""
-    encoder = backbone.texts.encoders()[part]
+    encoder: PreTrainedModel = backbone.texts.encoders()[part]
     table = encoder.get_input_embeddings().weight
     homes = [name for name, module in encoder.named_modules() if getattr(module, "weight", None) is table]
     return Tap(f"{part}.{homes[-1]}")
@@ -225,5 +227,6 @@ def initial_vectors(backbone: Backbone, part: str, template: str, words: str, mo
     if mode == "output":
         first = backbone.texts.starts[part]
         return backbone.encode([tokens.text]).tensors["embeds"][0, first + start : first + end].float().clone()
-    embed = backbone.texts.encoders()[part].get_input_embeddings()  # a table, which Gemma multiplies by a scale
+    encoder: PreTrainedModel = backbone.texts.encoders()[part]
+    embed = encoder.get_input_embeddings()  # a table, which Gemma multiplies by a scale
     return embed(torch.tensor(tokens.ids[start:end], device=embed.weight.device)).float().clone()

@@ -53,10 +53,16 @@ class LowRank(Intervention):
         scaling: float = 1.0,
         spread: float = 0.0,
     ) -> LowRank:
-        """Trainable factors: A uniform as peft draws it, B normal with standard deviation `spread`."""
+        """Trainable factors: A uniform as peft draws it, B normal with standard deviation `spread`.
+
+        ValueError for a layer without a weight.
+        """
         down, up = {}, {}
         for layer in layers:
-            outputs, inputs = backbone.net.get_submodule(layer).weight.shape
+            weight = backbone.net.get_submodule(layer).weight
+            if not isinstance(weight, Tensor):
+                raise ValueError(f"{layer} has no weight that a LoRA could change")
+            outputs, inputs = weight.shape
             bound = inputs**-0.5  # of a Kaiming uniform draw with a = sqrt(5)
             down[layer] = nn.Parameter(bound * (2 * torch.rand(rank, inputs, generator=generator) - 1))
             up[layer] = nn.Parameter(spread * torch.randn(outputs, rank, generator=generator))
@@ -77,7 +83,7 @@ class LowRank(Intervention):
             owners = [net.get_submodule(layer) for layer in self.layers]
             stack.callback(_take_out, net, self.layers, self._name)
             _put_in(net, self.layers, self._name, self.rank, self.scaling)
-            found = [net.get_submodule(layer) for layer in self.layers]
+            found: list[LoraLayer] = [net.get_submodule(layer) for layer in self.layers]
             for layer, owner, down, up in zip(found, owners, self.down, self.up, strict=True):
                 layer.lora_A[self._name].weight, layer.lora_B[self._name].weight = down, up
                 if layer is not owner:
@@ -105,7 +111,7 @@ class LowRank(Intervention):
 
     def tensors(self) -> dict[str, Tensor]:
         """`<part>.<layer>.lora_A.weight` and `lora_B.weight`, diffusers' names."""
-        named = {}
+        named: dict[str, Tensor] = {}
         for layer, down, up in zip(self.layers, self.down, self.up, strict=True):
             named |= {f"{self.part}.{layer}.lora_A.weight": down, f"{self.part}.{layer}.lora_B.weight": up}
         return named

@@ -28,6 +28,7 @@ from stages.reading.activations import TokenMeans
 
 FITS = {"linear": linear_transport, "gaussian": gaussian_transport, "mean": mean_transport}
 Place = TypeVar("Place", bound=Hashable)
+Fit = TypeVar("Fit")
 Map = dict[str, Tensor]
 Steps = dict[int, Map]  # step -> its map
 
@@ -80,7 +81,7 @@ class ActivationTransport(Gated):
             region = torch.where(lively(source, target), region, region.new_tensor(NOWHERE)[:, None])
         return FITS[self.transport](source, target) | {"support": region} | self.tensors(source, others)
 
-    def steering(self, maps: Mapping[tuple, Map]) -> Steering:
+    def steering(self, maps: Mapping[tuple[Site, int], Map]) -> Steering:
         """The maps at this strength."""
         both = role_strengths(self.mode, self.strength, self.strength)
         return Steering("affine", maps, dict.fromkeys(maps, both), gate=self.gate, reuse=True)
@@ -126,14 +127,14 @@ def flat(learned: Mapping[Site, Steps]) -> dict[tuple[Site, int], Map]:
 
 def in_turn(
     places: Iterable[Place],
-    collect: Callable[[Place, Mapping[Place, object]], tuple],
-    fit: Callable[..., object],
+    collect: Callable[[Place, Mapping[Place, Fit]], tuple[object, ...]],
+    fit: Callable[..., Fit],
     *,
     incremental: bool = True,
-) -> dict[Place, object]:
+) -> dict[Place, Fit]:
     """One fit per place, in turn: `fit` of the samples that `collect(place, learned)` takes with the earlier fits at
     work."""
-    learned: dict[Place, object] = {}
+    learned: dict[Place, Fit] = {}
     for place in places:
         learned[place] = fit(*collect(place, learned if incremental else {}))
     return learned

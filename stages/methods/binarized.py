@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -82,7 +83,7 @@ def measure(backbone: Backbone, concept: Concept, seeds: int, seed: int) -> Call
     numbers = [number for _, neutral in pairs for number in runs[neutral].seeds[-seeds:]]
     count = len(ends) // len(pairs)
     condition = backbone.encode([prompt for prompt, _ in pairs for _ in range(count)])
-    call = {"steps": settings.steps, "guidance": settings.guidance}
+    call: dict[str, Any] = {"steps": settings.steps, "guidance": settings.guidance}
 
     @torch.no_grad()
     def distance(mask: Intervention) -> float:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from stages.backbones.core.base import Backbone
+from stages.interventions.steering.maps import Form
 from stages.interventions.steering.steering import Mode, Steering, decayed, role_strengths
 from stages.methods.shared.classes import Classes, Gated, Location, activations, sites_at
 from stages.objectives.statistics import unit_direction
@@ -44,5 +45,5 @@ class CASteer(Gated):
                     size = self.strength * (decayed(step, len(steps)) if self.decay else 1)
                     maps[site, step] = {"direction": direction} | self.tensors(shows, others.get(site, step))
                     strengths[site, step] = role_strengths(self.mode, size, size)
-        form = "erase" if self.action == "erase" else "shift"
+        form: Form = "erase" if self.action == "erase" else "shift"
         return Steering(form, maps, strengths, renorm=True, gate=self.gate, reuse=True)

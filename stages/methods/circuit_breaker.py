@@ -25,6 +25,7 @@ from stages.seeds import Purpose, generator
 from stages.store.record import Record
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
+from stages.training.progress import Companion
 from stages.training.settings import Training
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ class CircuitBreaker(Training):
             raise ValueError("reroute: neutral needs a harmless twin of every prompt, and the data has none")
         run = Rerouting(self, backbone, data, seed)
         with run.lora.injected(backbone):
-            companions = [run, LossScale(backbone.through_float16)]
+            companions: list[Companion] = [run, LossScale(backbone.through_float16)]
             minimize(run.loss, run.lora.parameters(), self, seed=seed, label="circuit_breaker", companions=companions)
             prompts = {"breaker": len(run.unseen.condition), "retain": len(run.held_out.condition)}
             Record.note(cosines=run.watch(self.watched), watched=run.history, watched_prompts=prompts)
@@ -107,7 +108,7 @@ class Rerouting:
         self.sites = [blocks[block] for block in targets]
         backbone.gather([*data.breaker, *data.retain, *data.validation, *data.unseen], seed)
         self.breaker, self.retain = (Prompts.of(backbone, prompts) for prompts in (data.breaker, data.retain))
-        self.twins = Prompts.of(backbone, data.twins) if data.twins else None
+        self.twins = Prompts.of(backbone, data.twins) if method.reroute == "neutral" else None
         self.held_out = Prompts.of(backbone, data.validation or data.retain)
         self.unseen = Prompts.of(backbone, data.unseen or data.breaker)
         self.empty = backbone.encode([""])
@@ -143,11 +144,10 @@ class Rerouting:
         condition = self.breaker.condition.rows(rows)
         state = self.backbone.draw(condition, generator)
         condition = self._without_prompt(condition, self.method.response_only, generator)
-        neutral = self.method.reroute == "neutral"
-        reference, _ = self._read(state, self.twins.condition.rows(rows) if neutral else condition)
+        reference, _ = self._read(state, self.twins.condition.rows(rows) if self.twins else condition)
         with self.lora.attach(self.backbone):
             adapted, _ = self._read(state, condition, gradients=True)
-        if neutral:
+        if self.twins:
             return 1 - _total(self._compare(reference, adapted, token_cosine))
         return _total(self._compare(reference, adapted, lambda a, b: token_cosine(a, b).relu()))
 
@@ -173,11 +173,11 @@ class Rerouting:
         """The batch's mean of a measure at each site and scale, (S,)."""
         means = {}
         for site in self.sites:
-            pair, lengths = (reference.states[site], adapted.states[site]), reference.lengths[site]
+            before, after, lengths = reference.states[site], adapted.states[site], reference.lengths[site]
             if centre and self.centres:
                 mean = torch.stack([self.centres[site][step] for step in reference.steps])
-                pair = tuple(centred(states, mean, lengths) for states in pair)
-            means[site] = scale_means(measure(*pair), lengths).mean(0)
+                before, after = centred(before, mean, lengths), centred(after, mean, lengths)
+            means[site] = scale_means(measure(before, after), lengths).mean(0)
         return means
 
     def _without_prompt(self, condition: Condition, share: float, generator: torch.Generator) -> Condition:
@@ -201,7 +201,7 @@ class Rerouting:
         for name, prompts in (("breaker", self.unseen), ("retain", self.held_out)):
             values = cosines.setdefault(name, {str(site): {} for site in self.sites})
             for draw in range(draws):
-                owner = generator(self.seed + 1, draw)
+                owner = generator(Purpose.PARTIAL, self.seed, draw)
                 condition = prompts.draw(size, owner)
                 state = self.backbone.draw(condition, owner)
                 reference, _ = self._read(state, condition)

@@ -84,6 +84,8 @@ class ConceptAblation(Training):
         `noise` has the latent's shape and is needed for `target: noise` alone.
         """
         if self.target == "noise":
+            if noise is None:
+                raise ValueError("target: noise needs the noise that was added to the state")
             target = noise
         elif self.anchor == "frozen":
             target = frozen(backbone, state, anchor)

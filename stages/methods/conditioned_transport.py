@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -17,6 +19,8 @@ from stages.params.types import Count, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.minimize import minimize
 from stages.training.settings import Adam, Training
+
+Place = TypeVar("Place", bound=Hashable)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +65,7 @@ class ConditionedTransport(Gated, Training):
         strengths = dict.fromkeys(keys, role_strengths(self.mode, self.strength, self.strength))
         return Steering("network", maps, strengths, gate=self.gate)
 
-    def train(self, pairs: dict[object, tuple[Tensor, Tensor]], seed: int) -> dict[object, Transport]:
+    def train(self, pairs: Mapping[Place, tuple[Tensor, Tensor]], seed: int) -> dict[Place, Transport]:
         """One transport per key, by squared error on paired activations, two (n, D) each."""
         draws = generator(Purpose.WEIGHTS, seed)
         networks = {

@@ -26,6 +26,7 @@ from stages.params.types import Count, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.processes import agreed
+from stages.training.progress import Companion
 from stages.training.settings import Adam, Training
 
 TOGETHER = 128  # words that are compared at once: encoded, a thousand of them may be gigabytes
@@ -82,7 +83,7 @@ class EAP(Training):
             value = value + self.weight * self.harm(backbone, weights, state, mixed)
             return value + preservation(weights, self.batch, generator)
 
-        companions = [*mixtures, LossScale(backbone.through_float16)]
+        companions: list[Companion] = [*mixtures, LossScale(backbone.through_float16)]
         minimize(loss, weights.parameters(), self, seed=seed, label="eap", companions=companions)
         return weights
 

@@ -26,6 +26,7 @@ from stages.seeds import pool as seeds_of_pool
 from stages.store.record import Record
 from stages.training.float16 import LossScale
 from stages.training.minimize import Loss, minimize
+from stages.training.progress import Companion
 from stages.training.settings import Training
 
 
@@ -76,7 +77,7 @@ class Minimalist(Training):
             value = distance(step, generator)
             return value + self.sparsity * keep_gap(open_shares(mask), self.keep) if self.sparsity else value
 
-        companions = [kept, LossScale(backbone.through_float16)]
+        companions: list[Companion] = [kept, LossScale(backbone.through_float16)]
         minimize(loss, mask.parameters(), self, seed=seed, label="minimalist", companions=companions)
         kept.note(self.steps)
         final = mask.with_scores(dict(mask.items()), "thresholded" if self.mode == "hard_concrete" else self.mode)
@@ -118,6 +119,8 @@ class Minimalist(Training):
         if self.target != "flowedit":
             return pairs, runs
         edits = load_method(self.edit, backbone.name).fit(backbone, concept, seed=seed)
+        if not isinstance(edits, Resample):
+            raise ValueError(f"edit: {self.edit} makes a {type(edits).__name__}, not an edit of samples; take flowedit")
         for prompt, neutral in pairs:
             runs[f"{prompt} > {neutral}"] = edited(backbone, edits, prompt, neutral, runs[prompt])
         return [(prompt, f"{prompt} > {neutral}") for prompt, neutral in pairs], runs
@@ -133,8 +136,8 @@ class Minimalist(Training):
     ) -> Tensor:
         """The masked network's final latents (B, ...) from the first ones `start`, with gradients to the scores."""
         first, second = integers(2**62, 2, generator)
-        call = {"steps": self.steps_of(backbone), "guidance": backbone.settings.guidance}
-        run = Replay(backbone, condition, seeds=seeds, **call)
+        steps, guidance = self.steps_of(backbone), backbone.settings.guidance
+        run = Replay(backbone, condition, seeds=seeds, steps=steps, guidance=guidance)
 
         def under(noise: int, index: int, latent: Tensor) -> Tensor:
             with mask.noisy(replayable(noise)), mask.attach(backbone):
@@ -223,14 +226,15 @@ def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: in
             prompt: Runs(pool, seeds_of_pool(backbone.trajectories.seeds[prompt], seeds))
             for prompt, pool in pools.items()
         }
+    sampler = needs(backbone, Walks, "choose through: state, or stop: 0")
     numbers, runs = seeds_of_pool(seed, seeds), {}
     for prompt in prompts:
         condition, ends = backbone.encode([prompt]), []
-        for rows in backbone.settings.batches(seeds):
-            start, owners = backbone.begin(numbers[rows])
-            call = {"steps": steps, "guidance": settings.guidance, "generators": owners}
+        for rows in settings.batches(seeds):
+            start, owners = sampler.begin(numbers[rows])
+            call: dict[str, Any] = {"steps": steps, "guidance": settings.guidance, "generators": owners}
             with torch.no_grad():
-                latents = [state.latent for state in backbone.walk(condition.repeat(len(start)), start, **call)]
+                latents = [state.latent for state in sampler.walk(condition.repeat(len(start)), start, **call)]
             ends.append(torch.stack([latents[0], latents[-1]], dim=1))
         runs[prompt] = Runs(torch.cat(ends), numbers)
     return runs

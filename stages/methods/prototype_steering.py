@@ -11,6 +11,7 @@ from torch import Tensor
 from stages.backbones.core.base import Backbone
 from stages.control.sites import Site
 from stages.documented.setups import ALL, Setup, parse_setup, read_setups
+from stages.interventions.steering.maps import Form
 from stages.interventions.steering.steering import Mode, Steering, role_strengths
 from stages.methods.shared.classes import Classes, Gated, Visual, activations, sites_at
 from stages.objectives.statistics import Distance, prototype_direction
@@ -19,7 +20,7 @@ from stages.params.datasets import read_prompts, select
 from stages.params.types import File, Natural
 from stages.reading.activations import TokenMeans
 
-FORMS = {"additive": "shift", "attract": "attract", "project": "project"}
+FORMS: dict[str, Form] = {"additive": "shift", "attract": "attract", "project": "project"}
 EVERYWHERE = {"scales": {"all": {"layers": [ALL], "strength_cond": 1.0, "strength_uncond": 1.0}}}
 
 

@@ -69,7 +69,7 @@ class RECE:
         self, weights: Mapping[str, Tensor], original: Mapping[str, Tensor], edits: Mapping[str, list[Rows]]
     ) -> dict[str, list[Rows]]:
         """The edits with their concept's embeddings replaced by the ones that revive it through all weights at once."""
-        revived_edits = {}
+        revived_edits: dict[str, list[Rows]] = {}
         for names in alike(edits):
             old, new = ([side[name] for name in names] for side in (original, weights))
             rows = [

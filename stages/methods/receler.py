@@ -23,6 +23,7 @@ from stages.reading.concept_masks import concept_tokens
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
+from stages.training.progress import Companion
 from stages.training.settings import Adam, Training
 
 
@@ -70,7 +71,7 @@ class Receler(Localised, Training):
             value = self.erasure(backbone, adapter, enemy, state, condition, empty, [positions[i] for i in rows])
             return value + preservation(adapter, self.batch, generator)
 
-        companions = [enemy, LossScale(backbone.through_float16)]
+        companions: list[Companion] = [enemy, LossScale(backbone.through_float16)]
         minimize(loss, adapter.parameters(), self, seed=seed, label="receler", companions=companions)
         return adapter.requires_grad_(False)
 

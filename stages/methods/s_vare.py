@@ -21,6 +21,8 @@ from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.settings import Training
 
+ADVICE = "S-VARE erases them; choose an Infinity backbone"
+
 
 @dataclass(frozen=True, kw_only=True)
 class SVARE(Training):
@@ -44,7 +46,7 @@ class SVARE(Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The trained weights; ValueError for a backbone that predicts no bits."""
-        needs(backbone, Bits, "S-VARE erases them; choose an Infinity backbone")
+        needs(backbone, Bits, ADVICE)
         shown, neutral = (Prompts.of(backbone, side) for side in zip(*concept.pairs(), strict=True))
         backbone.gather([*concept.neutral, *(concept.retain if self.retain else ())], seed)
         preservation = Preservation.of(backbone, concept, self.retain, 0, seed)
@@ -68,17 +70,18 @@ class SVARE(Training):
 
     def erasure(self, backbone: Backbone, weights: Weights, state: State, condition: Condition) -> Tensor:
         """The filtered cross-entropy, a scalar, of the neutral picture's bits under the concept's prompt."""
+        lengths = needs(backbone, Bits, ADVICE).schedule.lengths
         with weights.attach(backbone):
             margins = backbone.predict(state, condition)
-        return self.filtered(margins, state.final, backbone.schedule.lengths)
+        return self.filtered(margins, state.end(), lengths)
 
     def filtered(self, margins: Tensor, bits: Tensor, scales: tuple[int, ...]) -> Tensor:
         """The filtered cross-entropy, a scalar, of margins and bits (B, L, bits), divided as `normalise` says.
 
         `scales` are the tokens of each scale.
         """
-        options = {"scales": scales if self.normalise == "scales" else None, "kept": self.normalise == "kept"}
-        return filtered_cross_entropy(margins.float(), bits, self.share, **options)
+        alike, kept = scales if self.normalise == "scales" else None, self.normalise == "kept"
+        return filtered_cross_entropy(margins.float(), bits, self.share, scales=alike, kept=kept)
 
     def divergence(self, backbone: Backbone, weights: Weights, state: State, anchor: Condition) -> Tensor:
         """The divergence, a scalar, of student and frozen network under the neutral prompt."""

@@ -77,7 +77,7 @@ class T2VUnlearning(Localised, Training):
         wrong = [template for template in self.templates if "{}" not in template]
         if wrong:
             raise ValueError(f"a template needs {{}} where the prompt goes, got {wrong[0]!r}")
-        around = [tuple(t.replace("{}", p) for p in pair) for t in self.templates for pair in pairs]
+        around = [(t.replace("{}", shown), t.replace("{}", other)) for t in self.templates for shown, other in pairs]
         return [*pairs, *around]
 
     def unlearning(

@@ -47,11 +47,11 @@ class TextualInversion(Training):
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Embedding:
         """The learned vectors; ValueError for a backbone that reads no text, or templates without a place for the word,
         FileNotFoundError without pictures."""
-        self._check(backbone)
+        learner = self._check(backbone)
         embedding = self.start(backbone, parts_of(backbone, self.mode))
         if self.control != "none":
             return _control(embedding, self.control, seed)
-        pictures = read_folder(self.images, backbone.picture_size()).to(backbone.device)
+        pictures = read_folder(self.images, learner.picture_size()).to(backbone.device)
         return self._learned(backbone, embedding, pictures, seed)
 
     def learn(self, backbone: Backbone, pictures: Tensor, *, seed: int) -> Embedding:
@@ -62,8 +62,8 @@ class TextualInversion(Training):
         self._check(backbone)
         return self._learned(backbone, self.start(backbone, parts_of(backbone, self.mode)), pictures, seed)
 
-    def _check(self, backbone: Backbone) -> None:
-        needs(backbone, Learns, "choose a backbone that is trained on pictures")
+    def _check(self, backbone: Backbone) -> Learns:
+        learner = needs(backbone, Learns, "choose a backbone that is trained on pictures")
         if not backbone.texts.tokenizers:
             raise ValueError(f"{backbone.name} reads no text, so there is no word to learn")
         wrong = [template for template in self.templates if "{}" not in template]
@@ -71,6 +71,7 @@ class TextualInversion(Training):
             raise ValueError(f"templates: each needs {{}} where the word goes, got {wrong or self.templates!r}")
         if not self.initialiser.strip():
             raise ValueError("initialiser: a word to start from is needed, got none")
+        return learner
 
     def _learned(self, backbone: Backbone, embedding: Embedding, pictures: Tensor, seed: int) -> Embedding:
         learner = needs(backbone, Learns, "choose a backbone that is trained on pictures")

@@ -13,29 +13,37 @@ from torch import Tensor
 
 from stages.metrics.base import Column
 from stages.metrics.clip_score import embed_frames, embed_texts, load_clip
+from stages.metrics.clips import share_columns, verdict_names, verdicts
 from stages.metrics.rates import Outcomes, as_asked, asked_for, retained_columns
 from stages.metrics.samples import Samples, finite
 
 
 @dataclass(frozen=True)
 class Recognition:
-    """The names that CLIP gave to pictures, or to clips by the mean of their frames."""
+    """The names that CLIP gave to pictures, or to clips by the mean of their frames, and to each frame."""
 
-    labels: Mapping[str, Sequence[str]]  # label -> a name for each picture
+    labels: Mapping[str, Sequence[str]]  # label -> a name for each of N samples
+    frames: Mapping[str, Sequence[Sequence[str]]]  # label -> a name for each of a sample's F frames; pictures have one
 
     def named(self, label: str) -> Sequence[str]:
-        """The name of each picture for one label."""
+        """The name of each sample for one label."""
         return self.labels[label]
 
     def shows(self, target: Mapping[str, str]) -> Tensor:
-        """Whether each picture shows all of `target`, (N,) bool."""
-        matches = [torch.tensor([name == value for name in self.named(label)]) for label, value in target.items()]
+        """Whether each frame shows all of `target`, (N, F) bool."""
+        matches = [
+            torch.tensor([[name == value for name in names] for names in self.frames[label]])
+            for label, value in target.items()
+        ]
         return torch.stack(matches).all(0)
 
 
 @dataclass(frozen=True)
 class CLIPRates(Outcomes):
-    """target: the concept's name is the likeliest of `choices`. Others are those of `Rates` without `broken`."""
+    """target: the concept's name is the likeliest of `choices`, in any frame of a clip.
+
+    Others are those of `Rates` without `broken`, by the mean of a clip's frames.
+    """
 
     CHOICES: ClassVar[str] = "choices"
 
@@ -50,14 +58,14 @@ class CLIPRates(Outcomes):
             raise ValueError(f"template must hold {{}} for the name, got {self.template!r}")
 
     def names(self, samples: Samples) -> tuple[str, ...]:
-        return ("target", *asked_for(samples, self.choices))
+        return (*verdict_names("target", samples), *asked_for(samples, self.choices))
 
     def columns(self) -> tuple[Column, ...]:
         rest = Column("concept", "other_rate", "Rest of the prompt right", "high")
-        return (rest, *retained_columns(self.choices))
+        return (*share_columns("target"), rest, *retained_columns(self.choices))
 
     def features(self, samples: Samples) -> Tensor:
-        """The outcomes target and those of `asked_for`, (N, K).
+        """The outcomes target and those of `asked_for`, (N, K); a clip has shares, too.
 
         ValueError for a concept that is not among the choices, FloatingPointError for embeddings that are not finite.
         """
@@ -66,14 +74,16 @@ class CLIPRates(Outcomes):
                 raise ValueError(f"clip_rates: choices: no {label} {value!r}, which the concept's target asks for")
         recognition = self.look(samples)
         right = [as_asked(recognition, samples, labels) for labels in asked_for(samples, self.choices).values()]
-        return torch.stack([recognition.shows(samples.target).float(), *right], 1)
+        target = verdicts("target", recognition.shows(samples.target), samples)
+        return torch.stack([*target.values(), *right], 1)
 
     def look(self, samples: Samples) -> Recognition:
-        """The likeliest name of each label for every sample."""
+        """The likeliest name of each label for every sample, and for every frame."""
         model, tokenizer = load_clip(self.model)
-        embedded = finite(embed_frames(model, samples.images).mean(1), samples, "CLIP's features")
-        labels = {}
+        embedded = finite(embed_frames(model, samples.images), samples, "CLIP's features")  # (N, F, D)
+        labels, frames = {}, {}
         for label, names in self.choices.items():
             texts = embed_texts(model, tokenizer, [self.template.replace("{}", name) for name in names])
-            labels[label] = [names[i] for i in (embedded @ texts.T).argmax(1).tolist()]
-        return Recognition(labels)
+            labels[label] = [names[i] for i in (embedded.mean(1) @ texts.T).argmax(1).tolist()]
+            frames[label] = [[names[i] for i in row] for row in (embedded @ texts.T).argmax(2).tolist()]
+        return Recognition(labels, frames)

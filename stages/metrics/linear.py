@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from stages.metrics.clip_score import embed_frames, load_clip
+from stages.metrics.clips import verdict_names, verdicts
 from stages.metrics.rates import Outcomes
 from stages.metrics.samples import Samples, finite
 from stages.params.types import File
@@ -16,9 +17,9 @@ from stages.params.types import File
 
 @dataclass(frozen=True)
 class LinearRates(Outcomes):
-    """target: the classifier names the class that the concept's target asks for.
+    """target: the classifier names the class that the concept's target asks for, in any frame of a clip.
 
-    It reads the unit image vectors of `model`; those of a clip are the mean over its frames.
+    It reads the unit image vectors of `model`.
     """
 
     CHOICES: ClassVar[str] = "classes"  # the values of the one label `label`
@@ -29,10 +30,10 @@ class LinearRates(Outcomes):
     model: str = "openai/clip-vit-base-patch32"  # folder or hub id of a CLIP
 
     def names(self, samples: Samples) -> tuple[str, ...]:
-        return ("target",)
+        return verdict_names("target", samples)
 
     def features(self, samples: Samples) -> Tensor:
-        """1 if the target's class is the likeliest, else 0, (N, 1).
+        """1 if the target's class is the likeliest, else 0, (N, 1); for clips their shares, too, (N, 3).
 
         ValueError for a target that is no class or weights that do not fit, FloatingPointError for features that are
         not finite.
@@ -42,11 +43,12 @@ class LinearRates(Outcomes):
             raise ValueError(f"classes: no {self.label} {wanted!r}, which the concept's target asks for")
         weight, bias = read_linear(self.weights, len(self.classes))
         model = load_clip(self.model)[0]
-        embedded = finite(embed_frames(model, samples.images).mean(1), samples, "CLIP's features")
-        if embedded.shape[1] != weight.shape[1]:
-            raise ValueError(f"{self.weights}: takes {weight.shape[1]} features, {self.model} has {embedded.shape[1]}")
-        likeliest = (embedded @ weight.to(embedded).T + bias.to(embedded)).argmax(1)
-        return (likeliest == self.classes.index(wanted)).float()[:, None].cpu()
+        embedded = finite(embed_frames(model, samples.images), samples, "CLIP's features")
+        if embedded.shape[-1] != weight.shape[1]:
+            raise ValueError(f"{self.weights}: takes {weight.shape[1]} features, {self.model} has {embedded.shape[-1]}")
+        likeliest = (embedded @ weight.to(embedded).T + bias.to(embedded)).argmax(2)
+        shown = (likeliest == self.classes.index(wanted)).cpu()  # (N, F)
+        return torch.stack(list(verdicts("target", shown, samples).values()), 1)
 
 
 def read_linear(path: str, classes: int) -> tuple[Tensor, Tensor]:

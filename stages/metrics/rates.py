@@ -8,7 +8,8 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from stages.metrics.base import GROUP, Column, Metric, Statistics, Value, change, rate
+from stages.metrics.base import GROUP, Column, Metric, Statistics, Value
+from stages.metrics.clips import rates, share_columns, verdict_names, verdicts
 from stages.metrics.intervals import DRAWS, number_prompts
 from stages.metrics.judged import JUDGE, LABELS, load_judge
 from stages.metrics.samples import Samples, finite
@@ -25,7 +26,10 @@ class Names(Protocol):
 
 @dataclass(frozen=True)
 class Outcomes(Metric):
-    """Rates of ones among each sample's outcomes, and their change against the unedited samples of the same seeds."""
+    """Rates of ones among each sample's outcomes, and their change against the unedited samples of the same seeds.
+
+    The verdicts on a clip are those of `stages.metrics.clips`.
+    """
 
     draws: Count = DRAWS  # resamples of the bootstrap
     seed: int = 0  # of the bootstrap
@@ -38,23 +42,17 @@ class Outcomes(Metric):
 
     @abstractmethod
     def names(self, samples: Samples) -> tuple[str, ...]:
-        """The names of the K columns of `features`, whose entries are 1, 0, or NaN if a sample was not asked for it."""
+        """The names of the K columns of `features`: 1, 0 or a share, or NaN if a sample was not asked for it."""
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
         columns = zip(self.names(samples), features.unbind(1), strict=True)
         return dict(columns) | {GROUP: number_prompts(samples.prompts)}
 
     def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
-        outcomes = self.outcomes(edited, original)
-        values = {f"{name}_rate": rate(verdicts, edited[GROUP]) for name, verdicts in outcomes.items()}
-        if original is not None:
-            for name, verdicts in outcomes.items():
-                settings = {"seed": self.seed, "draws": self.draws}
-                values[f"{name}_rate_change"] = change(verdicts, original[name], edited[GROUP], **settings)
-        return values
+        return rates(self.outcomes(edited, original), original, edited[GROUP], seed=self.seed, draws=self.draws)
 
     def outcomes(self, edited: Statistics, original: Statistics | None) -> dict[str, Tensor]:
-        return {name: verdicts for name, verdicts in edited.items() if name != GROUP}
+        return {name: values for name, values in edited.items() if name != GROUP}
 
     def columns(self) -> tuple[Column, ...]:
         return ()
@@ -64,9 +62,9 @@ class Outcomes(Metric):
 class Rates(Outcomes):
     """Rates by the judge of the world of shapes.
 
-    target: the concept is seen. broken: no clear shape. coherent: neither of the two. colour, shape, direction: as the
-    prompt asks. other: all labels right but the concept's, if every prompt asks for the concept. joint: all labels
-    right, for other prompts.
+    target: the concept is seen, in any frame of a clip. broken: no clear shape. coherent: neither of the two. colour,
+    shape, direction: as the prompt asks. other: all labels right but the concept's, if every prompt asks for the
+    concept. joint: all labels right, for other prompts. A clip's labels but the target are of the mean of its frames.
     """
 
     WORLD: ClassVar[str] = "shapes"
@@ -75,15 +73,16 @@ class Rates(Outcomes):
     judge: str = JUDGE  # folder of the judge
 
     def names(self, samples: Samples) -> tuple[str, ...]:
-        return ("target", "broken", "coherent", *asked_for(samples))
+        return (*verdict_names("target", samples), "broken", "coherent", *asked_for(samples))
 
     def features(self, samples: Samples) -> Tensor:
-        """The outcomes target, broken, coherent and those of `asked_for`, (N, K)."""
+        """The outcomes target, broken, coherent and those of `asked_for`, (N, K); a clip has shares, too."""
         asked = tuple(asked_for(samples).values())
         return torch.cat([self._judged(part, asked) for part in samples.parts()])
 
     def columns(self) -> tuple[Column, ...]:
         return (
+            *share_columns("target"),
             Column("concept", "other_rate", "Rest of the prompt right", "high"),
             Column("concept", "coherent_rate", "Clear picture without the concept", "high", aim="erase"),
             Column("neutral", "joint_rate", "Neutral twins right", "high"),
@@ -95,8 +94,9 @@ class Rates(Outcomes):
         verdict = load_judge(self.judge).look(samples.images)
         finite(torch.cat([verdict.colour, verdict.shape], 1), samples, "the judge's answers")
         right = [as_asked(verdict, samples, labels) for labels in asked]
-        shown, broken = verdict.shows(samples.target), verdict.broken()
-        return torch.stack([shown.float(), broken.float(), (~shown & ~broken).float(), *right], 1)
+        target, broken = verdicts("target", verdict.shows(samples.target), samples), verdict.broken()
+        coherent = (target["target"] == 0) & ~broken
+        return torch.stack([*target.values(), broken.float(), coherent.float(), *right], 1)
 
 
 def retained_columns(labels: Iterable[str]) -> tuple[Column, ...]:

@@ -114,8 +114,12 @@ def tile(sample: Sample, judged: Mapping[str, bool], *, hide: bool) -> Tile:
 def judgements(result: Result, prompts: str, position: int) -> dict[str, bool]:
     """The yes-or-no outcomes of one image, such as {"target": True, "shape": False}; what was not asked is left out."""
     judged = result.outcomes.get(prompts, {})
-    verdicts = [name for name, values in judged.items() if position < len(values) and set(values) <= {0, 1, None}]
-    return {name: judged[name][position] == 1 for name in verdicts if judged[name][position] is not None}
+    verdicts = {
+        name: values[position]
+        for name, values in judged.items()
+        if position < len(values) and set(values) <= {0, 1, None} and not name.endswith("_share")
+    }
+    return {name: verdict == 1 for name, verdict in verdicts.items() if verdict is not None}
 
 
 def _tiles(sampled: Sequence[tuple[Result, Sequence[Sample]]], prompts: str, budget: int, hide: bool) -> Iterator[Tile]:

@@ -15,9 +15,9 @@ def percent(value: float) -> str:
 
 def written(value: float, metric: str) -> str:
     """A value in the form its metric is read in: a share, a difference of shares in points, a number."""
-    if metric.endswith("_rate"):
+    if metric.endswith(("_rate", "_share")):
         return percent(value)
-    if metric.endswith("_rate_change"):
+    if metric.endswith(("_rate_change", "_share_change")):
         return f"{round(100 * value, 1) + 0.0:+.1f} points"
     return f"{value + 0.0:+.3g}" if metric.endswith("_change") else f"{value:.3g}"
 

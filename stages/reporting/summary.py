@@ -44,7 +44,7 @@ def columns(study: Collected, numbers: Numbers, cell: Cell) -> list[Column]:
 
 def is_rate(column: Column) -> bool:
     """Whether a column's numbers are shares."""
-    return column.metric.endswith("_rate") or column.metric == "asr"
+    return column.metric.endswith(("_rate", "_share")) or column.metric == "asr"
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ class Verdict:
     colour: Tensor  # (N, C + 1) probabilities, the last one of no colour
     shape: Tensor  # (N, S + 1) probabilities, the last one of no clear shape
     direction: Tensor | None = None  # (N,) index into DIRECTIONS, -1 at rest; None for pictures
+    frames: "Verdict | None" = None  # on the N * F frames of clips, whose mean colour and shape are; None for pictures
 
     def labels(self) -> tuple[str, ...]:
         """Returns the labels that `named` accepts: colour, shape and, for clips, direction."""
@@ -42,12 +43,20 @@ class Verdict:
         return [names[i] for i in getattr(self, label).argmax(1).tolist()]
 
     def shows(self, target: Mapping[str, str]) -> Tensor:
-        """Returns (N,) bool: whether each picture shows all of `target`, such as {"colour": "red"}.
+        """Returns (N, F) bool: whether each frame shows all of `target`, such as {"colour": "red"}; pictures have one.
 
-        ValueError for a label that is not in `labels`.
+        A clip's direction is that of all its frames. ValueError for a label that is not in `labels`.
         """
-        each = [torch.tensor([name == value for name in self.named(label)]) for label, value in target.items()]
-        return torch.stack(each).all(0)
+        each = []
+        for label, value in target.items():
+            of = self if self.frames is None or label not in self.frames.labels() else self.frames
+            each.append(torch.tensor([name == value for name in of.named(label)]).reshape(len(self.colour), -1))
+        return torch.stack(torch.broadcast_tensors(*each)).all(0)
+
+    def over_clips(self, direction: Tensor) -> "Verdict":
+        """Returns the verdict on N clips that move in `direction` (N,), from this one on their N * F frames."""
+        colour, shape = (each.unflatten(0, (len(direction), -1)).mean(1) for each in (self.colour, self.shape))
+        return Verdict(self.colours, self.shapes, colour, shape, direction, self)
 
     def broken(self) -> Tensor:
         """Returns (N,) bool: whether each picture shows no clear shape."""
@@ -101,11 +110,11 @@ class Judge(nn.Module):
     @torch.no_grad()
     def look(self, images: Tensor) -> Verdict:
         """Returns the verdict on pictures (N, 3, H, W), or on clips (N, F, 3, H, W): the mean over their frames."""
-        frames = images.shape[1] if images.ndim == 5 else 1
         logits = [self(part) for part in images.reshape(-1, *images.shape[-3:]).split(256)]
         joined = (torch.cat(part) for part in zip(*logits, strict=True))
-        colour, shape = (part.softmax(1).unflatten(0, (-1, frames)).mean(1) for part in joined)
-        return Verdict(self.colours, self.shapes, colour, shape, direction(images) if images.ndim == 5 else None)
+        colour, shape = (part.softmax(1) for part in joined)
+        each = Verdict(self.colours, self.shapes, colour, shape)
+        return each if images.ndim == 4 else each.over_clips(direction(images))
 
     def save(self, folder: str | Path) -> None:
         """Writes judge.safetensors and judge.json."""

@@ -11,7 +11,7 @@ from stages.documented.breaker_data import BreakerData, read_breaker_data
 from stages.methods.circuit_breaker import CircuitBreaker, Rerouting
 from stages.objectives.rerouting import coefficients, token_cosine, token_distance
 from stages.params.concept import Concept, load_concept
-from stages.seeds import Purpose, generator
+from stages.seeds import GIVEN, Purpose, generator
 from stages.store.record import recording
 
 step_generator = functools.partial(generator, Purpose.STEP)
@@ -154,6 +154,23 @@ def test_what_is_watched_is_read_in_batches_that_the_backbone_fits(backbone, con
             run.watch(2)
         assert sizes == expected
         sizes.clear()
+
+
+@pytest.mark.parametrize("seed", [0, 2])
+def test_what_is_watched_shares_no_noise_with_training(backbone, concept, monkeypatch, seed):
+    purposes, draw = [], backbone.draw
+
+    def noted(condition, generator):
+        purposes.append(generator.initial_seed() // GIVEN)
+        return draw(condition, generator)
+
+    run = Rerouting(CircuitBreaker(steps=2, batch=2, rank=2), backbone, BreakerData.of(concept), seed=seed)
+    monkeypatch.setattr(backbone, "draw", noted)
+    with run.lora.injected(backbone):
+        run.loss(0, step_generator(seed, 0))
+        run.watch(1)
+    assert purposes[:2] == [Purpose.STEP] * 2
+    assert set(purposes[2:]) == {Purpose.PARTIAL}
 
 
 @pytest.mark.parametrize("accumulate", [1, 2])

@@ -1,9 +1,9 @@
-"""A judge that is told what it sees: the first pixels of a picture (of a clip, its first frame) hold class numbers."""
+"""A judge that is told what it sees: the first pixels of a picture (of a clip, of each frame) hold class numbers."""
 
 import torch
 from torch import Tensor
 
-from stages.metrics.samples import Samples
+from stages.metrics.samples import Samples, frames
 from stages.worlds.judge import Judge, Verdict, direction
 from stages.worlds.shapes import Shapes
 
@@ -19,9 +19,10 @@ class Told(Judge):
         self.eval().requires_grad_(False).standardise(WORLD.sample(256, 0).images)
 
     def look(self, images: Tensor) -> Verdict:
-        first = images[:, 0] if images.ndim == 5 else images
-        classes = [torch.eye(5)[(first[:, 0, 0, i] * 8).round().long()] for i in range(2)]
-        return Verdict(self.colours, self.shapes, *classes, direction(images) if images.ndim == 5 else None)
+        pictures = frames(images)
+        classes = [torch.eye(5)[(pictures[:, 0, 0, i] * 8).round().long()] for i in range(2)]
+        each = Verdict(self.colours, self.shapes, *classes)
+        return each if images.ndim == 4 else each.over_clips(direction(images))
 
 
 def samples(seen: list[str], asked: list[str], target: dict[str, str]) -> Samples:

@@ -53,7 +53,7 @@ def binarized(
     groups: dict[str, list[str]] = {}
     for name in mask.names:
         groups.setdefault("all" if scope == "across" else family_of(mask.places[name]), []).append(name)
-    scores, values = dict(mask.items()), {}
+    scores, values = dict(mask.items()), dict[str, Tensor]()
     for family, names in groups.items():
         own = [scores[name].detach().float() for name in names]
         share = ratio.get(family) if isinstance(ratio, Mapping) else ratio
@@ -90,8 +90,9 @@ def _top(score: Tensor, ratio: float) -> Tensor:
 
 def _both(first: Mask, second: Mask) -> Mask:
     a, b, places = dict(first.items()), dict(second.items()), {**first.places, **second.places}
+    either = a | b
     for name in a.keys() & b.keys():
         if a[name].shape != b[name].shape or first.places[name] != second.places[name]:
             raise ValueError(f"masks of {name} differ in size or place: they are of different backbones")
-    values = {name: a[name] * b[name] if name in a and name in b else a.get(name, b.get(name)) for name in places}
+    values = {name: a[name] * b[name] if name in a and name in b else either[name] for name in places}
     return Mask(values, places, "binary")

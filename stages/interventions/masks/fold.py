@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from stages.control.sites import Tap
-from stages.interventions.masks.mask import Mask, Place
-from stages.interventions.masks.places import share
+from stages.interventions.masks.mask import Mask
+from stages.interventions.masks.places import share, tap_of
 from stages.interventions.weights import Weights
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def folded(mask: Mask, backbone: Backbone) -> Weights:
         raise ValueError("a hard concrete mask has no fixed weights: binarize it first")
     values: dict[str, Tensor] = {}
     for name in mask.names:
-        taps = [_tap(backbone, place) for place in mask.places[name]]
+        taps = [tap_of(backbone, place) for place in mask.places[name]]
         _check_whole(backbone, name, taps)
         for tap in dict.fromkeys((tap.module, tap.when) for tap in taps):
             _scale(values, backbone, Tap(*tap), mask.mask(name))
@@ -58,7 +58,3 @@ def _check_whole(backbone: Backbone, name: str, taps: list[Tap]) -> None:
         missed = alive - {t.tokens for t in taps if (t.module, t.when) == here}
         if missed and tap.tokens != (0, None):
             raise ValueError(f"{name} masks tokens {tap.tokens} of {tap.module} alone, which weights cannot do")
-
-
-def _tap(backbone: Backbone, place: Place) -> Tap:
-    return place if isinstance(place, Tap) else backbone.addresses.tap(place)

@@ -51,11 +51,20 @@ def find_places(backbone: Backbone, families: Iterable[Family], linear: str = ".
 
 
 def family_of(places: Sequence[Place]) -> Family:
-    """The family of a mask, from its places."""
+    """The family of a mask, from its places; ValueError for an output that no family masks."""
     first = places[0]
     if isinstance(first, Tap):
         return "linear"
-    return "norm" if first.kind.startswith("norm") else first.part
+    if first.kind.startswith("norm"):
+        return "norm"
+    if first.part == "out":
+        raise ValueError(f"no family of masks has the place {first}")
+    return first.part
+
+
+def tap_of(backbone: Backbone, place: Place) -> Tap:
+    """Where a mask's place is in the network."""
+    return place if isinstance(place, Tap) else backbone.addresses.tap(place)
 
 
 def sizes(backbone: Backbone, places: Mapping[str, Sequence[Place]]) -> dict[str, int]:
@@ -65,18 +74,20 @@ def sizes(backbone: Backbone, places: Mapping[str, Sequence[Place]]) -> dict[str
 
 def share(net: nn.Module, tap: Tap) -> Share:
     """The weights that a mask at `tap` multiplies; ValueError if no linear layer or norm with weights is next to it."""
-    module, width = net.get_submodule(tap.module), None
+    module = net.get_submodule(tap.module)
     if isinstance(module, nn.Linear):
-        axis, width = ("columns", module.in_features) if tap.when == "input" else ("rows", module.out_features)
-        return Share(tap.module, axis, 0, width)
+        if tap.when == "input":
+            return Share(tap.module, "columns", 0, module.in_features)
+        return Share(tap.module, "rows", 0, module.out_features)
     if isinstance(module, nn.Conv2d) and tap.when == "input" and module.kernel_size == (1, 1):
         return Share(tap.module, "columns", 0, module.in_channels)
     weight = getattr(module, "weight", None)
     if tap.when == "output" and weight is not None and weight.ndim == 1:
         return Share(tap.module, "rows", 0, len(weight))
     if tap.when == "output" and tap.module.endswith(JOINED):
-        reader = tap.module[:-1] + "2"
-        return Share(reader, "columns", 0, net.get_submodule(reader).in_features)
+        reader = net.get_submodule(path := tap.module[:-1] + "2")
+        if isinstance(reader, nn.Linear):
+            return Share(path, "columns", 0, reader.in_features)
     parent, _, leaf = tap.module.rpartition(".")
     fused = getattr(net.get_submodule(parent), "proj_out", None)
     if tap.when == "output" and fused is not None and leaf in ("attn", "act_mlp"):
@@ -115,10 +126,17 @@ def _linears(net: nn.Module, pattern: str) -> dict[str, tuple[Place, ...]]:
 
 
 def _size(backbone: Backbone, place: Place) -> int:
-    tap = place if isinstance(place, Tap) else backbone.addresses.tap(place)
+    tap = tap_of(backbone, place)
     if isinstance(place, Site) and place.part == "heads":
-        path = tap.module
-        while path and not hasattr(backbone.net.get_submodule(path), "heads"):
-            path = path.rpartition(".")[0]
-        return int(backbone.net.get_submodule(path).heads)
+        return _heads(backbone.net, tap.module)
     return share(backbone.net, tap).width
+
+
+def _heads(net: nn.Module, path: str) -> int:
+    """The heads that the module of a path, or the nearest one around it, has."""
+    heads = getattr(net.get_submodule(path), "heads", None)
+    if heads is not None:
+        return int(heads)
+    if not path:
+        raise ValueError("no module around it says how many heads there are")
+    return _heads(net, path.rpartition(".")[0])

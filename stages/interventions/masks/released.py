@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from stages.interventions.masks.mask import Mask, Mode, Place
-from stages.interventions.masks.places import Family, find_places, sizes
+from stages.interventions.masks.places import Family, find_places, sizes, tap_of
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone
@@ -89,7 +89,5 @@ def _in_reference(backbone: Backbone, key: str, linear: str) -> dict[str, tuple[
     """The places of one file, in order; without the feed-forwards of fused blocks, which the reference leaves alone."""
     found = find_places(backbone, [KEYS[key]], linear)
     if key == "ff":
-        found = {
-            name: at for name, at in found.items() if not backbone.addresses.tap(at[0]).module.endswith(".act_mlp")
-        }
+        found = {n: at for n, at in found.items() if not tap_of(backbone, at[0]).module.endswith(".act_mlp")}
     return found

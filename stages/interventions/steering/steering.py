@@ -62,6 +62,8 @@ class Steering(Intervention):
 
     def edit(self, h: Tensor, at: Moment, backbone: Backbone | None = None) -> Tensor:
         """The activation with the rows and tokens of each step steered."""
+        if at.site is None:
+            return h
         out = h
         mask = None if backbone is None else real_tokens(backbone, h, at)
         for step, tokens in at.spans():
@@ -74,7 +76,7 @@ class Steering(Intervention):
                     out[part] = self._steered(h[part], key, strength, None if mask is None else mask[rows])
         return out
 
-    def _key(self, site: Site | None, step: int) -> Key:
+    def _key(self, site: Site, step: int) -> Key:
         if not self.reuse or (site, step) in self.maps:
             return site, step
         return site, stored_step(step, [s for where, s in self.maps if where == site])

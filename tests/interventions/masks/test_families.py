@@ -5,10 +5,11 @@ from dataclasses import replace
 import pytest
 import torch
 
+from stages.control.sites import Site
 from stages.interventions.masks.binarize import binarized
 from stages.interventions.masks.fold import folded
 from stages.interventions.masks.mask import Mask, replayable
-from stages.interventions.masks.places import find_places, sizes
+from stages.interventions.masks.places import family_of, find_places, sizes
 from stages.methods import load_method
 from stages.methods.flowedit import FlowEdit
 from stages.methods.minimalist import Minimalist, references
@@ -147,3 +148,10 @@ def test_only_flows_have_a_target_of_flowedit(made):
     concept = Concept("red", ("a red circle",), ("a circle",), ("a blue circle",))
     with pytest.raises(ValueError, match="velocity of a flow"):
         Minimalist(steps=1, seeds=1, target="flowedit").fit(made("xl"), concept, seed=0)
+    with pytest.raises(ValueError, match="edit: none makes a Identity, not an edit of samples; take flowedit"):
+        Minimalist(steps=1, seeds=1, target="flowedit", edit="none").fit(made("sd3"), concept, seed=0)
+
+
+def test_a_place_that_no_family_masks_is_refused():
+    with pytest.raises(ValueError, match=r"no family of masks has the place 0\.attn\.out"):
+        family_of([Site(0, "attn")])
