@@ -67,7 +67,7 @@ def test_every_family_has_a_row(generated: dict[str, str]) -> None:
 
 def test_fields_come_with_those_of_the_bases_and_the_words_that_they_take(generated: dict[str, str]) -> None:
     page = generated["reference/methods.md"]
-    assert "| `states` | `Literal['student', 'frozen']` |" in page
+    assert "| `states` | `Literal['student', 'frozen', 'fresh']` |" in page
     metrics = generated["reference/metrics.md"]
     assert "| `draws` |" in metrics[metrics.index("## Rates") :]  # of its base, Outcomes
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from stages.control.state import Condition, State
 from stages.interventions.sld import SafetyGuidance, carried, safety_guidance
 from stages.interventions.starts import as_sampled
 from stages.params.concept import Concept
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import gradients
 
@@ -35,6 +35,8 @@ class P4D:
     prompt. As released, the unedited text encoder reads them: a defence inside it is met by the pictures alone. One
     search per prompt, which stops at success; without anybody to say, the tokens of the last look are the answer.
     """
+
+    NEEDS: ClassVar[Needs] = {"tokens": {"every": False}}
 
     tokens: Count = 16  # free ones in the place of the whole prompt (P4D-N)
     every: Natural = 0  # P4D-K: a free token before every so many of the prompt's own, in the place of `tokens`; 0: -N

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from stages.interventions.lowrank import LowRank, linear_layers
 from stages.interventions.weights import Weights
 from stages.methods.shared.trained_weights import choose
 from stages.params.concept import Concept
-from stages.params.types import Count
+from stages.params.types import Count, Needs
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -31,6 +31,8 @@ class Relearning(Training):
     What comes back after a few steps was hidden, not erased. On pictures of retained prompts (`pictures_of: retain`)
     the concept is never shown again; the method `none` under the same attack says what the fine-tuning itself costs.
     """
+
+    NEEDS: ClassVar[Needs] = {"rank": {"train": ("lora",)}}
 
     images: Count = 5  # pictures to learn from
     pictures_of: Literal["concept", "retain"] = "concept"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
@@ -16,7 +16,7 @@ from stages.interventions.masks.mask import Mask
 from stages.methods.minimalist import references
 from stages.methods.shared.base import load_method
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction
+from stages.params.types import Count, Fraction, Needs
 from stages.reading.unroll import Replay, keeps_history
 from stages.store.record import Record
 
@@ -28,6 +28,8 @@ class Binarized:
     The record has the distances to the target of the unedited backbone, of the masks as trained and of the binary ones,
     if the backbone's solver takes single steps.
     """
+
+    NEEDS: ClassVar[Needs] = {"threshold": {"ratio": False}, "scope": {"ratio": True}}
 
     of: str = "minimalist"  # the method whose masks they are
     scope: Scope = "local"  # the top of each layer, of each family (`global`), or of all (`across`)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -18,7 +18,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.settings import Training
@@ -30,6 +30,11 @@ class ConceptAblation(Training):
 
     Trains copies of some weights.
     """
+
+    NEEDS: ClassVar[Needs] = {
+        "anchor": {"target": ("model",)},
+        "empty": {"preserve": True},
+    }
 
     train: Train = "cross-attn"  # which weights; see stages.methods.shared.trained_weights
     target: Literal["model", "noise"] = "model"  # the prediction for the anchor, or the noise itself

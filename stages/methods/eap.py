@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -22,7 +22,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import gumbel_softmax, negative_guidance
 from stages.params.concept import Concept
-from stages.params.types import Count, NonNegative, Rate
+from stages.params.types import Count, Needs, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.processes import agreed
@@ -40,6 +40,16 @@ class EAP(Training):
     A mixture is a Gumbel-softmax over the texts nearest to a concept prompt.
     """
 
+    NEEDS: ClassVar[Needs] = {
+        "guidance": {"states": ("student", "fresh")},
+        "nearest": {"weight": True},
+        "vocabulary": {"weight": True},
+        "temperature": {"weight": True},
+        "hard": {"weight": True},
+        "search": {"weight": True},
+        "search_lr": {"weight": True},
+    }
+
     train: Train = "xattn"  # which weights; see stages.methods.shared.trained_weights
     scale: NonNegative = 1.0  # how far from the concept
     weight: NonNegative = 1.0  # of the harm
@@ -52,8 +62,8 @@ class EAP(Training):
     hard: bool = False  # one text in the forward pass, the softmax's gradient
     search: Count = 1  # steps of the mixture's logits per step of the weights
     search_lr: Rate = 1e-3  # of the logits
-    states: States = "student"  # partial samples of the network in training, or of the frozen one
-    guidance: NonNegative = 3.0  # at which the network in training samples them
+    states: States = "student"  # partial samples: of the network in training (the paper), or see States
+    guidance: NonNegative = 3.0  # at which new ones are sampled
     preserve: NonNegative = 0.0  # weight of the distance to the frozen network on retain prompts; the paper has none
     batch: Count = 1
     steps: Count = 500

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -14,9 +14,10 @@ from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts, States, frozen, reached
 from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
+from stages.methods.shared.wording import own_words
 from stages.objectives import away, negative_guidance
 from stages.params.concept import Concept
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.settings import Adam, Training
@@ -29,11 +30,18 @@ class ESD(Training):
     Trains copies of some weights; the right-hand side is the frozen network's.
     """
 
+    NEEDS: ClassVar[Needs] = {
+        "guidance": {"states": ("student", "fresh")},
+        "erase_from": {"origin": ("source",)},
+        "empty": {"preserve": True},
+    }
+
     train: Train = "x"  # which weights; see stages.methods.shared.trained_weights
     blocks: tuple[int, ...] = ()  # only those of these blocks; empty: of all
     scale: NonNegative = 1.0  # how far from the concept
-    states: States = "student"  # partial samples of the network in training (the paper), or of the frozen one
-    guidance: NonNegative = 3.0  # at which the network in training samples them
+    states: States = "student"  # partial samples: of the network in training (the paper), or see States
+    guidance: NonNegative = 3.0  # at which new ones are sampled
+    bare: bool = False  # the concept's words alone, one prompt each, in place of its prompts, as in the released code
     origin: Literal["uncond", "source"] = "uncond"  # where the target starts; the code: `source`
     erase_from: str | None = None  # the prompt in which alone the concept is erased; null: the concept's own prompts
     preserve: NonNegative = 0.0  # weight of the distance to the frozen network on retain prompts; the paper has none
@@ -47,8 +55,9 @@ class ESD(Training):
         """The trained weights; ValueError for fields that contradict each other or that the backbone cannot serve."""
         if self.erase_from is not None and self.origin == "uncond":
             raise ValueError("erase_from needs origin: source")
-        sources = concept.prompts if self.erase_from is None else (self.erase_from,)
-        prompts, begin = Prompts.of(backbone, concept.prompts), Prompts.of(backbone, sources)
+        erased = own_words(concept) if self.bare else concept.prompts
+        sources = erased if self.erase_from is None else (self.erase_from,)
+        prompts, begin = Prompts.of(backbone, erased), Prompts.of(backbone, sources)
         empty = backbone.encode([""]).repeat(self.batch)
         weights = Weights.copy(backbone, choose(backbone, self.train, self.blocks))
         if self.states == "frozen":
@@ -56,10 +65,10 @@ class ESD(Training):
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
-            erased = prompts.draw(self.batch, generator)
-            source = erased if self.erase_from is None else begin.draw(self.batch, generator)
+            shown = prompts.draw(self.batch, generator)
+            source = shown if self.erase_from is None else begin.draw(self.batch, generator)
             state = reached(backbone, weights, source, generator, self.states, self.guidance)
-            value = self.erasure(backbone, weights, state, erased, empty, source)
+            value = self.erasure(backbone, weights, state, shown, empty, source)
             return value + preservation(weights, self.batch, generator)
 
         scale = LossScale(backbone.through_float16)

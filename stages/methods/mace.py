@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,7 @@ from stages.methods.shared.text_inputs import text_inputs
 from stages.methods.uce import Rows, gather_rows
 from stages.objectives import edited_weight, squared_inside
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction, NonNegative, Rate
+from stages.params.types import Count, Fraction, Needs, NonNegative, Rate
 from stages.reading.attention import attention_maps
 from stages.reading.concept_masks import How, Locator, concept_tokens
 from stages.seeds import Purpose, generator
@@ -39,6 +40,8 @@ class MACE(Training):
     A concept's `members` are one LoRA each. The paper finds the concept in pictures by a segmentation model; here the
     network's own attention, with nothing attached, finds it.
     """
+
+    NEEDS: ClassVar[Needs] = {"threshold": {"mask": ("auto", "attention", "difference")}}
 
     ridge: NonNegative = 0.1  # holds the weights in the refinement; the paper's lambda_1
     fuse_ridge: NonNegative = 0.1  # the same in the fusion; lambda_2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from stages.backbones.core.base import Backbone
 from stages.documented.setups import ALL
@@ -10,6 +11,7 @@ from stages.interventions.steering.steering import Mode, Steering
 from stages.methods.prototype_steering import PrototypeSteering
 from stages.methods.shared.classes import Gated, Location
 from stages.params.concept import Concept
+from stages.params.types import Needs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,6 +20,8 @@ class MeanDifference(Gated):
 
     The plain method moves every sample. arXiv 2308.10248, 2312.06681.
     """
+
+    NEEDS: ClassVar[Needs] = {"mode": {"location": ("ffn", "ca", "ca_block")}}
 
     strength: float = 1.0  # 1 moves one mean to the other
     location: Location = "ca_block"  # which activations

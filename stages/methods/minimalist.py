@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from stages.methods.shared.base import Prompts, frozen, load_method
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, open_probability
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+from stages.params.types import Count, Fraction, Natural, Needs, NonNegative, Rate
 from stages.reading.unroll import Replay, unroll
 from stages.seeds import pool as seeds_of_pool
 from stages.store.record import Record
@@ -37,6 +37,18 @@ class Minimalist(Training):
 
     Hard concrete masks come back as thresholds, score > 0.
     """
+
+    NEEDS: ClassVar[Needs] = {
+        "linear": {"masks": ("linear",)},
+        "noise": {"mode": ("hard_concrete",)},
+        "edit": {"target": ("flowedit",)},
+        "replay": {"through": ("run",), "mode": ("hard_concrete",)},
+        "push": {"through": ("state",)},
+        "seeds": {"through": ("run",)},
+        "sampler_steps": {"through": ("run",)},
+        "clear": {"through": ("run",)},
+        "keep": {"sparsity": True},
+    }
 
     masks: tuple[Family, ...] = ("hidden", "norm")  # what is masked
     linear: str = ".*(attn|ff).*"  # regular expression of the layers that the family `linear` masks

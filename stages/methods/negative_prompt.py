@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from stages.backbones.core.base import Backbone
 from stages.interventions.guidance import PromptGuidance
 from stages.params.concept import Concept
-from stages.params.types import NonNegative
+from stages.params.types import Needs, NonNegative
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class NegativePrompt:
     At guidance g the prompt counts g times and the negative prompt -(g - 1) times. If the prompt names the concept,
     strength 1 leaves it in, g / (g - 1) cancels it, more pushes away.
     """
+
+    NEEDS: ClassVar[Needs] = {"agreement": {"strength": True}}
 
     strength: NonNegative = 1.0
     # Multiplies the strength, picture by picture, by this power of the cosine between the prompt's and the concept's

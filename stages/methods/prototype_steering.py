@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
@@ -17,7 +17,7 @@ from stages.methods.shared.classes import Classes, Gated, Visual, activations, s
 from stages.objectives.statistics import Distance, prototype_direction
 from stages.params.concept import Concept
 from stages.params.datasets import read_prompts, select
-from stages.params.types import File, Natural
+from stages.params.types import File, Natural, Needs
 from stages.reading.activations import TokenMeans
 
 FORMS: dict[str, Form] = {"additive": "shift", "attract": "attract", "project": "project"}
@@ -30,6 +30,12 @@ class PrototypeSteering(Gated):
 
     A grid search goes through a file's setups (`sweep` in a study's cell), or narrows one setup and multiplies it.
     """
+
+    NEEDS: ClassVar[Needs] = {
+        "location": {"steering": ("VISUAL", "BOTH")},
+        "mode": {"steering": ("VISUAL", "BOTH")},
+        "scales": {"steering": ("VISUAL", "BOTH")},
+    }
 
     steering: Literal["TEXT", "VISUAL", "BOTH"] = "VISUAL"  # a setup's text layers, its image layers, or both
     location: Visual = "ffn"  # which image activations

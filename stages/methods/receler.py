@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -18,7 +18,7 @@ from stages.methods.shared.localised import Localised
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.reading.concept_masks import concept_tokens
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
@@ -35,6 +35,15 @@ class Receler(Localised, Training):
     of these steps was given. arXiv 2311.17717.
     """
 
+    NEEDS: ClassVar[Needs] = {
+        "guidance": {"states": ("student", "fresh")},
+        "slots": {"prompt": ("intended",)},
+        "inner": {"prompt": ("intended",)},
+        "attack_lr": {"prompt": ("intended",)},
+        "attack_decay": {"prompt": ("intended",)},
+        "empty": {"preserve": True},
+    }
+
     scale: NonNegative = 1.0  # how far from the concept
     localise: NonNegative = 0.1
     side: int | None = 16
@@ -43,8 +52,8 @@ class Receler(Localised, Training):
     inner: Count = 50  # steps of the vectors per batch
     attack_lr: Rate = 0.1  # of the vectors
     attack_decay: NonNegative = 0.1  # weight decay of the vectors
-    states: States = "student"  # partial samples of the network in training (the paper), or of the frozen one
-    guidance: NonNegative = 3.0  # at which the network in training samples them
+    states: States = "student"  # partial samples: of the network in training (the paper), or see States
+    guidance: NonNegative = 3.0  # at which new ones are sampled
     preserve: NonNegative = 0.0  # weight of the distance to the frozen network on retain prompts; the paper has none
     empty: Natural = 0  # how many of these the empty prompt counts as, from which guidance starts
     batch: Count = 1

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from stages.backbones.core.base import Backbone
 from stages.interventions.sld import Safety, SafetyGuidance
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction, Natural, NonNegative
+from stages.params.types import Count, Fraction, Natural, Needs, NonNegative
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,8 @@ class SLD:
 
     The defaults are the paper's `medium`.
     """
+
+    NEEDS: ClassVar[Needs] = {"momentum_beta": {"momentum_scale": True}, "warmup_of": {"warmup": True}}
 
     warmup: Natural = 10  # first steps without it, of a sampler of `warmup_of` steps; scaled to the backbone's
     warmup_of: Count = 50

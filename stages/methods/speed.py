@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -25,7 +25,7 @@ from stages.objectives.null_space import (
     smallest_direction,
 )
 from stages.params.concept import Concept
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 
 GROUP = 8  # rows that are varied together, in the released order of draws
@@ -40,6 +40,8 @@ class SPEED:
     arXiv 2503.07392; nothing is trained. Retained rows that the edit would hardly move are left out, the others varied
     along the direction that W reads least, and the empty prompt stays exactly. See stages.objectives.null_space.
     """
+
+    NEEDS: ClassVar[Needs] = {"filtered": {"rounds": True}, "chunk": {"rounds": True}}
 
     tokens: Tokens = "last"  # which tokens of a prompt and its twin are paired, as UCE's
     projections: tuple[Literal["key", "value"], ...] = ("value",)  # of cross-attention; networks without: all readers

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -20,7 +20,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.datasets import read_pairs
-from stages.params.types import Count, File, Natural, NonNegative, Rate
+from stages.params.types import Count, File, Natural, Needs, NonNegative, Rate
 from stages.reading.concept_masks import concept_tokens
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -34,6 +34,8 @@ class T2VUnlearning(Localised, Training):
 
     The paper's adapters stand after each attention that reads text.
     """
+
+    NEEDS: ClassVar[Needs] = {"empty": {"preserve": True}}
 
     scale: NonNegative = 7.0  # how far from the concept
     preserve: NonNegative = 0.0  # weight of the distance to the frozen network on retain prompts

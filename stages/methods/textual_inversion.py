@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from stages.backbones.core.capabilities import Learns, needs
 from stages.interventions.embedding import Embedding, Mode, identity, initial_vectors, parts_of
 from stages.interventions.starts import as_sampled
 from stages.params.concept import Concept
-from stages.params.types import Count, Folder, Fraction, NonNegative, Rate
+from stages.params.types import Count, Folder, Fraction, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.store.pictures import read_folder
 from stages.training.float16 import LossScale
@@ -27,6 +27,23 @@ class TextualInversion(Training):
 
     Prompts may then use the alias like any word.
     """
+
+    NEEDS: ClassVar[Needs] = {
+        "images": {"control": ("none",)},
+        "flip": {"control": ("none",)},
+        "batch": {"control": ("none",)},
+        "steps": {"control": ("none",)},
+        "lr": {"control": ("none",)},
+        "schedule": {"control": ("none",)},
+        "warmup": {"control": ("none",)},
+        "accumulate": {"control": ("none",)},
+        "weight_decay": {"control": ("none",)},
+        "clip": {"control": ("none",)},
+        "optimizer": {"control": ("none",)},
+        "betas": {"control": ("none",)},
+        "eps": {"control": ("none",)},
+        "ema": {"control": ("none",)},
+    }
 
     images: Folder = ""  # the folder of pictures
     alias: str = "<new>"  # the new word

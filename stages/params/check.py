@@ -14,7 +14,19 @@ import yaml
 
 from stages.params.concept import Concept, load_concept
 from stages.params.datasets import read_prompts, select
-from stages.params.load import RESERVED, complaint, home, load_params, located, method_params, names, suggestion
+from stages.params.effect import check_effect
+from stages.params.load import (
+    RESERVED,
+    complaint,
+    home,
+    load_params,
+    located,
+    method_params,
+    names,
+    own_keys,
+    suggestion,
+)
+from stages.params.names import split
 from stages.params.source import TREE, Field, check_class, class_fields, code, constant, defines
 from stages.params.types import paths
 
@@ -132,12 +144,16 @@ def check_method(name: str, root: Path | str = "params") -> dict[str, Any]:
     """A method's content; ValueError for anything in its file that does not exist, on any backbone."""
     where, content = name if "@" in name else f"params/methods/{name}.yaml", checked("methods", name, root)
     own = {key: value for key, value in content.items() if key not in RESERVED}
-    check_fields(own, content["class"], where, root)
+    path, tree = content["class"], tree_of(root)
+    check_fields(own, path, where, root)
+    check_effect(path, own, _own(own, "methods", name, root), where, tree=tree)
     check_names(content, "families", families(root), where)
     check_names(content, "concepts", names("concepts", root), where)
     check_names(content, "backbones", names("backbones", root), where)
     for backbone, fields in (content.get("backbones") or {}).items():
-        check_fields(fields, content["class"], f"{where}: backbones: {backbone}", root, whole=False)
+        there, family = f"{where}: backbones: {backbone}", _readable("backbones", backbone, root).get("family")
+        check_fields(fields, path, there, root, whole=False)
+        check_effect(path, own | fields, fields, there, family=family, tree=tree)
     return content
 
 
@@ -161,6 +177,7 @@ def check_method_on(method: str, backbone: str, root: Path | str = "params") -> 
     where = method if "@" in method else f"params/methods/{method}.yaml"
     resolved = method_params(method, backbone, root)
     check_fields(resolved, own["class"], where, root)
+    check_effect(own["class"], resolved, split(method)[1], where, family=about["family"], tree=tree_of(root))
     for key, value in referred(resolved, class_fields(own["class"], where, tree_of(root))):
         try:
             checked("methods", value, root)
@@ -200,7 +217,9 @@ def referred(content: Mapping[str, Any], known: Mapping[str, Field]) -> Iterator
 def check_attack(name: str, root: Path | str = "params") -> dict[str, Any]:
     """An attack's content; ValueError for anything in its file that does not exist."""
     where, content = f"params/attacks/{name}.yaml", checked("attacks", name, root)
-    check_fields({key: value for key, value in content.items() if key != "families"}, content["class"], where, root)
+    own = {key: value for key, value in content.items() if key != "families"}
+    check_fields(own, content["class"], where, root)
+    check_effect(content["class"], own, _own(own, "attacks", name, root), where, tree=tree_of(root))
     check_names(content, "families", families(root), where)
     return content
 
@@ -292,6 +311,12 @@ def _world_of_metric(name: str, root: Path | str) -> str | None:
         return constant(load_params("metrics", name, root)["class"], "WORLD", tree_of(root))
     except (ValueError, KeyError):
         return "unreadable"
+
+
+def _own(content: Mapping[str, Any], kind: str, name: str, root: Path | str) -> list[str]:
+    """The keys of a content that its own file says, in the file's order."""
+    own = own_keys(kind, name, root)
+    return [key for key in content if key in own]
 
 
 def _readable(kind: str, name: str, root: Path | str) -> dict[str, Any]:

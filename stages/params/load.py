@@ -56,6 +56,11 @@ def load_params(kind: str, name: str, root: Path | str = "params") -> dict[str, 
     return functools.reduce(_joined, reversed(contents))
 
 
+def own_keys(kind: str, name: str, root: Path | str = "params") -> set[str]:
+    """The keys that a file says itself, without those of the file that it is `like`."""
+    return set(next(_chain(kind, name, root))[1])
+
+
 def _chain(kind: str, name: str, root: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
     """A file's name and its own keys, then those of the file that it is `like`, and so on."""
     paths: list[Path] = []

@@ -82,6 +82,22 @@ def constant(path: str, name: str, tree: Path = TREE) -> Any:
     return None
 
 
+def merged(path: str, name: str, tree: Path = TREE) -> dict[str, Any]:
+    """The literal mappings that a class and its bases have under one name, joined; the nearest class counts.
+
+    ValueError for one that is no literal.
+    """
+    found: dict[str, Any] = {}
+    for module, node in reversed(list(_bases(path, path, tree))):
+        for one in node.body:
+            if isinstance(one, ast.AnnAssign) and isinstance(one.target, ast.Name) and one.target.id == name:
+                value = _literal(one.value)
+                if not isinstance(value, dict):
+                    raise ValueError(f"{module.path}: {name} of {node.name} must be a literal mapping")
+                found |= value
+    return found
+
+
 def defines(path: str, name: str, base: str, tree: Path = TREE) -> bool:
     """Whether a class or one of its bases below `base` has a method of that name."""
     for module, node in _bases(path, path, tree):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
@@ -24,6 +24,10 @@ NonNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Interval(ge=0, le=1)]
 File = Annotated[str, OnDisk("file")]  # relative to the folder that holds params/; empty for none
 Folder = Annotated[str, OnDisk("folder")]
+
+# What a class says in `NEEDS`: fields, and the values of other fields with which alone they have an effect. `True`: any
+# but 0, null or empty; `False`: one of these. `family` is the backbone's. See stages.params.effect.
+Needs = Mapping[str, Mapping[str, tuple[Any, ...] | bool]]
 
 
 def paths(annotation: Any, value: Any) -> Iterator[tuple[str, OnDisk]]:

@@ -38,6 +38,7 @@ REFUSED = {
         "eap_paper": NO_RUN,
         "esd_u_paper": NO_RUN,
         "esd_x_paper": NO_RUN,
+        "esd_x_released": NO_RUN,
         "flowedit": NO_FLOW,
         "flowedit_paper": NO_FLOW,
         "mace": NO_FINAL,

@@ -100,7 +100,7 @@ def test_every_concept_of_the_project_can_be_measured(name: str) -> None:
             {"schedule": "cosin"},
             "schedule: Input should be 'constant', 'cosine' or 'linear', got 'cosin'",
         ),
-        ("methods/esd", {"states": "teacher"}, "states: Input should be 'student' or 'frozen', got 'teacher'"),
+        ("methods/esd", {"states": "teacher"}, "states: Input should be 'student', 'frozen' or 'fresh', got 'teacher'"),
         ("methods/esd", {"like": "esdd"}, "like: no method 'esdd'; did you mean esd?"),
         ("methods/none", {"class": "stages.methods.none.Nothing"}, "no class 'Nothing' in stages/methods/none.py"),
         (
@@ -202,7 +202,7 @@ def test_a_method_that_another_takes_exists(params: Path, field: str) -> None:
     name, backbone = {"of": ("minimalist_binary", "sd-shapes"), "edit": ("minimalist", "flux-shapes")}[field]
     study(params, methods=["none", name], backbones=[backbone])
     studies.load_study("mini", params)
-    change(params, f"methods/{name}", **{field: "minimalistt"})
+    change(params, f"methods/{name}", **{field: "minimalistt"} | ({"target": "flowedit"} if field == "edit" else {}))
     assert f"methods/{name}.yaml: {field}: no method 'minimalistt'; did you mean minimalist" in refusal(params)
 
 

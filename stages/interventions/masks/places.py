@@ -15,7 +15,9 @@ from stages.interventions.masks.mask import Place
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone
 
-Family = Literal["heads", "hidden", "norm", "linear"]
+# `ff`: the `hidden` ones of feed-forwards that are layers of their own, without those that are fused with an attention.
+Family = Literal["heads", "hidden", "ff", "norm", "linear"]
+FUSED = ".act_mlp"  # of Flux's single blocks: the activation that the projection reads beside the attention
 JOINED = ".net.0"  # of a diffusers feed-forward: its activation, which the linear layer at .net.2 reads
 
 
@@ -51,7 +53,7 @@ def find_places(backbone: Backbone, families: Iterable[Family], linear: str = ".
 
 
 def family_of(places: Sequence[Place]) -> Family:
-    """The family of a mask, from its places; ValueError for an output that no family masks."""
+    """The family of a mask, from its places, `hidden` for those of `ff`; ValueError for an output that none masks."""
     first = places[0]
     if isinstance(first, Tap):
         return "linear"
@@ -102,6 +104,9 @@ def _sites(backbone: Backbone, family: Family) -> dict[str, tuple[Place, ...]]:
         norms = [site for site in backbone.sites if site.kind.startswith("norm") and _foldable(backbone, site)]
         chosen = [site for site in norms if site.stream == "text"] or norms
         return {str(site): (site,) for site in chosen}
+    if family == "ff":
+        hidden = _sites(backbone, "hidden")
+        return {k: v for k, v in hidden.items() if not tap_of(backbone, v[0]).module.endswith(FUSED)}
     groups: dict[tuple[object, ...], tuple[Site, ...]] = {}
     for site in (site for site in backbone.sites if site.part == family):
         key = (site.block, site.kind) if family == "heads" else (backbone.addresses.tap(site).module,)

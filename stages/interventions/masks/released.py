@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from stages.interventions.masks.mask import Mask, Mode, Place
-from stages.interventions.masks.places import Family, find_places, sizes, tap_of
+from stages.interventions.masks.places import Family, find_places, sizes
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone
 
-KEYS: Mapping[str, Family] = {"attn": "heads", "ff": "hidden", "norm": "norm", "linear": "linear"}
+KEYS: Mapping[str, Family] = {"attn": "heads", "ff": "ff", "norm": "norm", "linear": "linear"}
 
 
 def read_released(
@@ -36,7 +36,7 @@ def read_released(
     for key, path in files.items():
         if key not in KEYS:
             raise ValueError(f"masks of {key!r} are unknown; there are {', '.join(KEYS)}")
-        found = _in_reference(backbone, key, linear)
+        found = find_places(backbone, [KEYS[key]], linear)  # fused feed-forwards are left alone there
         names = list(found)
         if key == "linear":
             if forward is None:
@@ -83,11 +83,3 @@ def call_order(net: nn.Module, paths: Iterable[str], forward: Callable[[], Any])
         for handle in handles:
             handle.remove()
     return list(order)
-
-
-def _in_reference(backbone: Backbone, key: str, linear: str) -> dict[str, tuple[Place, ...]]:
-    """The places of one file, in order; without the feed-forwards of fused blocks, which the reference leaves alone."""
-    found = find_places(backbone, [KEYS[key]], linear)
-    if key == "ff":
-        found = {n: at for n, at in found.items() if not tap_of(backbone, at[0]).module.endswith(".act_mlp")}
-    return found

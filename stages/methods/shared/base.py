@@ -58,7 +58,9 @@ def frozen(backbone: Backbone, state: State, condition: Condition) -> Tensor:
         return backbone.predict(state, condition)
 
 
-States = Literal["student", "frozen"]  # whose partial samples a method trains on
+# Partial samples that a method trains on: new ones of the network in training, those of the gathered pool, which the
+# frozen network made at the backbone's own guidance, or new ones of the frozen network.
+States = Literal["student", "frozen", "fresh"]
 
 
 def reached(
@@ -69,13 +71,15 @@ def reached(
     states: States,
     guidance: float,
 ) -> State:
-    """A state with a latent (B, ...) per row of the condition: from the gathered pool (`frozen`), or of a guided run of
-    the network in training (`student`), stopped at a random step.
+    """A state with a latent (B, ...) per row of the condition: from the gathered pool (`frozen`), or of a new run at
+    that guidance, stopped at a random step, of the network in training (`student`) or without it (`fresh`).
 
-    ValueError for `student` on a backbone without such a run.
+    ValueError for a new run on a backbone without runs that can stop.
     """
     if states == "frozen":
         return backbone.draw(condition, generator)
+    if states == "fresh":
+        return partial(backbone, condition, generator, guidance)
     with attached.attach(backbone):
         return partial(backbone, condition, generator, guidance)
 

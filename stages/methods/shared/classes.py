@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, fields
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from stages.control.sites import Site
 from stages.interventions.base import Intervention
 from stages.interventions.steering.gates import Gate, gate_tensors
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction
+from stages.params.types import Count, Fraction, Needs
 from stages.reading.activations import TokenMeans, keep_token_means
 from stages.seeds import Purpose, seed_of
 
@@ -54,6 +54,12 @@ class Classes:
 @dataclass(frozen=True, kw_only=True)
 class Gated:
     """Which samples steering moves: all, or those that a gate takes for the class steered from."""
+
+    NEEDS: ClassVar[Needs] = {
+        "against": {"gate": ("nearest", "discriminant")},
+        "threshold": {"gate": ("discriminant",)},
+        "quantile": {"gate": ("region",)},
+    }
 
     samples: Count = 96  # prompts of each class, taken in turn
     gate: Gate = "none"  # how a sample is taken for that class; see stages.interventions.steering.gates

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from torch import Tensor
 
@@ -12,13 +13,20 @@ from stages.control.sites import Site
 from stages.control.state import Condition, State
 from stages.interventions.adapter import Adapter
 from stages.objectives import Reduction, outside
-from stages.params.types import Count, Fraction, NonNegative
+from stages.params.types import Count, Fraction, Needs, NonNegative
 from stages.reading.concept_masks import How, Locator
 
 
 @dataclass(frozen=True, kw_only=True)
 class Localised:
     """Where adapters stand, and what they cost outside the concept's mask."""
+
+    NEEDS: ClassVar[Needs] = {
+        "reduction": {"localise": True},
+        "mask": {"localise": True},
+        "side": {"localise": True, "mask": ("auto", "attention")},
+        "threshold": {"localise": True, "mask": ("auto", "attention", "difference")},
+    }
 
     rank: Count = 128  # inner width of an adapter
     kinds: tuple[str, ...] = ("cross_attn", "attn")  # adapters stand at the first kind that the network has
