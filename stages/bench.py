@@ -8,6 +8,7 @@ import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,7 @@ def stepwise(name: str, out: Path, repeats: int = 5, batch: int = 4) -> None:
     from stages.backbones import load_backbone
 
     work = gradients(load_backbone(name), batch)
-    seconds = {name: [] for name in work}
+    seconds: dict[str, list[float]] = {name: [] for name in work}
     for _ in range(repeats + 1):  # alternating, so that both see the same machine; the first is warm-up
         for name, run in work.items():
             started = time.process_time()
@@ -95,8 +96,7 @@ def stepwise(name: str, out: Path, repeats: int = 5, batch: int = 4) -> None:
             seconds[name].append(time.process_time() - started)
     medians = {name: statistics.median(values[1:]) for name, values in seconds.items()}
     saved = {
-        name: {steps: saved_elements(lambda s=steps, r=run: r(s)) for steps in (4, 8, 16, 32)}
-        for name, run in work.items()
+        name: {steps: saved_elements(partial(run, steps)) for steps in (4, 8, 16, 32)} for name, run in work.items()
     }
     ratio = medians["by steps"] / medians["whole graph"]
     write_json(out, {"cpu_seconds": medians, "ratio": ratio, "saved_elements": saved})

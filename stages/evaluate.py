@@ -8,15 +8,19 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from stages.launch.cli import entry, parser, set_up
 from stages.params import build, check_name, load_params
 from stages.params.concept import load_concept
 from stages.params.layout import run_folder
+from stages.params.study import counts
 from stages.store.files import write_json
 from stages.store.record import recording
 from stages.store.samples import BEFORE
+
+if TYPE_CHECKING:
+    from stages.metrics.base import Metric
 
 log = logging.getLogger("evaluate")
 
@@ -30,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for kind in ("backbone", "concept", "method"):
         check_name(getattr(args, kind), kind)
     concept, study = load_concept(args.concept), load_params("studies", args.study)
-    contents, sets = {name: load_params("metrics", name) for name in study["metrics"]}, list(study["prompts"])
+    contents = {name: load_params("metrics", name) for name in study["metrics"]}
     set_up(args.threads)
     from stages.metrics.base import measure, measure_all
     from stages.metrics.samples import SampleFolders
@@ -40,12 +44,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     folders, out = [run / "samples" / args.study for run in runs], Path(args.out)
     attacks = runs[0] / "attacks" / args.study
     metrics = {name: build(content, f"params/metrics/{name}.yaml") for name, content in contents.items()}
-    seeing = next((name for name, metric in metrics.items() if metric.seen), None)
-    if args.attacks and seeing is None:
-        raise ValueError(
-            f"params/studies/{args.study}.yaml: {', '.join(args.attacks)}: attacks need a metric that sees the concept "
-            f"(rates, clip_rates, nudenet ...), got {', '.join(metrics)}"
-        )
+    seeing = (
+        seeing_metric(metrics, f"params/studies/{args.study}.yaml: {', '.join(args.attacks)}") if args.attacks else ""
+    )
+    asked = study["prompts"]
+    sets = [name for name in counts(asked) if name in asked or drawn(folders[0] / name)]
     inputs = [folder / name / "metadata.jsonl" for folder in folders for name in sets]
     inputs += [attacks / name / "metadata.jsonl" for name in args.attacks]
     with recording(out, "evaluate", params=contents, seed=args.seed, inputs=inputs) as record:
@@ -64,6 +67,24 @@ def main(argv: Sequence[str] | None = None) -> int:
             write_json(out / f"{name}.json", content)
     log.info("%s: %s", out, ", ".join(f"{name}.json" for name in measured))
     return 0
+
+
+def seeing_metric(metrics: Mapping[str, Metric], where: str) -> str:
+    """The first metric that says whether a picture shows the concept; ValueError names `where` without one."""
+    for name, metric in metrics.items():
+        if metric.seen:
+            return name
+    have = ", ".join(metrics)
+    raise ValueError(
+        f"{where}: attacks need a metric that sees the concept (rates, clip_rates, nudenet ...), got {have}"
+    )
+
+
+def drawn(folder: Path) -> bool:
+    """Whether there are samples of a prompt set that the study does not name: not every dataset has prompts of it."""
+    from stages.store.pictures import read_metadata
+
+    return folder.is_dir() and bool(read_metadata(folder))
 
 
 def add_attacks(content: dict[str, Any], attacked: Mapping[str, Any]) -> None:

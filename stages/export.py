@@ -18,6 +18,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Writes a checkpoint with changed weights or fixed masks in it, a LoRA's files, or learned token embeddings."""
     options = parser(main.__doc__, "backbone")
     options.add_argument("--run", required=True, help="the folder of the finished run")
+    options.add_argument("--gate", type=float, default=1.0, help="how far membranes (SPM) are open, for every prompt")
     options.add_argument("--force", action="store_true", help="write over what is in --out")
     args = options.parse_args(argv)
     run, out = Path(args.run), Path(args.out)
@@ -26,11 +27,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up(args.threads)
     from stages.interventions import load
     from stages.interventions.export import write
+    from stages.interventions.membrane import Membrane
 
     made = load(run)
     params, inputs = {"backbone": args.backbone, "run": args.run}, [run / "intervention.safetensors"]
+    if isinstance(made, Membrane):
+        params |= {"gate": args.gate}
     with recording(out, "export", params=params, inputs=inputs):
-        write(made, args.backbone, out)
+        write(made, args.backbone, out, args.gate)
     written = sorted(path.name for path in out.iterdir() if not path.name.startswith((".", "record-")))
     log.info("%s of %s: %s: %s", type(made).__name__, args.backbone, out, ", ".join(written))
     return 0

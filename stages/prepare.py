@@ -6,7 +6,7 @@ import logging
 import math
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count, islice
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ from typing import Any
 from stages.launch.cli import entry, parser
 from stages.params import load_params
 from stages.params.concept import Concept, load_concept
-from stages.params.datasets import read_prompts, select
+from stages.params.datasets import has, read_prompts, select
+from stages.params.study import counts
 from stages.seeds import picture
 from stages.store.files import write_json
 
@@ -30,13 +31,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Writes the prompt sets of one concept in one study as JSON."""
     args = parser(main.__doc__, "study", "concept").parse_args(argv)
     concept = load_concept(args.concept)
-    counts = load_params("studies", args.study)["prompts"]
-    sets = {name: rows(concept, name, n) for name, n in counts.items()}
+    asked = load_params("studies", args.study)["prompts"]
+    sets = {name: rows(concept, name, n) if has_rows(concept, name, asked) else [] for name, n in counts(asked).items()}
     for name, chosen in sets.items():
         warn_of_long(name, chosen)
     write_json(Path(args.out), {"concept": concept.name, "target": concept.target, "sets": sets})
     log.info("%s: %s", args.out, ", ".join(f"{len(rows)} of {name}" for name, rows in sets.items()))
     return 0
+
+
+def has_rows(concept: Concept, which: str, asked: Mapping[str, int]) -> bool:
+    """Whether the set is asked for, or the concept's dataset has prompts of it."""
+    return which in asked or has(read_prompts(concept.dataset), concept.target, which)
 
 
 def rows(concept: Concept, which: str, n: int) -> list[dict[str, Any]]:
@@ -50,7 +56,8 @@ def rows(concept: Concept, which: str, n: int) -> list[dict[str, Any]]:
     table = select(read_prompts(concept.dataset), concept.target, which)
     if table.empty:
         raise ValueError(f"{concept.dataset}: no {which} prompts for {concept.target}")
-    many = different(table.to_dict("records"), math.ceil(n / len(table)))
+    records = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    many = different(records, math.ceil(n / len(table)))
     return [many[i * len(many) // n] | {"index": i} for i in range(n)]
 
 

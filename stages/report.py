@@ -7,6 +7,7 @@ import io
 import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from stages.reporting.attempts import Attempts
     from stages.reporting.collect import Cell, Collected
     from stages.reporting.numbers import Numbers
+    from stages.reporting.sweeps import Sweep
 
 DIGITS = "%.6g"  # enough for any number here, and the same text on every machine
 log = logging.getLogger("report")
@@ -106,12 +108,15 @@ def _drawings(
         grids.draw(samples, hide=hide).save(buffer, "PNG", optimize=True)
         return buffer.getvalue()
 
+    def swept(sweep: Sweep) -> bytes | None:
+        return _png(plots.sweep_figure(numbers, cell, sweep))
+
     yield "tradeoff", lambda: _png(plots.tradeoff_figure(study, numbers, cell))
     yield "loss", lambda: _png(plots.curves_figure(study, numbers, cell))
     for sweep in attempts("sweeps", lambda: sweeps(study, numbers, cell), place=str(cell)) or ():
-        yield f"sweep-{sweep.method}", lambda sweep=sweep: _png(plots.sweep_figure(numbers, cell, sweep))
+        yield f"sweep-{sweep.method}", partial(swept, sweep)
     for prompts in grids.SETS:
-        yield f"grid-{prompts}", lambda prompts=prompts: sheet(prompts)
+        yield f"grid-{prompts}", partial(sheet, prompts)
 
 
 def _png(figure: Figure | None) -> bytes | None:

@@ -20,16 +20,18 @@ log = logging.getLogger("train")
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
     """Fits the method and saves its intervention; of several processes, the first one does."""
-    args = parser(main.__doc__, "backbone", "concept", "method", "seed")
-    args.add_argument("--latents", default=None, help="the trajectories that stages.precompute wrote")
-    args = args.parse_args(argv)
+    options = parser(main.__doc__, "backbone", "concept", "method", "seed")
+    options.add_argument("--latents", default=None, help="the trajectories that stages.precompute wrote")
+    args = options.parse_args(argv)
     check_name(args.method, "method")
     concept, params = load_concept(args.concept), method_params(args.method, args.backbone)
     set_up(args.threads)
     from stages.backbones import load_backbone
     from stages.backbones.core.trajectories import Trajectories
     from stages.interventions import save
+    from stages.interventions.painting import painter
     from stages.methods import load_method
+    from stages.store.tracking import paint_with
     from stages.training.processes import claim_device, rank, wait
 
     claim_device()
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             backbone.trajectories.update(Trajectories.read(args.latents))
         if record:
             record.ready()
+        paint_with(painter(backbone, concept.prompts))
         intervention = method.fit(backbone, concept, seed=args.seed)
         if record:
             record.notes["parameters"] = sum(value.numel() for value in intervention.tensors().values())

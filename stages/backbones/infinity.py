@@ -135,13 +135,13 @@ class InfinityBackbone(Backbone):
 
     def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
         """The bit margins (B, L, bits) of every scale, each given the coarser ones in the state."""
-        return self._margins(state, condition, {role: slice(0, len(state))})
+        return self._margins(state, condition, {role: slice(0, len(state))}, condition)
 
     def _guided(self, state: State, roles: Roles, factor: float) -> Tensor:
         """All roles in one call of the transformer."""
         rows = rows_of(roles, len(state))
         wide = replace(state, latent=torch.cat([state.latent] * len(roles)))
-        predictions = self._margins(wide, Condition.join(list(roles.values())), rows)
+        predictions = self._margins(wide, Condition.join(list(roles.values())), rows, roles.get("cond"))
         with self.attached.at(state.step, rows, lengths=self.schedule.lengths):
             return self.attached.combine({role: predictions[part] for role, part in rows.items()}, factor)
 
@@ -153,8 +153,8 @@ class InfinityBackbone(Backbone):
         """Cross-entropy of margins (B, L, bits) to the target's probabilities, each scale by the root of its area."""
         return bitwise_loss(prediction, torch.sigmoid(target.float()), self.schedule, reweight=True)
 
-    def _margins(self, state: State, condition: Condition, roles: Mapping[str, slice]) -> Tensor:
-        with self.attached.at(state.step, roles, lengths=self.schedule.lengths), self._precision():
+    def _margins(self, state: State, condition: Condition, roles: Mapping[str, slice], run: Condition | None) -> Tensor:
+        with self.attached.at(state.step, roles, lengths=self.schedule.lengths, condition=run), self._precision():
             return margins(self.net(state.latent[:, 1:], text_of(condition, self.net), self.schedule))
 
     def _precision(self) -> AbstractContextManager[None]:
@@ -227,7 +227,7 @@ class InfinityBackbone(Backbone):
             forced=tuple(forced),
         )
         cond, uncond = texts.pop("cond"), texts.pop("uncond", None)
-        with self.attached.at(0, {}):
+        with self.attached.at(0, {}, condition=condition):
             return sample(self.net, cond, self.schedule, settings, seeds=seeds, negative=uncond, extra=texts)
 
     # pictures and their bits

@@ -62,6 +62,16 @@ class UNet(Latent):
         """The UNet's address table."""
         return sites(self.net)
 
+    def skips(self) -> dict[str, int]:
+        """The residual blocks on the way up: (B, C + skip, h, w) enters each, and C is what the one before put out."""
+        before = self.net.config.block_out_channels[-1]
+        found = {}
+        for i, block in enumerate(self.net.up_blocks):
+            for j, layer in enumerate(block.resnets):
+                found[f"up_blocks.{i}.resnets.{j}"] = before
+                before = layer.out_channels
+        return found
+
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
         return {"embeds": self.pipeline.encode_prompt(prompts, self.device, 1, False)[0]}
 

@@ -98,6 +98,9 @@ class Wan(Clips):
 
     def _guided(self, state: State, roles: Roles, factor: float) -> Tensor:
         """One call of the network per role."""
-        parts = {role: self.predict(state, condition, role=role) for role, condition in roles.items()}
+        parts, run = {}, roles.get("cond")
+        for role, condition in roles.items():
+            with self.attached.at(state.step, {role: slice(0, len(state))}, condition=run):
+                parts[role] = self.denoise(state.input, state.time, condition.tensors)
         with self.attached.at(state.step, {}):
             return self.attached.combine(parts, factor)

@@ -86,9 +86,10 @@ class Attached:
         *,
         lengths: tuple[int, ...] = (),
         prompts: tuple[Prompt, ...] = (),
+        condition: Condition | None = None,
     ) -> Iterator[None]:
         """Says which step is computed and which rows play which role while open; see `Moment`."""
-        before, self._moment = self._moment, Moment(step, None, roles, lengths, prompts)
+        before, self._moment = self._moment, Moment(step, None, roles, lengths, prompts, condition)
         try:
             yield
         finally:

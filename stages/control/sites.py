@@ -9,6 +9,7 @@ from typing import Literal, cast, get_args
 
 from torch import Tensor, nn
 
+from stages.control.state import Condition
 from stages.control.words import Prompt
 
 Kind = Literal["norm", "attn", "dual_attn", "norm_cross", "cross_attn", "norm_ff", "ff", "block"]
@@ -67,6 +68,13 @@ class Moment:
     roles: Mapping[str, slice]  # role -> its rows of the batch
     lengths: tuple[int, ...] = ()  # tokens of each step from `step` on, if one call computes several (all scales)
     prompts: tuple[Prompt, ...] = ()  # in a text encoder: the prompts that are encoded
+    condition: Condition | None = None  # in the network: the run's own, a row for each row of every role
+
+    def place(self) -> Site:
+        """The site; ValueError for an edit of guidance, or at a tap that no site names."""
+        if self.site is None:
+            raise ValueError("this edit is of no site")
+        return self.site
 
     def spans(self) -> list[tuple[int, slice]]:
         """Each step that the call computes, with its tokens."""

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from stages.params.concept import Concept
-from stages.params.datasets import read_pairs, read_prompts, select
+from stages.params.datasets import read_prompts, select
+from stages.params.pairs import read_pairs
 from stages.params.tables import read_text
 
 Row = TypeVar("Row")
@@ -90,16 +91,17 @@ def read_breaker_data(path: Path | str) -> BreakerData:
 
     JSON: `<category>_prompts` break and `<category>_sanitized_prompts` stay; each a list of texts or objects, or
     {"prompts": [...]}. An object has `prompt` or `original_prompt`, `sanitized_prompt`, or both: if every text that
-    breaks stands beside one that stays, these are its twins. A table (see `read_pairs`): `prompt` breaks, `normal
-    prompt` is its twin. One in ten rows of either side is held out. ValueError, too, for an empty text and for one
-    that stands on both sides.
+    breaks stands beside one that stays, these are its twins. A table or a JSON list of rows (see `read_pairs`):
+    `prompt` breaks, `normal prompt` is its twin. One in ten rows of either side is held out. ValueError, too, for an
+    empty text and for one that stands on both sides.
     """
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the prompts of the circuit breaker")
-    if path.suffix.lower() != ".json":
+    content = _parsed(path) if path.suffix.lower() == ".json" else []
+    if isinstance(content, list):
         return _named(path, lambda: BreakerData.paired(read_pairs(path)))
-    breaker, safe, twins = _read_json(path)
+    breaker, safe, twins = _read_json(path, content)
     _named(path, lambda: _check_sides(breaker, safe))
     if breaker and all(text in twins for text in breaker):
         pairs = [(text, twins[text]) for text in dict.fromkeys(breaker)]
@@ -131,19 +133,24 @@ def _check_sides(breaker: Sequence[str], stay: Iterable[str]) -> None:
             raise ValueError(f"{text!r} stands on both sides: among the prompts that break and those that stay")
 
 
-def _read_json(path: Path) -> tuple[list[str], list[str], dict[str, str]]:
-    """The texts that break, those that stay, and the twins by the texts that rows hold them beside."""
+def _parsed(path: Path) -> Any:
     try:
-        content = json.loads(read_text(path))
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from None
+
+
+def _read_json(path: Path, content: Any) -> tuple[list[str], list[str], dict[str, str]]:
+    """The texts that break, those that stay, and the twins by the texts that rows hold them beside."""
     wanted = f"expected '<category>{UNSAFE}' and '<category>{SAFE}'"
     if not isinstance(content, Mapping):
-        raise ValueError(f"{path}: {wanted}, got a list")
+        raise ValueError(f"{path}: {wanted}, got {type(content).__name__}")
     lists = {key: _listed(path, key, rows) for key, rows in content.items() if key.endswith(UNSAFE)}
     if not lists:
         raise ValueError(f"{path}: {wanted}; have: {', '.join(map(str, content)) or 'nothing'}")
-    breaker, safe, twins = [], [], {}
+    breaker: list[str] = []
+    safe: list[str] = []
+    twins: dict[str, str] = {}
     for key, rows in lists.items():
         stays = key.endswith(SAFE)
         for number, row in enumerate(rows, start=1):
@@ -176,7 +183,6 @@ def _texts(where: str, row: Any, stays: bool) -> tuple[str, str]:
     if (twin if stays else shown) is None or not all(isinstance(text, str | None) for text in (shown, twin)):
         keys = ", ".join((*SAFE_KEYS, "prompt") if stays else UNSAFE_KEYS)
         raise ValueError(f"{where}: expected texts or objects with one of {keys}, got {row!r}")
-    texts = tuple("" if text is None else text.strip() for text in (shown, twin))
     if "" in (text.strip() for text in (shown, twin) if text is not None):
         raise ValueError(f"{where}: a prompt is empty")
-    return texts
+    return (shown or "").strip(), (twin or "").strip()

@@ -139,7 +139,7 @@ def files(name: str, experiment: Experiment, model: Mapping[str, Any] | str, roo
     pairs, kept, measured = _prompts(experiment, table)
     backbone, own = _backbone(name, experiment, model, settings)
     metric, measures = _metrics(name, experiment, settings, measured)
-    method = {
+    method: dict[str, Any] = {
         "class": METHOD,
         "trained": False,
         "concepts": [name],
@@ -150,7 +150,7 @@ def files(name: str, experiment: Experiment, model: Mapping[str, Any] | str, roo
         "variant": 1,  # of the concept's pairs, whose second prompt is of the class steered to
         "setup": str(experiment.setup),
     }
-    concept = {
+    concept: dict[str, Any] = {
         "name": name,
         "aim": "learn",
         "dataset": f"data/{name}.csv",
@@ -165,7 +165,7 @@ def files(name: str, experiment: Experiment, model: Mapping[str, Any] | str, roo
         sweep = {"method": name, "fields": {"setup_index": list(range(len(setups)))}}
         cell |= {"methods": ["none"], "sweep": sweep}
     asked = int((measured[experiment.label] == experiment.target).sum())
-    study = {
+    study: dict[str, Any] = {
         "name": name,
         "description": f"{experiment.DATASET}: {experiment.source} steered to {experiment.target}.",
         "cells": [cell],
@@ -173,7 +173,7 @@ def files(name: str, experiment: Experiment, model: Mapping[str, Any] | str, roo
         "prompts": {"concept": asked, "retain": len(measured) - asked},
         "metrics": measures,
     }
-    found = {"methods": method, "concepts": concept, "studies": study} | own | metric
+    found: dict[str, dict[str, Any]] = {"methods": method, "concepts": concept, "studies": study} | own | metric
     return Files(found, measured.to_csv(index=False, lineterminator="\n"))
 
 
@@ -209,9 +209,9 @@ def _backbone(
     name: str, experiment: Experiment, model: Mapping[str, Any] | str, settings: Mapping[str, Any]
 ) -> tuple[str, dict[str, Any]]:
     """The backbone's name, and its file unless there is one with this guidance."""
-    chosen = {"guidance": experiment.CFG, "batch": experiment.BATCH_SIZE}
+    chosen: dict[str, Any] = {"guidance": experiment.CFG, "batch": experiment.BATCH_SIZE}
     if not isinstance(model, str):
-        return name, {"backbones": settings | chosen}
+        return name, {"backbones": {**settings, **chosen}}
     if settings["guidance"] == experiment.CFG:
         return model, {}  # pictures do not depend on their batch
     if settings.get("world"):

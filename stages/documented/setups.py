@@ -42,7 +42,7 @@ class Setup:
     layers_text: tuple[int, ...] = ()
     strength_text: float = 0.0
 
-    def scale(self, step: int) -> Scale | None:
+    def scale(self, step: int | str) -> Scale | None:
         """The setup of one scale, if there is one."""
         return self.scales.get(step, self.scales.get(EVERY))
 
@@ -74,7 +74,7 @@ class Setup:
     def check(self, scales: int, layers: int, text_layers: int) -> None:
         """ValueError names the field that a network of this size does not have."""
         for step, scale in self.scales.items():
-            if step != EVERY and not 0 <= step < scales:
+            if isinstance(step, int) and not 0 <= step < scales:
                 raise ValueError(f"scales: {step} must be 0 to {scales - 1}")
             _inside(f"scales.{step}.layers", scale.layers, layers)
             for key in SCALE_KEYS[1:]:

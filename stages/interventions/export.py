@@ -12,6 +12,7 @@ from stages.interventions.embedding import Embedding
 from stages.interventions.lowrank import LowRank
 from stages.interventions.masks.fold import folded
 from stages.interventions.masks.mask import Mask
+from stages.interventions.membrane import Membrane
 from stages.interventions.weights import Weights, fold
 from stages.store.files import replacing
 from stages.store.finite import check_tensors
@@ -19,14 +20,18 @@ from stages.store.finite import check_tensors
 LORA = "pytorch_lora_weights.safetensors"  # what load_lora_weights looks for
 
 
-def write(made: Intervention, name: str, out: Path) -> None:
+def write(made: Intervention, name: str, out: Path, gate: float = 1.0) -> None:
     """Writes it in the form that its kind has elsewhere; ValueError for a change that is no file's.
+
+    A membrane, whose gate others cannot read, is a LoRA at that one `gate` for all prompts.
 
     FloatingPointError names tensors that are not finite, of the change or of the checkpoint that it gives.
     """
     check_tensors(f"the {type(made).__name__}", made.tensors())
     if isinstance(made, LowRank):
         write_lora(made.folded(), out)
+    elif isinstance(made, Membrane):
+        write_lora(made.fixed(gate), out)
     elif isinstance(made, Embedding):
         made.export(out, load_backbone(name))
     elif isinstance(made, Mask | Weights):

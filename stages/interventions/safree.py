@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import torch
@@ -11,36 +12,62 @@ from torch import Tensor
 from torch.nn.functional import cosine_similarity
 
 from stages.control.edits import Predictions, edit_guidance, free_role
+from stages.control.mentions import mentions
 from stages.control.sites import Moment
 from stages.interventions.base import Intervention
 from stages.interventions.embedding import POOLED
+from stages.interventions.reattention import reattend
 from stages.reading.concept_masks import other_tokens
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone, Condition
 
 Pool = Literal["last", "mean"]
+Vectors = Mapping[str, Tensor]  # text encoder, or POOLED, -> a vector per prompt (K, D), float64
+
+
+@dataclass(frozen=True)
+class Course:
+    """How many first steps a prompt is projected in: 1 + round(most sigmoid(2 slope (10 z - midpoint))).
+
+    z is 1 - the mean cosine between its tokens and their projections. The released code counts so, and not as the paper
+    prints it; the first step is always one of them.
+    """
+
+    most: float
+    midpoint: float
+    slope: float
+
+    def steps(self, distance: float) -> int:
+        """The steps at a distance z in [0, 2]."""
+        share = torch.tensor(2 * self.slope * (10 * distance - self.midpoint), dtype=torch.float64).sigmoid()
+        return 1 + round(self.most * float(share))
 
 
 class Filter(Intervention):
     """Asks for the prediction of each prompt with its words of the concept projected, and takes it in the first steps.
 
-    There are `lasting` sigmoid(1 - cos(prompt, projection)) such steps. `pool` says which vector stands for a prompt:
-    that of its last token (CLIP's own), or the mean of all.
+    `words` span the concept, one phrase a row. `pool` says which vector stands for a prompt: that of its last token
+    (CLIP's own), or the mean of all. `reattention` filters a U-Net's skips meanwhile; see `reattend`.
     """
 
     ROLE = "filtered"
 
-    def __init__(self, words: Sequence[str], alpha: float, lasting: float, pool: Pool = "last") -> None:
+    def __init__(
+        self,
+        words: Sequence[str],
+        alpha: float,
+        course: Course,
+        pool: Pool = "last",
+        reattention: Sequence[float] | None = None,
+    ) -> None:
         super().__init__()
-        self.words, self.alpha, self.lasting, self.pool = tuple(words), alpha, lasting, pool
+        self.words, self.alpha, self.course, self.pool = tuple(words), alpha, course, pool
+        self.reattention = None if reattention is None else (reattention[0], reattention[1])
 
     @contextmanager
     def attach(self, backbone: Backbone) -> Iterator[None]:
         """Edits guidance with one more role, whose condition is made from the prompts of each run."""
-        if self.lasting == 0:
-            yield
-            return
         own, until = free_role(backbone, self.ROLE), []
 
         def ask(condition: Condition) -> Condition:
@@ -55,64 +82,87 @@ class Filter(Intervention):
             early = early.view(-1, *[1] * (rest["cond"].ndim - 1))
             return rest | {"cond": torch.where(early, predictions[own], rest["cond"])}
 
-        with edit_guidance(backbone, edit, {own: ask}):
+        with ExitStack() as stack:
+            stack.enter_context(edit_guidance(backbone, edit, {own: ask}))
+            if self.reattention is not None:
+                stack.enter_context(reattend(backbone, self.reattention, own))
             yield
 
     @torch.no_grad()
     def filtered(self, backbone: Backbone, condition: Condition) -> tuple[Condition, list[int]]:
         """The condition with the concept projected out, and for how many first steps each of its rows is used."""
         concept = self._vectors(backbone, self.words)
-        found = condition.join([self._row(backbone, condition.rows([i]), concept) for i in range(len(condition))])
-        pair = (part.tensors["embeds"].flatten(1).double() for part in (condition, found))
-        return found, [round(self.lasting * share_of_steps(cosine)) for cosine in cosine_similarity(*pair).tolist()]
+        rows, distances = zip(
+            *(self._row(backbone, condition.rows([i]), concept) for i in range(len(condition))), strict=True
+        )
+        return condition.join(list(rows)), [self.course.steps(distance) for distance in distances]
 
-    def _row(self, backbone: Backbone, row: Condition, concept: Mapping[str, Tensor]) -> Condition:
+    def _row(self, backbone: Backbone, row: Condition, concept: Vectors) -> tuple[Condition, float]:
+        """A prompt with its words of the concept projected, and the distance z to itself with all tokens projected."""
         (prompt,) = row.prompts
         words = prompt.split()
-        if len(words) < 2:
-            return row
+        if not words:
+            return row, 0.0
         without = [" ".join(words[:i] + words[i + 1 :]) for i in range(len(words))]
         absent = self._vectors(backbone, without)
         first = next(iter(concept))
-        named = triggers(rejection(absent[first], concept[first]).norm(dim=1), self.alpha).nonzero().flatten()
-        if not len(named):
-            return row
+        distance = self._distance(backbone, row, concept[first], absent[first])
+        if len(words) == 1:  # no other to compare it with
+            named = [0] if mentions(prompt, self.words) else []
+        else:
+            far = rejection(absent[first], concept[first]).norm(dim=1)
+            named = triggers(far, self.alpha).nonzero().flatten().tolist()
+        if not named:
+            return row, distance
         new = {name: row.tensors[name].clone() for name in ("embeds", *{POOLED} & concept.keys())}
         for part, rows in concept.items():
             if part == POOLED:
-                value, where = new[POOLED], (0,)
-            else:
-                at = backbone.texts.segment(part, new["embeds"].shape[1])
-                absent_in = [without[word] for word in named]
-                found = other_tokens([prompt] * len(absent_in), absent_in, at.tokenize)
-                places = sorted({at.begin + i for places in found for i in places if i < at.length})
-                value, where = new["embeds"], (0, places)
-            value[where] = projected(value[where], rows, absent[part]).to(value)
-        return row.with_tensors(**new)
+                new[part][0] = projected(new[part][0], rows, absent[part]).to(new[part])
+                continue
+            at = backbone.texts.segment(part, new["embeds"].shape[1])
+            found = other_tokens([prompt] * len(named), [without[word] for word in named], at.tokenize)
+            places = sorted({at.begin + i for positions in found for i in positions if i < at.length})
+            new["embeds"][0, places] = projected(new["embeds"][0, places], rows, absent[part]).to(new["embeds"])
+        return row.with_tensors(**new), distance
+
+    def _distance(self, backbone: Backbone, row: Condition, concept: Tensor, inside: Tensor) -> float:
+        """z: 1 - the mean cosine of the first text encoder's tokens, padding left out, and their projections."""
+        part = next(iter(backbone.texts.starts))
+        ((tokens,), (size,)) = self._tokens(backbone, row, part)
+        tokens = tokens[:size]
+        return 1 - float(cosine_similarity(tokens, projected(tokens, concept, inside)).mean())
 
     def _vectors(self, backbone: Backbone, prompts: Sequence[str]) -> dict[str, Tensor]:
         """One vector per prompt, (K, D), of its tokens in each text encoder and of the pooled text, if any; float64."""
         condition, found = backbone.encode(prompts), {}
-        tensors = condition.tensors
         for part in backbone.texts.starts:
-            at = backbone.texts.segment(part, tensors["embeds"].shape[1])
-            embeds = tensors["embeds"][:, at.begin : at.begin + at.length].double()
-            sizes = [min(len(ids), at.length) for ids in at.tokenize(prompts)]
-            sizes = tensors["mask"].sum(1).tolist() if "mask" in tensors else sizes
+            rows = list(zip(*self._tokens(backbone, condition, part), strict=True))
             if self.pool == "last":
-                found[part] = torch.stack([text[size - 1] for text, size in zip(embeds, sizes, strict=True)])
+                found[part] = torch.stack([text[size - 1] for text, size in rows])
             else:
-                found[part] = torch.stack([text[:size].mean(0) for text, size in zip(embeds, sizes, strict=True)])
-        return found | ({POOLED: tensors[POOLED].double()} if POOLED in tensors else {})
+                found[part] = torch.stack([text[:size].mean(0) for text, size in rows])
+        pooled = condition.tensors.get(POOLED)
+        return found if pooled is None else found | {POOLED: pooled.double()}
+
+    def _tokens(self, backbone: Backbone, condition: Condition, part: str) -> tuple[Tensor, list[int]]:
+        """The tokens of a text encoder, (K, L, D) in float64, and how many of each row are no padding."""
+        tensors = condition.tensors
+        at = backbone.texts.segment(part, tensors["embeds"].shape[1])
+        tokens = tensors["embeds"][:, at.begin : at.begin + at.length].double()
+        if "mask" in tensors:
+            return tokens, tensors["mask"].sum(1).tolist()
+        return tokens, [min(len(ids), at.length) for ids in at.tokenize(condition.prompts)]
 
     def spec(self) -> dict[str, Any]:
         """Words and numbers."""
-        return {"words": list(self.words), "alpha": self.alpha, "lasting": self.lasting, "pool": self.pool}
+        scales = None if self.reattention is None else list(self.reattention)
+        numbers = {"alpha": self.alpha, "course": asdict(self.course), "pool": self.pool, "reattention": scales}
+        return {"words": list(self.words)} | numbers
 
     @classmethod
     def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Filter:
         """From what `spec` says."""
-        return cls(**spec)
+        return cls(**{**spec, "course": Course(**spec["course"])})
 
 
 def triggers(distances: Tensor, alpha: float) -> Tensor:
@@ -127,8 +177,11 @@ def triggers(distances: Tensor, alpha: float) -> Tensor:
 
 
 def projected(tokens: Tensor, concept: Tensor, inside: Tensor) -> Tensor:
-    """P_I (I - P_C) p of tokens (..., D): out of the concept's span (K, D), then into that of `inside` (N, D)."""
-    return projection(rejection(tokens, concept), inside)
+    """(I - P_C) P_I p of tokens (..., D), float64: into the span of `inside` (N, D), then out of the concept's (K, D).
+
+    So released; the paper prints the other order, in which the first span hands back some of the concept.
+    """
+    return rejection(projection(tokens, inside), concept)
 
 
 def rejection(tokens: Tensor, rows: Tensor) -> Tensor:
@@ -141,8 +194,3 @@ def projection(tokens: Tensor, rows: Tensor) -> Tensor:
     _, sizes, basis = torch.linalg.svd(rows.double(), full_matrices=False)
     basis = basis[sizes > 1e-6 * sizes.max()]  # float32's rounding spans nothing
     return tokens.double() @ basis.T @ basis
-
-
-def share_of_steps(cosine: float) -> float:
-    """sigmoid(1 - cos(p, p_safe)): a half if nothing was taken out, 0.88 for opposite texts."""
-    return float(torch.sigmoid(torch.tensor(1.0 - cosine)))

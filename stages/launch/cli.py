@@ -8,14 +8,20 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Protocol
 
 from stages.launch import fork_server
 from stages.launch.environment import environment
 
-Main = Callable[[Sequence[str] | None], int]
 MISPLACED = (FileNotFoundError, PermissionError, IsADirectoryError, NotADirectoryError)
 WRONG_INPUT = (ValueError, KeyError, FloatingPointError, *MISPLACED)
+
+
+class Main(Protocol):
+    """An entry: the command line, by default the process's own, to the exit code."""
+
+    def __call__(self, argv: Sequence[str] | None = None) -> int: ...
 
 
 def entry(main: Main) -> Main:
@@ -69,7 +75,7 @@ class Once(logging.Filter):
         return new
 
 
-def parser(description: str, *options: str) -> argparse.ArgumentParser:
+def parser(description: str | None, *options: str) -> argparse.ArgumentParser:
     """A parser with `--threads`, `--out` and the named ones of the options that entries share."""
     parser = argparse.ArgumentParser(description=description)
     for option in options:

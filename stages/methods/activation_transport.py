@@ -53,6 +53,7 @@ class ActivationTransport(Gated):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
         """Samples both classes and fits one map per neuron, site and step; ValueError for layers that there are not."""
+        concept = self.learned(concept)
         sites = self.sites(backbone)
         run = _Fit(self, backbone, concept, sites, seed)
         learned = run.at_once() if self.incremental == "no" else in_turn(sites, run.collect, run.maps)

@@ -31,6 +31,7 @@ class CASteer(Gated):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
         """Samples both classes from the same noise and keeps their directions."""
+        concept = self.learned(concept)
         sites, classes = sites_at(backbone, self.location), Classes.of(concept, self.samples)
         source = activations(backbone, classes.source, sites, seed)
         target = activations(backbone, classes.target, sites, seed)

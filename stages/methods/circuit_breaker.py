@@ -19,10 +19,12 @@ from stages.methods.shared.base import Prompts
 from stages.methods.shared.classes import activations
 from stages.objectives.rerouting import Norm, centred, coefficients, scale_means, token_cosine, token_distance
 from stages.params.concept import Concept
-from stages.params.types import Count, File, Fraction, Natural, NonNegative, Rate
+from stages.params.pairs import of_concept
+from stages.params.types import Breaker, Count, Fraction, Natural, NonNegative, Rate
 from stages.reading.activations import Activations, keep_activations
 from stages.seeds import Purpose, generator
 from stages.store.record import Record
+from stages.store.tracking import follow
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.progress import Companion
@@ -58,7 +60,7 @@ class CircuitBreaker(Training):
     divergence: NonNegative = 0.0  # weight of the distance of predictions that stay: KL of bit margins, MSE elsewhere
     uncond_share: Fraction = 0.25  # of rows that stay: no prompt, since guidance multiplies any drift there
     response_only: Fraction = 0.0  # of concept rows: no prompt, so that the picture alone has to trigger the breaker
-    data: File = ""  # JSON or CSV of prompts; empty: the concept's own
+    data: Breaker = ""  # JSON or CSV of prompts, `{concept}` being the concept's name; empty: the concept's own
     log_every: Count = 10  # steps between cosines in the log and the record
     watched: Natural = 12  # batches that the record's last cosines are averaged over
     steps: Count = 150
@@ -68,7 +70,7 @@ class CircuitBreaker(Training):
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> LowRank:
         """The LoRA, trained on frozen trajectories; ValueError for blocks that the backbone or twins that the data
         lacks."""
-        data = read_breaker_data(self.data) if self.data else BreakerData.of(concept)
+        data = read_breaker_data(of_concept(self.data, concept.name)) if self.data else BreakerData.of(concept)
         if self.reroute == "neutral" and not data.twins:
             raise ValueError("reroute: neutral needs a harmless twin of every prompt, and the data has none")
         run = Rerouting(self, backbone, data, seed)
@@ -129,6 +131,7 @@ class Rerouting:
             for name, layers in cosines.items():
                 by_layer = {layer: list(scales.values()) for layer, scales in layers.items()}
                 log.info("step %d: %s cosine %s, by layer and scale %s", step + 1, name, _mean(layers), by_layer)
+                follow("circuit_breaker", step, **{f"{name}_cosine": _mean(layers)})
         return value
 
     def state_dict(self) -> dict[str, Any]:

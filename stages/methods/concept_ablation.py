@@ -14,6 +14,7 @@ from stages.backbones.core.base import Backbone
 from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts, frozen, noised
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
@@ -25,7 +26,7 @@ from stages.training.settings import Training
 
 
 @dataclass(frozen=True, kw_only=True)
-class ConceptAblation(Training):
+class ConceptAblation(FromPairs, Training):
     """prediction(concept) -> sg[prediction(anchor)], the anchor being the neutral prompt; arXiv 2303.13516.
 
     Trains copies of some weights.
@@ -55,6 +56,7 @@ class ConceptAblation(Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The trained weights; ValueError for fields that contradict each other or that the backbone cannot serve."""
+        concept = self.learned(concept)
         if self.states == "trajectory" and (self.target == "noise" or self.prior):
             raise ValueError("the noise is known only for states: noised; choose target: model and prior: 0")
         backbone.gather(concept.neutral, seed)

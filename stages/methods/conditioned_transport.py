@@ -51,6 +51,7 @@ class ConditionedTransport(Gated, Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
         """Samples pairs from the same noise and trains all maps together; ValueError if no layer and step is left."""
+        concept = self.learned(concept)
         sites = [s for i, s in enumerate(sites_at(backbone, self.location)) if not self.layers or i in self.layers]
         classes = Classes.of(concept, self.samples)
         source = activations(backbone, classes.source, sites, seed)

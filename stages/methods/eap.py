@@ -18,6 +18,7 @@ from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.adversary import Adversary
 from stages.methods.shared.base import Prompts, States, frozen, reached
+from stages.methods.shared.data import FromPrompts
 from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import gumbel_softmax, negative_guidance
@@ -33,7 +34,7 @@ TOGETHER = 128  # words that are compared at once: encoded, a thousand of them m
 
 
 @dataclass(frozen=True, kw_only=True)
-class EAP(Training):
+class EAP(FromPrompts, Training):
     """min_weights max_mixture || prediction(concept) - (uncond - scale (cond - uncond)) ||^2 + weight x harm(mixture),
     the harm being the distance to the frozen network; arXiv 2410.15618.
 
@@ -73,6 +74,7 @@ class EAP(Training):
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The trained weights; ValueError for a backbone that reads no text, or predictions that imply no final latent,
         FileNotFoundError without the vocabulary."""
+        concept = self.learned(concept)
         words = self.candidates(concept)
         prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
         if "embeds" not in prompts.condition.tensors:

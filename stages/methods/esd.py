@@ -12,6 +12,7 @@ from stages.backbones.core.base import Backbone
 from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts, States, frozen, reached
+from stages.methods.shared.data import FromPrompts
 from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.methods.shared.wording import own_words
@@ -24,7 +25,7 @@ from stages.training.settings import Adam, Training
 
 
 @dataclass(frozen=True, kw_only=True)
-class ESD(Training):
+class ESD(FromPrompts, Training):
     """prediction(concept) -> uncond - scale (cond - uncond), arXiv 2303.07345 eq. 7.
 
     Trains copies of some weights; the right-hand side is the frozen network's.
@@ -53,6 +54,7 @@ class ESD(Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The trained weights; ValueError for fields that contradict each other or that the backbone cannot serve."""
+        concept = self.learned(concept)
         if self.erase_from is not None and self.origin == "uncond":
             raise ValueError("erase_from needs origin: source")
         erased = own_words(concept) if self.bare else concept.prompts

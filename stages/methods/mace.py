@@ -17,6 +17,7 @@ from stages.control.mentions import mentions
 from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.text_inputs import text_inputs
 from stages.methods.uce import Rows, gather_rows
 from stages.objectives import edited_weight, squared_inside
@@ -33,7 +34,7 @@ Kept = Sequence[tuple[Tensor, float]]  # rows (n, d) whose values stay, and thei
 
 
 @dataclass(frozen=True, kw_only=True)
-class MACE(Training):
+class MACE(FromPairs, Training):
     """Three stages: the words around the concept forget it (closed form), a LoRA per concept lowers the attention to
     its words where it is seen, and all LoRAs become one change (closed form). arXiv 2403.06135.
 
@@ -61,6 +62,7 @@ class MACE(Training):
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The new values of all weights that read text; ValueError for a backbone that reads none, that has no forward
         process, or whose attention cannot be read."""
+        concept = self.learned(concept)
         names = backbone.addresses.readers()
         needs(backbone, Diffuses, "MACE trains on noised pictures; choose uce or speed")
         original = {name: backbone.addresses.parameter(name).detach().double() for name in names}

@@ -17,6 +17,7 @@ from stages.interventions.masks.binarize import kept_shares
 from stages.interventions.masks.mask import Mask, replayable
 from stages.interventions.masks.places import Family, find_places, sizes
 from stages.methods.shared.base import Prompts, frozen, load_method
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, open_probability
 from stages.params.concept import Concept
@@ -31,7 +32,7 @@ from stages.training.settings import Training
 
 
 @dataclass(frozen=True, kw_only=True)
-class Minimalist(Training):
+class Minimalist(FromPairs, Training):
     """MSE(final latents of the concept, of the target) + beta MSE(of the retain prompts, before and after), for masks
     on the frozen network, through the whole sampler. arXiv 2507.13386.
 
@@ -78,6 +79,7 @@ class Minimalist(Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Mask:
         """The trained masks; ValueError for fields that contradict each other or that the backbone cannot serve."""
+        concept = self.learned(concept)
         places = find_places(backbone, self.masks, self.linear)
         mask = Mask.fresh(sizes(backbone, places), places, self.mode, start=self.start, noise=self.noise)
         mask.to(backbone.device)

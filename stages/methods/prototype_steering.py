@@ -57,6 +57,7 @@ class PrototypeSteering(Gated):
 
         ValueError for a setup that does not fit the network, or fields that contradict each other.
         """
+        concept = self.learned(concept)
         if self.steering == "TEXT" and (self.scales or self.mode == "UNCONDITIONAL"):
             name = "mode: UNCONDITIONAL" if self.mode == "UNCONDITIONAL" else "scales"
             raise ValueError(f"{name} is of the image, which steering: TEXT leaves alone")

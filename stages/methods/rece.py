@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stages.backbones.core.base import Backbone
 from stages.interventions.weights import Weights
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.text_inputs import Tokens, text_inputs
 from stages.methods.uce import UCE, Rows, gather_rows
 from stages.objectives import revived
@@ -19,7 +20,7 @@ from stages.params.types import Count, NonNegative, Rate
 
 
 @dataclass(frozen=True)
-class RECE:
+class RECE(FromPairs):
     """UCE, then rounds: c' = (sum W'^T W' + strength I)^-1 (sum W'^T W) c is the embedding that still brings the
     concept back, and UCE edits it away too; arXiv 2407.12383. Nothing is trained.
     """
@@ -40,6 +41,7 @@ class RECE:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The new values of every weight that reads text; ValueError for a backbone that reads none."""
+        concept = self.learned(concept)
         names = backbone.addresses.readers()
         edits, kept = gather_rows(backbone, names, concept, self.tokens, self.push)
         original = {name: backbone.addresses.parameter(name).double() for name in names}

@@ -63,6 +63,7 @@ class Receler(Localised, Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Adapter:
         """The trained adapters; ValueError for a backbone that reads no text, or fields that contradict each other."""
+        concept = self.learned(concept)
         prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
         if "embeds" not in prompts.condition.tensors:
             raise ValueError(f"Receler attacks the embeddings of texts, and {backbone.name} knows classes; choose esd")

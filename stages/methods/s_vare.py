@@ -13,6 +13,7 @@ from stages.backbones.core.capabilities import Bits, needs
 from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts, frozen
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import bit_divergence, filtered_cross_entropy
 from stages.params.concept import Concept
@@ -25,7 +26,7 @@ ADVICE = "S-VARE erases them; choose an Infinity backbone"
 
 
 @dataclass(frozen=True, kw_only=True)
-class SVARE(Training):
+class SVARE(FromPairs, Training):
     """The cross-entropy of neutral pictures' bits under the concept's prompt, at tokens that it gets wrong,
     + preserve KL(frozen || student) under the neutral prompt. arXiv 2509.22400.
 
@@ -46,6 +47,7 @@ class SVARE(Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The trained weights; ValueError for a backbone that predicts no bits."""
+        concept = self.learned(concept)
         needs(backbone, Bits, ADVICE)
         shown, neutral = (Prompts.of(backbone, side) for side in zip(*concept.pairs(), strict=True))
         backbone.gather([*concept.neutral, *(concept.retain if self.retain else ())], seed)

@@ -14,6 +14,7 @@ from torch import Tensor
 from stages.backbones.core.base import Backbone
 from stages.control.mentions import mentions
 from stages.interventions.weights import Weights
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.text_inputs import Tokens, kept_rows, text_inputs
 from stages.methods.uce import Rows, gather_rows
 from stages.objectives.null_space import (
@@ -34,7 +35,7 @@ Noise = Tensor | torch.Generator
 
 
 @dataclass(frozen=True)
-class SPEED:
+class SPEED(FromPairs):
     """W' = W + D: tokens of the concept get their neutral twins' values, as far as retained rows feel nothing of D.
 
     arXiv 2503.07392; nothing is trained. Retained rows that the edit would hardly move are left out, the others varied
@@ -58,6 +59,7 @@ class SPEED:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The new values; ValueError for a backbone that reads no text, FileNotFoundError without the vocabulary."""
+        concept = self.learned(concept)
         names = self._names(backbone)
         retain = (*concept.retain, *self._texts(concept))
         wide = Concept(concept.name, concept.prompts, concept.neutral, retain)

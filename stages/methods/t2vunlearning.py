@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
@@ -19,8 +18,7 @@ from stages.methods.shared.localised import Localised
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
-from stages.params.datasets import read_pairs
-from stages.params.types import Count, File, Natural, Needs, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.reading.concept_masks import concept_tokens
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -42,21 +40,17 @@ class T2VUnlearning(Localised, Training):
     empty: Natural = 0  # how many of these the empty prompt counts as, from which guidance starts
     states: Literal["noised", "trajectory"] = "noised"  # noised frozen samples, or states of their runs
     space: Literal["prediction", "clean"] = "prediction"  # errors of predictions, or of the final latents they imply
-    pairs: File = ""  # a CSV of prompts with the concept and without; empty: the concept's own
-    limit: Natural = 0  # only so many pairs of it; 0: all
-    templates: tuple[str, ...] = ()  # `a video of {}`: put around every prompt, and trained on too
     batch: Count = 1
     steps: Count = 500
     lr: Rate = 1e-4
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Adapter:
         """The trained adapters; ValueError for fields that contradict each other or that the backbone cannot serve,
-        FileNotFoundError without the pairs."""
-        pairs = self.prompts(concept)
-        shown = [prompt for prompt, _ in pairs]
-        positions = concept_tokens(backbone, shown, (*concept.called(pairs), *concept.synonyms))
-        backbone.gather(shown, seed)
-        prompts, empty = Prompts.of(backbone, shown), backbone.encode([""]).repeat(self.batch)
+        FileNotFoundError without the data."""
+        concept = self.learned(concept)
+        positions = concept_tokens(backbone, concept.prompts, (*concept.called(), *concept.synonyms))
+        backbone.gather(concept.prompts, seed)
+        prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)
         adapter = self.adapter(backbone, seed)
 
@@ -70,17 +64,6 @@ class T2VUnlearning(Localised, Training):
         scale = LossScale(backbone.through_float16)
         minimize(loss, adapter.parameters(), self, seed=seed, label="t2vunlearning", companions=[scale])
         return adapter.requires_grad_(False)
-
-    def prompts(self, concept: Concept) -> list[tuple[str, str]]:
-        """Pairs of prompts with the concept and without, and each template around them; ValueError for a template
-        without a place for the prompt."""
-        pairs = read_pairs(Path(self.pairs)) if self.pairs else concept.pairs()
-        pairs = pairs[: self.limit or None]
-        wrong = [template for template in self.templates if "{}" not in template]
-        if wrong:
-            raise ValueError(f"a template needs {{}} where the prompt goes, got {wrong[0]!r}")
-        around = [(t.replace("{}", shown), t.replace("{}", other)) for t in self.templates for shown, other in pairs]
-        return [*pairs, *around]
 
     def unlearning(
         self,

@@ -13,7 +13,8 @@ from stages.backbones.core.capabilities import Learns, needs
 from stages.interventions.embedding import Embedding, Mode, identity, initial_vectors, parts_of
 from stages.interventions.starts import as_sampled
 from stages.params.concept import Concept
-from stages.params.types import Count, Folder, Fraction, Needs, NonNegative, Rate
+from stages.params.pairs import of_concept
+from stages.params.types import Count, Fraction, Needs, NonNegative, Pictures, Rate
 from stages.seeds import Purpose, generator
 from stages.store.pictures import read_folder
 from stages.training.float16 import LossScale
@@ -29,7 +30,7 @@ class TextualInversion(Training):
     """
 
     NEEDS: ClassVar[Needs] = {
-        "images": {"control": ("none",)},
+        "data": {"control": ("none",)},
         "flip": {"control": ("none",)},
         "batch": {"control": ("none",)},
         "steps": {"control": ("none",)},
@@ -45,7 +46,7 @@ class TextualInversion(Training):
         "ema": {"control": ("none",)},
     }
 
-    images: Folder = ""  # the folder of pictures
+    data: Pictures = ""  # the folder of pictures; `{concept}` in it is the concept's name
     alias: str = "<new>"  # the new word
     initialiser: str = "object"  # words whose vectors the new ones start from
     templates: tuple[str, ...] = ("a photo of a {}",)  # captions, drawn at random
@@ -68,7 +69,7 @@ class TextualInversion(Training):
         embedding = self.start(backbone, parts_of(backbone, self.mode))
         if self.control != "none":
             return _control(embedding, self.control, seed)
-        pictures = read_folder(self.images, learner.picture_size()).to(backbone.device)
+        pictures = read_folder(of_concept(self.data, concept.name), learner.picture_size()).to(backbone.device)
         return self._learned(backbone, embedding, pictures, seed)
 
     def learn(self, backbone: Backbone, pictures: Tensor, *, seed: int) -> Embedding:

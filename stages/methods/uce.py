@@ -11,6 +11,7 @@ from torch import Tensor
 
 from stages.backbones.core.base import Backbone
 from stages.interventions.weights import Weights
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.text_inputs import Tokens, kept_rows, paired_rows, text_inputs
 from stages.objectives import edited_weight, negative_guidance, projected_out
 from stages.params.concept import Concept
@@ -20,7 +21,7 @@ Rows = tuple[Tensor, Tensor]  # a weight's inputs (n, d) for a concept's tokens,
 
 
 @dataclass(frozen=True)
-class UCE:
+class UCE(FromPairs):
     """W' = (ridge W + sum_i s_i v_i c_i^T)(ridge I + sum_i s_i c_i c_i^T)^-1, arXiv 2308.14761 eq. 7: tokens c of the
     concept get the values v of the neutral prompt's, tokens of retain prompts keep theirs. Nothing is trained.
     """
@@ -40,6 +41,7 @@ class UCE:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The new values of every weight that reads text; ValueError for a backbone that reads none."""
+        concept = self.learned(concept)
         names = backbone.addresses.readers()
         edits, kept = gather_rows(backbone, names, concept, self.tokens, self.push)
         values = {name: self.solve(backbone, name, edits[name], kept[name]) for name in names}

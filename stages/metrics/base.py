@@ -16,6 +16,7 @@ from stages.metrics.samples import Samples, finite
 
 Statistics = dict[str, Tensor]
 Asked = tuple[str, int]  # prompt and seed
+Better = Literal["low", "high", ""]  # which way a number improves
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ class Column:
     prompts: str  # the prompt set
     metric: str  # a name that `score` answers with
     label: str  # the head of the column
-    better: Literal["low", "high", ""]  # the way in which the number improves; empty if neither
+    better: Better  # the way in which the number improves; empty if neither
     aim: str = ""  # of the concepts that it is shown for, "erase" or "learn"; empty for all
     unedited: bool = False  # whether it is a distance to the unedited model, which is smallest if nothing was done
 
@@ -142,7 +143,7 @@ def measure_all(
     seed are one picture and count once, but each has its outcomes and its evidence. ValueError if two sets are
     not twins, FloatingPointError naming metric, prompt set and file for a number that is not finite.
     """
-    contents = {name: {"metric": name, "rows": [], "samples": {}} for name in metrics}
+    contents: dict[str, dict[str, Any]] = {name: {"metric": name, "rows": [], "samples": {}} for name in metrics}
     for prompts in edited:
         described = _described(metrics, edited[prompts], prompts)
         twins = None

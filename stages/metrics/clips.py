@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Column, Value, change, rate
+from stages.metrics.base import Better, Column, Value, change, rate
 from stages.metrics.intervals import bootstrap
 from stages.metrics.samples import Samples
 
@@ -51,16 +51,18 @@ def rates(
 
     With an original, the change of each, too. `groups` (N,) numbers the prompts.
     """
-    values, settings = {}, {"seed": seed, "draws": draws}
+    values: dict[str, Value] = {}
+    changes: dict[str, Value] = {}
+    settings = {"seed": seed, "draws": draws}
     for name, outcomes in edited.items():
         share = name.endswith(SHARES)
         values[name if share else f"{name}_rate"] = (
             mean(outcomes, groups, **settings) if share else rate(outcomes, groups)
         )
-    for name, outcomes in edited.items() if original is not None else ():
-        label = name if name.endswith(SHARES) else f"{name}_rate"
-        values[f"{label}_change"] = change(outcomes, original[name], groups, **settings)
-    return values
+        if original is not None:
+            label = name if share else f"{name}_rate"
+            changes[f"{label}_change"] = change(outcomes, original[name], groups, **settings)
+    return values | changes
 
 
 def mean(shares: Tensor, groups: Tensor, *, seed: int, draws: int) -> Value:
@@ -71,9 +73,10 @@ def mean(shares: Tensor, groups: Tensor, *, seed: int, draws: int) -> Value:
 
 def share_columns(name: str, label: str = "concept") -> tuple[Column, ...]:
     """The columns of both shares of a concept, for its prompts; tables of pictures have no such numbers."""
+    aims: tuple[tuple[Better, str], ...] = (("low", "erase"), ("high", "learn"))
     heads = (f"Frames with the {label}", f"Longest run with the {label}")
     return tuple(
         Column("concept", f"{name}_{share}", head, better, aim=aim)
         for share, head in zip(SHARES, heads, strict=True)
-        for better, aim in (("low", "erase"), ("high", "learn"))
+        for better, aim in aims
     )

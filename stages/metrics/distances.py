@@ -39,11 +39,10 @@ def distances(
     def to_real(rows: Tensor) -> float:
         return distance(features[rows], edited["real"], paired=False)
 
-    def to_unedited(rows: Tensor) -> float:
-        return distance(features[rows], original["features"][rows], paired=True)
-
     kinds = {"real": to_real} if "real" in edited else {}
-    kinds |= {"unedited": to_unedited} if original is not None else {}
+    if original is not None:
+        unedited = original["features"]
+        kinds["unedited"] = lambda rows: distance(features[rows], unedited[rows], paired=True)
     return {f"{name}_{kind}": _value(compared, len(features), seed, least) for kind, compared in kinds.items()}
 
 

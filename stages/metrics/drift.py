@@ -1,6 +1,7 @@
 """How far samples moved from those of the unedited backbone on the same prompts and seeds."""
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import torch
@@ -31,9 +32,9 @@ class Drift(Metric):
         return {"features": features, "pixels": samples.images.flatten(1), GROUP: number_prompts(samples.prompts)}
 
     def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
-        settings = {"groups": edited[GROUP], "seed": self.seed, "draws": self.draws}
+        interval = partial(bootstrap, groups=edited[GROUP], seed=self.seed, draws=self.draws)
         return {
-            name: Value(float(drift.mean()), *bootstrap(drift, **settings), len(drift))
+            name: Value(float(drift.mean()), *interval(drift), len(drift))
             for name, drift in self.outcomes(edited, original).items()
         }
 

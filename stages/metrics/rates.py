@@ -85,6 +85,8 @@ class Rates(Outcomes):
             *share_columns("target"),
             Column("concept", "other_rate", "Rest of the prompt right", "high"),
             Column("concept", "coherent_rate", "Clear picture without the concept", "high", aim="erase"),
+            Column("synonym", "target_rate", "Seen by another word", "low", aim="erase"),
+            Column("alone", "target_rate", "Seen if named alone", "low", aim="erase"),
             Column("neutral", "joint_rate", "Neutral twins right", "high"),
             Column("neutral", "broken_rate", "Neutral twins unclear", "low"),
             *retained_columns(LABELS),

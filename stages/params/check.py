@@ -13,6 +13,7 @@ import pydantic
 import yaml
 
 from stages.params.concept import Concept, load_concept
+from stages.params.contents import WANTED, check_contents
 from stages.params.datasets import read_prompts, select
 from stages.params.effect import check_effect
 from stages.params.load import (
@@ -27,8 +28,10 @@ from stages.params.load import (
     suggestion,
 )
 from stages.params.names import split
+from stages.params.pairs import CONCEPT as CONCEPT_NAME
+from stages.params.pairs import of_concept
 from stages.params.source import TREE, Field, check_class, class_fields, code, constant, defines
-from stages.params.types import paths
+from stages.params.types import OnDisk, paths
 
 SCHEMAS = Path(__file__).parent / "schemas"
 SETTINGS, CONCEPT = "stages.backbones.core.settings.Settings", "stages.params.concept.Concept"
@@ -61,9 +64,11 @@ def check_schema(content: Mapping[str, Any], kind: str, where: str) -> None:
 def check_fields(
     content: Mapping[str, Any], path: str, where: str, root: Path | str = "params", *, whole: bool = True
 ) -> None:
-    """Raises a ValueError for a key that is no field of the class at `path`, a value of another type, a missing file.
+    """Raises a ValueError for a key that is no field of the class at `path`, a value of another type, a missing file or
+    one that holds something else.
 
-    `whole` content has a value for each field without a default; overrides need not.
+    `whole` content has a value for each field without a default; overrides need not. Paths with `{concept}` in them
+    are left to `stages.params.learning`.
     """
     tree = tree_of(root)
     known = class_fields(path, where, tree)
@@ -77,21 +82,30 @@ def check_fields(
         except pydantic.ValidationError as error:
             raise ValueError(f"{where}: {key}: {complaint(error)}") from None
         for name, mark in paths(known[key].type, value):
-            check_path(name, mark.kind, f"{where}: {key}", root)
+            if CONCEPT_NAME not in name:
+                check_path(name, mark, f"{where}: {key}", root)
     missing = [key for key, field in known.items() if whole and field.required and key not in content]
     if missing:
         raise ValueError(f"{where}: the key {missing[0]!r} is missing")
 
 
-def check_path(name: str, kind: str, where: str, root: Path | str = "params") -> None:
-    """Raises a ValueError with the nearest name when there is no such file or folder, and no job makes it."""
+def check_path(name: str, mark: OnDisk, where: str, root: Path | str = "params") -> None:
+    """Raises a ValueError with the nearest name when there is no such file or folder, and no job makes it; or that says
+    what it should hold.
+    """
     found = find_path(name, root)
-    if name.startswith(MADE_HERE) or (found.is_file() if kind == "file" else found.is_dir()):
+    if name.startswith(MADE_HERE):
         return
+    if found.is_file() if mark.kind == "file" else found.is_dir():
+        try:
+            return check_contents(found, mark.holds)
+        except ValueError as error:
+            raise ValueError(f"{where}: {error}") from None
     have = [path.name for folder in (located(root).parent, home()) for path in (folder / name).parent.glob("*")]
     near = difflib.get_close_matches(found.name, sorted(have), n=1)
     hint = f"; did you mean {Path(name).parent / near[0]}?" if near else ""
-    raise ValueError(f"{where}: no {kind} {name!r}{hint}")
+    wanted = f"; wanted is {WANTED[mark.holds]}" if mark.holds else ""
+    raise ValueError(f"{where}: no {mark.kind} {name!r}{hint}{wanted}")
 
 
 def find_path(name: str, root: Path | str = "params") -> Path:
@@ -128,8 +142,8 @@ def check_concept(name: str, sets: Sequence[str], root: Path | str = "params") -
             raise ValueError(f"{where}: the key {key!r} is missing: a study measures the concept on its dataset")
     check_fields({"name": name} | content, CONCEPT, where, root)
     concept = load_concept(name, root)
-    check_path(concept.dataset, "file", f"{where}: dataset", root)
-    table = _table(find_path(concept.dataset, root))
+    check_path(concept.dataset, OnDisk("file"), f"{where}: dataset", root)
+    table = prompt_table(find_path(concept.dataset, root))
     for which in sets:
         try:
             empty = select(table, concept.target, which).empty
@@ -268,15 +282,16 @@ def works_on(content: Mapping[str, Any], family: str) -> bool:
     return family in content.get("families", [family])
 
 
-def watched(content: Mapping[str, Any], root: Path | str = "params") -> list[str]:
-    """The files that a thing's fields name (pictures, prompts, weights), and those in folders that they name.
+def watched(content: Mapping[str, Any], root: Path | str = "params", *, concept: str = "") -> list[str]:
+    """The files that a thing's fields name (pictures, prompts, weights), and those in folders that they name, for a
+    concept of that name.
 
     Not what lies under artifacts/: a job makes it.
     """
     known, files = class_fields(content["class"], content["class"], tree_of(root)), []
     for key, value in content.items():
         for name, _ in paths(known[key].type, value) if key in known else ():
-            found = find_path(name, root)
+            found = find_path(of_concept(name, concept), root)
             if not name.startswith(MADE_HERE):
                 files += [path for path in (found.rglob("*") if found.is_dir() else [found]) if path.is_file()]
     return sorted(map(str, files))
@@ -327,7 +342,8 @@ def _readable(kind: str, name: str, root: Path | str) -> dict[str, Any]:
         return {}
 
 
-def _table(path: Path) -> Any:
+def prompt_table(path: Path) -> Any:
+    """The rows of a dataset, read once for each time that it is written; errors as of `read_prompts`."""
     written = path.stat()
     return _read_table(path, written.st_mtime_ns, written.st_size)
 

@@ -16,6 +16,7 @@ import pandas as pd
 import yaml
 
 from stages.params.load import located
+from stages.params.pairs import plain
 from stages.params.tables import Row, read_rows, say_unused
 
 SCHEMA = Path(__file__).parent / "schemas" / "prompts.schema.yaml"
@@ -27,14 +28,6 @@ COLUMNS = {  # other names of a dataset's columns, where the table has none of t
     "prompt": ("sensitive prompt", "unsafe prompt", "concept prompt", "original prompt", "adv prompt", "caption"),
     "seed": ("evaluation seed", "sd seed"),
 }
-PAIR = (  # names of the columns with the concept and without it, the clearest first
-    ("prompt", "unsafe prompt", "sensitive prompt", "concept prompt", "original prompt", "adv prompt", "unsafe"),
-    ("normal prompt", "neutral prompt", "safe prompt", "sanitized prompt", "benign prompt", "neutral", "safe"),
-)
-LOOSE = ("caption", "text")  # names of the column with the concept, if its twin is named by one of the above
-FLAGS = frozenset(["true", "false", "yes", "no", "y", "n", "t", "f", "none", "nan", "null", "safe", "unsafe"])
-FLAGS |= {"sfw", "nsfw", "positive", "negative", "harmful", "harmless", "toxic", "benign"}
-NUMBER = re.compile(r"[+-]?(\d+[.,]?\d*|[.,]\d+)(e[+-]?\d+)?\s*%?")
 
 
 def read_prompts(path: str | Path) -> pd.DataFrame:
@@ -62,42 +55,9 @@ def read_prompts(path: str | Path) -> pd.DataFrame:
     return table
 
 
-def read_pairs(path: str | Path) -> list[tuple[str, str]]:
-    """Returns prompts with their neutral twins from a table with columns `prompt` and `normal prompt` or aliases.
-
-    FileNotFoundError; ValueError names the file and what it lacks, and a column that holds flags or scores in place of
-    texts. Rows without either text are refused, not skipped. Columns that are not used are named once in the log.
-    """
-    path = located(path)
-    rows = read_rows(path)
-    if not rows:
-        raise ValueError(f"{path}: no prompts in it")
-    have = list(rows[0][1])
-    shown, twin = (_column(path, rows, names) for names in PAIR)
-    loose = None if shown or not twin else _column(path, rows, LOOSE)
-    for column, names in ((shown or loose, PAIR[0]), (twin, PAIR[1])):
-        if column is None:
-            raise ValueError(f"{path}: no column {' or '.join(map(repr, names))}; have: {', '.join(have)}")
-    chosen = (shown or loose, twin)
-    say_unused(path, [name for name in have if name not in chosen])
-    pairs = []
-    for number, row in rows:
-        pair = tuple(_text(path, number, column, row.get(column, "")) for column in chosen)
-        if not all(pair):
-            raise ValueError(f"{path}: row {number}: a prompt is empty")
-        pairs.append(pair)
-    return pairs
-
-
 def labels(table: pd.DataFrame) -> list[str]:
     """Returns the names of the label columns."""
     return [name for name in table.columns if f"without_{name}" in table.columns]
-
-
-def is_flag(value: Any) -> bool:
-    """Whether a cell holds a number, a truth value or a class such as `nsfw`, and so no prompt."""
-    text = str(value).strip().lower()
-    return text in FLAGS or bool(NUMBER.fullmatch(text))
 
 
 def select(table: pd.DataFrame, target: Mapping[str, str], which: str) -> pd.DataFrame:
@@ -118,6 +78,16 @@ def select(table: pd.DataFrame, target: Mapping[str, str], which: str) -> pd.Dat
     return rows[[name for name in KEPT if name in rows] + labels(table)].reset_index(drop=True)
 
 
+def has(table: pd.DataFrame, target: Mapping[str, str], which: str) -> bool:
+    """Whether `select` finds a row: False, too, if the table has no column of the prompts without the concept.
+
+    ValueError as of `select` for a label or a value that the table does not have.
+    """
+    if which == "neutral" and _twins(target) not in table:
+        return False
+    return not select(table, target, which).empty
+
+
 def _shows(table: pd.DataFrame, target: Mapping[str, str]) -> pd.Series:
     have = labels(table)
     shown = pd.Series(True, index=table.index)
@@ -135,41 +105,26 @@ def _shows(table: pd.DataFrame, target: Mapping[str, str]) -> pd.Series:
 
 
 def _neutral(rows: pd.DataFrame, names: tuple[str, ...]) -> pd.DataFrame:
-    column = f"without_{'_'.join(names)}"
+    column = _twins(names)
     if column not in rows:
         raise ValueError(f"no column {column!r} with the prompts without {' and '.join(names)}")
     return rows.assign(prompt=rows[column], **dict.fromkeys(names, ""))
 
 
+def _twins(names: Iterable[str]) -> str:
+    """The column with the prompts in which these labels are left out."""
+    return f"without_{'_'.join(names)}"
+
+
 def _renamed(columns: Sequence[str]) -> dict[str, str]:
     """The columns that stand for `id`, `prompt` and `seed` under another name, by their own."""
-    plain = {_plain(name): name for name in columns}
-    names = {plain[name]: name for name in ("id", "set", "prompt", "seed") if name not in columns and name in plain}
+    bare = {plain(name): name for name in columns}
+    wanted: tuple[str, ...] = ("id", "set", "prompt", "seed")
+    names = {bare[name]: name for name in wanted if name not in columns and name in bare}
     for name, others in COLUMNS.items():
-        if name not in plain and (other := next((plain[other] for other in others if other in plain), None)):
+        if name not in bare and (other := next((bare[other] for other in others if other in bare), None)):
             names[other] = name
     return names
-
-
-def _column(path: Path, rows: Sequence[tuple[int, Row]], names: Iterable[str]) -> str | None:
-    """The table's column of the first of these names that holds texts; ValueError if one has the name and flags."""
-    plain = {_plain(name): name for name in rows[0][1]}
-    columns = [plain[name] for name in names if name in plain]
-    texts = [name for name in columns if not all(is_flag(row.get(name, "")) for _, row in rows)]
-    if columns and not texts:
-        first = rows[0][1][columns[0]]
-        raise ValueError(f"{path}: column {columns[0]!r} holds flags or scores, such as {first!r}, in place of prompts")
-    return texts[0] if texts else None
-
-
-def _plain(name: str) -> str:
-    return name.strip().lower().replace("_", " ")
-
-
-def _text(path: Path, number: int, column: str, value: Any) -> str:
-    if not isinstance(value, str) or NUMBER.fullmatch(value.lower()):
-        raise ValueError(f"{path}: row {number}: column {column!r}: expected a prompt, got {value!r}")
-    return value.strip()
 
 
 def _typed(row: Row) -> Row:

@@ -5,6 +5,7 @@ Read by the Snakefile at parse time, so nothing here imports torch: classes are 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import product
@@ -12,8 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import check
+from stages.params.learning import check_data
 from stages.params.load import check_name, load_params, names
 from stages.params.names import sweep
+
+ALWAYS = {"neutral": 0.5, "alone": 0.25, "synonym": 0.5}  # sets that no study has to name: the share of its concept's
 
 
 @dataclass(frozen=True, order=True)
@@ -32,7 +36,7 @@ class Study:
 
     name: str
     runs: tuple[Run, ...]
-    prompts: Mapping[str, int]
+    prompts: Mapping[str, int]  # set -> pictures, of `counts`
     metrics: tuple[str, ...]
     attacks: Mapping[Run, tuple[str, ...]] = field(default_factory=dict)  # what looks for the concept in a run
 
@@ -45,10 +49,11 @@ def load_study(name: str, root: Path | str = "params") -> Study:
     """The study of params/studies/<name>.yaml and everything it names; ValueError says what is wrong and where."""
     content = check.checked("studies", name, root)
     runs = expand(content, root)
-    study = Study(name, tuple(runs), content["prompts"], tuple(content["metrics"]), runs)
+    study = Study(name, tuple(runs), counts(content["prompts"]), tuple(content["metrics"]), runs)
     for (backbone,) in study.unique("backbone"):
         check.check_backbone(check_name(backbone, "backbone"), root)
-    concepts = {name: check.check_concept(name, list(study.prompts), root) for (name,) in study.unique("concept")}
+    asked = [which for which, n in content["prompts"].items() if n]
+    concepts = {name: check.check_concept(name, asked, root) for (name,) in study.unique("concept")}
     for (method,) in study.unique("method"):
         check.check_method(method, root)
     for concept, method in study.unique("concept", "method"):
@@ -57,12 +62,23 @@ def load_study(name: str, root: Path | str = "params") -> Study:
             raise ValueError(f"{method} is for concepts to {own['aim']}; the aim of {concept} is to {aim}")
     for backbone, method in study.unique("backbone", "method"):
         check.check_method_on(method, backbone, root)
+    for backbone, concept, method in study.unique("backbone", "concept", "method"):
+        check_data(method, backbone, concepts[concept], list(study.prompts), root)
     for metric in study.metrics:
         check.check_metric(metric, root)
         for backbone, concept in study.unique("backbone", "concept"):
             check.check_metric_for(metric, concepts[concept], backbone, root)
     _check_attacks(study, root)
     return study
+
+
+def counts(asked: Mapping[str, int]) -> dict[str, int]:
+    """How many pictures a study draws of each set: what its file asks for, and the sets of `ALWAYS` beside them.
+
+    A file leaves a set out with 0. A set that it does not name is empty if the concept has no such prompts.
+    """
+    always = {which: math.ceil(share * asked["concept"]) for which, share in ALWAYS.items() if "concept" in asked}
+    return {which: n for which, n in (dict(asked) | always | dict(asked)).items() if n}
 
 
 def _check_attacks(study: Study, root: Path | str) -> None:

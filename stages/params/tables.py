@@ -131,6 +131,8 @@ def _json(path: Path, text: str) -> list[tuple[int, Row]]:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise ValueError(f"{path}: not a JSON file: {error}") from None
+    if isinstance(rows, list) and rows and all(isinstance(row, str) for row in rows):
+        rows = [{"prompt": row} for row in rows]
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
         raise ValueError(f"{path}: expected a list of rows")
     return [(number, _cells(row)) for number, row in enumerate(rows, start=1)]

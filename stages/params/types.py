@@ -9,12 +9,18 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Gt, Interval
 
+Holds = Literal["", "prompts", "pairs", "breaker", "pictures"]  # what `stages.params.contents` looks for in it
+
 
 @dataclass(frozen=True)
 class OnDisk:
-    """Marks a field whose text is a path: the workflow checks that it exists and watches what it holds."""
+    """Marks a field whose text is a path: the workflow checks that it exists and what it holds, and watches it.
+
+    `{concept}` in the path stands for the name of the concept.
+    """
 
     kind: Literal["file", "folder"]
+    holds: Holds = ""
 
 
 Count = Annotated[int, Gt(0)]
@@ -24,6 +30,10 @@ NonNegative = Annotated[float, Ge(0)]
 Fraction = Annotated[float, Interval(ge=0, le=1)]
 File = Annotated[str, OnDisk("file")]  # relative to the folder that holds params/; empty for none
 Folder = Annotated[str, OnDisk("folder")]
+Prompts = Annotated[str, OnDisk("file", "prompts")]  # a table with a prompt in each row
+Pairs = Annotated[str, OnDisk("file", "pairs")]  # a table with a prompt and its neutral twin in each row
+Breaker = Annotated[str, OnDisk("file", "breaker")]  # the same, or JSON of lists that break and that stay
+Pictures = Annotated[str, OnDisk("folder", "pictures")]
 
 # What a class says in `NEEDS`: fields, and the values of other fields with which alone they have an effect. `True`: any
 # but 0, null or empty; `False`: one of these. `family` is the backbone's. See stages.params.effect.

@@ -45,10 +45,11 @@ def keep_token_means(backbone: Backbone, sites: Iterable[Site]) -> Iterator[Toke
     means = TokenMeans()
 
     def keep(h: Tensor, at: Moment) -> Tensor:
+        site = at.place()
         for step, tokens in at.spans():
             mean = token_mean(h.detach(), tokens, real_tokens(backbone, h, at))
             for role, rows in at.roles.items():
-                means.add(at.site, step, role, mean[rows])
+                means.add(site, step, role, mean[rows])
         return h
 
     with edit_activations(backbone, dict.fromkeys(sites, keep)):
@@ -70,9 +71,10 @@ def keep_activations(backbone: Backbone, sites: Iterable[Site]) -> Iterator[Acti
     activations = Activations()
 
     def keep(h: Tensor, at: Moment) -> Tensor:
-        activations.states[at.site] = h
+        site = at.place()
+        activations.states[site] = h
         activations.steps = [step for step, _ in at.spans()]
-        activations.lengths[at.site] = list(at.lengths) or [h.shape[1]]
+        activations.lengths[site] = list(at.lengths) or [h.shape[1]]
         return h
 
     with edit_activations(backbone, dict.fromkeys(sites, keep)):

@@ -55,15 +55,21 @@ class Locator:
         shape = tuple(state.latent.shape[1:])
         grid = self._attention(backbone, state, conditions[0], positions)
         missing = [row for row, columns in enumerate(positions) if not columns]
-        if self.how != "attention" and (grid is None or missing):
-            with torch.no_grad():
-                difference = difference_map(*(backbone.predict(state, condition) for condition in conditions))
-            finest = max(tokens.values()) if grid is None else grid[0].numel()
-            other = difference if difference.ndim == 2 else averaged(difference, finest, shape)
-            rows = torch.tensor(missing, device=other.device)
-            grid = other if grid is None else grid.index_copy(0, rows, other[missing])
+        if grid is None:
+            grid = self._difference(backbone, state, conditions, max(tokens.values()))
+        elif missing and self.how != "attention":
+            other = self._difference(backbone, state, conditions, grid[0].numel())
+            grid = grid.index_copy(0, torch.tensor(missing, device=other.device), other[missing])
         mask = binary(normalised(grid), self.threshold)
         return dict.fromkeys(tokens, mask) if mask.ndim == 2 else at_sites(mask, tokens, shape)
+
+    def _difference(
+        self, backbone: Backbone, state: State, conditions: tuple[Condition, Condition], finest: int
+    ) -> Tensor:
+        """The map of the difference of both predictions, averaged down to `finest` tokens; (B, L) of bit margins."""
+        with torch.no_grad():
+            difference = difference_map(*(backbone.predict(state, condition) for condition in conditions))
+        return difference if difference.ndim == 2 else averaged(difference, finest, tuple(state.latent.shape[1:]))
 
     def _attention(
         self, backbone: Backbone, state: State, condition: Condition, positions: Sequence[Sequence[int]]

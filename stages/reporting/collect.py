@@ -137,7 +137,8 @@ def _contents(folder: Path, metrics: Sequence[str]) -> Contents:
 
     Without that, the `target_rate` of two metrics would be pooled as if it were of two seeds.
     """
-    contents, taken = {}, set()
+    contents: dict[str, Any] = {}
+    taken: set[str] = set()
     for name in metrics:
         content = read_json(folder / f"{name}.json")
         names = {row["metric"] for row in content["rows"]}

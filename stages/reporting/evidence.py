@@ -73,6 +73,7 @@ def evidence(
     folders = [folder for result in results for folder in (result.samples, result.attacks)]
     sets = sorted({path.parent.name for folder in folders for path in folder.glob("*/metadata.jsonl")})
     sampled = {prompts: [(result, samples_in(result.pictures(prompts))) for result in results] for prompts in sets}
+    sets = [prompts for prompts in sets if any(samples for _, samples in sampled[prompts])]
     rows = len({(result.cell, result.method) for result in study.results})
 
     def tiles(prompts: str) -> tuple[Tile, ...]:
@@ -86,7 +87,7 @@ def evidence(
         seeds=tuple(result.seed for result in results),
         numbers=tuple(_measured(numbers, cell, method, results)),
         images={prompts: tiles(prompts) for prompts in sets},
-        sampled={prompts: sum(len(samples) for _, samples in pairs) for prompts, pairs in sampled.items()},
+        sampled={prompts: sum(len(samples) for _, samples in sampled[prompts]) for prompts in sets},
         records=tuple((result.seed, stage, record) for result in results for stage, record in result.records.items()),
         params=tuple(flattened(fitted_with(results[0]))),
     )
@@ -170,5 +171,5 @@ def description(method: str, params: Path | str = "params") -> str:
     source = Path(__file__).parents[2].joinpath(*module.split(".")).with_suffix(".py")
     tree = ast.parse(source.read_text(encoding="utf-8"))
     classes = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == name]
-    texts = [comment, *(ast.get_docstring(node) for node in (tree, *classes))]
+    texts = [comment, ast.get_docstring(tree), *map(ast.get_docstring, classes)]
     return "\n\n".join(text for text in texts if text)

@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 import matplotlib
 import numpy as np
@@ -16,12 +17,15 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter
 from stages.reporting.collect import ORACLE, REFERENCES, UNEDITED
 from stages.reporting.numbers import Number
 
+if TYPE_CHECKING:
+    from matplotlib.typing import RcKeyType
+
 COLOURS = ("#c4512d", "#2a7fb8", "#2f9e6e", "#b5609c", "#c08a1e", "#7a6bc2", "#5c8f2a", "#3a9ca6", "#a0522d", "#d1477a")
 MARKERS = {"o": "●", "^": "▲", "D": "◆", "v": "▼", "s": "■", "P": "✚", "X": "✖", "<": "◀", ">": "▶"}  # and as text
 INK, MUTED, FAINT, PAPER = "#231f1a", "#6e675d", "#dcd6c9", "#ffffff"
 THEME = {INK: "var(--ink)", MUTED: "var(--muted)", FAINT: "var(--line)", PAPER: "var(--paper)"}
 LONG = 28  # characters of a method's name, of which a legend has no room for two beside each other
-RC = {
+RC: dict[RcKeyType, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 10.5,
     "axes.edgecolor": MUTED,
@@ -178,11 +182,11 @@ def heat_maps(
 
 
 def _heat_map(axes: Axes, values: np.ndarray) -> None:
-    image = axes.imshow(values, cmap="cividis", aspect="auto", vmin=0, vmax=1)
+    axes.imshow(values, cmap="cividis", aspect="auto", vmin=0, vmax=1)
     axes.spines[:].set_visible(False)
     for (row, column), value in np.ndenumerate(values):
         text = "–" if np.isnan(value) else f"{100 * value:.0f}"
-        dark = not np.isnan(value) and image.norm(value) < 0.5
+        dark = value < 0.5  # the lower half of the map's colours; false for NaN
         axes.text(column, row, text, ha="center", va="center", fontsize=8, color="#f5f2ea" if dark else "#1a1713")
 
 

@@ -83,6 +83,8 @@ def findings(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
     if cell.aim == "learn":
         return [*_taught(study, numbers, cell, rates), *_settings(study, numbers, cell)]
     first = leader(study, numbers, cell)
+    if first is None:
+        raise ValueError(f"{cell}: no method leads the table")
     return [
         _lead(numbers, cell, first, first in keepers(study, numbers, cell)),
         *_company(study, numbers, cell, first, rates),
@@ -116,7 +118,7 @@ def _taught(study: Collected, numbers: Numbers, cell: Cell, rates: dict[str, Num
 
 
 def _lead(numbers: Numbers, cell: Cell, first: str, keeps: bool) -> str:
-    after, before = (numbers.get((cell, name, *concept_rate(cell))) for name in (first, UNEDITED))
+    after, before = numbers[cell, first, *concept_rate(cell)], numbers.get((cell, UNEDITED, *concept_rate(cell)))
     span = f"(95% interval {interval(after, cell.seen)})"
     if before and after.value >= before.value:
         return (

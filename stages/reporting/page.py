@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -86,7 +87,7 @@ def provenance(study: Collected) -> dict[str, list[str]]:
     return {"commits": sorted(commits), "devices": sorted(devices), "versions": sorted(versions)}
 
 
-def commit(record: dict) -> str:
+def commit(record: Mapping[str, Any]) -> str:
     """The commit of a record, shortened, and whether the tree differed from it."""
     git = record.get("git") or {}
     return f"{(git.get('commit') or 'no commit')[:10]}{' with local changes' if git.get('dirty') else ''}"

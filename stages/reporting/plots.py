@@ -24,7 +24,7 @@ def tradeoff_figure(study: Collected, numbers: Numbers, cell: Cell) -> Figure | 
         method: (numbers.get((cell, method, *concept_rate(cell))), numbers.get((cell, method, *retained)))
         for method in contestants(study, numbers, cell)
     }
-    points = {method: pair for method, pair in both.items() if all(pair)}
+    points = {method: (seen, kept) for method, (seen, kept) in both.items() if seen and kept}
     return tradeoff(points, cell.concept, f"retained images {KEPT[retained[1]]}") if points else None
 
 

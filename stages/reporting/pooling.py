@@ -70,7 +70,7 @@ def per_prompt(study: Collected, results: Sequence[Result], prompts: str, metric
     """
     name = metric.removesuffix("_change").removesuffix("_rate")
     twins = {result.seed: outcome(result, prompts, name) for result in study.of(results[0].cell, UNEDITED)}
-    groups = []
+    groups: list[ByPrompt] = []
     for result in results:
         values = outcome(result, prompts, name)
         if metric.endswith("_change"):
@@ -90,7 +90,8 @@ def _changes(result: Result, values: Sequence[float | None], twins: Sequence[flo
         return []
     if len(values) != len(twins):
         raise ValueError(f"{result.folder}: {len(values)} outcomes, but {len(twins)} of the unedited model")
-    return [None if None in pair else pair[0] - pair[1] for pair in zip(values, twins, strict=True)]
+    pairs = zip(values, twins, strict=True)
+    return [None if after is None or before is None else after - before for after, before in pairs]
 
 
 def _pictures(result: Result, prompts: str, outcomes: int) -> list[tuple[str, int]]:

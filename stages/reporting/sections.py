@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from matplotlib.figure import Figure
 
@@ -85,8 +86,10 @@ class Section:
 
     def strips(self) -> list[tuple[str, list[Tile]]]:
         """The first grid's images before and after: the unedited model's, then the leader's."""
-        sheet = next(iter(self.sheets), None)
-        names = [name for name in (UNEDITED, self.leader) if sheet and name in sheet.methods]
+        if not self.sheets:
+            return []
+        sheet = self.sheets[0]
+        names = [name for name in (UNEDITED, self.leader) if name in sheet.methods]
         return [(name, [line.tiles[sheet.methods.index(name)] for line in sheet.lines]) for name in names]
 
 
@@ -139,7 +142,7 @@ class _Charts:
 def _sweeps(study: Collected, numbers: Numbers, cell: Cell, charts: _Charts) -> Iterator[tuple[str, str]]:
     for sweep in sweeps(study, numbers, cell):
         about = f"Rates over the settings of {sweep.method}"
-        svg = charts.svg(f"sweep-{sweep.method}", about, lambda sweep=sweep: sweep_figure(numbers, cell, sweep))
+        svg = charts.svg(f"sweep-{sweep.method}", about, partial(sweep_figure, numbers, cell, sweep))
         if svg:
             yield sweep.method, svg
 

@@ -25,8 +25,9 @@ def retained_rate(numbers: Numbers, cell: Cell) -> tuple[str, str]:
 
 def concept_column(cell: Cell) -> Column:
     """The first column: how often the concept is seen, which is the aim if a word is to be learned."""
-    label, better = ("Concept drawn", "high") if cell.aim == "learn" else ("Concept seen", "low")
-    return Column(*concept_rate(cell), label, better)
+    if cell.aim == "learn":
+        return Column(*concept_rate(cell), "Concept drawn", "high")
+    return Column(*concept_rate(cell), "Concept seen", "low")
 
 
 def columns(study: Collected, numbers: Numbers, cell: Cell) -> list[Column]:

@@ -51,13 +51,14 @@ def tradeoff(study: Collected, numbers: Numbers) -> pd.DataFrame:
                 numbers.get((cell, method, *key)) for key in (concept_rate(cell), retained_rate(numbers, cell))
             )
             if shown and retained:
+                place = {"backbone": cell.backbone, "concept": cell.concept, "method": method}
                 erased = {"erasure": 1 - shown.value, "erasure_low": 1 - shown.high, "erasure_high": 1 - shown.low}
                 keeps = {
                     "preservation": retained.value,
                     "preservation_low": retained.low,
                     "preservation_high": retained.high,
                 }
-                rows.append({"backbone": cell.backbone, "concept": cell.concept, "method": method} | erased | keeps)
+                rows.append({**place, **erased, **keeps})
     spans = [f"{name}{end}" for name in ("erasure", "preservation") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["backbone", "concept", "method", *spans])
 

@@ -29,7 +29,7 @@ def test_odd_prompts_go_through_every_stage(project):
     concept |= {"prompts": PROMPTS, "neutral": ["a\nshape 圆"]}
     Path("params/concepts/red.yaml").write_text(yaml.safe_dump(concept))
     Path("params/studies").mkdir()
-    Path("params/studies/odd.yaml").write_text(f"prompts: {{concept: {len(PROMPTS)}}}\n")
+    Path("params/studies/odd.yaml").write_text(f"prompts: {{concept: {len(PROMPTS)}, neutral: 0, alone: 0}}\n")
     assert prepare.main(["--study", "odd", "--concept", "red", "--out", "sets.json"]) == 0
     assert precompute.main([*RUN, "--seed", "0", "--out", "latents.safetensors"]) == 0
     run = [*RUN, "--method", "esd", "--seed", "0"]

@@ -55,10 +55,10 @@ def test_every_entry_ends_with_where_its_result_lies(project, caplog):
     run_all("artifacts/a")
     said = "\n".join(f"{record.name}: {record.message}" for record in caplog.records)
     for line in (
-        "prepare: artifacts/prompts/mini/red.json: 3 of concept, 5 of retain",
+        "prepare: artifacts/prompts/mini/red.json: 3 of concept, 5 of retain, 2 of neutral",
         "trajectories: artifacts/tiny/red/latents.safetensors",
         "train: esd of tiny: artifacts/a",
-        "sample: artifacts/a/samples/mini: 3 of concept, 5 of retain",
+        "sample: artifacts/a/samples/mini: 1 of alone, 3 of concept, 2 of neutral, 5 of retain",
     ):
         assert line in said
 
@@ -122,10 +122,10 @@ def test_an_attack_searches_in_the_edited_backbone_and_draws_what_it_found(proje
     assert pictures[0] != pictures[1]
 
 
-def test_a_study_may_ask_for_the_neutral_twins_and_measures_them(project, monkeypatch):
+def test_neutral_twins_and_prompts_that_mean_the_concept_otherwise_are_measured_unless_left_out(project, monkeypatch):
     write("metrics", "rates", {"class": "stages.metrics.rates.Rates", "draws": 100})
     counts, found = {"concept": 3, "retain": 5}, []
-    for prompts in (counts, counts | {"neutral": 2}):
+    for prompts in (counts | {"neutral": 0, "alone": 0, "synonym": 0}, counts):
         write("studies", "mini", {"prompts": prompts, "metrics": ["rates"]})
         run = "artifacts/runs/tiny/red/none/1"
         shutil.rmtree(run, ignore_errors=True)
@@ -135,7 +135,8 @@ def test_a_study_may_ask_for_the_neutral_twins_and_measures_them(project, monkey
         assert evaluate.main([*RUN, *where]) == 0
         found.append(json.loads(Path(f"{run}/metrics/mini/rates.json").read_text())["rows"])
     plain, more = found
-    assert [row for row in more if row["prompts"] != "neutral"] == plain
+    assert [row for row in more if row["prompts"] in counts] == plain
+    assert {row["prompts"] for row in more} == {*counts, "neutral", "alone", "synonym"}
     twins = [json.loads(line) for line in Path(run, "samples/mini/neutral/metadata.jsonl").read_text().splitlines()]
     assert len(twins) == 2 and all("red" not in twin["prompt"] and not twin["colour"] for twin in twins)
     names = {row["metric"] for row in more if row["prompts"] == "neutral"}

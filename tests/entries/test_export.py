@@ -1,5 +1,6 @@
 """What is exported does elsewhere what it did here: in the unmodified pipeline of diffusers, and in peft."""
 
+import json
 from pathlib import Path
 
 import torch
@@ -13,6 +14,7 @@ from stages.interventions.embedding import Embedding, identity, initial_vectors
 from stages.interventions.lowrank import LowRank, linear_layers
 from stages.interventions.masks.mask import Mask
 from stages.interventions.masks.places import find_places, sizes
+from stages.interventions.membrane import Membrane, Permeability
 from stages.interventions.weights import Weights
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
@@ -80,6 +82,20 @@ def test_a_lora_is_read_by_diffusers_and_by_peft(project, backbone):
         pipe.unet = PeftModel.from_pretrained(pipe.unet, folder).merge_and_unload()
 
     torch.testing.assert_close(drawn(backbone, plain, ready=wrapped), wanted, rtol=0, atol=1e-4)
+
+
+def test_membranes_are_one_lora_at_the_gate_that_is_asked_for(project, backbone):
+    layers = linear_layers(backbone, [0, 1, 2])
+    changes = [LowRank.create(backbone, layers, 1, torch.Generator().manual_seed(i), spread=0.3) for i in range(2)]
+    made = Membrane.of(backbone, changes, [("red",), ("blue",)], Permeability("tokens"))
+    save(made, Path("run"))
+    assert export.main(["--backbone", "tiny", "--run", "run", "--out", "out", "--gate", "0.5"]) == 0
+    assert json.loads(Path("out/record-export.json").read_text())["params"]["gate"] == 0.5
+    wanted = pictures(backbone, made.fixed(0.5))
+    backbone.save("plain")
+    found = drawn(backbone, "plain", ready=lambda pipe: pipe.load_lora_weights("out"))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+    assert not torch.allclose(found, pictures(backbone, made), atol=1e-3)
 
 
 def test_a_learned_word_is_read_by_diffusers(project, backbone):

@@ -11,7 +11,7 @@ from stages import prepare, sample, seeds
 from stages.backbones.text.cut import cut, cut_prompts
 from stages.params.concept import Concept, load_concept
 from stages.params.datasets import read_prompts, select
-from stages.prepare import least_tokens, rows
+from stages.prepare import has_rows, least_tokens, rows
 from stages.store.samples import read_sets
 from tests.backbones.tiny_infinity import make
 
@@ -129,3 +129,12 @@ def test_sets_with_what_cannot_be_sampled_are_refused(tmp_path, row, message):
     (tmp_path / "sets.json").write_text(json.dumps({"sets": {"concept": [row]}}))
     with pytest.raises(ValueError, match=rf"sets\.json: .*{message}"):
         read_sets(tmp_path / "sets.json")
+
+
+def test_a_set_that_a_study_does_not_name_is_empty_if_the_dataset_has_no_such_prompts(tmp_path: Path) -> None:
+    told = concept(tmp_path, ["0,full,a dog,dog,a pet,1"])
+    asked = {"concept": 1, "alone": 1}
+    assert not has_rows(told, "synonym", asked)
+    assert has_rows(told, "neutral", asked)
+    with pytest.raises(ValueError, match="no alone prompts"):
+        rows(told, "alone", 1)

@@ -1,6 +1,5 @@
 """Adapters: the identity at first, float32 over any base, sizes of the real video models, masks of the right tokens."""
 
-import dataclasses
 import functools
 from types import SimpleNamespace
 
@@ -164,17 +163,3 @@ def test_maps_of_several_resolutions_vote_together_or_one_resolution_alone():
     assert torch.equal(at_sites(grid, {coarse: 4}, (4, 4, 4))[coarse], torch.tensor([[0.5, 0, 0, 0]]))
     with pytest.raises(ValueError, match="no attention has 3 x 3"):
         mean_map(maps, (4, 4, 4), side=3)
-
-
-def test_templates_and_pairs_make_more_prompts(concept, tmp_path):
-    method = T2VUnlearning(templates=("a video of {}",))
-    assert method.prompts(concept)[-1] == ("a video of a red circle", "a video of a circle")
-    table = tmp_path / "pairs.csv"
-    table.write_text("Prompt,normal prompt\na naked person,a person\n x , y \n")
-    assert T2VUnlearning(pairs=str(table)).prompts(concept) == [("a naked person", "a person"), ("x", "y")]
-    assert len(T2VUnlearning(pairs=str(table), limit=1).prompts(concept)) == 1
-    table.write_text("unsafe,other\na,b\n")
-    with pytest.raises(ValueError, match="normal prompt"):
-        T2VUnlearning(pairs=str(table)).prompts(concept)
-    with pytest.raises(ValueError, match="template"):
-        dataclasses.replace(method, templates=("a video",)).prompts(concept)

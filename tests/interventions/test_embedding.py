@@ -23,7 +23,7 @@ PICTURES = "data/yellow_crosses"
 
 
 def method(**settings):
-    return TextualInversion(**({"images": PICTURES, "alias": "<new>", "initialiser": "blue circle"} | settings))
+    return TextualInversion(**({"data": PICTURES, "alias": "<new>", "initialiser": "blue circle"} | settings))
 
 
 def learned(backbone, concept, **settings):
@@ -54,7 +54,7 @@ def test_it_changes_its_own_word_only_and_survives_its_file(backbone, concept, t
     assert not backbone.attached.words and not backbone.attached.condition_edits and not backbone.attached.text_swaps
 
 
-def test_input_mode_reaches_a_t5_whose_table_has_two_homes():
+def test_input_mode_reaches_a_t5_whose_table_has_two_homes(concept):
     tiny = make(size=(8, 8))
     plain = tiny.encode(["a photo of a blue circle"]).tensors["embeds"]
     embedding = method().start(tiny, ["text_encoder"])
@@ -62,18 +62,18 @@ def test_input_mode_reaches_a_t5_whose_table_has_two_homes():
         assert torch.equal(tiny.encode(["a photo of a <new>"]).tensors["embeds"], plain)
         embedding.vectors[0].add_(1)
         assert not torch.allclose(tiny.encode(["a photo of a <new>"]).tensors["embeds"], plain)
-    learned(tiny, None)
+    learned(tiny, concept)
 
 
 @pytest.mark.parametrize("mode", ["input", "output"])
 @pytest.mark.parametrize("family", ["xl", "sd3", "flux-schnell", "pixart", "sana", "cogvideox-2b", "wan"])
-def test_every_text_encoder_of_every_family_learns_the_word(family, mode):
+def test_every_text_encoder_of_every_family_learns_the_word(family, mode, concept):
     tiny = FAMILIES[family].make(steps=2)
     if (family, mode) == ("sana", "output"):
         with pytest.raises(ValueError, match="tiny has no tokens that stand for .*use mode input"):
-            learned(tiny, None, mode=mode)
+            learned(tiny, concept, mode=mode)
         return
-    embedding = learned(tiny, None, mode=mode)
+    embedding = learned(tiny, concept, mode=mode)
     start = method(mode=mode).start(tiny, embedding.parts)
     assert all((new != old).any(1).all() for new, old in zip(embedding.vectors, start.vectors, strict=True))
     prompts = ["a photo of a blue circle", "a red cross"]
@@ -198,7 +198,7 @@ def test_another_encoder_is_refused(backbone, concept):
 
 def test_missing_pictures_are_named(backbone, concept):
     with pytest.raises(FileNotFoundError, match="nowhere: no PNG or JPEG"):
-        method(images="nowhere").fit(backbone, concept, seed=0)
+        method(data="nowhere").fit(backbone, concept, seed=0)
 
 
 def test_diffusers_draws_the_same_with_the_exported_word(backbone, concept, tmp_path):

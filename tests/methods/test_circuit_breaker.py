@@ -106,6 +106,11 @@ def test_documented_csv(tmp_path):
     assert (data.breaker, data.twins, data.unseen) == (("a red one",), ("a one",), ())
 
 
+def test_a_list_of_rows_is_a_table(tmp_path):
+    (tmp_path / "a.json").write_text('[{"prompt": "a red one", "anchor": "a one"}]')
+    assert read_breaker_data(tmp_path / "a.json").twins == ("a one",)
+
+
 def test_a_concept_without_a_dataset_holds_out_of_both_sides():
     prompts, neutral = (tuple(f"{word} {i}" for i in range(12)) for word in ("red", "plain"))
     data = BreakerData.of(Concept("red", prompts, neutral, tuple(f"blue {i}" for i in range(20))))
@@ -116,7 +121,8 @@ def test_a_concept_without_a_dataset_holds_out_of_both_sides():
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.json", "[1]", "expected '<category>_prompts'"),
+        ("a.json", "3", "expected '<category>_prompts' and .*, got int"),
+        ("a.json", "[1]", "expected a list of rows"),
         ("a.json", "{", "not a JSON file"),
         ("a.json", '{"x_prompts": [3]}', "x_prompts: row 1: expected texts or objects with one of"),
         ("a.json", '{"x_prompts": "bad"}', "x_prompts: expected a list"),

@@ -285,4 +285,4 @@ def test_what_a_backbone_cannot_do_is_refused_with_the_reason(backbone, concept)
     with pytest.raises(ValueError, match="tokens; there are"):
         Receler(side=3, steps=1, inner=1, mask="attention").fit(backbone, concept, seed=0)
     with pytest.raises(FileNotFoundError, match="missing"):
-        T2VUnlearning(pairs="nowhere.csv").fit(backbone, concept, seed=0)
+        T2VUnlearning(data="nowhere.csv").fit(backbone, concept, seed=0)

@@ -63,6 +63,7 @@ REFUSED = {
     "neutral_rewrite": CLASSES,
     "random_weights": CLASSES,
     "speed": CLASSES,
+    "spm": CLASSES,
     "mace": CLASSES | {"infinity": "trains on noised pictures"},
 }
 PROMPTS = ["a red circle", "a blue square"]

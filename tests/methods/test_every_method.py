@@ -50,6 +50,8 @@ REFUSED = {
         "prototype_steering": "layer 1 must be 0 to 0",
         "prototype_steering_text": "layer 1 must be 0 to 0",
         "receler_paper": NO_RUN,
+        "spm_paper": NO_RUN,
+        "spm_released": NO_RUN,
         "t2vunlearning_paper": NO_FINAL,
     },
 }

@@ -162,8 +162,8 @@ def test_an_attack_needs_a_family_that_it_works_on_and_a_metric_that_sees(params
     ("method", "key", "file", "near"),
     [
         ("circuit_breaker_documented", "data", "data/my_prompt.csv", "data/my_prompts.csv"),
-        ("textual_inversion_paper", "images", "data/yellow_cross", "data/yellow_crosses"),
-        ("t2vunlearning", "pairs", "data/my_prompt.csv", "data/my_prompts.csv"),
+        ("textual_inversion_paper", "data", "data/yellow_cross", "data/yellow_crosses"),
+        ("t2vunlearning", "data", "data/my_prompt.csv", "data/my_prompts.csv"),
         ("prototype_steering", "setup", "data/my_prompt.csv", "data/my_prompts.csv"),
     ],
 )
@@ -178,6 +178,55 @@ def test_a_file_that_a_field_names_exists_and_is_watched(
     content = check_method(method, params)
     path = params.parent / near
     assert watched(content, params) == sorted(map(str, path.iterdir() if path.is_dir() else [path]))
+
+
+def test_a_table_of_the_concept_is_there_right_apart_from_what_is_measured_and_watched(params: Path) -> None:
+    study(params, methods=["none", "uce"])
+    change(params, "methods/uce", data="data/mine/{concept}.csv")
+    wanted = "wanted is a CSV or JSON with the columns prompt and normal prompt"
+    said = f"uce.yaml: data: for the concept red: no file 'data/mine/red.csv'; {wanted}"
+    assert said in refusal(params)
+    table = params.parent / "data/mine/red.csv"
+    table.parent.mkdir()
+    table.write_text("prompt,shown\na red thing,1\n")
+    assert "red.csv: no column 'normal prompt' or " in (said := refusal(params)) and said.endswith(wanted)
+    table.write_text("prompt,normal prompt\na red thing,a thing\na photo of a red circle,a photo of it\n")
+    assert "red.csv: 'a photo of a red circle' is measured on data/shapes_colors.csv, too" in refusal(params)
+    table.write_text("prompt,normal prompt\na red thing,a thing\n")
+    studies.load_study("mini", params)
+    assert watched(check_method("uce", params), params, concept="red") == [str(table)]
+
+
+@pytest.mark.parametrize(
+    ("method", "file", "text", "says"),
+    [
+        ("esd", "mine.json", '["a red thing"]', ""),
+        ("esd", "mine.csv", "text\na red thing\n", ""),
+        (
+            "esd",
+            "mine.csv",
+            "shown\na red thing\n",
+            "no column 'prompt' or .*; have: shown; wanted is ",
+        ),
+        ("uce", "mine.csv", "prompt\na red thing\n", "no column 'normal prompt' or .*; have: prompt; wanted is "),
+        ("circuit_breaker", "mine.json", '{"red_prompts": ["a red thing"]}', ""),
+        ("circuit_breaker", "mine.csv", "prompt\na red thing\n", "no column 'normal prompt'"),
+        ("textual_inversion", "mine", "notes.txt", "no picture in it; a folder of pictures is wanted"),
+    ],
+)
+def test_what_a_file_holds_is_looked_at(params: Path, method: str, file: str, text: str, says: str) -> None:
+    path = params.parent / "data" / file
+    if method == "textual_inversion":
+        path.mkdir()
+        (path / text).write_text("no picture")
+    else:
+        path.write_text(text)
+    change(params, f"methods/{method}", data=f"data/{file}")
+    if not says:
+        check_method(method, params)
+        return
+    with pytest.raises(ValueError, match=f"{method}.yaml: data: .*{file}.*{says}"):
+        check_method(method, params)
 
 
 def test_a_metrics_files_exist_and_are_watched(params: Path) -> None:

@@ -30,6 +30,15 @@ def test_every_study_of_the_project_is_sound(name: str) -> None:
     assert len(set(study.runs)) == len(study.runs)
 
 
+def test_a_study_measures_twins_names_and_synonyms_that_it_does_not_name() -> None:
+    assert studies.counts({"concept": 10, "retain": 4}) == {
+        **{"concept": 10, "retain": 4},
+        **{"neutral": 5, "alone": 3, "synonym": 5},
+    }
+    asked = {"concept": 10, "retain": 4, "neutral": 2, "synonym": 0}
+    assert studies.counts(asked) == {"concept": 10, "retain": 4, "neutral": 2, "alone": 3}
+
+
 def test_the_full_study_finds_every_method_by_its_file(params: Path) -> None:
     shutil.copy(params / "methods/esd.yaml", params / "methods/fresh.yaml")
     study = studies.load_study("full", params)

@@ -5,7 +5,8 @@ import logging
 
 import pytest
 
-from stages.params.datasets import labels, read_pairs, read_prompts, select
+from stages.params.datasets import labels, read_prompts, select
+from stages.params.pairs import read_pairs
 from stages.params.tables import read_rows
 
 HEADER = "id,set,prompt,class,without_class,seed\n"

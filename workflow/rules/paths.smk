@@ -51,7 +51,7 @@ def training_inputs(wildcards):
 
 def method_files(wildcards):
     """The files that a method's fields name: pictures of a new word, a setup, prompts."""
-    return check.watched(method_params(wildcards.method, wildcards.backbone))
+    return check.watched(method_params(wildcards.method, wildcards.backbone), concept=wildcards.concept)
 
 
 def attack_files(wildcards):

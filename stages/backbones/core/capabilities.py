@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -81,11 +81,20 @@ class Learns(Protocol):
         """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there."""
 
 
+@runtime_checkable
+class Skips(Protocol):
+    """A U-Net, whose later layers also read what earlier ones put out."""
+
+    def skips(self) -> Mapping[str, int]:
+        """The layers that read a skip, by path, and the channels of their input that stand before the skip's."""
+
+
 LACKS = {
     Walks: "has no denoising run to stop half way",
     Diffuses: "has no forward process, and its predictions imply no final latent",
     Bits: "predicts no bits",
     Learns: "cannot learn from pictures",
+    Skips: "has no skips from earlier layers to later ones",
 }
 Capability = TypeVar("Capability")
 

@@ -86,7 +86,7 @@ class Diffusion(Backbone):
 
     def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
         """The prediction (B, ...) for every row of the state; `role` is the one that activation edits see."""
-        with self.attached.at(state.step, {role: slice(0, len(state))}):
+        with self.attached.at(state.step, {role: slice(0, len(state))}, condition=condition):
             return self.denoise(state.input, state.time, condition.tensors)
 
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -96,7 +96,7 @@ class Diffusion(Backbone):
     def _guided(self, state: State, roles: Roles, factor: float) -> Tensor:
         """All roles in one call of the network."""
         rows = rows_of(roles, len(state))
-        with self.attached.at(state.step, rows):
+        with self.attached.at(state.step, rows, condition=roles.get("cond")):
             latent, time = (torch.cat([value] * len(roles)) for value in (state.input, state.time))
             prediction = self.denoise(latent, time, Condition.join(list(roles.values())).tensors)
             return self.attached.combine({role: prediction[part] for role, part in rows.items()}, factor)

@@ -45,7 +45,8 @@ class _Then:
             for part, then in self.parts:
                 _become(part, then)
             moment = self.moment
-            with self.attached.at(moment.step, moment.roles, lengths=moment.lengths, prompts=moment.prompts):
+            more = {"lengths": moment.lengths, "prompts": moment.prompts, "condition": moment.condition}
+            with self.attached.at(moment.step, moment.roles, **more):
                 yield
         finally:
             for (part, _), before in zip(self.parts, now, strict=True):

@@ -14,6 +14,7 @@ from stages.backbones.core.base import Backbone
 from stages.control.sites import Site
 from stages.interventions.base import Intervention
 from stages.interventions.steering.gates import Gate, gate_tensors
+from stages.methods.shared.data import FromPairs
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Needs
 from stages.reading.activations import TokenMeans, keep_token_means
@@ -44,15 +45,16 @@ class Classes:
 
     @classmethod
     def of(cls, concept: Concept, samples: int, variant: int = 1) -> Classes:
-        """`samples` prompts of each, in turn; variant 1 steers to the neutral prompts, 0 to the concept."""
+        """Every pair once at least, and in turn up to `samples` prompts of each; variant 1 steers to the neutral
+        prompts, 0 to the concept."""
         pairs = concept.pairs()
-        rows = [pairs[i % len(pairs)] for i in range(samples)]
+        rows = [pairs[i % len(pairs)] for i in range(max(samples, len(pairs)))]
         shows, neutral = tuple(a for a, _ in rows), tuple(b for _, b in rows)
         return cls(shows, neutral) if variant == 1 else cls(neutral, shows)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gated:
+class Gated(FromPairs):
     """Which samples steering moves: all, or those that a gate takes for the class steered from."""
 
     NEEDS: ClassVar[Needs] = {
@@ -61,7 +63,7 @@ class Gated:
         "quantile": {"gate": ("region",)},
     }
 
-    samples: Count = 96  # prompts of each class, taken in turn
+    samples: Count = 96  # prompts of each class, taken in turn; more if there are more pairs
     gate: Gate = "none"  # how a sample is taken for that class; see stages.interventions.steering.gates
     against: Against = "target"  # what a gate tells it from: the class steered to, or the retain prompts
     threshold: Fraction = 0.25  # probability from which the discriminant gate opens
@@ -84,7 +86,8 @@ class Gated:
         the target class, or no second class."""
         if self.against == "target" or self.gate in ("none", "region"):
             return None
-        prompts = [concept.retain[i % len(concept.retain)] for i in range(self.samples)]
+        many = max(self.samples, len(concept.prompts))
+        prompts = [concept.retain[i % len(concept.retain)] for i in range(many)]
         return activations(backbone, prompts, sites, seed)
 
     def tensors(self, source: Tensor, others: Tensor) -> dict[str, Tensor]:

@@ -12,13 +12,14 @@ from stages.backbones.core.base import Backbone
 from stages.control.sites import Site
 from stages.control.state import Condition, State
 from stages.interventions.adapter import Adapter
+from stages.methods.shared.data import FromPrompts
 from stages.objectives import Reduction, outside
 from stages.params.types import Count, Fraction, Needs, NonNegative
 from stages.reading.concept_masks import How, Locator
 
 
 @dataclass(frozen=True, kw_only=True)
-class Localised:
+class Localised(FromPrompts):
     """Where adapters stand, and what they cost outside the concept's mask."""
 
     NEEDS: ClassVar[Needs] = {

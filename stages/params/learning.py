@@ -1,0 +1,46 @@
+"""What a method learns from for one concept, checked before anything runs: it is there, right, and not measured."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from stages.params import check
+from stages.params.concept import Concept
+from stages.params.datasets import select
+from stages.params.load import method_params
+from stages.params.pairs import of_concept, read_texts
+from stages.params.source import class_fields
+from stages.params.types import OnDisk, paths
+
+
+def check_data(method: str, backbone: str, concept: Concept, sets: Sequence[str], root: Path | str = "params") -> None:
+    """Raises a ValueError when files that a method names for a concept are missing or hold something else, or when one
+    of their prompts is measured, too, in one of the sets."""
+    where, content = method if "@" in method else f"params/methods/{method}.yaml", method_params(method, backbone, root)
+    for key, name, mark in _named(content, where, root):
+        path = of_concept(name, concept.name)
+        check.check_path(path, mark, f"{where}: {key}: for the concept {concept.name}", root)
+        if mark.holds in ("prompts", "pairs"):
+            found = check.find_path(path, root)
+            prompts, twins = read_texts(found)
+            both = measured(concept, sets, root) & {*prompts, *twins}
+            if both:
+                raise ValueError(
+                    f"{where}: {key}: {path}: {min(both)!r} is measured on {concept.dataset}, too; take it out of one"
+                )
+
+
+def measured(concept: Concept, sets: Sequence[str], root: Path | str = "params") -> set[str]:
+    """The prompts that a concept is measured on in these sets."""
+    table = check.prompt_table(check.find_path(concept.dataset, root))
+    return {prompt for which in sets for prompt in select(table, concept.target, which)["prompt"]}
+
+
+def _named(content: Mapping[str, Any], where: str, root: Path | str) -> Iterator[tuple[str, str, OnDisk]]:
+    """The fields that name a file or folder, each with its text and what that should be."""
+    known = class_fields(content["class"], where, check.tree_of(root))
+    for key, value in content.items():
+        if key in known:
+            yield from ((key, name, mark) for name, mark in paths(known[key].type, value))
