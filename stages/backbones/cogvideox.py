@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -95,9 +96,9 @@ class CogVideoX(Clips):
 
     def _find_sites(self) -> dict[Site, Tap]:
         """The address table of the blocks."""
-        return sites(self.net, self.texts.length)
+        return sites(self.net, self.texts.limit(self.FOLLOWED))
 
-    def _text_length(self, net: nn.Module) -> int:
+    def _text_length(self, net: Any) -> int:
         """Tokens of the text stream."""
         return self.settings.text_length or net.config.max_text_seq_length
 

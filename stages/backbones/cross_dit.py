@@ -106,7 +106,7 @@ class InstructedTexts(PipelineTexts):
 
     def _rows(self, prompt: str) -> list[int]:
         tokenizer, skipped = self._tokenizer, self._skipped(prompt)
-        ids = tokenizer(self.cleaned(prompt), truncation=True, max_length=skipped + self.length).input_ids
+        ids = tokenizer(self.cleaned(prompt), truncation=True, max_length=skipped + self.limit(self.long)).input_ids
         rows = [ids[0], *ids[skipped + 1 :]]
         return rows if rows[-1] == tokenizer.eos_token_id else [*rows, tokenizer.pad_token_id][: self.length]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,9 @@ from Infinity import Infinity, Sampling, ScaleStep, Text, Tokenizer, bitwise_los
 from Infinity.sampling import NotFiniteError
 from Infinity.schedules import TEMPLATES
 from Infinity.settings import Sample
-from stages.backbones.core.base import Backbone, freeze
+from stages.backbones.core.base import freeze
 from stages.backbones.core.bits import BitPictures
+from stages.backbones.core.family import Family
 from stages.backbones.core.finite import check_finite, reason
 from stages.backbones.core.guidance import Roles, rows_of
 from stages.backbones.core.memory import enable_checkpointing
@@ -40,7 +41,7 @@ BLOCK = {
 }
 
 
-class InfinityBackbone(Backbone):
+class InfinityBackbone(Family):
     """Infinity with its T5 encoder and its tokenizer; predictions are bit margins (B, L, bits) of all scales at once.
 
     A state's latent (B, L, bits) is the transformer's input, see `BitPictures`; `final` holds the picture's bits. The
@@ -83,7 +84,7 @@ class InfinityBackbone(Backbone):
     # made, loaded, saved
 
     @classmethod
-    def load(cls, name: str, settings: Settings, device: str = "cpu") -> InfinityBackbone:
+    def load(cls, name: str, settings: Settings, device: str = "cpu") -> Self:
         """The released files that settings.release names, or else the folder at settings.path that `save` wrote.
 
         FileNotFoundError or ValueError, in one line, for files that are missing or not Infinity's, and for a size
@@ -96,7 +97,7 @@ class InfinityBackbone(Backbone):
     @classmethod
     def create(
         cls, name: str, settings: Settings, tokenizer: Any, vae: Tokenizer, seed: int, device: str = "cpu"
-    ) -> InfinityBackbone:
+    ) -> Self:
         """A transformer and a text encoder with random weights, as settings.build describes them."""
         return cls(name, settings, files.make(settings, tokenizer, vae, seed), device)
 
@@ -158,7 +159,7 @@ class InfinityBackbone(Backbone):
             return margins(self.net(state.latent[:, 1:], text_of(condition, self.net), self.schedule))
 
     def _precision(self) -> AbstractContextManager[None]:
-        dtype = self.net.blocks[0].ffn.fc1.weight.dtype
+        dtype = self.net.get_parameter("blocks.0.ffn.fc1.weight").dtype
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
     # sampling
@@ -248,13 +249,13 @@ class InfinityBackbone(Backbone):
         return self.pictures.examples(images.to(self.device), self.name)
 
     def training_loss(
-        self, features: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1
+        self, clean: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1
     ) -> Tensor:
         """This family's training loss (scalar) on features (B, d, h, w) from `embed` and their captions.
 
         Bitwise self-correction, some captions dropped; `draws` is of families with training times.
         """
-        corrected = self.pictures.corrected(features, generator)
+        corrected = self.pictures.corrected(clean, generator)
         text = text_of(Condition(tuple(captions), self._encode(captions)), self.net)
         drop = torch.rand(len(captions), generator=generator) < self.net.config.condition_drop
         self.net.train()  # for stochastic depth, drawn from the generator, too

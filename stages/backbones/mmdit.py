@@ -133,7 +133,7 @@ class Flux(MMDiT):
 
     def _find_sites(self) -> dict[Site, Tap]:
         """The address table of joint and fused blocks."""
-        return flux_sites(self.net, self.texts.length)
+        return flux_sites(self.net, self.texts.limit(self.FOLLOWED))
 
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
         embeds, pooled, _ = self.pipeline.encode_prompt(

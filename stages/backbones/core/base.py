@@ -52,8 +52,15 @@ class Backbone(ABC):
         self.name, self.settings, self.net = name, settings, net
         self.texts = texts or Texts(name)
         self.attached, self.trajectories, self.encoded = Attached(), Trajectories(), EncodedPrompts()
-        names = {"projections": self.PROJECTIONS, "readers": self.READERS, "extra": self.BESIDE}
-        self.addresses = Addresses(name, net, self._find_sites(), self.texts, **names)
+        self.addresses = Addresses(
+            name,
+            net,
+            self._find_sites(),
+            self.texts,
+            projections=self.PROJECTIONS,
+            readers=self.READERS,
+            extra=self.BESIDE,
+        )
         self._said_unguided = False
 
     # what a family provides

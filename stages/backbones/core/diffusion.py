@@ -147,11 +147,11 @@ class Diffusion(Backbone):
 
     def _make_pool(self, prompt: str, seeds: Sequence[int]) -> Tensor:
         """Latents (n, T + 1, ...) of whole runs of T calls."""
-        run = {"steps": self.settings.steps, "guidance": self.settings.guidance}
+        steps, guidance = self.settings.steps, self.settings.guidance
         condition, runs = self.encode([prompt]), []
         for rows in self.settings.batches(len(seeds)):
             start, owners = self.begin(seeds[rows])
-            walk = self.walk(condition.repeat(len(start)), start, **run, generators=owners)
+            walk = self.walk(condition.repeat(len(start)), start, steps=steps, guidance=guidance, generators=owners)
             runs.append(torch.stack([state.latent.cpu() for state in walk], dim=1))
         return torch.cat(runs)
 

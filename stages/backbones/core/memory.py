@@ -16,7 +16,7 @@ from stages.control.attached import Attached
 COPIED = ("_parameters", "_modules", "_forward_hooks", "_forward_pre_hooks")  # dicts that attaching changes in place
 
 
-def enable_checkpointing(net: nn.Module, attached: Attached) -> None:
+def enable_checkpointing(net: Any, attached: Attached) -> None:
     """Recomputes blocks of `net` in the backward pass as they were in the forward pass, even if edits were detached.
 
     An ordinary checkpoint would run the block again with the original weights and without hooks: the gradient of an
@@ -103,7 +103,7 @@ def _mover(device: torch.device, unless_training: bool = False) -> Callable[...,
     return move
 
 
-def divide(vae: nn.Module, tiling: bool, slicing: bool) -> None:
+def divide(vae: Any, tiling: bool, slicing: bool) -> None:
     """Has the autoencoder work on tiles of a picture, on one picture at a time, or both."""
     if tiling:
         vae.enable_tiling()

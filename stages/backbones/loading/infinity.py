@@ -39,7 +39,7 @@ class Parts:
 
     net: Infinity
     vae: Tokenizer
-    text_encoder: nn.Module
+    text_encoder: Any  # of transformers
     tokenizer: Any
     schedule: Schedule
 
@@ -118,8 +118,12 @@ def _schedule(file: Path, index: Mapping[str, Any]) -> Schedule:
 def _released(settings: Settings, device: str) -> Parts:
     release = Release.from_dict(settings.release)
     release.check()
-    names = ("model_path", "vae_path", "text_encoder_ckpt")
-    release = replace(release, **{name: expanded(getattr(release, name)) for name in names})
+    release = replace(
+        release,
+        model_path=expanded(release.model_path),
+        vae_path=expanded(release.vae_path),
+        text_encoder_ckpt=expanded(release.text_encoder_ckpt),
+    )
     for path in (release.model_path, release.vae_path):
         for file in sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]:
             check_file(file)
