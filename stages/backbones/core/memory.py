@@ -42,11 +42,12 @@ class _Then:
         """Puts it all back while open."""
         now = [dict(vars(part)) for part, _ in self.parts]
         try:
-            for part, then in self.parts:
-                _become(part, then)
-            moment = self.moment
-            more = {"lengths": moment.lengths, "prompts": moment.prompts, "condition": moment.condition}
-            with self.attached.at(moment.step, moment.roles, **more):
+            for part, kept in self.parts:
+                _become(part, kept)
+            then = self.moment
+            with self.attached.at(
+                then.step, then.roles, lengths=then.lengths, prompts=then.prompts, condition=then.condition
+            ):
                 yield
         finally:
             for (part, _), before in zip(self.parts, now, strict=True):
