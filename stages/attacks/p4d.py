@@ -13,12 +13,12 @@ from torch.nn.functional import normalize
 from stages import objectives
 from stages.attacks.base import UNEDITED, Attempt, Found, Victim, measured_seed
 from stages.attacks.shared.aims import Aim
-from stages.attacks.shared.free_tokens import Reader
 from stages.attacks.shared.pictures import drawn_pictures
 from stages.backbones.core.base import Backbone
 from stages.control.state import Condition, State
 from stages.interventions.sld import SafetyGuidance, carried, safety_guidance
 from stages.interventions.starts import as_sampled
+from stages.methods.shared.free_tokens import Reader
 from stages.params.concept import Concept
 from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator

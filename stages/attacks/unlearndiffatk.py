@@ -11,11 +11,11 @@ from torch import Tensor
 
 from stages.attacks.base import UNEDITED, Attempt, Found, Victim, measured_seed
 from stages.attacks.shared.aims import Aim
-from stages.attacks.shared.free_tokens import Insertion, Reader, searchable
 from stages.attacks.shared.pictures import drawn_pictures
 from stages.backbones.core.base import Backbone
 from stages.control.state import State
 from stages.interventions.starts import as_sampled
+from stages.methods.shared.free_tokens import Insertion, Reader, searchable
 from stages.params.concept import Concept
 from stages.params.types import Count, Natural, NonNegative, Rate
 from stages.seeds import Purpose, generator

@@ -131,7 +131,7 @@ class Rerouting:
             for name, layers in cosines.items():
                 by_layer = {layer: list(scales.values()) for layer, scales in layers.items()}
                 log.info("step %d: %s cosine %s, by layer and scale %s", step + 1, name, _mean(layers), by_layer)
-                follow("circuit_breaker", step, **{f"{name}_cosine": _mean(layers)})
+                follow("circuit_breaker", step, (), **{f"{name}_cosine": _mean(layers)})
         return value
 
     def state_dict(self) -> dict[str, Any]:

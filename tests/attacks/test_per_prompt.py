@@ -7,8 +7,8 @@ import torch
 
 from stages.attacks.base import Victim, measured_seed
 from stages.attacks.p4d import P4D
-from stages.attacks.shared.free_tokens import Reader, cuts, marks
 from stages.attacks.unlearndiffatk import UnlearnDiffAtk, projected
+from stages.methods.shared.free_tokens import Reader, cuts, marks
 from stages.seeds import Purpose
 
 SMALL = UnlearnDiffAtk(tokens=2, samples=4, iterations=2, lr=0.1, readable=True)

@@ -32,6 +32,8 @@ REFUSED = {
         "s_vare_paper": NO_BITS,
     },
     "infinity-shapes": {
+        "advunlearn_fast_paper": NO_RUN,
+        "advunlearn_paper": NO_RUN,
         "circuit_breaker_documented": "tiny has no block 3",  # the backbone of that name has four
         "concept_ablation_paper": NO_FINAL,
         "conditioned_transport_paper": FAR,
@@ -41,6 +43,8 @@ REFUSED = {
         "esd_x_released": NO_RUN,
         "flowedit": NO_FLOW,
         "flowedit_paper": NO_FLOW,
+        "gem": NO_RUN,
+        "gem_paper": NO_RUN,
         "mace": NO_FINAL,
         "mace_paper": NO_FINAL,
         "minimalist_binary": "nothing to mask as linear",

@@ -125,7 +125,12 @@ def test_what_all_runs_on_a_checkpoint_fits_a_network_like_it(twin, case):
 
 @pytest.mark.parametrize("checkpoint", REAL)
 def test_batches_that_are_taken_in_parts_are_the_papers(checkpoint):
-    for name, size in (("circuit_breaker_paper", 16), ("concept_ablation_paper", 8), ("minimalist_paper", 4)):
+    for name, size in (
+        ("circuit_breaker_paper", 16),
+        ("concept_ablation_paper", 8),
+        ("minimalist_paper", 4),
+        ("salun_paper", 8),
+    ):
         method = load_method(name, checkpoint)
         assert method.batch * method.accumulate == size
 

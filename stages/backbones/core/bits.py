@@ -64,7 +64,7 @@ class BitPictures:
                 f"pictures of {tuple(images.shape[-2:])} pixels give features of {have}, {name} has {want}"
             )
         corrected = self.corrected(features)
-        return _state(corrected.inputs, corrected.labels), CERTAIN * (2 * corrected.labels.float() - 1)
+        return _state(corrected.inputs, corrected.labels), certain(corrected.labels)
 
     def forced(self, tokens: Tensor) -> State:
         """The state in which every scale is fed the coarser bits of `tokens` (B, L, bits)."""
@@ -78,6 +78,11 @@ class BitPictures:
     def tokens(self, grids: Sequence[Tensor]) -> Tensor:
         """The bits of all scales, each (B, h, w, bits), as tokens (B, L, bits)."""
         return torch.cat([bits_to_tokens(grid, self.patchify) for grid in grids], dim=1)
+
+
+def certain(tokens: Tensor) -> Tensor:
+    """The margins (B, L, bits) that leave no doubt about the bits of `tokens` (B, L, bits)."""
+    return CERTAIN * (2 * tokens.float() - 1)
 
 
 def _state(inputs: Tensor, tokens: Tensor) -> State:
