@@ -159,7 +159,8 @@ class InfinityBackbone(Family):
             return margins(self.net(state.latent[:, 1:], text_of(condition, self.net), self.schedule))
 
     def _precision(self) -> AbstractContextManager[None]:
-        dtype = self.net.get_parameter("blocks.0.ffn.fc1.weight").dtype
+        first: Any = self.net.blocks[0]
+        dtype = first.ffn.fc1.weight.dtype
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
     # sampling
