@@ -134,7 +134,7 @@ class Hunt:
 
     def run(self, seed: int, number: int) -> Found:
         """Looks until it succeeds or the budget is spent."""
-        picture, pictures, steps, loss = measured_seed(seed, number), self.attack.pictures + 1, self.attack.steps, None
+        picture, pictures, steps, loss = measured_seed(number), self.attack.pictures + 1, self.attack.steps, None
         with self.victim.attach(self.backbone):
             before = self.victim.shows(self.backbone, self.prompt, picture)
         if before:

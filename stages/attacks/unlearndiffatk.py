@@ -94,7 +94,7 @@ class Hunt:
 
     def run(self, victim: Victim, seed: int) -> Found:
         """Looks until it succeeds or the budget is spent."""
-        backbone, picture = self.reader.backbone, measured_seed(seed, self.number)
+        backbone, picture = self.reader.backbone, measured_seed(self.number)
         if victim.shows(backbone, self.prompt, picture):
             return Found(self.prompt, self.prompt, before=True, after=True, pictures=2)
         before = None if victim.sees is None else False

@@ -28,6 +28,7 @@ from stages.backbones.text.texts import Texts
 from stages.control.addresses import TEXT
 from stages.control.sites import Site, Tap, site_table
 from stages.control.state import Condition, State
+from stages.params.kept import Kept
 
 BLOCK = {
     "attn.heads": Tap("sa.proj", "input"),
@@ -55,6 +56,7 @@ class InfinityBackbone(Family):
         "out": ("proj",),
     }
     ENDS = ("lvl_embed.", "head_nm.", "head.")
+    WHOLE = True
     # a cross-attention outside the blocks, whose one query reads the whole prompt for first token and modulation
     BESIDE = {"cross_attn": ("text_proj_for_sos.ca",)}
 
@@ -242,9 +244,10 @@ class InfinityBackbone(Family):
         """Pictures (B, 3, H, W) in [0, 1] to the tokenizer's features (B, d, h, w), not yet binary."""
         return self.pictures.features(images.to(self.device))
 
-    def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
+    def examples(self, images: Tensor, generator: torch.Generator, *, together: bool = False) -> tuple[State, Tensor]:
         """Pictures (B, 3, H, W) in [0, 1] as states of all scales, and the margins (B, L, bits) of their own bits.
 
+        Every row has every scale, so `together` changes nothing.
         ValueError for pictures of another size than this backbone draws.
         """
         return self.pictures.examples(images.to(self.device), self.name)
@@ -272,7 +275,7 @@ class InfinityBackbone(Family):
         """Scales that a run of so many steps predicts."""
         return min(steps, len(self.schedule))
 
-    def _make_pool(self, prompt: str, seeds: Sequence[int]) -> Tensor:
+    def _make_pool(self, prompt: str, seeds: Sequence[int], states: Kept) -> Tensor:
         """Tokens (n, L, bits) of whole pictures, as uint8."""
         pool = []
         for rows in self.settings.batches(len(seeds)):

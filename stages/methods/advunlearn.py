@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Natural, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
@@ -34,6 +35,8 @@ class AdvUnlearn(Training):
     Rows of the network per step: (inner + 1) x batch with gradients and (inner + 2) x batch without, R = retain_batch
     with and R without; states of the student add its runs, (inner + 1) of them, half of all calls each on average.
     """
+
+    READS: ClassVar[Reads] = {"states": {"frozen": "all"}, "preserve": "all"}
 
     train: Train | Literal["text_encoder"] = "text_encoder"  # which weights; the encoder's without its embeddings
     scale: NonNegative = 1.0  # how far from the concept

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -17,6 +18,7 @@ from stages.methods.shared.base import Prompts, frozen, run
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import contrast
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Natural, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
@@ -34,6 +36,8 @@ class GEM(Training):
     Trains LoRA on queries and keys. Rows of the network per step, for T states (`window`) and G of guidance, 2 above 1:
     T x G x batch of the run and 2 x T x batch, without gradients; T x batch with gradients, all held until the step.
     """
+
+    READS: ClassVar[Reads] = {"preserve": "all"}
 
     eta: NonNegative = 1.0  # how much pushing off counts
     window: Count = 11  # states from the run's first on

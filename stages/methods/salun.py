@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import guide, salient
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale, gradients
@@ -35,6 +36,8 @@ class SalUn(Training):
     mask_guidance 0), with gradients; then per step batch without and batch with gradients, and batch more with
     gradients if alpha is above 0.
     """
+
+    READS: ClassVar[Reads] = {"": "final", "preserve": "all"}
 
     train: Train = "full"  # which weights the mask chooses among; see stages.methods.shared.trained_weights
     share: Fraction = 0.5  # of these weights that may move
@@ -56,12 +59,12 @@ class SalUn(Training):
         """The trained weights; ValueError for weights that the backbone has not, a share of which nothing is left, or
         fields that contradict each other."""
         names = choose(backbone, self.train)
-        backbone.gather(concept.prompts, seed)
+        backbone.gather(concept.prompts, seed, "final")
         prompts = Prompts.of(backbone, concept.prompts)
         twins = Prompts.of(backbone, [neutral for _, neutral in concept.pairs()])
         others = Prompts.of(backbone, concept.retain)
         if self.alpha:
-            backbone.gather(concept.retain, seed)
+            backbone.gather(concept.retain, seed, "final")
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)
         weights = Masked(backbone, self.mask(backbone, names, prompts, seed))
 

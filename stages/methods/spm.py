@@ -18,6 +18,7 @@ from stages.methods.mace import apart
 from stages.methods.shared.base import Prompts, States, frozen, reached
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Fraction, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
@@ -37,6 +38,7 @@ class SPM(Training):
     one each. When pictures are drawn, each is as strong as the prompt is like the member's name.
     """
 
+    READS: ClassVar[Reads] = {"states": {"frozen": "all"}}
     GATE: ClassVar[str] = "always"  # see stages.interventions.conditional
     NEEDS: ClassVar[Needs] = {
         "guidance": {"states": ("student", "fresh")},

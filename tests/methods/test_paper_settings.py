@@ -92,7 +92,7 @@ def short(name, backbone):
     if getattr(method, "target_layers", None):
         change |= {"target_layers": (0, 1), "transform_layers": (0, 1)}
     if name == "conditioned_transport_paper":
-        change |= {"layers": (1, 2), "steps_on": (1, 2)}
+        change |= {"layers": (1, 2), "steps_on": (1, 2), "text_layers": (0,)}
     if name == "activation_transport_paper" and "0.block.out" in method.layers:
         change["layers"] = ("0.block.out", "2.block.out")
     return cut_down(method, **change)

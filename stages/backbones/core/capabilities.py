@@ -50,6 +50,9 @@ class Diffuses(Protocol):
     def process(self) -> ForwardProcess:
         """The process behind the family's scheduler."""
 
+    def finals(self, condition: Condition, generator: torch.Generator) -> Tensor:
+        """The final latents (B, ...) of one gathered run per row."""
+
     def decode(self, latent: Tensor) -> Tensor:
         """Latents (B, ...) to pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]."""
 
@@ -77,8 +80,12 @@ class Learns(Protocol):
     def embed(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1] as the network's latents or features (B, ...)."""
 
-    def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
-        """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there."""
+    def examples(self, images: Tensor, generator: torch.Generator, *, together: bool = False) -> tuple[State, Tensor]:
+        """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there.
+
+        Of random training times if the family has them: one per row, or one for all rows `together`, so that edits that
+        know the sampler's step are told a true one.
+        """
 
 
 @runtime_checkable

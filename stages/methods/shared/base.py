@@ -112,8 +112,8 @@ def run(
 def noised(backbone: Backbone, condition: Condition, generator: torch.Generator) -> tuple[State, Tensor]:
     """The forward process at random times on gathered final samples, and what the network should predict there, of the
     latent's shape; ValueError for a backbone without one."""
-    process = needs(backbone, Diffuses, "choose states: trajectory").process
-    clean = backbone.draw(condition, generator).end()
+    diffuses = needs(backbone, Diffuses, "choose states: trajectory")
+    process, clean = diffuses.process, diffuses.finals(condition, generator)
     times = process.random_times(len(clean), generator).to(clean.device)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     state = State(process.noised(clean, noise, times), times, 0, final=clean)
