@@ -81,8 +81,8 @@ class CogVideoX(Clips):
             raise ValueError(f"{name}: CogVideoX 1.5 joins latent frames in patches, which is not supported; use 1.0")
         if not config.use_rotary_positional_embeddings and self.texts.length != config.max_text_seq_length:
             raise ValueError(f"{name}: text_length must be {config.max_text_seq_length}: its positions begin there")
-        if config.use_learned_positional_embeddings and settings.size not in (None, self.own_size()[1:]):
-            height, width = self.own_size()[1:]
+        if config.use_learned_positional_embeddings and settings.size not in (None, self._own_size()[1:]):
+            height, width = self._own_size()[1:]
             raise ValueError(f"{name}: size must be {height} x {width}: its positions are learned, got {settings.size}")
         if self.vae.dtype != self.net.dtype:
             self.vae.to(self.net.dtype)  # unlike SDXL's it runs in half precision, whatever its force_upcast says
@@ -102,16 +102,16 @@ class CogVideoX(Clips):
         """Tokens of the text stream."""
         return self.settings.text_length or net.config.max_text_seq_length
 
-    def own_size(self) -> tuple[int, int, int]:
+    def _own_size(self) -> tuple[int, int, int]:
         """The size that the network was trained at."""
         config = self.net.config
         return config.sample_frames, config.sample_height * self.factor, config.sample_width * self.factor
 
-    def scaled(self, latent: Tensor) -> Tensor:
+    def _scaled(self, latent: Tensor) -> Tensor:
         """Latents (B, C, f, h, w) of unit variance."""
         return latent * self.vae.config.scaling_factor
 
-    def unscaled(self, latent: Tensor) -> Tensor:
+    def _unscaled(self, latent: Tensor) -> Tensor:
         """Latents (B, C, f, h, w) of the autoencoder's variance."""
         return latent / self.vae.config.scaling_factor
 

@@ -161,8 +161,8 @@ class InfinityBackbone(Family):
             return margins(self.net(state.latent[:, 1:], text_of(condition, self.net), self.schedule))
 
     def _precision(self) -> AbstractContextManager[None]:
-        first: Any = self.net.blocks[0]
-        dtype = first.ffn.fc1.weight.dtype
+        block: Any = self.net.blocks[0]
+        dtype = block.ffn.fc1.weight.dtype
         return torch.autocast(self.device.type, dtype, enabled=dtype != torch.float32)
 
     # sampling
@@ -185,12 +185,7 @@ class InfinityBackbone(Family):
         return check_finite(self, "picture", pictures, condition.prompts, seeds)
 
     def _bits(
-        self,
-        condition: Condition,
-        seeds: Sequence[int],
-        steps: int,
-        guidance: float,
-        forced: Sequence[Tensor] = (),
+        self, condition: Condition, seeds: Sequence[int], steps: int, guidance: float, forced: Sequence[Tensor] = ()
     ) -> Sample:
         """Infinity's own sampler over the first `steps` scales, edits told the scale and the roles of the rows.
 

@@ -62,16 +62,16 @@ class Wan(Clips):
         """The address table of the blocks."""
         return site_table(self.net, [f"blocks.{i}" for i in range(len(self.net.blocks))], BLOCK)
 
-    def own_size(self) -> tuple[int, int, int]:
+    def _own_size(self) -> tuple[int, int, int]:
         """The pipeline's own defaults."""
         return tuple(CALL[name].default for name in ("num_frames", "height", "width"))
 
-    def scaled(self, latent: Tensor) -> Tensor:
+    def _scaled(self, latent: Tensor) -> Tensor:
         """Latents (B, C, f, h, w) with each channel of mean 0 and variance 1."""
         mean, spread = self._statistics(latent)
         return (latent - mean) / spread
 
-    def unscaled(self, latent: Tensor) -> Tensor:
+    def _unscaled(self, latent: Tensor) -> Tensor:
         """Latents (B, C, f, h, w) with the autoencoder's mean and variance."""
         mean, spread = self._statistics(latent)
         return latent * spread + mean

@@ -19,15 +19,15 @@ class Clips(Latent):
     # what a family provides beside `Latent`'s methods
 
     @abstractmethod
-    def own_size(self) -> tuple[int, int, int]:
+    def _own_size(self) -> tuple[int, int, int]:
         """Frames, height and width in pixels, for settings that do not say."""
 
     @abstractmethod
-    def scaled(self, latent: Tensor) -> Tensor:
+    def _scaled(self, latent: Tensor) -> Tensor:
         """The autoencoder's latents (B, C, f, h, w) on the network's scale, same shape."""
 
     @abstractmethod
-    def unscaled(self, latent: Tensor) -> Tensor:
+    def _unscaled(self, latent: Tensor) -> Tensor:
         """Latents (B, C, f, h, w) on the autoencoder's scale, the inverse of `scaled`."""
 
     # what they share
@@ -39,18 +39,18 @@ class Clips(Latent):
 
     def frames(self) -> int:
         """The number of frames of a clip."""
-        return self.settings.frames or self.own_size()[0]
+        return self.settings.frames or self._own_size()[0]
 
     def latent_shape(self) -> tuple[int, ...]:
         """(f, C, h, w); the first latent frame is one frame, each later one several."""
-        _, *size = self.own_size()
+        _, *size = self._own_size()
         height, width = self.settings.size or size
         later = (self.frames() - 1) // self.pipeline.vae_scale_factor_temporal
         return later + 1, self.net.config.in_channels, height // self.factor, width // self.factor
 
     def decode(self, latent: Tensor) -> Tensor:
         """Latents (B, f, C, h, w) to clips (B, F, 3, H, W) in [0, 1]."""
-        latent = self.unscaled(latent.to(self.vae.dtype).transpose(1, 2))
+        latent = self._unscaled(latent.to(self.vae.dtype).transpose(1, 2))
         with self._working(self.vae):
             clips = self.vae.decode(latent, return_dict=False)[0]
         return pictured(clips.transpose(1, 2))
@@ -61,7 +61,7 @@ class Clips(Latent):
         with self._working(self.vae):
             encoded = self.vae.encode(clips, return_dict=False)[0]
         latent = encoded.mean if hasattr(encoded, "deterministic") else encoded
-        return self.scaled(latent).transpose(1, 2)
+        return self._scaled(latent).transpose(1, 2)
 
     def examples(self, images: Tensor, generator: torch.Generator, *, together: bool = False) -> tuple[State, Tensor]:
         """`Latent.examples` for clips (B, F, 3, H, W); a picture (B, 3, H, W) is repeated for every frame."""
