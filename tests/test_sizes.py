@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from tests import ROOT
 
 METHODS = 15  # public ones that a class itself has, properties among them
-WHOLE = 36  # with those that it inherits: backbones have the most
+WHOLE = 38  # with those that it inherits: backbones have the most
 PARAMETERS = 7  # beside self
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef

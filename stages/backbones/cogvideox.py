@@ -107,11 +107,11 @@ class CogVideoX(Clips):
         config = self.net.config
         return config.sample_frames, config.sample_height * self.factor, config.sample_width * self.factor
 
-    def _scaled(self, latent: Tensor) -> Tensor:
+    def scaled(self, latent: Tensor) -> Tensor:
         """Latents (B, C, f, h, w) of unit variance."""
         return latent * self.vae.config.scaling_factor
 
-    def _unscaled(self, latent: Tensor) -> Tensor:
+    def unscaled(self, latent: Tensor) -> Tensor:
         """Latents (B, C, f, h, w) of the autoencoder's variance."""
         return latent / self.vae.config.scaling_factor
 

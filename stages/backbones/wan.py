@@ -66,12 +66,12 @@ class Wan(Clips):
         """The pipeline's own defaults."""
         return tuple(CALL[name].default for name in ("num_frames", "height", "width"))
 
-    def _scaled(self, latent: Tensor) -> Tensor:
+    def scaled(self, latent: Tensor) -> Tensor:
         """Latents (B, C, f, h, w) with each channel of mean 0 and variance 1."""
         mean, spread = self._statistics(latent)
         return (latent - mean) / spread
 
-    def _unscaled(self, latent: Tensor) -> Tensor:
+    def unscaled(self, latent: Tensor) -> Tensor:
         """Latents (B, C, f, h, w) with the autoencoder's mean and variance."""
         mean, spread = self._statistics(latent)
         return latent * spread + mean

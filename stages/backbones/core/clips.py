@@ -23,11 +23,11 @@ class Clips(Latent):
         """Frames, height and width in pixels, for settings that do not say."""
 
     @abstractmethod
-    def _scaled(self, latent: Tensor) -> Tensor:
+    def scaled(self, latent: Tensor) -> Tensor:
         """The autoencoder's latents (B, C, f, h, w) on the network's scale, same shape."""
 
     @abstractmethod
-    def _unscaled(self, latent: Tensor) -> Tensor:
+    def unscaled(self, latent: Tensor) -> Tensor:
         """Latents (B, C, f, h, w) on the autoencoder's scale, the inverse of `scaled`."""
 
     # what they share
@@ -50,7 +50,7 @@ class Clips(Latent):
 
     def decode(self, latent: Tensor) -> Tensor:
         """Latents (B, f, C, h, w) to clips (B, F, 3, H, W) in [0, 1]."""
-        latent = self._unscaled(latent.to(self.vae.dtype).transpose(1, 2))
+        latent = self.unscaled(latent.to(self.vae.dtype).transpose(1, 2))
         with self._working(self.vae):
             clips = self.vae.decode(latent, return_dict=False)[0]
         return pictured(clips.transpose(1, 2))
@@ -61,7 +61,7 @@ class Clips(Latent):
         with self._working(self.vae):
             encoded = self.vae.encode(clips, return_dict=False)[0]
         latent = encoded.mean if hasattr(encoded, "deterministic") else encoded
-        return self._scaled(latent).transpose(1, 2)
+        return self.scaled(latent).transpose(1, 2)
 
     def examples(self, images: Tensor, generator: torch.Generator, *, together: bool = False) -> tuple[State, Tensor]:
         """`Latent.examples` for clips (B, F, 3, H, W); a picture (B, 3, H, W) is repeated for every frame."""
