@@ -48,12 +48,15 @@ def new_word_rows(world: Shapes) -> list[Row]:
 
 
 def pair_rows(world: Shapes) -> list[Row]:
-    """Returns the rows of `shape_pairs.csv`: each colour and shape as one label, without the templates `FITTED`."""
+    """Returns the rows of `shape_pairs.csv`: each colour and shape as one label, and synonyms.
+
+    Their prompts are of other templates than `FITTED`.
+    """
     rows = [
         {key: row[key] for key in ("set", "prompt")}
         | {"pair": f"{row['colour']} {row['shape']}", "without_pair": row["without_colour_shape"]}
         for row in picture_rows(world)
-        if row["colour"] and row["shape"] and row["without_colour_shape"] not in _fitted()
+        if row["colour"] and row["shape"] and (row["set"] == "synonym" or row["without_colour_shape"] not in _fitted())
     ]
     return _number(rows)
 
