@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from stages.backbones.core.capabilities import Diffuses, Learns, Walks, needs
 from stages.control.edits import edit_samples
 from stages.control.mentions import reworded
 from stages.control.state import Sampler, State
@@ -18,8 +19,10 @@ from stages.seeds import Purpose, hashed
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone, Condition
+    from stages.backbones.core.guidance import Guider
 
 Pair = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]  # noised source, noised edit, step -> their velocities
+ADVICE = "FlowEdit follows a flow's velocities from a picture; choose another method"
 Single = Callable[[Tensor, int], Tensor]  # latent, step -> the target prompt's velocity
 
 
@@ -86,8 +89,9 @@ class Resample(Intervention):
             if not rows:
                 return pictures
             target = backbone.encode([wanted[i] for i in rows])
-            latent, owners = backbone.embed(pictures[rows]), [seeds[i] for i in rows]
-            edited = backbone.decode(self.edited(backbone, latent, condition.rows(rows), target, owners, steps))
+            latent, owners = needs(backbone, Learns, ADVICE).embed(pictures[rows]), [seeds[i] for i in rows]
+            moved = self.edited(backbone, latent, condition.rows(rows), target, owners, steps)
+            edited = needs(backbone, Diffuses, ADVICE).decode(moved)
             return pictures.index_copy(0, torch.tensor(rows, device=pictures.device), edited.to(pictures))
 
         return sample
@@ -109,19 +113,20 @@ class Resample(Intervention):
 
         What is moved stays in float32, as in the steps of diffusers' solvers, whatever the network works in.
         """
-        solver = backbone.solver(steps)
+        solver = needs(backbone, Walks, ADVICE).solver(steps)
         owners = [editing_noise(int(seed)) for seed in seeds]
+        from_source = backbone.guider(source, self.source_guidance)
+        to_target = backbone.guider(target, self.target_guidance)
 
-        def velocity(z: Tensor, condition: Condition, guidance: float, step: int) -> Tensor:
+        def velocity(predict: Guider, z: Tensor, step: int) -> Tensor:
             state = State(z.to(latent.dtype), solver.times[step].to(z.device).expand(len(z)), step)
-            return backbone.guide(state, condition, guidance).float()
+            return predict(state).float()
 
         def pair(noised: Tensor, edit: Tensor, step: int) -> tuple[Tensor, Tensor]:
-            before = velocity(noised, source, self.source_guidance, step)
-            return before, velocity(edit, target, self.target_guidance, step)
+            return velocity(from_source, noised, step), velocity(to_target, edit, step)
 
         def single(z: Tensor, step: int) -> Tensor:
-            return velocity(z, target, self.target_guidance, step)
+            return velocity(to_target, z, step)
 
         def noise() -> Tensor:
             return torch.cat([torch.randn((1, *latent.shape[1:]), generator=g) for g in owners]).to(latent.device)
