@@ -15,11 +15,12 @@ from stages.backbones.core.capabilities import Walks, needs
 from stages.control.state import Condition, State
 from stages.interventions.lowrank import LowRank
 from stages.methods.shared.base import Prompts, frozen, run
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import contrast
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -29,7 +30,7 @@ TEXT_QUERIES = "add_q_proj"  # what attention has that reads a text stream of it
 
 
 @dataclass(frozen=True, kw_only=True)
-class GEM(Training):
+class GEM(FromPairs, Training):
     """max(0, ||v - v_anchor|| - eta ||v - v_concept||) at the first states of a run of the network in training; the
     anchor is the neutral prompt, and both are the frozen network's. arXiv 2606.00140, eq. 13 and 14.
 
@@ -38,6 +39,7 @@ class GEM(Training):
     """
 
     READS: ClassVar[Reads] = {"preserve": "all"}
+    NEEDS: ClassVar[Needs] = {"empty": {"preserve": True}}
 
     eta: NonNegative = 1.0  # how much pushing off counts
     window: Count = 11  # states from the run's first on
@@ -53,6 +55,7 @@ class GEM(Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> LowRank:
         """The LoRA; ValueError for a backbone without a run of many steps, or fields that contradict each other."""
+        concept = self.learned(concept)
         sampler = needs(backbone, Walks, "GEM trains on the states of one; choose esd")
         concepts, anchors = (Prompts.of(backbone, side) for side in zip(*concept.pairs(), strict=True))
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)

@@ -14,6 +14,7 @@ from stages.methods.t2vunlearning import T2VUnlearning
 from stages.methods.uce import UCE
 from stages.params import load_params, names, resolve_class
 from stages.params.concept import Concept
+from tests.methods.cut_down import small
 
 DOG = Concept("dog", ("a dog",), ("an animal",), ("a cat",))
 # Methods that are told words, prompts or another method, learn from the world itself, or take another's result.
@@ -109,3 +110,12 @@ def test_no_method_has_the_field_and_does_not_look_there(tmp_path, backbone, con
         if hasattr(method, "data") and getattr(method, "control", "none") == "none":
             with pytest.raises(FileNotFoundError, match="nowhere"):
                 dataclasses.replace(method, data=f"{tmp_path}/nowhere").fit(backbone, concept, seed=0)
+
+
+@pytest.mark.parametrize("name", ["advunlearn", "gem", "salun"])
+def test_a_table_is_what_is_trained_on(backbone, concept, name, tmp_path, monkeypatch):
+    seen, encode = [], backbone.encode
+    monkeypatch.setattr(backbone, "encode", lambda prompts: seen.extend(prompts) or encode(prompts))
+    path = table(tmp_path, "prompt,normal prompt\na red cross,a cross\n", "red.csv")
+    dataclasses.replace(small(name), data=path).fit(backbone, concept, seed=0)
+    assert any("a red cross" in prompt for prompt in seen) and not set(concept.prompts) & set(seen)
