@@ -68,7 +68,8 @@ class Filter(Intervention):
     @contextmanager
     def attach(self, backbone: Backbone) -> Iterator[None]:
         """Edits guidance with one more role, whose condition is made from the prompts of each run."""
-        own, until = free_role(backbone, self.ROLE), []
+        own = free_role(backbone, self.ROLE)
+        until: list[int] = []
 
         def ask(condition: Condition) -> Condition:
             found, until[:] = self.filtered(backbone, condition)

@@ -125,10 +125,8 @@ class MACE(FromPairs, Training):
 
     def state(self, backbone: Backbone, condition: Condition, draws: torch.Generator) -> State:
         """The frozen network's samples, noised to times that are drawn near `focus`."""
-        process = needs(backbone, Diffuses, "MACE trains on noised pictures").process
-        clean = backbone.draw(condition, draws).final
-        if clean is None:
-            raise ValueError(f"the trajectories of {backbone.name} do not say where they end")
+        diffuses = needs(backbone, Diffuses, "MACE trains on noised pictures")
+        process, clean = diffuses.process, diffuses.finals(condition, draws)
         steps = process.scheduler.config.num_train_timesteps
         shares = torch.arange(steps) / steps
         early, late = ((self.sharpness * (shares - edge)).sigmoid() for edge in self.focus)

@@ -66,6 +66,9 @@ def test_all_leaves_out_what_refuses_there():
     ):
         check_method_on("negative_prompt", "flux-dev")
     check_method_on("negative_prompt", "sd14")
+    assert "esd_u_paper" in fitting("sd14", "dog") and "esd_u_paper" not in fitting("flux-schnell", "dog")
+    with pytest.raises(ValueError, match="esd_u_paper cannot work on flux-dev: it trains 9.3 of 11.9 billion weights"):
+        check_method_on("esd_u_paper", "flux-dev")
 
 
 def test_a_backbone_that_is_like_another_is_refused_as_well(tmp_path):
