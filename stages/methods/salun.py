@@ -60,7 +60,8 @@ class SalUn(FromPairs, Training):
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The trained weights; ValueError for weights that the backbone has not, a share of which nothing is left, or
         fields that contradict each other."""
-        concept, names = self.learned(concept), choose(backbone, self.train)
+        concept = self.learned(concept)
+        names = choose(backbone, self.train)
         backbone.gather(concept.prompts, seed, "final")
         prompts = Prompts.of(backbone, concept.prompts)
         twins = Prompts.of(backbone, [neutral for _, neutral in concept.pairs()])
