@@ -18,7 +18,7 @@ from stages.methods.mace import apart
 from stages.methods.shared.base import Prompts, States, frozen, reached
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction, NonNegative, Rate
+from stages.params.types import Count, Fraction, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -37,6 +37,13 @@ class SPM(Training):
     one each. When pictures are drawn, each is as strong as the prompt is like the member's name.
     """
 
+    NEEDS: ClassVar[Needs] = {
+        "guidance": {"states": ("student", "fresh")},
+        "anchors": {"anchor": True},
+        "anchoring": {"anchor": True},
+        "farness": {"anchor": True},
+        "lengths": {"anchor": True, "anchoring": ("noise",)},
+    }
     GATE: ClassVar[str] = "always"  # see stages.interventions.conditional
 
     rank: Count = 1  # of A and B
