@@ -40,7 +40,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stages.attacks.base import Victim, load_attack
     from stages.backbones import load_backbone
     from stages.interventions import load, save
+    from stages.interventions.painting import painter
     from stages.methods import load_method
+    from stages.store.tracking import paint_with
 
     attack, method, out = load_attack(args.attack), load_method(args.method, args.backbone), Path(args.out)
     names = {"backbone": args.backbone, "concept": args.concept, "method": args.method, "attack": args.attack}
@@ -50,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         backbone = load_backbone(args.backbone)
         record.ready()
         intervention = load(Path(args.run)) if args.run else method.fit(backbone, concept, seed=args.seed)
+        paint_with(painter(backbone, concept.prompts))
         victim = Victim(intervention, judge(study.get("metrics", ()), concept.target))
         attempt = attack.search(backbone, concept, seed=args.seed, victim=victim)
         n = max(study["prompts"]["concept"], len(attempt.prompts))

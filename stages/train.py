@@ -29,7 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stages.backbones import load_backbone
     from stages.backbones.core.trajectories import Trajectories
     from stages.interventions import save
+    from stages.interventions.painting import painter
     from stages.methods import load_method
+    from stages.store.tracking import paint_with
     from stages.training.processes import claim_device, rank, wait
 
     claim_device()
@@ -45,6 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             backbone.trajectories.update(Trajectories.read(args.latents))
         if record:
             record.ready()
+        paint_with(painter(backbone, concept.prompts))
         intervention = method.fit(backbone, concept, seed=args.seed)
         if record:
             record.notes["parameters"] = sum(value.numel() for value in intervention.tensors().values())

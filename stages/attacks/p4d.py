@@ -22,6 +22,7 @@ from stages.interventions.starts import as_sampled
 from stages.params.concept import Concept
 from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
+from stages.store.tracking import follow
 from stages.training.float16 import gradients
 
 FILLER = 0  # the id behind the end
@@ -154,6 +155,7 @@ class Hunt:
             value, gradient = self.loss(ids, state, step)
             rows.step(gradient)
             loss = float(value)
+            follow(f"p4d-{number}", step, loss=loss, lr=self.attack.lr)
         return Found(self.prompt, found, before, after, steps, 2 * steps, pictures, loss)
 
     def start(self, owner: torch.Generator) -> Rows:

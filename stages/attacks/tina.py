@@ -17,6 +17,7 @@ from stages.control.state import Condition
 from stages.interventions.starts import Coarse, Inverted, Path, Starts
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+from stages.store.tracking import follow
 
 
 @dataclass(frozen=True)
@@ -64,9 +65,11 @@ class TINA:
             latent = self.guess(path, number, before, null)
         latent.requires_grad_()
         adam = torch.optim.AdamW([latent], lr=self.lr, weight_decay=self.weight_decay)
-        for _ in range(self.iterations):
-            (latent.grad,) = torch.autograd.grad(self.rest(path, number, before, latent, null), [latent])
+        for iteration in range(self.iterations):
+            rest = self.rest(path, number, before, latent, null)
+            (latent.grad,) = torch.autograd.grad(rest, [latent])
             adam.step()
+            follow(f"tina-{number}", iteration, rest=float(rest.detach()), lr=self.lr)
         return latent.detach()
 
     def guess(self, path: Path, number: int, before: Tensor, null: Condition) -> Tensor:

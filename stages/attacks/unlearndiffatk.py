@@ -19,6 +19,7 @@ from stages.interventions.starts import as_sampled
 from stages.params.concept import Concept
 from stages.params.types import Count, Natural, NonNegative, Rate
 from stages.seeds import Purpose, generator
+from stages.store.tracking import follow
 from stages.training.float16 import gradients
 
 SUMS_TO_ONE = 1e-5  # how near a clipped row's sum must be to 1 to be left as it is
@@ -118,6 +119,7 @@ class Hunt:
                 value, gradient = self.loss(simplex, drawn, state, target)
                 simplex.step(gradient)
                 steps, loss = steps + 1, float(value)
+                follow(f"unlearndiffatk-{self.number}", steps - 1, loss=loss, lr=self.attack.lr)
             yield steps, simplex, loss, done
 
     def start(self, owner: torch.Generator) -> Simplex:

@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 
 from stages.backbones.core.base import Backbone, Settings
+from stages.backbones.core.preview import preview
 from stages.backbones.loading.by_name import choose_device
 from stages.params import construct
 from stages.params.types import Count, Fraction, Rate
+from stages.store.tracking import paint_with
 from stages.training.minimize import minimize
 from stages.training.progress import History
 from stages.training.settings import Schedule, Training
@@ -86,6 +88,7 @@ def train(backbone: Backbone, data: Batch, recipe: Recipe, seed: int) -> History
         captions = [data.captions[i] for i in rows.tolist()]
         return backbone.training_loss(latents[rows], captions, generator, recipe.draws)
 
+    paint_with(lambda trained: preview(backbone, data.captions))
     return minimize(loss, parameters, recipe, seed=recipe.seed + seed, label="pretrain")
 
 

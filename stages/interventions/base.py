@@ -5,10 +5,11 @@ from __future__ import annotations
 import importlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakSet
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -31,12 +32,19 @@ ALIASES = {  # classes as older files call them
 }
 
 
+ALIVE: WeakSet[Intervention] = WeakSet()  # those that anything refers to
+
+
 class Intervention(nn.Module, ABC):
     """A change to a backbone: tensors and a spec. Closing `attach` leaves the backbone bit for bit as it was.
 
     with load_method("uce", backbone.name).fit(backbone, concept, seed=0).attach(backbone):
         pictures = backbone.sample(backbone.encode(["a red circle"]), seeds=[0], steps=20, guidance=3.0)
     """
+
+    def __init__(self) -> None:
+        super().__init__()
+        ALIVE.add(self)
 
     @abstractmethod
     def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
@@ -58,6 +66,13 @@ class Intervention(nn.Module, ABC):
     @abstractmethod
     def restore(cls, tensors: Mapping[str, Tensor], spec: Mapping[str, Any]) -> Intervention:
         """The intervention that `tensors()` and `spec()` came from."""
+
+
+def holder(parameters: Sequence[Tensor]) -> Intervention | None:
+    """The intervention that has some of these parameters, the largest if one is part of another; None if none has."""
+    wanted = set(map(id, parameters))
+    have = [each for each in ALIVE if not wanted.isdisjoint(map(id, each.parameters()))]
+    return max(have, key=lambda each: len(list(each.modules())), default=None)
 
 
 class Identity(Intervention):

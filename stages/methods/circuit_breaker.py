@@ -24,6 +24,7 @@ from stages.params.types import Breaker, Count, Fraction, Natural, NonNegative, 
 from stages.reading.activations import Activations, keep_activations
 from stages.seeds import Purpose, generator
 from stages.store.record import Record
+from stages.store.tracking import follow
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.progress import Companion
@@ -130,6 +131,7 @@ class Rerouting:
             for name, layers in cosines.items():
                 by_layer = {layer: list(scales.values()) for layer, scales in layers.items()}
                 log.info("step %d: %s cosine %s, by layer and scale %s", step + 1, name, _mean(layers), by_layer)
+                follow("circuit_breaker", step, (), **{f"{name}_cosine": _mean(layers)})
         return value
 
     def state_dict(self) -> dict[str, Any]:

@@ -29,6 +29,8 @@ class Oracle:
             raise ValueError(f"an oracle never saw what is to be erased, and {concept.name} is to be learned")
         if not concept.target:
             raise ValueError(f"an oracle needs a target of {concept.name}: the labels that the world leaves out")
+        if not all(isinstance(value, str) for value in concept.target.values()):
+            raise ValueError(f"{concept.name} is several things, and a world leaves out one")
         return " ".join(concept.target[label] for label in sorted(concept.target))
 
     def fit(self, backbone: Backbone | Blueprint, concept: Concept, *, seed: int) -> Weights:

@@ -14,8 +14,11 @@ from torch import Tensor
 from stages.metrics.base import Column
 from stages.metrics.clip_score import embed_frames, embed_texts, load_clip
 from stages.metrics.clips import share_columns, verdict_names, verdicts
+from stages.metrics.members import each_member, members_of, shown
 from stages.metrics.rates import Outcomes, as_asked, asked_for, retained_columns
 from stages.metrics.samples import Samples, finite
+from stages.params.concept import values
+from stages.params.datasets import Target
 
 
 @dataclass(frozen=True)
@@ -29,11 +32,11 @@ class Recognition:
         """The name of each sample for one label."""
         return self.labels[label]
 
-    def shows(self, target: Mapping[str, str]) -> Tensor:
-        """Whether each frame shows all of `target`, (N, F) bool."""
+    def shows(self, target: Target) -> Tensor:
+        """Whether each frame shows all of `target`, (N, F) bool; of a label's values in a list, any counts."""
         matches = [
-            torch.tensor([[name == value for name in names] for names in self.frames[label]])
-            for label, value in target.items()
+            torch.tensor([[name in values(wanted) for name in names] for names in self.frames[label]])
+            for label, wanted in target.items()
         ]
         return torch.stack(matches).all(0)
 
@@ -58,7 +61,8 @@ class CLIPRates(Outcomes):
             raise ValueError(f"template must hold {{}} for the name, got {self.template!r}")
 
     def names(self, samples: Samples) -> tuple[str, ...]:
-        return (*verdict_names("target", samples), *asked_for(samples, self.choices))
+        asked = asked_for(samples, self.choices)
+        return (*verdict_names("target", samples), *asked, *members_of(samples))
 
     def columns(self) -> tuple[Column, ...]:
         rest = Column("concept", "other_rate", "Rest of the prompt right", "high")
@@ -69,13 +73,14 @@ class CLIPRates(Outcomes):
 
         ValueError for a concept that is not among the choices, FloatingPointError for embeddings that are not finite.
         """
-        for label, value in samples.target.items():
+        for label, value in [(label, value) for label, wanted in samples.target.items() for value in values(wanted)]:
             if value not in self.choices.get(label, ()):
                 raise ValueError(f"clip_rates: choices: no {label} {value!r}, which the concept's target asks for")
         recognition = self.look(samples)
         right = [as_asked(recognition, samples, labels) for labels in asked_for(samples, self.choices).values()]
-        target = verdicts("target", recognition.shows(samples.target), samples)
-        return torch.stack([*target.values(), *right], 1)
+        target = verdicts("target", shown(recognition, samples), samples)
+        each = each_member(target["target"], samples, members_of(samples))
+        return torch.stack([*target.values(), *right, *each], 1)
 
     def look(self, samples: Samples) -> Recognition:
         """The likeliest name of each label for every sample, and for every frame."""

@@ -1,8 +1,9 @@
 """The judge of the world of shapes as metrics read it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from stages.worlds.shapes import Shapes
 
 JUDGE = "artifacts/worlds/shapes/judge"
 LABELS = ("colour", "shape", "direction")
+PAIR = "pair"  # a label that is colour and shape at once, such as `red circle`
 REAL = 1  # the index of the renders that features are compared with; 0 trains backbones
 
 
@@ -38,7 +40,8 @@ def real_features(judge: str, samples: Samples, n: int, seed: int) -> Tensor:
 
     Each row is rendered as often as the others, whatever their order; a label that it leaves open is drawn evenly.
     """
-    asked = tuple(sorted(tuple(str(row.get(label, "")) for label in LABELS) for row in samples.rows))
+    rows = [_apart(row) for row in samples.rows]
+    asked = tuple(sorted(tuple(str(row.get(label, "")) for label in LABELS) for row in rows))
     clip = samples.images.shape[1] if samples.images.ndim == 5 else None
     return _real_features(load_judge(judge), asked, samples.images.shape[-1], clip, n, seed)
 
@@ -59,6 +62,11 @@ class Judged(Metric):
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
         return {"features": features, "real": real_features(self.judge, samples, self.reference, self.seed)}
+
+
+def _apart(row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The row with the labels of its pair, if it has one."""
+    return {**row, **dict(zip(LABELS, row[PAIR].split(), strict=False))} if row.get(PAIR) else row
 
 
 @lru_cache(maxsize=16)

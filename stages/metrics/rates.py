@@ -1,7 +1,7 @@
 """How often a judge sees the concept, sees what was asked for, or sees nothing clear."""
 
 from abc import abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -11,11 +11,15 @@ from torch import Tensor
 from stages.metrics.base import GROUP, Column, Metric, Statistics, Value
 from stages.metrics.clips import rates, share_columns, verdict_names, verdicts
 from stages.metrics.intervals import DRAWS, number_prompts
-from stages.metrics.judged import JUDGE, LABELS, load_judge
+from stages.metrics.judged import JUDGE, PAIR, load_judge
+from stages.metrics.judged import LABELS as DRAWN
+from stages.metrics.members import each_member, members_of, shown
 from stages.metrics.samples import Samples, finite
+from stages.params.concept import values
 from stages.params.types import Count
 
-HEADS = {"direction": "motion", "class": "things"}  # what a column's head calls a label that reads badly
+LABELS = (*DRAWN, PAIR)
+HEADS = {"direction": "motion", "class": "things", "pair": "pairs"}  # how a column's head calls a label
 
 
 class Names(Protocol):
@@ -62,9 +66,10 @@ class Outcomes(Metric):
 class Rates(Outcomes):
     """Rates by the judge of the world of shapes.
 
-    target: the concept is seen, in any frame of a clip. broken: no clear shape. coherent: neither of the two. colour,
-    shape, direction: as the prompt asks. other: all labels right but the concept's, if every prompt asks for the
-    concept. joint: all labels right, for other prompts. A clip's labels but the target are of the mean of its frames.
+    target: the concept is seen, in any frame of a clip; of several, the one that the prompt names, and each of them by
+    its own name. broken: no clear shape. coherent: neither of the two. colour, shape, pair, direction: as the prompt
+    asks. other: all labels right but the concept's, if every prompt asks for the concept. joint: all labels right, for
+    other prompts. A clip's labels but the target are of the mean of its frames.
     """
 
     WORLD: ClassVar[str] = "shapes"
@@ -73,12 +78,13 @@ class Rates(Outcomes):
     judge: str = JUDGE  # folder of the judge
 
     def names(self, samples: Samples) -> tuple[str, ...]:
-        return (*verdict_names("target", samples), "broken", "coherent", *asked_for(samples))
+        verdict = (*verdict_names("target", samples), "broken", "coherent")
+        return (*verdict, *asked_for(samples), *members_of(samples))
 
     def features(self, samples: Samples) -> Tensor:
         """The outcomes target, broken, coherent and those of `asked_for`, (N, K); a clip has shares, too."""
-        asked = tuple(asked_for(samples).values())
-        return torch.cat([self._judged(part, asked) for part in samples.parts()])
+        asked, members = tuple(asked_for(samples).values()), members_of(samples)
+        return torch.cat([self._judged(part, asked, members) for part in samples.parts()])
 
     def columns(self) -> tuple[Column, ...]:
         return (
@@ -92,13 +98,16 @@ class Rates(Outcomes):
             *retained_columns(LABELS),
         )
 
-    def _judged(self, samples: Samples, asked: Sequence[Sequence[str]]) -> Tensor:
+    def _judged(
+        self, samples: Samples, asked: Sequence[Sequence[str]], members: Mapping[str, tuple[str, str]]
+    ) -> Tensor:
         verdict = load_judge(self.judge).look(samples.images)
         finite(torch.cat([verdict.colour, verdict.shape], 1), samples, "the judge's answers")
         right = [as_asked(verdict, samples, labels) for labels in asked]
-        target, broken = verdicts("target", verdict.shows(samples.target), samples), verdict.broken()
+        target, broken = verdicts("target", shown(verdict, samples), samples), verdict.broken()
         coherent = (target["target"] == 0) & ~broken
-        return torch.stack([*target.values(), broken.float(), coherent.float(), *right], 1)
+        each = each_member(target["target"], samples, members)
+        return torch.stack([*target.values(), broken.float(), coherent.float(), *right, *each], 1)
 
 
 def retained_columns(labels: Iterable[str]) -> tuple[Column, ...]:
@@ -109,7 +118,7 @@ def retained_columns(labels: Iterable[str]) -> tuple[Column, ...]:
 def asked_for(samples: Samples, known: Iterable[str] = LABELS) -> dict[str, tuple[str, ...]]:
     """The labels that must be right for each outcome, of those that are `known`."""
     labels = tuple(label for label in known if any(row.get(label) for row in samples.rows))
-    if all(row.get(label) == value for row in samples.rows for label, value in samples.target.items()):
+    if all(row.get(label) in values(wanted) for row in samples.rows for label, wanted in samples.target.items()):
         rest = tuple(label for label in labels if label not in samples.target)
         return {label: (label,) for label in rest} | ({"other": rest} if rest else {})
     return {label: (label,) for label in labels} | ({"joint": labels} if labels else {})

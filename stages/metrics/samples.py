@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from stages.params.datasets import Target
 from stages.store.pictures import read_metadata, read_picture
 
 
@@ -22,7 +23,7 @@ class Samples:
 
     images: Tensor  # (N, 3, H, W) or (N, F, 3, H, W): bytes as files hold them, or numbers in [0, 1]
     rows: Sequence[Mapping[str, Any]]  # N lines of metadata.jsonl: prompt, seed, labels
-    target: Mapping[str, str]  # the labels of the concept, such as {"colour": "red"}
+    target: Target  # the labels of the concept, such as {"colour": "red"}
 
     def __post_init__(self) -> None:
         if len(self.images) != len(self.rows) or not len(self.rows):
@@ -82,7 +83,7 @@ class SampleFolders(Mapping[str, Samples]):
 
     folder: Path  # of the run's samples, with a folder for each prompt set
     names: Sequence[str]  # of the prompt sets
-    target: Mapping[str, str]  # the labels of the concept
+    target: Target  # the labels of the concept
 
     def __getitem__(self, name: str) -> Samples:
         return read_samples(self.folder / name, self.target)
@@ -94,7 +95,7 @@ class SampleFolders(Mapping[str, Samples]):
         return len(self.names)
 
 
-def read_samples(folder: str | Path, target: Mapping[str, str]) -> Samples:
+def read_samples(folder: str | Path, target: Target) -> Samples:
     """The samples of one folder that stages.sample wrote, their images as bytes.
 
     FileNotFoundError or ValueError names a file that is missing, broken or of another size than the first.

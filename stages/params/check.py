@@ -12,7 +12,7 @@ import jsonschema
 import pydantic
 import yaml
 
-from stages.params.concept import Concept, load_concept
+from stages.params.concept import Concept, load_concept, values
 from stages.params.contents import WANTED, check_contents
 from stages.params.datasets import read_prompts, select
 from stages.params.effect import check_effect
@@ -258,7 +258,7 @@ def check_metric_for(metric: str, concept: Concept, backbone: str, root: Path | 
         drawn = f"draws the world {about['world']}" if about.get("world") else "is a finished checkpoint"
         raise ValueError(f"{metric} judges the world of {world} alone; {backbone} {drawn}; for it: {', '.join(others)}")
     choices = _choices(content, where, tree)
-    for label, value in concept.target.items():
+    for label, value in [(label, value) for label, wanted in concept.target.items() for value in values(wanted)]:
         if labels and label not in labels:
             raise ValueError(
                 f"{where}: it cannot judge the label {label!r}, which the target of "

@@ -20,9 +20,9 @@ class Concept:
     """What is erased, steered or learned, from params/concepts/<name>.yaml.
 
     `prompts[i]` shows the concept and `neutral[i]` is the same prompt without it; `retain` is unrelated.
-    `dataset` and `target` say which prompts measure it and which label counts as seeing it; `aim`, whether that is to
-    become rare (`erase`) or common (`learn`). A concept of several `members` has a prompt of each, and its
-    neutral twin, for every prompt with `{}` in it.
+    `dataset` and `target` say which prompts measure it and which label counts as seeing it: of several values of a
+    label, the one that a prompt has. `aim` says whether it is to become rare (`erase`) or common (`learn`). A concept
+    of several `members` has a prompt of each, and its neutral twin, for every prompt with `{}` in it.
 
         Concept("painters", ("a painting by {}",), ("a painting",), ("a photo",), members=("Van Gogh", "Monet"))
     """
@@ -77,6 +77,11 @@ class Concept:
         pairs are equal.
         """
         return self.words or self.members or tuple(replaced_words(pairs or self.pairs()))
+
+
+def values(wanted: str | Sequence[str]) -> tuple[str, ...]:
+    """The values of a target's label: one, or each of several concepts that are one here."""
+    return (wanted,) if isinstance(wanted, str) else tuple(wanted)
 
 
 def replaced_words(pairs: Iterable[tuple[str, str]]) -> dict[str, str]:

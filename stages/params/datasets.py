@@ -15,9 +15,12 @@ import jsonschema
 import pandas as pd
 import yaml
 
+from stages.params.concept import values
 from stages.params.load import located
 from stages.params.pairs import plain
 from stages.params.tables import Row, read_rows, say_unused
+
+Target = Mapping[str, str | Sequence[str]]  # label -> the value that counts as the concept, or several
 
 SCHEMA = Path(__file__).parent / "schemas" / "prompts.schema.yaml"
 SETS = ("concept", "neutral", "retain", "alone", "synonym")
@@ -60,7 +63,7 @@ def labels(table: pd.DataFrame) -> list[str]:
     return [name for name in table.columns if f"without_{name}" in table.columns]
 
 
-def select(table: pd.DataFrame, target: Mapping[str, str], which: str) -> pd.DataFrame:
+def select(table: pd.DataFrame, target: Target, which: str) -> pd.DataFrame:
     """Returns the rows (id, prompt, seed and labels) of one set of the concept `target`, such as {"colour": "red"}.
 
     concept: prompts that show it; neutral: the same rows without it; retain: prompts that do not show it;
@@ -78,7 +81,7 @@ def select(table: pd.DataFrame, target: Mapping[str, str], which: str) -> pd.Dat
     return rows[[name for name in KEPT if name in rows] + labels(table)].reset_index(drop=True)
 
 
-def has(table: pd.DataFrame, target: Mapping[str, str], which: str) -> bool:
+def has(table: pd.DataFrame, target: Target, which: str) -> bool:
     """Whether `select` finds a row: False, too, if the table has no column of the prompts without the concept.
 
     ValueError as of `select` for a label or a value that the table does not have.
@@ -88,17 +91,18 @@ def has(table: pd.DataFrame, target: Mapping[str, str], which: str) -> bool:
     return not select(table, target, which).empty
 
 
-def _shows(table: pd.DataFrame, target: Mapping[str, str]) -> pd.Series:
+def _shows(table: pd.DataFrame, target: Target) -> pd.Series:
     have = labels(table)
     shown = pd.Series(True, index=table.index)
-    for name, value in target.items():
+    for name, wanted in target.items():
         if name not in have:
             lone = f": the column {name!r} has no partner 'without_{name}'" if name in table.columns else ""
             raise ValueError(f"no label {name!r} in the prompts{lone}; have: {', '.join(have) or 'none'}")
-        values = sorted(set(table[name]) - {""})
-        if value not in values:
-            raise ValueError(f"no prompts with {name} {value!r}; have: {', '.join(values)}")
-        shown &= table[name] == value
+        known = sorted(set(table[name]) - {""})
+        for value in values(wanted):
+            if value not in known:
+                raise ValueError(f"no prompts with {name} {value!r}; have: {', '.join(known)}")
+        shown &= table[name].isin(values(wanted))
     if not target:
         raise ValueError(f"a concept needs at least one label of {', '.join(have)}")
     return shown

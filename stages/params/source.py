@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import builtins
+import copy
 import hashlib
 import importlib
 import operator
@@ -25,6 +26,7 @@ PACKAGES = ("stages", "Infinity")
 # What a digest leaves out. Backbones and the network behind them: a change there is a change of every result, and
 # most are of loading or memory, which move no number. The others carry values and files and compute nothing.
 UNWATCHED = ("Infinity", "stages.backbones", "stages.launch", "stages.params", "stages.store")
+OBSERVERS = ("stages.store.tracking",)  # what is told to these stays out of a digest: a tracker changes no result
 PLAIN = ("annotated_types", "collections", "pathlib", "typing")  # whose names may stand in a field's type
 
 
@@ -183,8 +185,10 @@ class Module:
 
     @cached_property
     def digest(self) -> str:
-        """A hash that sees neither comments, docstrings nor layout."""
-        return hashlib.sha256(ast.dump(self.source).encode()).hexdigest()[:16]
+        """A hash that sees neither comments, docstrings nor layout, nor what is told to `OBSERVERS`."""
+        told = {name for name, path in self.origins.items() if _inside(path, OBSERVERS)}
+        source = Unobserved(told).visit(copy.deepcopy(self.source)) if told else self.source
+        return hashlib.sha256(ast.dump(source).encode()).hexdigest()[:16]
 
     def evaluated(self, node: ast.expr) -> Any:
         """The type that an annotation stands for; ValueError for a name that is none a file's value could have."""
@@ -232,6 +236,21 @@ class Module:
             package = package.rpartition(".")[0]
         module = ".".join(filter(None, [package if node.level else "", node.module or ""]))
         yield from ((alias.asname or alias.name, f"{module}.{alias.name}") for alias in node.names)
+
+
+class Unobserved(ast.NodeTransformer):
+    """Takes the imports of some names out of a source, and the statements that only call them."""
+
+    def __init__(self, names: set[str]) -> None:
+        self.names = names
+
+    def visit_ImportFrom(self, node: ast.ImportFrom) -> ast.ImportFrom | None:
+        node.names = [alias for alias in node.names if (alias.asname or alias.name) not in self.names]
+        return node if node.names else None
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        call = node.value
+        return None if isinstance(call, ast.Call) and ast.unparse(call.func) in self.names else node
 
 
 DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)

@@ -119,7 +119,7 @@ def collect(name: str, artifacts: Path | str, params: Path | str = "params") -> 
         missing=missing,
         families={backbone: load_params("backbones", backbone, params)["family"] for backbone in backbones},
         sensitive={concept: bool(content.get("sensitive")) for concept, content in about.items()},
-        columns=_columns(study.metrics, contents.values()),
+        columns=_columns(study.metrics, contents.values()) + _of_members(about.values()),
         caveats=_caveats(study.metrics, contents.values()),
     )
 
@@ -167,6 +167,13 @@ def _columns(metrics: Sequence[str], runs: Iterable[Contents]) -> tuple[Column, 
     """Each column once, metrics in the order of the study."""
     runs = list(runs)
     return tuple(dict.fromkeys(column for name in metrics for run in runs for column in _columns_of(run[name])))
+
+
+def _of_members(concepts: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
+    """A column for each of several concepts that are erased as one."""
+    wanted = [value for concept in concepts for value in concept.get("target", {}).values()]
+    names = dict.fromkeys(name for value in wanted if not isinstance(value, str) for name in value)
+    return tuple(Column("concept", f"{name.replace(' ', '_')}_rate", name.capitalize(), "low") for name in names)
 
 
 def _columns_of(content: Mapping[str, Any]) -> list[Column]:

@@ -19,6 +19,7 @@ from typing import Any
 
 from stages.launch.environment import begun
 from stages.store.files import digest, write_json
+from stages.store.tracking import tracking
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "numpy", "pandas")
 _current: ContextVar[Record | None] = ContextVar("record", default=None)
@@ -62,7 +63,7 @@ class Record:
 def recording(
     folder: Path, stage: str, *, params: Mapping[str, Any], seed: int | None = None, inputs: Iterable[Path] = ()
 ) -> Iterator[Record]:
-    """Makes a record current for the block and writes record-<stage>.json at its end.
+    """Makes a record current for the block and writes record-<stage>.json at its end; a tracker follows meanwhile.
 
     JSON has no nan and no inf: they are written as strings, since by then the work is done.
     """
@@ -75,7 +76,8 @@ def recording(
             stale.unlink()
     token = _current.set(record)
     try:
-        yield record
+        with tracking(folder, stage):
+            yield record
     finally:
         _current.reset(token)
     content = {

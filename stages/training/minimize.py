@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from stages.seeds import Purpose, generator
 from stages.store.record import Record
+from stages.store.tracking import follow
 from stages.training.float16 import LossScale
 from stages.training.processes import average, average_gradients, count, rank
 from stages.training.progress import Average, Companion, History, Progress, assign
@@ -52,6 +53,7 @@ def minimize(
         total = average(_backward(loss, step, seed, training.accumulate, scale.factor))
         _check_loss(total, step, label)
         _update(parameters, optimizer, scale, training.clip)
+        follow(label, step, parameters, loss=total, lr=optimizer.param_groups[0]["lr"])
         scheduler.step()
         for each in averages:
             each.follow(step)

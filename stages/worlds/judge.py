@@ -1,7 +1,7 @@
 """The judge of the world of shapes: a classifier of the colour and the shape that a picture shows, if any."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,29 +28,35 @@ class Verdict:
 
     def labels(self) -> tuple[str, ...]:
         """Returns the labels that `named` accepts: colour, shape and, for clips, direction."""
-        return ("colour", "shape") if self.direction is None else ("colour", "shape", "direction")
+        return ("colour", "shape", "pair") if self.direction is None else ("colour", "shape", "pair", "direction")
 
     def named(self, label: str) -> list[str]:
         """Returns the name of the likeliest colour, shape or direction of each picture, or `none`.
 
+        A pair is colour and shape, such as `red circle`.
         ValueError for a label that is not in `labels`.
         """
         if label not in self.labels():
             raise ValueError(f"the judge sees {', '.join(self.labels())}, not {label!r}")
         if label == "direction" and self.direction is not None:
             return [(*DIRECTIONS, NONE)[i] for i in self.direction.tolist()]
+        if label == "pair":
+            return [" ".join(pair) for pair in zip(self.named("colour"), self.named("shape"), strict=True)]
         names = (*(self.colours if label == "colour" else self.shapes), NONE)
         return [names[i] for i in getattr(self, label).argmax(1).tolist()]
 
-    def shows(self, target: Mapping[str, str]) -> Tensor:
+    def shows(self, target: Mapping[str, str | Sequence[str]]) -> Tensor:
         """Returns (N, F) bool: whether each frame shows all of `target`, such as {"colour": "red"}; pictures have one.
+
+        Of a label's values in a list, any counts.
 
         A clip's direction is that of all its frames. ValueError for a label that is not in `labels`.
         """
         each = []
-        for label, value in target.items():
+        for label, wanted in target.items():
+            any_of = (wanted,) if isinstance(wanted, str) else tuple(wanted)
             of = self if self.frames is None or label not in self.frames.labels() else self.frames
-            each.append(torch.tensor([name == value for name in of.named(label)]).reshape(len(self.colour), -1))
+            each.append(torch.tensor([name in any_of for name in of.named(label)]).reshape(len(self.colour), -1))
         return torch.stack(torch.broadcast_tensors(*each)).all(0)
 
     def over_clips(self, direction: Tensor) -> "Verdict":

@@ -46,6 +46,17 @@ def new_word_rows(world: Shapes) -> list[Row]:
     return _number(rows + [_row("full", t, c, s) for (c, s), t in product(others, templates)])
 
 
+def pair_rows(world: Shapes) -> list[Row]:
+    """Returns the rows of `shape_pairs.csv`: each colour and shape as one label, in each template, by synonyms."""
+    rows = [
+        {key: row[key] for key in ("set", "prompt")}
+        | {"pair": f"{row['colour']} {row['shape']}", "without_pair": row["without_colour_shape"]}
+        for row in picture_rows(world)
+        if row["colour"] and row["shape"]
+    ]
+    return _number(rows)
+
+
 def turned_rows(world: Shapes, label: str, start: str, goal: str) -> list[Row]:
     """Returns the rows of `red_to_blue.csv` and similar files, for a `label` such as "colour".
 

@@ -38,6 +38,22 @@ def test_retain_prompts_count_each_label_and_all_of_them():
     assert values == expected | {"colour_rate": 0.5, "shape_rate": 0.75, "joint_rate": 0.25}
 
 
+def test_each_of_several_concepts_counts_in_its_own_prompts():
+    wanted = {"pair": ["red circle", "blue cross"]}
+    asked = ["red circle", "red circle", "blue cross", "blue cross"]
+    told = samples(["red circle", "blue cross", "blue cross", "none none"], asked, wanted)
+    told = replace(told, rows=[{**row, "pair": pair} for row, pair in zip(told.rows, asked, strict=True)])
+    found, outcomes = rows(told)
+    assert outcomes["target"] == [1, 0, 1, 0]  # another erased concept than the one that was asked for is not a return
+    assert outcomes["red_circle"] == [1, 0, None, None] and outcomes["blue_cross"] == [None, None, 1, 0]
+    assert found["red_circle_rate"]["value"] == 0.5 and found["red_circle_rate"]["n"] == 2
+
+
+def test_a_prompt_that_names_none_of_several_concepts_shows_the_concept_if_it_shows_any():
+    told = samples(["red circle", "blue cross", "red cross"], ["- -"] * 3, {"pair": ["red circle", "blue cross"]})
+    assert rows(told, name="neutral")[1]["target"] == [1, 1, 0]
+
+
 def test_what_was_not_asked_for_does_not_count():
     found, outcomes = rows(samples(["red circle", "red square"], ["- circle", "red circle"], {"shape": "cross"}))
     assert outcomes["colour"] == [None, 1]

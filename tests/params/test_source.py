@@ -120,6 +120,19 @@ def test_a_digest_sees_all_code_to_the_leaves_and_code_alone(
     assert (code("stages.methods.new.New", tree) != before) == changes
 
 
+def test_a_digest_is_blind_to_what_a_tracker_is_told(tree: Path) -> None:
+    before = code("stages.methods.new.New", tree)
+    path = tree / "stages/methods/new.py"
+    text = path.read_text()
+    told = text.replace("from stages.words", "from stages.store.tracking import follow\nfrom stages.words")
+    told = told.replace("        return guided", "        follow('new', 0, loss=self.lr)\n        return guided")
+    assert told.count("follow") == 2
+    path.write_text(told)
+    assert code("stages.methods.new.New", tree) == before
+    path.write_text(told.replace("follow('new', 0, loss=self.lr)", "self.lr = follow('new', 0)"))
+    assert code("stages.methods.new.New", tree) != before
+
+
 @pytest.mark.parametrize("kind", ["methods", "attacks", "metrics"])
 def test_every_field_of_a_file_has_a_type_that_is_checked(kind: str) -> None:
     for name in names(kind, ROOT / "params"):

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from stages.params import study as studies
+from stages.params.tracker import installed
 from tests.workflow.conftest import DEMO, ROOT, Project
 
 DEMO_CELLS = yaml.safe_load(DEMO.read_text())
@@ -116,6 +117,18 @@ def rules(project: Project) -> list[tuple[str, list[str], str | None, list[str]]
 
 def test_a_finished_study_has_nothing_to_do(made: Project) -> None:
     assert made.plan()[0] == {}
+
+
+def test_another_tracker_runs_nothing_and_a_missing_one_is_refused(made: Project) -> None:
+    assert made.plan("--config", "tracker=csv", "tracker_pictures=10")[0] == {}
+    made.edit("params/pipeline.yaml", "tracker: none", "tracker: csv")
+    try:
+        assert made.plan()[0] == {}
+    finally:
+        made.edit("params/pipeline.yaml", "tracker: csv", "tracker: none")
+    if not installed("wandb"):
+        done = made.run("snakemake", "-n", "--config", "tracker=wandb")
+        assert done.returncode == 2 and "pip install 'palimpsest[wandb]'" in done.stdout
 
 
 def test_a_comment_and_an_order_of_keys_run_nothing(made: Project) -> None:

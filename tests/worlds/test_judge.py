@@ -68,7 +68,7 @@ def test_a_verdict_answers_by_name():
     assert verdict.named("direction") == ["right", "none", "left"]
     assert verdict.broken().tolist() == [False, True, True]
     assert verdict.shows({"colour": "red", "shape": "dot"}).tolist() == [[True], [False], [False]]
-    with pytest.raises(ValueError, match="the judge sees colour, shape, not 'direction'"):
+    with pytest.raises(ValueError, match="the judge sees colour, shape, pair, not 'direction'"):
         Verdict(("red",), ("dot",), torch.eye(2), torch.eye(2)).named("direction")
 
 

@@ -7,7 +7,16 @@ import torch
 from stages.params.datasets import labels, read_prompts, select
 from stages.store.pictures import read_folder
 from stages.worlds.shapes import Shapes
-from stages.worlds.table import LEARNED, NEW_WORD, clip_rows, new_word_rows, picture_rows, to_csv, turned_rows
+from stages.worlds.table import (
+    LEARNED,
+    NEW_WORD,
+    clip_rows,
+    new_word_rows,
+    pair_rows,
+    picture_rows,
+    to_csv,
+    turned_rows,
+)
 from tests import ROOT
 
 DATA = ROOT / "data"
@@ -19,6 +28,7 @@ WRITERS = {
     "shapes_colors": picture_rows,
     "shapes_motion": clip_rows,
     "new_word": new_word_rows,
+    "shape_pairs": pair_rows,
     "red_to_blue": partial(turned_rows, label="colour", start="red", goal="blue"),
     "circle_to_square": partial(turned_rows, label="shape", start="circle", goal="square"),
 }
@@ -40,6 +50,17 @@ def test_a_concept_of_the_shapes_has_its_prompts_twins_and_others(target):
     assert not any(words <= set(prompt.split()) for prompt in retain["prompt"])
     assert (neutral[list(target)] == "").all(axis=None)
     assert not set(concept["id"]) & set(retain["id"])
+
+
+def test_of_several_concepts_the_prompts_of_each_are_measured_and_those_of_none_retained():
+    wanted = {"pair": ["red circle", "blue cross"]}
+    table = read_prompts(DATA / "shape_pairs.csv")
+    concept, neutral, retain = (select(table, wanted, which) for which in ("concept", "neutral", "retain"))
+    assert set(concept["pair"]) == set(wanted["pair"]) and len(concept) == len(neutral) == 14
+    assert not any("red" in prompt or "cross" in prompt for prompt in neutral["prompt"])
+    assert len(set(retain["pair"])) == 14 and not set(retain["pair"]) & set(wanted["pair"])
+    with pytest.raises(ValueError, match="no prompts with pair 'red star'"):
+        select(table, {"pair": ["red circle", "red star"]}, "concept")
 
 
 def test_a_new_word_is_measured_in_other_prompts_than_it_is_learned_in():

@@ -1,5 +1,6 @@
 """The study, checked before anything runs, and the parameters that rules are compared by when the study runs again."""
 
+import os
 import re
 import sys
 from functools import cache
@@ -7,7 +8,7 @@ from functools import cache
 sys.path.insert(0, workflow.basedir)  # a copied or moved clone runs its own code, whatever is installed
 
 from stages import params
-from stages.params import canonical, check, names
+from stages.params import canonical, check, names, tracker
 from stages.params import study as studies
 
 load_params, method_params = cache(params.load_params), cache(params.method_params)  # thousands of jobs, few files
@@ -26,6 +27,7 @@ def refuse(error):
 
 try:
     check.check_schema(config, "pipeline", "params/pipeline.yaml")
+    os.environ.update(tracker.Tracker.of(config).environment())
     STUDY = studies.load_study(config["study"])
 except ValueError as error:
     refuse(error)
