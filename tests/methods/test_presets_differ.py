@@ -8,6 +8,7 @@ import torch
 
 from stages.params import load_params, names
 from stages.params.check import works_on
+from stages.params.concept import Concept
 from stages.params.effect import effective
 from stages.params.load import method_params
 from tests.methods.cut_down import small
@@ -42,7 +43,9 @@ def test_no_two_presets_have_the_same_effective_settings(backbone):
 
 
 @pytest.mark.parametrize("like", ["sd-shapes", "sd14"])
-def test_no_two_presets_make_the_same_edit(like, concept):
+def test_no_two_presets_make_the_same_edit(like):
+    """Of a concept whose twins have another word: where they merely lack it, rewriting is filtering."""
+    concept = Concept("red", ("a red shape", "a red circle"), ("a blue shape", "a blue circle"), ("a green square",))
     backbone = unet()
     plain = backbone.sample(backbone.encode(PROMPTS), **CALL)
     changes = {}
