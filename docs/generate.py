@@ -24,6 +24,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # so that the pages describe this tree, whatever is installed
 
 from stages.params import load_params, names  # noqa: E402  (after the path)
+from stages.params.kept import kept_states  # noqa: E402
+from stages.params.load import RESERVED  # noqa: E402
 
 PARAMS, SCHEMAS = ROOT / "params", ROOT / "stages" / "params" / "schemas"
 ROOMS = {
@@ -80,6 +82,8 @@ def methods() -> str:
                 "class": linked(content["class"]),
                 "fit returns": fit_returns(content["class"]),
                 "families": ", ".join(content.get("families", ["all"])),
+                "fitted in": "the job that samples" if content.get("trained") is False else "a job of its own",
+                "trains on": trained_on(content),
                 "settings for": {True: "small worlds", False: "real checkpoints"}.get(content.get("world"), "both"),
                 "about": comment("methods", name),
             }
@@ -88,9 +92,21 @@ def methods() -> str:
         "One row per file of `params/methods/`. A name ending in `_paper` holds the paper's settings for real models,"
         " `_released` those of the authors' code, `_documented` those written down for Infinity. Plain names are tuned"
         " for the world of shapes. The keys of such a file that are no fields of its class are explained in"
-        " [Add a method](../how-to/method.md#keys-beside-the-fields)."
+        " [Add a method](../how-to/method.md#keys-beside-the-fields). `Trains on` names the states of the unedited"
+        " backbone's own runs: the last (`final`), the first and the last (`ends`), or `all`; a method that trains on"
+        " none waits for no trajectories."
     )
     return page("Methods", intro, table(rows), schema("methods"), fields_of(used("methods")))
+
+
+def trained_on(content: Mapping[str, Any]) -> str:
+    """The states of the backbone's runs that a method's file reads, and those that its fields for a backbone do."""
+    own = {key: value for key, value in content.items() if key not in RESERVED or key == "class"}
+    states = kept_states(own, ROOT)
+    others = {name: kept_states(own | fields, ROOT) for name, fields in (content.get("backbones") or {}).items()}
+    different = {name: other for name, other in others.items() if other != states}
+    said = [states or "none", *(f"{other or 'none'} on `{name}`" for name, other in different.items())]
+    return ", ".join(said)
 
 
 def backbones() -> str:

@@ -60,11 +60,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         record.notes |= {"images": n, "found": list(attempt.prompts), "attempts": found, **attempt.notes}
         with victim.attach(backbone):
             with attempt.intervention.attach(backbone):
-                pictures = rows(attempt.prompts, n, args.seed)
+                pictures = rows(attempt.prompts, n)
                 record.notes["cut_prompts"] = cut_prompts(backbone, {args.attack: pictures})
                 write_folder(backbone, pictures, out)
             if attempt.starts:
-                write_folder(backbone, rows(attempt.starts, n, args.seed), out / BEFORE)
+                write_folder(backbone, rows(attempt.starts, n), out / BEFORE)
         if attempt.intervention.tensors():
             save(attempt.intervention, out / "found")
     log.info("%d pictures of %d prompts: %s", n, len(attempt.prompts), out)
@@ -91,11 +91,11 @@ def judge(metrics: Sequence[str], target: Mapping[str, str]) -> Sees | None:
     return sees
 
 
-def rows(prompts: Sequence[str], n: int, seed: int) -> list[dict[str, Any]]:
+def rows(prompts: Sequence[str], n: int) -> list[dict[str, Any]]:
     """n rows that take the prompts in turn, with a sampling seed each: that at which the attack looked, if it did."""
     from stages.attacks.base import measured_seed
 
-    return [{"index": i, "prompt": prompts[i % len(prompts)], "seed": measured_seed(seed, i)} for i in range(n)]
+    return [{"index": i, "prompt": prompts[i % len(prompts)], "seed": measured_seed(i)} for i in range(n)]
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from stages.launch.cli import entry, parser, set_up
 from stages.params.concept import load_concept
+from stages.params.kept import ORDER
 from stages.store.record import recording
 
 log = logging.getLogger("precompute")
@@ -17,18 +18,21 @@ log = logging.getLogger("precompute")
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
     """Samples and saves trajectories (pool, T + 1, ...) of T calls per prompt, under the prompt's text."""
-    args = parser(main.__doc__, "backbone", "concept", "seed").parse_args(argv)
+    options = parser(main.__doc__, "backbone", "concept", "seed")
+    options.add_argument("--states", choices=ORDER, default="all", help="of each run: the last, both ends, or all")
+    args = options.parse_args(argv)
     set_up(args.threads)
     from stages.backbones import load_backbone
+    from stages.backbones.core.trajectories import Trajectories
 
     out, concept = Path(args.out), load_concept(args.concept)
-    params = {"backbone": args.backbone, "concept": args.concept}
+    params = {"backbone": args.backbone, "concept": args.concept, "states": args.states}
     with recording(out.parent, "precompute", params=params, seed=args.seed) as record:
         backbone = load_backbone(args.backbone)
         record.ready()
-        backbone.gather([*concept.prompts, *concept.neutral, *concept.retain, ""], args.seed)
-        record.notes["images"] = sum(len(pool) for pool in backbone.trajectories.pools.values())
-        backbone.trajectories.save(out)
+        prompts = [*concept.prompts, *concept.neutral, *concept.retain, ""]
+        backbone.gather(prompts, args.seed, args.states, into=out)
+        record.notes["images"] = sum(map(len, Trajectories.read(out).pools.values()))
     log.info("%d trajectories: %s", record.notes["images"], out)
     return 0
 

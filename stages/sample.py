@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING
 from stages.launch.cli import entry, parser, set_up
 from stages.params import method_params
 from stages.params.concept import Concept, load_concept
-from stages.seeds import of_run
 from stages.store.record import Record, recording
-from stages.store.samples import Row, cut_prompts, read_sets, write_folders
+from stages.store.samples import cut_prompts, read_sets, write_folders
 
 if TYPE_CHECKING:
     from stages.backbones import Backbone
@@ -51,16 +50,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             intervention = fitted(method, backbone, concept, args.seed, record)
         with intervention.attach(backbone):
             record.notes["cut_prompts"] = cut_prompts(backbone, sets)
-            write_folders(backbone, {out / name: seeded(rows, args.seed) for name, rows in sets.items()})
+            write_folders(backbone, {out / name: rows for name, rows in sets.items()})
         if not args.run:
             save(intervention, out)
     log.info("%s: %s", out, ", ".join(f"{len(rows)} of {name}" for name, rows in sets.items()))
     return 0
-
-
-def seeded(rows: Sequence[Row], seed: int) -> list[Row]:
-    """The rows of a prompt set with the sampling seeds of one run."""
-    return [row | {"seed": of_run(row["seed"], seed)} for row in rows]
 
 
 def fitted(method: Method, backbone: Backbone, concept: Concept, seed: int, record: Record) -> Intervention:

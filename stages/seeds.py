@@ -62,16 +62,12 @@ def pool(run: int, n: int) -> list[int]:
 def picture(place: int, repeat: int, given: int | None = None) -> int:
     """The seed of a measured picture: of the row at `place` of its table, drawn for the `repeat`-th time.
 
+    It knows no run: every method, trained with whatever seed, is measured on the same noise, picture by picture.
     A seed `given` in the table is kept for the first picture of the row; if it is below 2^28, it meets none of ours.
     """
     if given is None:
         return seed_of(Purpose.PICTURE, 0, place * REPEATS + repeat)
     return given if repeat == 0 else hashed(Purpose.PICTURE, given, repeat, "repeat")
-
-
-def of_run(seed: int, run: int) -> int:
-    """The seed of the same picture in another run: run 0 has the picture's own."""
-    return seed if run == 0 else hashed(Purpose.PICTURE, seed, run, "run")
 
 
 def mixed(number: int) -> int:

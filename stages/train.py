@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     writes = recording(out, "train", params=params, seed=args.seed, inputs=inputs) if rank() == 0 else nullcontext()
     with writes as record:
         backbone = getattr(method, "load_backbone", load_backbone)(args.backbone)
+        backbone.trajectories.folder = out
         if args.latents:
             backbone.trajectories.update(Trajectories.read(args.latents))
         if record:

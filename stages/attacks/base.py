@@ -100,9 +100,9 @@ class Attack(Protocol):
         """
 
 
-def measured_seed(seed: int, number: int) -> int:
-    """The seed of the noise from which picture `number` of an attack is drawn when it is measured."""
-    return seed_of(Purpose.ATTACKED, seed, number)
+def measured_seed(number: int) -> int:
+    """The seed of the noise from which picture `number` of an attack is drawn when it is measured, in every run."""
+    return seed_of(Purpose.ATTACKED, 0, number)
 
 
 def load_attack(name: str, root: Path | str = "params") -> Attack:

@@ -13,12 +13,12 @@ from torch.nn.functional import normalize
 from stages import objectives
 from stages.attacks.base import UNEDITED, Attempt, Found, Victim, measured_seed
 from stages.attacks.shared.aims import Aim
-from stages.attacks.shared.free_tokens import Reader
 from stages.attacks.shared.pictures import drawn_pictures
 from stages.backbones.core.base import Backbone
 from stages.control.state import Condition, State
 from stages.interventions.sld import SafetyGuidance, carried, safety_guidance
 from stages.interventions.starts import as_sampled
+from stages.methods.shared.free_tokens import Reader
 from stages.params.concept import Concept
 from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
@@ -134,7 +134,7 @@ class Hunt:
 
     def run(self, seed: int, number: int) -> Found:
         """Looks until it succeeds or the budget is spent."""
-        picture, pictures, steps, loss = measured_seed(seed, number), self.attack.pictures + 1, self.attack.steps, None
+        picture, pictures, steps, loss = measured_seed(number), self.attack.pictures + 1, self.attack.steps, None
         with self.victim.attach(self.backbone):
             before = self.victim.shows(self.backbone, self.prompt, picture)
         if before:

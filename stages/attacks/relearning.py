@@ -71,7 +71,7 @@ class Relearning(Training):
 
         def loss(step: int, owner: torch.Generator) -> Tensor:
             rows = torch.randint(len(pictures), (self.batch,), generator=owner).tolist()
-            state, target = learner.examples(pictures[rows], owner)
+            state, target = learner.examples(pictures[rows], owner, together=True)
             with learned.attach(backbone):
                 condition = backbone.encode([captions[row] for row in rows])
                 return backbone.distance(backbone.predict(state, condition), target)

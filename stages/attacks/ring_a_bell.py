@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from stages.attacks.base import UNEDITED, Attempt, Found, Victim
-from stages.attacks.shared.free_tokens import marks, searchable
 from stages.backbones.core.base import Backbone
 from stages.backbones.core.memory import at_work
 from stages.control.addresses import TEXT
 from stages.control.words import Prompt
+from stages.methods.shared.free_tokens import marks, searchable
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Rate
 from stages.seeds import Purpose, seed_of

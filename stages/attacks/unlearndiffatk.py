@@ -11,11 +11,11 @@ from torch import Tensor
 
 from stages.attacks.base import UNEDITED, Attempt, Found, Victim, measured_seed
 from stages.attacks.shared.aims import Aim
-from stages.attacks.shared.free_tokens import Insertion, Reader, searchable
 from stages.attacks.shared.pictures import drawn_pictures
 from stages.backbones.core.base import Backbone
 from stages.control.state import State
 from stages.interventions.starts import as_sampled
+from stages.methods.shared.free_tokens import Insertion, Reader, searchable
 from stages.params.concept import Concept
 from stages.params.types import Count, Natural, NonNegative, Rate
 from stages.seeds import Purpose, generator
@@ -94,7 +94,7 @@ class Hunt:
 
     def run(self, victim: Victim, seed: int) -> Found:
         """Looks until it succeeds or the budget is spent."""
-        backbone, picture = self.reader.backbone, measured_seed(seed, self.number)
+        backbone, picture = self.reader.backbone, measured_seed(self.number)
         if victim.shows(backbone, self.prompt, picture):
             return Found(self.prompt, self.prompt, before=True, after=True, pictures=2)
         before = None if victim.sees is None else False

@@ -41,6 +41,7 @@ from stages.backbones.text.texts import Texts
 from stages.control.addresses import TEXT
 from stages.control.sites import Site, Tap, site_table
 from stages.control.state import Condition, State
+from stages.params.kept import Kept
 from stages.seeds import Purpose, seed_of
 
 BLOCK = {
@@ -71,6 +72,7 @@ class InfinityBackbone(Backbone):
         "out": ("proj",),
     }
     ENDS = ("lvl_embed.", "head_nm.", "head.")
+    WHOLE = True
     # a cross-attention outside the blocks, whose one query reads the whole prompt for first token and modulation
     BESIDE = {"cross_attn": ("text_proj_for_sos.ca",)}
 
@@ -291,9 +293,10 @@ class InfinityBackbone(Backbone):
         """Pictures (B, 3, H, W) in [0, 1] to the tokenizer's features (B, d, h, w), not yet binary."""
         return self.vae.features(2 * images.to(self.device) - 1)
 
-    def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
+    def examples(self, images: Tensor, generator: torch.Generator, *, together: bool = False) -> tuple[State, Tensor]:
         """Pictures (B, 3, H, W) in [0, 1] as states of all scales, and the margins (B, L, bits) of their own bits.
 
+        Every row has every scale, so `together` changes nothing.
         ValueError for pictures of another size than this backbone draws.
         """
         features, patchify = self.embed(images), self.vae.config.patchify
@@ -303,7 +306,12 @@ class InfinityBackbone(Backbone):
                 f"pictures of {tuple(images.shape[-2:])} pixels give features of {have}, {self.name} has {want}"
             )
         corrected = self_correct(features, self.schedule, patchify=patchify)
-        return self._state(corrected.inputs, corrected.labels), CERTAIN * (2 * corrected.labels.float() - 1)
+        return self._state(corrected.inputs, corrected.labels), self.certain(corrected.labels)
+
+    @staticmethod
+    def certain(tokens: Tensor) -> Tensor:
+        """The margins (B, L, bits) that leave no doubt about the bits of `tokens` (B, L, bits)."""
+        return CERTAIN * (2 * tokens.float() - 1)
 
     def training_loss(
         self, features: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1
@@ -330,7 +338,7 @@ class InfinityBackbone(Backbone):
         """Scales that a run of so many steps predicts."""
         return min(steps, len(self.schedule))
 
-    def _make_pool(self, prompt: str, seeds: Sequence[int]) -> Tensor:
+    def _make_pool(self, prompt: str, seeds: Sequence[int], states: Kept) -> Tensor:
         """Tokens (n, L, bits) of whole pictures, as uint8."""
         pool = []
         for rows in self.batches(len(seeds)):

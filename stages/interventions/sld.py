@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Safety:
-    """The five numbers of arXiv 2211.05105, `warmup` in steps of the sampler, and one of ours.
+    """The five numbers of arXiv 2211.05105, `warmup` in steps of the sampler, and two more.
 
     `agreement` multiplies what is taken out by that power of the cosine of cond - uncond and concept - uncond, picture
-    by picture; at 0 it stays as it is.
+    by picture; at 0 it stays as it is. `together` gives all frames of a clip the mean of their momentum.
     """
 
     warmup: int = 10
@@ -33,6 +33,7 @@ class Safety:
     momentum_scale: float = 0.3
     momentum_beta: float = 0.4
     agreement: float = 0.0
+    together: bool = False
 
 
 class SafetyGuidance(Intervention):
@@ -63,7 +64,8 @@ class SafetyGuidance(Intervention):
             past = carried(momentum.pop() if momentum and at.step else None, cond)
             safe = safety_guidance(uncond, cond, concept, past, self.safety)
             beta = self.safety.momentum_beta
-            momentum[:] = [beta * past + (1 - beta) * safe]
+            past = beta * past + (1 - beta) * safe
+            momentum[:] = [shared(past) if self.safety.together else past]
             rest = {role: value for role, value in predictions.items() if role != own}
             return rest if at.step < self.safety.warmup else rest | {"cond": cond - safe}
 
@@ -92,6 +94,11 @@ def safety_guidance(uncond: Tensor, cond: Tensor, concept: Tensor, momentum: Ten
     if safety.agreement:
         share = share * likeness(cond - uncond, concept - uncond) ** safety.agreement
     return share * (concept - uncond) + safety.momentum_scale * momentum
+
+
+def shared(momentum: Tensor) -> Tensor:
+    """A clip's momentum (B, F, C, h, w) with the mean over frames in every frame; a picture's as it is."""
+    return momentum.mean(1, keepdim=True).expand_as(momentum) if momentum.ndim == 5 else momentum
 
 
 def carried(momentum: Tensor | None, like: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from stages.interventions.masks.mask import Mask
 from stages.methods.minimalist import references
 from stages.methods.shared.base import load_method
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Fraction, Needs
 from stages.reading.unroll import Replay, keeps_history
 from stages.store.record import Record
@@ -29,6 +30,7 @@ class Binarized:
     if the backbone's solver takes single steps.
     """
 
+    READS: ClassVar[Reads] = {"": "ends"}
     NEEDS: ClassVar[Needs] = {"threshold": {"ratio": False}, "scope": {"ratio": True}}
 
     of: str = "minimalist"  # the method whose masks they are

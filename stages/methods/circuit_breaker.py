@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -19,6 +19,7 @@ from stages.methods.shared.base import Prompts
 from stages.methods.shared.classes import activations
 from stages.objectives.rerouting import Norm, centred, coefficients, scale_means, token_cosine, token_distance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.pairs import of_concept
 from stages.params.types import Breaker, Count, Fraction, Natural, NonNegative, Rate
 from stages.reading.activations import Activations, keep_activations
@@ -47,6 +48,8 @@ class CircuitBreaker(Training):
     """
 
     batch: Count = 16
+    READS: ClassVar[Reads] = {"": "all"}
+
     alpha: Rate = 10.0  # weight of both losses
     horizon: Literal["2T", "T+1", "T"] = "2T"  # of T steps
     target_layers: tuple[Natural, ...] = ()  # blocks, from 0, that are read; empty: those at the paper's depths

@@ -19,6 +19,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -32,6 +33,7 @@ class ConceptAblation(FromPairs, Training):
     Trains copies of some weights.
     """
 
+    READS: ClassVar[Reads] = {"states": {"noised": "final", "trajectory": "all"}, "preserve": "all"}
     NEEDS: ClassVar[Needs] = {
         "anchor": {"target": ("model",)},
         "empty": {"preserve": True},
@@ -59,7 +61,7 @@ class ConceptAblation(FromPairs, Training):
         concept = self.learned(concept)
         if self.states == "trajectory" and (self.target == "noise" or self.prior):
             raise ValueError("the noise is known only for states: noised; choose target: model and prior: 0")
-        backbone.gather(concept.neutral, seed)
+        backbone.gather(concept.neutral, seed, "final" if self.states == "noised" else "all")
         concepts, anchors = (Prompts.of(backbone, side) for side in zip(*concept.pairs(), strict=True))
         weights = Weights.copy(backbone, choose(backbone, self.train))
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)

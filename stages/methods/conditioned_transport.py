@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from stages.backbones.core.base import Backbone
+from stages.control.sites import Site
 from stages.interventions.steering.gates import Gate
 from stages.interventions.steering.maps import Transport
 from stages.interventions.steering.steering import Mode, Steering, role_strengths
 from stages.methods.shared.classes import Classes, Gated, Location, activations, sites_at
 from stages.params.concept import Concept
-from stages.params.types import Count, NonNegative, Rate
-from stages.seeds import Purpose, generator
+from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.seeds import Purpose, generator, generators, hashed
 from stages.training.minimize import minimize
+from stages.training.plateau import Plateau
 from stages.training.settings import Adam, Training
 
 Place = TypeVar("Place", bound=Hashable)
@@ -35,6 +37,7 @@ class ConditionedTransport(Gated, Training):
     location: Location = "ffn"  # which activations
     steps_on: tuple[int, ...] = ()  # sampler steps, or scales; empty: all
     layers: tuple[int, ...] = ()  # of the location, from 0; empty: all
+    text_layers: tuple[int, ...] = ()  # blocks of the text encoders that are moved beside them, from 0
     strength: NonNegative = 1.0  # 0 moves nothing, 1 the whole way
     mode: Mode = "CONDITIONAL"  # which half of guidance is moved
     gate: Gate = "discriminant"
@@ -43,50 +46,77 @@ class ConditionedTransport(Gated, Training):
     identity: NonNegative = 0.0  # weight of leaving neutral activations alone
     residual: bool = True  # off: a map starts at zero and pulls everything there
     batch: Count = 128
-    steps: Count = 1000
+    steps: Count = 1000  # of each map's training
+    # Passes over all samples without a smaller loss after which a map's training ends; the learning rate halves after
+    # more than half of them. 0: neither.
+    patience: Natural = 0
     lr: Rate = 1e-2
     weight_decay: NonNegative = 1e-5
-    clip: Rate | None = 1.0
+    clip: Rate | None = 1.0  # the largest norm of one map's gradients
     optimizer: Adam = "adam"
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
-        """Samples pairs from the same noise and trains all maps together; ValueError if no layer and step is left."""
+        """Samples pairs from the same noise and trains a map of each; ValueError if there is no such layer or step."""
         concept = self.learned(concept)
-        sites = [s for i, s in enumerate(sites_at(backbone, self.location)) if not self.layers or i in self.layers]
+        sites = self.sites(backbone)
         classes = Classes.of(concept, self.samples)
-        source = activations(backbone, classes.source, sites, seed)
-        target = activations(backbone, classes.target, sites, seed)
-        keys = [(s, t) for s in sites for t in source.steps(s) if not self.steps_on or t in self.steps_on]
+        source, target = (
+            activations(backbone, prompts, sites, seed, wanted=self._moved)
+            for prompts in (classes.source, classes.target)
+        )
+        keys = [(site, step) for site in sites for step in source.steps(site)]
         if not keys:
             raise ValueError(f"no layer {self.layers} and step {self.steps_on} in {backbone.name}")
         pairs = {key: (source.get(*key), target.get(*key)) for key in keys}
-        others = self.others(backbone, concept, sites, seed, target)
+        others = self.others(backbone, concept, sites, seed, target, self._moved)
         networks = self.train(pairs, seed)
         maps = {key: self._map(networks[key], pairs[key][0], others.get(*key)) for key in keys}
         strengths = dict.fromkeys(keys, role_strengths(self.mode, self.strength, self.strength))
         return Steering("network", maps, strengths, gate=self.gate)
 
+    def sites(self, backbone: Backbone) -> list[Site]:
+        """The layers of the text encoders, and those of the location; ValueError for one that is not there."""
+        if self.location == "text" and self.text_layers:
+            raise ValueError("text_layers stand beside layers of the image; with location: text name them in layers")
+        image, text = sites_at(backbone, self.location), sites_at(backbone, "text")
+        for name, layers, have in (("layers", self.layers, image), ("text_layers", self.text_layers, text)):
+            missing = [layer for layer in layers if layer >= len(have)]
+            if missing:
+                raise ValueError(f"{name}: {backbone.name} has {len(have)} there, numbered from 0, got {missing}")
+        return [*(text[i] for i in self.text_layers), *(image[i] for i in self.layers or range(len(image)))]
+
+    def _moved(self, site: Site, step: int, role: str) -> bool:
+        """Whether a map is fitted there: of the text, which is read once, or at one of the steps."""
+        return role == "cond" and (site.stream == "encoder" or not self.steps_on or step in self.steps_on)
+
     def train(self, pairs: Mapping[Place, tuple[Tensor, Tensor]], seed: int) -> dict[Place, Transport]:
-        """One transport per key, by squared error on paired activations, two (n, D) each."""
+        """One transport per key, each trained alone, by squared error on paired activations, two (n, D) each."""
         draws = generator(Purpose.WEIGHTS, seed)
         networks = {
             key: Transport(source.shape[1], self.hidden, residual=self.residual).restart(draws).to(source.device)
             for key, (source, _) in pairs.items()
         }
+        for key, network in networks.items():
+            name = " ".join(map(str, key)) if isinstance(key, tuple) else str(key)
+            self._train(network, *pairs[key], seed, f"transport {name}")
+        return networks
 
-        def loss(step: int, generator: torch.Generator) -> Tensor:
-            size = len(next(iter(pairs.values()))[0])
-            rows = torch.randint(size, (self.batch,), generator=generator)
-            value = torch.zeros(())
-            for key, (source, target) in pairs.items():
-                value = value + (networks[key](source[rows]) - target[rows]).square().mean()
-                if self.identity:
-                    value = value + self.identity * (networks[key](target[rows]) - target[rows]).square().mean()
+    def _train(self, network: Transport, source: Tensor, target: Tensor, seed: int, label: str) -> None:
+        """Passes over all pairs in random order, a batch at a time; what is left over of a pass waits for the next."""
+        passes = max(1, len(source) // self.batch)
+
+        def loss(step: int, _generator: torch.Generator) -> Tensor:
+            number, part = divmod(step, passes)
+            (owner,) = generators([hashed(Purpose.STEP, "pass", seed, number)])
+            order = torch.randperm(len(source), generator=owner)
+            rows = order[part * self.batch : (part + 1) * self.batch].to(source.device)
+            value = (network(source[rows]) - target[rows]).square().mean()
+            if self.identity:
+                value = value + self.identity * (network(target[rows]) - target[rows]).square().mean()
             return value
 
-        parameters = [p for network in networks.values() for p in network.parameters()]
-        minimize(loss, parameters, self, seed=seed, label="transport")
-        return networks
+        plateau = [Plateau(passes, self.patience)] if self.patience else []
+        minimize(loss, network.parameters(), self, seed=seed, label=label, companions=plateau)
 
     def _map(self, network: Transport, source: Tensor, others: Tensor) -> dict[str, Tensor]:
         by = {name: value.detach() for name, value in network.state_dict().items()}

@@ -9,11 +9,9 @@ from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cosine_similarity
 
 from stages.backbones.core.base import Backbone
 from stages.backbones.core.capabilities import Diffuses, needs
-from stages.control.mentions import mentions
 from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.adversary import Adversary
@@ -21,16 +19,16 @@ from stages.methods.shared.base import Prompts, States, frozen, reached
 from stages.methods.shared.data import FromPrompts
 from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
+from stages.methods.shared.vocabulary import Nearness, nearest, read_words, spread
 from stages.objectives import gumbel_softmax, negative_guidance
 from stages.params.concept import Concept
-from stages.params.types import Count, Needs, NonNegative, Rate
+from stages.params.kept import Reads
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.processes import agreed
 from stages.training.progress import Companion
 from stages.training.settings import Adam, Training
-
-TOGETHER = 128  # words that are compared at once: encoded, a thousand of them may be gigabytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +39,7 @@ class EAP(FromPrompts, Training):
     A mixture is a Gumbel-softmax over the texts nearest to a concept prompt.
     """
 
+    READS: ClassVar[Reads] = {"states": {"frozen": "all"}, "preserve": "all"}
     NEEDS: ClassVar[Needs] = {
         "guidance": {"states": ("student", "fresh")},
         "nearest": {"weight": True},
@@ -54,8 +53,12 @@ class EAP(FromPrompts, Training):
     train: Train = "xattn"  # which weights; see stages.methods.shared.trained_weights
     scale: NonNegative = 1.0  # how far from the concept
     weight: NonNegative = 1.0  # of the harm
-    space: Literal["prediction", "clean"] = "prediction"  # errors of predictions (the paper), or of the final latents
-    nearest: Count = 100  # texts in a mixture
+    # Errors of predictions (the paper), or of the final latents that they imply (the release): the same error, of an
+    # eps-prediction weighed by (1 - alpha_bar) / alpha_bar, most where the latent is noise.
+    space: Literal["prediction", "clean"] = "prediction"
+    nearest: Count = 100  # texts that are considered for a mixture
+    nearness: Nearness = "l2"  # of a text's embedding to the prompt's
+    centres: Natural = 0  # texts in it, the centres of a k-means over how near those are; 0: all that are considered
     # A file of texts, one a line, of which those with words or synonyms of the concept are left out; empty: the retain
     # prompts.
     vocabulary: str = ""
@@ -101,7 +104,7 @@ class EAP(FromPrompts, Training):
 
     def _mixtures(self, backbone: Backbone, concepts: Condition, words: Sequence[str], seed: int) -> list[Mixture]:
         """One for each concept prompt; its texts' trajectories are gathered if frozen states are trained on."""
-        texts = [nearest(backbone, concepts.rows([i]), words, self.nearest) for i in range(len(concepts))]
+        texts = [self.texts(backbone, concepts.rows([i]), words) for i in range(len(concepts))]
         if self.states == "frozen":
             backbone.gather([*concepts.prompts, *(word for several in texts for word in several)], seed)
         return [Mixture(backbone.encode(several), self.temperature, self.hard, self.search_lr) for several in texts]
@@ -127,15 +130,12 @@ class EAP(FromPrompts, Training):
         """
         if not self.vocabulary:
             return concept.retain
-        path = Path(self.vocabulary)
-        if not path.is_file():
-            raise FileNotFoundError(f"{path} is missing: the words that may be preserved, one a line")
-        own = (*concept.called(), *concept.synonyms)
-        lines = map(str.strip, path.read_text(encoding="utf-8").splitlines())
-        words = tuple(line for line in lines if line and not mentions(line, own))
-        if not words:
-            raise ValueError(f"{path}: no words in it but the concept's own")
-        return words
+        return read_words(Path(self.vocabulary), (*concept.called(), *concept.synonyms))
+
+    def texts(self, backbone: Backbone, condition: Condition, words: Sequence[str]) -> list[str]:
+        """The texts of the mixture for the prompt of a condition of one row."""
+        near = nearest(backbone, condition, words, self.nearest, self.nearness)
+        return spread(near, self.centres or len(near))
 
     def erasure(
         self, backbone: Backbone, weights: Weights, state: State, condition: Condition, empty: Condition
@@ -155,18 +155,9 @@ class EAP(FromPrompts, Training):
             student = backbone.predict(state, condition)
         if self.space == "clean":
             process = needs(backbone, Diffuses, "choose space: prediction").process
-            student, target = (process.clean(state.latent, value, state.time) for value in (student, target))
+            latent = state.latent.float()
+            student, target = (process.clean(latent, value.float(), state.time) for value in (student, target))
         return backbone.distance(student, target)
-
-
-def nearest(backbone: Backbone, condition: Condition, words: Sequence[str], many: int) -> list[str]:
-    """The words whose embeddings have the largest cosine similarity to the condition's one row."""
-    target, parts = condition.tensors["embeds"].flatten(1).float(), []  # in bf16 too many cosines are equal
-    for start in range(0, len(words), TOGETHER):
-        embeds = backbone.encode(words[start : start + TOGETHER]).tensors["embeds"]
-        parts.append(cosine_similarity(embeds.flatten(1).float(), target, dim=1))
-    similarity = torch.cat(parts)
-    return [words[i] for i in similarity.topk(min(many, len(words))).indices.tolist()]
 
 
 class Mixture(Adversary):

@@ -18,6 +18,7 @@ from stages.methods.shared.trained_weights import Train, choose
 from stages.methods.shared.wording import own_words
 from stages.objectives import away, negative_guidance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -31,6 +32,7 @@ class ESD(FromPrompts, Training):
     Trains copies of some weights; the right-hand side is the frozen network's.
     """
 
+    READS: ClassVar[Reads] = {"states": {"frozen": "all"}, "preserve": "all"}
     NEEDS: ClassVar[Needs] = {
         "guidance": {"states": ("student", "fresh")},
         "erase_from": {"origin": ("source",)},

@@ -22,6 +22,7 @@ from stages.methods.shared.text_inputs import text_inputs
 from stages.methods.uce import Rows, gather_rows
 from stages.objectives import edited_weight, squared_inside
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Fraction, Needs, NonNegative, Rate
 from stages.reading.attention import attention_maps
 from stages.reading.concept_masks import How, Locator, concept_tokens
@@ -42,6 +43,7 @@ class MACE(FromPairs, Training):
     network's own attention, with nothing attached, finds it.
     """
 
+    READS: ClassVar[Reads] = {"": "final"}
     NEEDS: ClassVar[Needs] = {"threshold": {"mask": ("auto", "attention", "difference")}}
 
     ridge: NonNegative = 0.1  # holds the weights in the refinement; the paper's lambda_1
@@ -87,7 +89,7 @@ class MACE(FromPairs, Training):
         self, backbone: Backbone, concept: Concept, refined: Mapping[str, Tensor], seed: int, index: int
     ) -> dict[str, Tensor]:
         """The weights (d_out, d_in), float64, with the LoRA of one concept, the `index`-th."""
-        backbone.gather(concept.prompts, seed)
+        backbone.gather(concept.prompts, seed, "final")
         prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
         positions = concept_tokens(backbone, concept.prompts, (*concept.called(), *concept.synonyms))
         if not all(positions):
@@ -123,10 +125,8 @@ class MACE(FromPairs, Training):
 
     def state(self, backbone: Backbone, condition: Condition, draws: torch.Generator) -> State:
         """The frozen network's samples, noised to times that are drawn near `focus`."""
-        process = needs(backbone, Diffuses, "MACE trains on noised pictures").process
-        clean = backbone.draw(condition, draws).final
-        if clean is None:
-            raise ValueError(f"the trajectories of {backbone.name} do not say where they end")
+        diffuses = needs(backbone, Diffuses, "MACE trains on noised pictures")
+        process, clean = diffuses.process, diffuses.finals(condition, draws)
         steps = process.scheduler.config.num_train_timesteps
         shares = torch.arange(steps) / steps
         early, late = ((self.sharpness * (shares - edge)).sigmoid() for edge in self.focus)

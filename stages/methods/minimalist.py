@@ -21,6 +21,7 @@ from stages.methods.shared.data import FromPairs
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, open_probability
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Fraction, Natural, Needs, NonNegative, Rate
 from stages.reading.unroll import Replay, unroll
 from stages.seeds import pool as seeds_of_pool
@@ -39,6 +40,7 @@ class Minimalist(FromPairs, Training):
     Hard concrete masks come back as thresholds, score > 0.
     """
 
+    READS: ClassVar[Reads] = {"through": {"run": "ends", "state": "all"}}
     NEEDS: ClassVar[Needs] = {
         "linear": {"masks": ("linear",)},
         "noise": {"mode": ("hard_concrete",)},
@@ -234,7 +236,7 @@ def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: in
     steps."""
     prompts, settings = list(dict.fromkeys(prompts)), backbone.settings
     if steps == settings.steps and seeds <= settings.pool:
-        backbone.gather(prompts, seed)
+        backbone.gather(prompts, seed, "ends")
         pools = {prompt: backbone.trajectories.pools[prompt][:seeds, [0, -1]].to(backbone.device) for prompt in prompts}
         return {
             prompt: Runs(pool, seeds_of_pool(backbone.trajectories.seeds[prompt], seeds))

@@ -72,8 +72,11 @@ class PrototypeSteering(Gated):
     ) -> tuple[TokenMeans, TokenMeans, TokenMeans]:
         """Pooled activations of the class steered from, of the class steered to, and of the samples to leave alone."""
         classes = self._classes(concept)
-        source, target = (activations(backbone, prompts, sites, seed) for prompts in (classes.source, classes.target))
-        return source, target, self.others(backbone, concept, sites, seed, target)
+        source, target = (
+            activations(backbone, prompts, sites, seed, wanted=self._steered)
+            for prompts in (classes.source, classes.target)
+        )
+        return source, target, self.others(backbone, concept, sites, seed, target, self._steered)
 
     def steer(
         self, backbone: Backbone, setup: Setup, source: TokenMeans, target: TokenMeans, others: TokenMeans
@@ -82,12 +85,18 @@ class PrototypeSteering(Gated):
         maps: dict[tuple[Site, int], Mapping[str, Tensor]] = {}
         strengths: dict[tuple[Site, int], dict[str, float]] = {}
         for key, both in self._strengths(backbone, setup).items():
-            role = "uncond" if self.mode == "UNCONDITIONAL" and key[0].stream != "encoder" else "cond"
             if any(both.values()):
-                maps[key] = self._map(*(pool.get(*key, role) for pool in (source, target, others)))
+                maps[key] = self._map(*(pool.get(*key, self._role(key[0])) for pool in (source, target, others)))
                 strengths[key] = both
         form = FORMS[self.form]
         return Steering(form, maps, strengths, renorm=self.renorm, gate=self.gate).scaled(self.strength)
+
+    def _role(self, site: Site) -> str:
+        """The half of guidance that prototypes at a site are of."""
+        return "uncond" if self.mode == "UNCONDITIONAL" and site.stream != "encoder" else "cond"
+
+    def _steered(self, site: Site, step: int, role: str) -> bool:
+        return role == self._role(site)
 
     def _strengths(self, backbone: Backbone, setup: Setup) -> dict[tuple[Site, int], dict[str, float]]:
         strengths = {}

@@ -18,6 +18,7 @@ from stages.methods.shared.localised import Localised
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.reading.concept_masks import concept_tokens
 from stages.seeds import Purpose, generator
@@ -35,6 +36,7 @@ class Receler(Localised, Training):
     of these steps was given. arXiv 2311.17717.
     """
 
+    READS: ClassVar[Reads] = {"states": {"frozen": "all"}, "preserve": "all"}
     NEEDS: ClassVar[Needs] = {
         "guidance": {"states": ("student", "fresh")},
         "slots": {"prompt": ("intended",)},

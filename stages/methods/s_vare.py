@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from stages.methods.shared.data import FromPairs
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import bit_divergence, filtered_cross_entropy
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Fraction, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -32,6 +33,8 @@ class SVARE(FromPairs, Training):
 
     Trains copies of cross-attention and feed-forward.
     """
+
+    READS: ClassVar[Reads] = {"": "all"}
 
     share: Fraction = 0.25  # of a token's bits that must be wrong for it to count
     # What the loss is divided by: all tokens (`length`, the paper), those that count (`kept`), or all scales alike.

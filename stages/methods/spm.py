@@ -18,6 +18,7 @@ from stages.methods.mace import apart
 from stages.methods.shared.base import Prompts, States, frozen, reached
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Fraction, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
@@ -37,6 +38,8 @@ class SPM(Training):
     one each. When pictures are drawn, each is as strong as the prompt is like the member's name.
     """
 
+    READS: ClassVar[Reads] = {"states": {"frozen": "all"}}
+    GATE: ClassVar[str] = "always"  # see stages.interventions.conditional
     NEEDS: ClassVar[Needs] = {
         "guidance": {"states": ("student", "fresh")},
         "anchors": {"anchor": True},
@@ -44,7 +47,6 @@ class SPM(Training):
         "farness": {"anchor": True},
         "lengths": {"anchor": True, "anchoring": ("noise",)},
     }
-    GATE: ClassVar[str] = "always"  # see stages.interventions.conditional
 
     rank: Count = 1  # of A and B
     surrogate: Literal["empty", "neutral"] = "empty"  # what takes the concept's place
@@ -56,8 +58,8 @@ class SPM(Training):
     anchoring: Anchoring = "noise"
     farness: NonNegative = 1.0
     lengths: tuple[NonNegative, NonNegative] = (0.8, 1.2)  # of random embeddings, in lengths of the concept's
-    states: States = "student"  # partial samples of the network in training (the paper), or of the frozen one
-    guidance: NonNegative = 3.0  # at which the network in training samples them
+    states: States = "student"  # partial samples: of the network in training (the paper), or see States
+    guidance: NonNegative = 3.0  # at which new ones are sampled
     measure: Measure = "both"  # likeness that opens the gate: of texts, of their tokens, or the larger of both
     floor: Fraction = 0.0  # likeness up to which the gate stays closed; the paper has none
     power: Rate = 1.0  # of the gate; the released code scales A and B by it, which is 2

@@ -18,6 +18,7 @@ from stages.methods.shared.localised import Localised
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
+from stages.params.kept import Reads
 from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.reading.concept_masks import concept_tokens
 from stages.training.float16 import LossScale
@@ -33,6 +34,7 @@ class T2VUnlearning(Localised, Training):
     The paper's adapters stand after each attention that reads text.
     """
 
+    READS: ClassVar[Reads] = {"states": {"noised": "final", "trajectory": "all"}, "preserve": "all"}
     NEEDS: ClassVar[Needs] = {"empty": {"preserve": True}}
 
     scale: NonNegative = 7.0  # how far from the concept
@@ -49,7 +51,7 @@ class T2VUnlearning(Localised, Training):
         FileNotFoundError without the data."""
         concept = self.learned(concept)
         positions = concept_tokens(backbone, concept.prompts, (*concept.called(), *concept.synonyms))
-        backbone.gather(concept.prompts, seed)
+        backbone.gather(concept.prompts, seed, "final" if self.states == "noised" else "all")
         prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)
         adapter = self.adapter(backbone, seed)

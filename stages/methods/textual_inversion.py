@@ -75,10 +75,12 @@ class TextualInversion(Training):
     def learn(self, backbone: Backbone, pictures: Tensor, *, seed: int) -> Embedding:
         """The vectors learned from pictures (n, 3, H, W) or clips (n, F, 3, H, W) in [0, 1]; ValueError as of `fit`.
 
-        The backbone is learned from as it is now, guided where something edits its guidance.
+        The backbone is learned from as it is now, guided where something edits its guidance. All rows of a step have
+        one time, so that whatever is attached is told the sampler's step.
         """
         self._check(backbone)
-        return self._learned(backbone, self.start(backbone, parts_of(backbone, self.mode)), pictures, seed)
+        embedding = self.start(backbone, parts_of(backbone, self.mode))
+        return self._learned(backbone, embedding, pictures, seed, together=True)
 
     def _check(self, backbone: Backbone) -> None:
         needs(backbone, Learns, "choose a backbone that is trained on pictures")
@@ -90,7 +92,9 @@ class TextualInversion(Training):
         if not self.initialiser.strip():
             raise ValueError("initialiser: a word to start from is needed, got none")
 
-    def _learned(self, backbone: Backbone, embedding: Embedding, pictures: Tensor, seed: int) -> Embedding:
+    def _learned(
+        self, backbone: Backbone, embedding: Embedding, pictures: Tensor, seed: int, *, together: bool = False
+    ) -> Embedding:
         learner = needs(backbone, Learns, "choose a backbone that is trained on pictures")
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
@@ -99,7 +103,7 @@ class TextualInversion(Training):
             mirrored = flips.to(pictures.device).view(-1, *[1] * (pictures.ndim - 1))
             batch = torch.where(mirrored, pictures[rows].flip(-1), pictures[rows])
             template = self.templates[int(torch.randint(len(self.templates), (), generator=generator))]
-            state, target = learner.examples(batch, generator)
+            state, target = learner.examples(batch, generator, together=together)
             with embedding.attach(backbone):
                 condition = backbone.encode([template.replace("{}", self.alias)]).repeat(self.batch)
                 return backbone.distance(as_sampled(backbone, state, condition), target)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,8 +16,10 @@ from torch import Tensor
 from stages.metrics.base import Column, Metric, Statistics, Value
 from stages.metrics.clip_score import BATCH, embed_frames, load_clip
 from stages.metrics.distances import distances
-from stages.metrics.frechet import frame_distance, lacks_rank
+from stages.metrics.frechet import frame_distance, lacks_rank, packed_distance
+from stages.metrics.references import kept, stamps, streamed_moments
 from stages.metrics.samples import Samples, finite
+from stages.params.source import code
 from stages.params.types import Folder
 from stages.store.pictures import each_picture
 
@@ -39,10 +42,11 @@ class CLIPFrechet(Metric):
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
         if not self.real:
             return {"features": features}
-        return {"features": features, "real": folder_features(self.model, self.real, *samples.images.shape[-2:])}
+        return {"features": features, "real": folder_moments(self.model, self.real, *samples.images.shape[-2:])}
 
     def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
-        return distances("clip_frechet", frame_distance, edited, original, seed=self.seed, least=0.0)
+        options: dict[str, Any] = {"seed": self.seed, "least": 0.0, "to_kept": packed_distance}
+        return distances("clip_frechet", frame_distance, edited, original, **options)
 
     def caveat(self, features: Tensor) -> str | None:
         return lacks_rank("clip_frechet", features)
@@ -55,17 +59,29 @@ class CLIPFrechet(Metric):
 
 
 @lru_cache(maxsize=4)
-def folder_features(model: str, folder: str, height: int, width: int) -> Tensor:
-    """Unit vectors (M, 1, D) of a folder's pictures at (height, width), read a batch at a time.
+def folder_moments(model: str, folder: str, height: int, width: int) -> Tensor:
+    """The mean and, below it, the covariance of CLIP's features of a folder's pictures at (height, width), (1 + D, D).
 
-    FileNotFoundError for a folder without pictures, FloatingPointError for features that are not finite.
+    The pictures are read a batch at a time, once for all runs: the moments are kept on disk. FileNotFoundError for a
+    folder without pictures, FloatingPointError for features that are not finite.
     """
+    asked = {"of": "clip_frechet", "model": model, "size": [height, width], "files": stamps(folder)}
+    asked |= {"code": code(f"{__name__}.CLIPFrechet")}
+
+    def make() -> dict[str, Tensor]:
+        mean, covariance = streamed_moments(_features(model, folder, height, width))
+        return {"moments": torch.cat([mean[None], covariance])}
+
+    return kept(asked, make)["moments"]
+
+
+def _features(model: str, folder: str, height: int, width: int) -> Iterator[Tensor]:
     clip = load_clip(model)[0]
-    pictures = each_picture(folder, (height, width))
-    features = torch.cat([embed_frames(clip, batch) for batch in _batches(pictures)])
-    if not features.isfinite().all():
-        raise FloatingPointError(f"{folder}: CLIP's features of its pictures are not finite")
-    return features
+    for batch in _batches(each_picture(folder, (height, width))):
+        features = embed_frames(clip, batch)[:, 0]
+        if not features.isfinite().all():
+            raise FloatingPointError(f"{folder}: CLIP's features of its pictures are not finite")
+        yield features
 
 
 def _batches(pictures: Iterator[Tensor]) -> Iterator[Tensor]:

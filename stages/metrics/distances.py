@@ -27,16 +27,19 @@ def distances(
     *,
     seed: int,
     least: float = float("-inf"),
+    to_kept: Callable[[Tensor, Tensor], float] | None = None,
 ) -> dict[str, Value]:
     """NAME_real, to the `real` features if there are any, and NAME_unedited, to the original's; {} for one sample.
 
-    No interval reaches below `least`.
+    No interval reaches below `least`. If of the real ones only statistics are kept, `to_kept` takes features and those.
     """
     features = edited["features"]
     if len(features) < 2:
         return {}
 
     def to_real(rows: Tensor) -> float:
+        if to_kept is not None:
+            return to_kept(features[rows], edited["real"])
         return distance(features[rows], edited["real"], paired=False)
 
     kinds = {"real": to_real} if "real" in edited else {}

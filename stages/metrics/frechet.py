@@ -38,6 +38,12 @@ def frame_distance(x: Tensor, y: Tensor, *, paired: bool) -> float:
     return max(frechet(x.flatten(0, 1), y.flatten(0, 1)), 0.0)
 
 
+def packed_distance(x: Tensor, packed: Tensor) -> float:
+    """The distance of all frames of clips (N, F, D), at least 0, to what has the mean packed[0] and the covariance
+    packed[1:], (1 + D, D) in float64."""
+    return max(frechet_distance(*moments(x.flatten(0, 1)), packed[0], packed[1:]), 0.0)
+
+
 def lacks_rank(name: str, features: Tensor) -> str | None:
     """A caveat if features (N, F, D) are too few for their covariance to have full rank."""
     n, width = features.flatten(0, 1).shape

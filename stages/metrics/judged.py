@@ -10,7 +10,9 @@ from torch import Tensor
 
 from stages import seeds
 from stages.metrics.base import Metric, Statistics
+from stages.metrics.references import kept, stamps
 from stages.metrics.samples import Samples, finite, floats, frames
+from stages.params.source import code
 from stages.params.types import Count
 from stages.seeds import Purpose
 from stages.worlds.captions import DIRECTIONS
@@ -38,12 +40,13 @@ def judge_features(judge: str, samples: Samples) -> Tensor:
 def real_features(judge: str, samples: Samples, n: int, seed: int) -> Tensor:
     """The features (M, F, D) of real renders of the samples' labels, of at least `n` frames.
 
-    Each row is rendered as often as the others, whatever their order; a label that it leaves open is drawn evenly.
+    Each row is rendered as often as the others, whatever their order; a label that it leaves open is drawn evenly. They
+    are computed once for all runs that ask for the same, and kept on disk.
     """
     rows = [_apart(row) for row in samples.rows]
     asked = tuple(sorted(tuple(str(row.get(label, "")) for label in LABELS) for row in rows))
     clip = samples.images.shape[1] if samples.images.ndim == 5 else None
-    return _real_features(load_judge(judge), asked, samples.images.shape[-1], clip, n, seed)
+    return _real_features(load_judge(judge), judge, asked, samples.images.shape[-1], clip, n, seed)
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,19 @@ def _apart(row: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @lru_cache(maxsize=16)
 def _real_features(
+    judge: Judge, folder: str, asked: tuple[tuple[str, ...], ...], size: int, clip: int | None, n: int, seed: int
+) -> Tensor:
+    def make() -> dict[str, Tensor]:
+        return {"features": _rendered(judge, asked, size, clip, n, seed)}
+
+    files = stamps(folder)
+    if not files:
+        return make()["features"]
+    key = {"of": "judge", "files": files, "asked": asked, "size": size, "clip": clip, "n": n, "seed": seed}
+    return kept(key | {"code": code(f"{__name__}.Judged")}, make)["features"]
+
+
+def _rendered(
     judge: Judge, asked: tuple[tuple[str, ...], ...], size: int, clip: int | None, n: int, seed: int
 ) -> Tensor:
     generator = seeds.generator(Purpose.WORLD, seed, REAL)

@@ -4,12 +4,14 @@ from stages.objectives.bits import bit_cross_entropy, bit_divergence, filtered_c
 from stages.objectives.erasure import (
     Reduction,
     clean_from_noise,
+    contrast,
     edited_weight,
     gumbel_softmax,
     masked_error,
     outside,
     projected_out,
     revived,
+    salient,
     squared_inside,
 )
 from stages.objectives.guidance import away, negative_guidance
@@ -23,6 +25,7 @@ __all__ = [
     "bit_cross_entropy",
     "bit_divergence",
     "clean_from_noise",
+    "contrast",
     "edited_weight",
     "erase_and_preserve",
     "filtered_cross_entropy",
@@ -37,6 +40,7 @@ __all__ = [
     "outside",
     "projected_out",
     "revived",
+    "salient",
     "squared_inside",
     "wrong_tokens",
 ]

@@ -60,6 +60,30 @@ def squared_inside(maps: Sequence[Tensor], masks: Sequence[Tensor]) -> Tensor:
     return torch.stack(parts).sum(0).mean()
 
 
+def salient(gradients: Sequence[Tensor], share: float) -> list[Tensor]:
+    """Where a weight's gradient is large: 1(|g| >= gamma), boolean masks of the gradients' own shapes.
+
+    gamma is one for all of them, so that the largest `share` of all entries is taken: int(n share) of n, more if some
+    are equal, fewer if the others are 0. SalUn, arXiv 2310.12508, sec. 4.
+    """
+    sizes = torch.cat([gradient.abs().flatten().float() for gradient in gradients])
+    many = int(len(sizes) * share)
+    if not many:
+        return [torch.zeros_like(gradient, dtype=torch.bool) for gradient in gradients]
+    gamma = sizes.kthvalue(len(sizes) - many + 1).values
+    return [(gradient.abs() >= gamma) & (gradient != 0) for gradient in gradients]
+
+
+def contrast(prediction: Tensor, anchor: Tensor, target: Tensor, eta: float) -> Tensor:
+    """max(0, ||v - v_anchor|| - eta ||v - v_target||), the mean over rows: a scalar of predictions (B, ...).
+
+    Euclidean norms of whole rows. It pulls towards the anchor and pushes off the target, and is 0 once that is reached.
+    GEM, arXiv 2606.00140, eq. 13 and 14.
+    """
+    near, far = ((prediction - other).float().flatten(1).norm(dim=1) for other in (anchor, target))
+    return (near - eta * far).relu().mean()
+
+
 def edited_weight(weight: Tensor, keys: Tensor, values: Tensor, scales: Tensor, ridge: float) -> Tensor:
     """W' = (ridge W + sum_i s_i v_i c_i^T)(ridge I + sum_i s_i c_i c_i^T)^-1, (d_out, d_in), solved in float64.
 

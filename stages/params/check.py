@@ -18,6 +18,7 @@ from stages.params.datasets import read_prompts, select
 from stages.params.effect import check_effect
 from stages.params.load import (
     RESERVED,
+    alike,
     complaint,
     home,
     load_params,
@@ -164,6 +165,7 @@ def check_method(name: str, root: Path | str = "params") -> dict[str, Any]:
     check_names(content, "families", families(root), where)
     check_names(content, "concepts", names("concepts", root), where)
     check_names(content, "backbones", names("backbones", root), where)
+    check_names(content, "refuses", names("backbones", root), where)
     for backbone, fields in (content.get("backbones") or {}).items():
         there, family = f"{where}: backbones: {backbone}", _readable("backbones", backbone, root).get("family")
         check_fields(fields, path, there, root, whole=False)
@@ -178,7 +180,7 @@ def check_names(content: Mapping[str, Any], key: str, have: Sequence[str], where
             raise ValueError(f"{where}: {key}: no {ONE[key]} {name!r}{suggestion(str(name), have)}")
 
 
-ONE = {"families": "family", "concepts": "concept", "backbones": "backbone"}
+ONE = {"families": "family", "concepts": "concept", "backbones": "backbone", "refuses": "backbone"}
 
 
 def check_method_on(method: str, backbone: str, root: Path | str = "params") -> None:
@@ -187,6 +189,8 @@ def check_method_on(method: str, backbone: str, root: Path | str = "params") -> 
     if not works_on(own, about["family"]):
         have = ", ".join(own["families"])
         raise ValueError(f"{method} works on {have}; {backbone} is of the family {about['family']}")
+    if reason := refusal(own, backbone, root):
+        raise ValueError(f"{method} cannot work on {backbone}: {reason}")
     check_world(method, backbone, root)
     where = method if "@" in method else f"params/methods/{method}.yaml"
     resolved = method_params(method, backbone, root)
@@ -280,6 +284,12 @@ def sees(metric: str, root: Path | str = "params") -> bool:
 def works_on(content: Mapping[str, Any], family: str) -> bool:
     """Whether a method's or an attack's file admits backbones of that family."""
     return family in content.get("families", [family])
+
+
+def refusal(content: Mapping[str, Any], backbone: str, root: Path | str = "params") -> str | None:
+    """Why a method's file says that it cannot work on a backbone, or on one that this is like; None if it does not."""
+    reasons = content.get("refuses") or {}
+    return next((str(reasons[name]) for name in alike(backbone, root) if name in reasons), None)
 
 
 def watched(content: Mapping[str, Any], root: Path | str = "params", *, concept: str = "") -> list[str]:

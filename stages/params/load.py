@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 KINDS = ("studies", "backbones", "methods", "concepts", "attacks", "metrics")
 # Keys of a method's or an attack's file that are no fields of its class.
-RESERVED = ("class", "backbones", "trained", "families", "concepts", "aim", "world")
+RESERVED = ("class", "backbones", "trained", "families", "concepts", "aim", "world", "refuses")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 HOME = "PALIMPSEST_HOME"  # the environment variable that names the folder of params/, data/ and artifacts/
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one reads ten times as fast
@@ -137,10 +137,15 @@ def method_params(name: str, backbone: str, root: Path | str = "params") -> dict
     if not isinstance(overrides, Mapping):
         raise ValueError(f"params/methods/{name}.yaml: backbones must map a backbone's name to fields")
     fields = {key: value for key, value in content.items() if key not in RESERVED or key == "class"}
-    if overrides and backbone not in overrides and (located(root) / "backbones" / f"{backbone}.yaml").is_file():
-        alike = (other for other, _ in _chain("backbones", backbone, root))
-        backbone = next((other for other in alike if other in overrides), backbone)
+    if overrides and backbone not in overrides:
+        backbone = next((other for other in alike(backbone, root) if other in overrides), backbone)
     return fields | (overrides.get(backbone) or {}) | split(name)[1]
+
+
+def alike(backbone: str, root: Path | str = "params") -> Iterator[str]:
+    """A backbone, the one that its file is `like`, and so on; nothing if it has no file."""
+    if (located(root) / "backbones" / f"{backbone}.yaml").is_file():
+        yield from (name for name, _ in _chain("backbones", backbone, root))
 
 
 def resolve_class(path: str, where: str) -> type:

@@ -126,6 +126,7 @@ def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[st
     for name in names("methods", root):
         own = load_params("methods", name, root)
         meant = concept in own.get("concepts", [concept]) and own.get("world", here) == here
-        if meant and check.works_on(own, about["family"]) and own.get("aim", aim) == aim:
+        can = check.works_on(own, about["family"]) and check.refusal(own, backbone, root) is None
+        if meant and can and own.get("aim", aim) == aim:
             methods.append(name)
     return methods

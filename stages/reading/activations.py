@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -13,6 +13,13 @@ from stages.backbones.core.base import Backbone
 from stages.control.edits import edit_activations
 from stages.control.sites import Moment, Site
 from stages.control.words import tokenize
+
+Wanted = Callable[[Site, int, str], bool]  # whether a site's means at a step, in a role's rows, are to be kept
+
+
+def of_prompts(site: Site, step: int, role: str) -> bool:
+    """Whether means are of the prompts' own rows, and not of guidance's other half."""
+    return role == "cond"
 
 
 class TokenMeans:
@@ -37,8 +44,10 @@ class TokenMeans:
 
 
 @contextmanager
-def keep_token_means(backbone: Backbone, sites: Iterable[Site]) -> Iterator[TokenMeans]:
-    """Keeps the token means of each site while open, behind the edits that are attached already.
+def keep_token_means(
+    backbone: Backbone, sites: Iterable[Site], wanted: Wanted = lambda site, step, role: True
+) -> Iterator[TokenMeans]:
+    """Keeps the token means of each site while open, behind the edits that are attached already; only those `wanted`.
 
     KeyError for a site that the backbone does not have.
     """
@@ -47,8 +56,10 @@ def keep_token_means(backbone: Backbone, sites: Iterable[Site]) -> Iterator[Toke
     def keep(h: Tensor, at: Moment) -> Tensor:
         site = at.place()
         for step, tokens in at.spans():
-            mean = token_mean(h.detach(), tokens, real_tokens(backbone, h, at))
-            for role, rows in at.roles.items():
+            roles = {role: rows for role, rows in at.roles.items() if wanted(site, step, role)}
+            if roles:
+                mean = token_mean(h.detach(), tokens, real_tokens(backbone, h, at))
+            for role, rows in roles.items():
                 means.add(site, step, role, mean[rows])
         return h
 

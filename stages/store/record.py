@@ -22,6 +22,7 @@ from stages.store.files import digest, write_json
 from stages.store.tracking import tracking
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "numpy", "pandas")
+PAUSE = 60.0
 _current: ContextVar[Record | None] = ContextVar("record", default=None)
 
 
@@ -32,6 +33,7 @@ class Record:
         self.folder, self.stage, self.key = Path(folder), stage, key
         self.curves: dict[str, dict[str, Any]] = {}
         self.notes: dict[str, Any] = {}
+        self.pause = PAUSE  # seconds between two checkpoints of a training
         self.started = self.set_up = time.perf_counter()
 
     @staticmethod
@@ -39,6 +41,12 @@ class Record:
         """Where a training of that label, with these parameters, keeps its progress; None outside a recording."""
         record = _current.get()
         return None if record is None else record.folder / f".{label.replace('/', '-')}.{record.key}.checkpoint"
+
+    @staticmethod
+    def between() -> float:
+        """Seconds between two checkpoints of a training."""
+        record = _current.get()
+        return PAUSE if record is None else record.pause
 
     def ready(self) -> None:
         """Says that everything is loaded: what came before is set-up, what follows is work."""

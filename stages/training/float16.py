@@ -48,18 +48,28 @@ class LossScale:
 
 
 def gradients(
-    value: Tensor, tensors: Sequence[Tensor], *, through_float16: bool = False, keep_graph: bool = False
+    value: Tensor,
+    tensors: Sequence[Tensor],
+    *,
+    through_float16: bool = False,
+    keep_graph: bool = False,
+    unread: bool = False,
 ) -> Sequence[Tensor]:
     """The gradients of an adversary's loss (a scalar) in tensors of any shapes, of the same shapes.
 
-    Through float16, those of the first of a few scales at which they are finite; FloatingPointError if there is none.
+    Tensors that the loss does not depend on have zeros if they may be `unread`, and are an error if not. Through
+    float16, gradients of the first of a few scales at which they are finite; FloatingPointError if there is none.
     """
+
+    def gradient(value: Tensor, keep: bool) -> Sequence[Tensor]:
+        return torch.autograd.grad(value, tensors, retain_graph=keep, allow_unused=unread, materialize_grads=unread)
+
     if not through_float16:
-        return torch.autograd.grad(value, tensors, retain_graph=keep_graph)
+        return gradient(value, keep_graph)
     for factor in (2.0**16, 2.0**12, 2.0**8, 2.0**4, 1.0):
-        scaled = torch.autograd.grad(value * factor, tensors, retain_graph=keep_graph or factor > 1)
+        scaled = gradient(value * factor, keep_graph or factor > 1)
         if _finite(scaled):
-            return [gradient / factor for gradient in scaled]
+            return [part / factor for part in scaled]
     raise FloatingPointError(OVERFLOW)
 
 

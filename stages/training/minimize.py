@@ -15,6 +15,7 @@ from stages.seeds import Purpose, generator
 from stages.store.record import Record
 from stages.store.tracking import follow
 from stages.training.float16 import LossScale
+from stages.training.plateau import Plateau
 from stages.training.processes import average, average_gradients, count, rank
 from stages.training.progress import Average, Companion, History, Progress, assign
 from stages.training.settings import Training
@@ -37,15 +38,20 @@ def minimize(
     and taken up again, together with the `companions`: whatever else changes with the steps, such as an adversary. If
     gradients pass through float16, a LossScale belongs to them. Several processes draw each their own part of the
     batch and average losses and gradients; what `loss` changes must be equal on all, as the first one's checkpoint, the
-    only one written, serves all. Raises ValueError for parameters of another dtype; FloatingPointError if the loss is
-    not finite, or the parameters after the last step.
+    only one written, serves all. A Plateau among the companions may lower the learning rate and end the training early.
+    Raises ValueError for parameters of another dtype; FloatingPointError if the loss is not finite, or the parameters
+    after the last step.
     """
     parameters = _float32(parameters)
     optimizer = training.adam(parameters)
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, training.rate)
     scale = next((each for each in companions if isinstance(each, LossScale)), LossScale(False))
+    plateau = next((each for each in companions if isinstance(each, Plateau)), None)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: training.rate(step) * (plateau.factor if plateau else 1.0)
+    )
     averages = [Average(parameters, training.ema)] if training.ema else []
-    progress = Progress(parameters, optimizer, scheduler, [*companions, *averages], Record.checkpoint(label))
+    kept = (Record.checkpoint(label), Record.between())
+    progress = Progress(parameters, optimizer, scheduler, [*companions, *averages], *kept)
     first, history, started = progress.resume(), progress.history, time.perf_counter()
     before = history.seconds
     bar: dict[str, Any] = {"desc": label, "initial": first, "total": training.steps, "mininterval": 2, "leave": False}
@@ -53,12 +59,16 @@ def minimize(
         total = average(_backward(loss, step, seed, training.accumulate, scale.factor))
         _check_loss(total, step, label)
         _update(parameters, optimizer, scale, training.clip)
+        if plateau:
+            plateau.follow(total)
         follow(label, step, parameters, loss=total, lr=optimizer.param_groups[0]["lr"])
         scheduler.step()
         for each in averages:
             each.follow(step)
         history.losses.append(total)
         history.seconds = before + time.perf_counter() - started
+        if plateau and plateau.over:
+            break
         if step + 1 < training.steps:
             progress.save_if_due()
     _check_parameters(parameters, training.steps - 1, label)

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from stages.store.files import replacing
 from stages.training.processes import agreed, rank
 
-EVERY = 60.0  # seconds between two checkpoints
 log = logging.getLogger(__name__)
 
 
@@ -72,12 +71,13 @@ class Progress:
     scheduler: torch.optim.lr_scheduler.LambdaLR
     companions: Sequence[Companion]
     path: Path | None
+    pause: float  # seconds between two checkpoints
     history: History = field(default_factory=History)
     saved: float = field(default_factory=time.perf_counter)  # when the file was written last
 
     def save_if_due(self) -> None:
-        """Writes the file, whole, if the last one is older than `EVERY` seconds."""
-        if self.path and rank() == 0 and time.perf_counter() - self.saved > EVERY:
+        """Writes the file, whole, if the last one is older than the pause."""
+        if self.path and rank() == 0 and time.perf_counter() - self.saved > self.pause:
             self._save(self.path)
             self.saved = time.perf_counter()
 
@@ -93,12 +93,12 @@ class Progress:
             return 0
         assign(self.parameters, content["parameters"])
         self.optimizer.load_state_dict(content["optimizer"])
+        for companion, state in zip(self.companions, content["companions"], strict=True):
+            companion.load_state_dict(state)
         self.scheduler.last_epoch = content["scheduler"]
         for group, base in zip(self.optimizer.param_groups, self.scheduler.base_lrs, strict=True):
             group["lr"] = base * self.scheduler.lr_lambdas[0](self.scheduler.last_epoch)
         self.history.losses, self.history.seconds = content["losses"], content["seconds"]
-        for companion, state in zip(self.companions, content["companions"], strict=True):
-            companion.load_state_dict(state)
         log.info("resuming at step %d", len(self.history.losses))
         return len(self.history.losses)
 

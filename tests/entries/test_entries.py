@@ -12,7 +12,7 @@ from stages.evaluate import add_attacks
 from stages.interventions import load
 from stages.store.files import digest
 from tests import ROOT
-from tests.metrics.told import Told
+from tests.metrics.told import Told, read_from_files
 from tests.tiny import BUILD
 
 CONCEPT = {"prompts": ["a red shape"], "neutral": ["a shape"], "retain": ["a blue circle"], "target": {"colour": "red"}}
@@ -91,6 +91,23 @@ def test_an_edited_backbone_makes_other_pictures_from_the_same_seeds(project):
     assert a[0] == n[0] and a[1] != n[1]
 
 
+def test_every_training_seed_is_measured_on_the_same_noise(project):
+    """A row's own seed is kept, too."""
+    lines = ["id,set,prompt,colour,without_colour,seed"]
+    lines += [f"{i},full,a red shape {i},red,a shape {i},{41 + i}" for i in range(3)]
+    Path("data/shapes_colors.csv").write_text("\n".join(lines))
+    prompts, metadata = "artifacts/prompts/mini/red.json", "concept/metadata.jsonl"
+    write("studies", "mini", {"prompts": {"concept": 4}})
+    assert prepare.main(["--study", "mini", "--concept", "red", "--out", prompts]) == 0
+    rows = {}
+    for seed in ("0", "1", "300"):
+        run = ["--backbone", "tiny", "--concept", "red", "--method", "none", "--seed", seed]
+        assert sample.main([*run, "--prompts", prompts, "--out", f"artifacts/n{seed}"]) == 0
+        rows[seed] = Path(f"artifacts/n{seed}", metadata).read_text()
+    assert rows["0"] == rows["1"] == rows["300"]
+    assert json.loads(rows["300"].splitlines()[0])["seed"] == 41
+
+
 def test_what_is_fitted_where_it_is_sampled_is_kept_beside_the_pictures(project):
     write("methods", "uce", {"class": "stages.methods.uce.UCE"})
     run_all("artifacts/a", "uce")
@@ -122,7 +139,7 @@ def test_an_attack_searches_in_the_edited_backbone_and_draws_what_it_found(proje
     assert pictures[0] != pictures[1]
 
 
-def test_neutral_twins_and_prompts_that_mean_the_concept_otherwise_are_measured_unless_left_out(project, monkeypatch):
+def test_neutral_twins_and_prompts_that_mean_the_concept_otherwise_are_measured_unless_left_out(project):
     write("metrics", "rates", {"class": "stages.metrics.rates.Rates", "draws": 100})
     counts, found = {"concept": 3, "retain": 5}, []
     for prompts in (counts | {"neutral": 0, "alone": 0, "synonym": 0}, counts):
@@ -130,9 +147,9 @@ def test_neutral_twins_and_prompts_that_mean_the_concept_otherwise_are_measured_
         run = "artifacts/runs/tiny/red/none/1"
         shutil.rmtree(run, ignore_errors=True)
         run_all(run, "none")
-        monkeypatch.setattr("stages.metrics.rates.load_judge", lambda folder: Told())
         where = ["--method", "none", "--study", "mini", "--out", f"{run}/metrics/mini"]
-        assert evaluate.main([*RUN, *where]) == 0
+        with read_from_files(Told()):
+            assert evaluate.main([*RUN, *where]) == 0
         found.append(json.loads(Path(f"{run}/metrics/mini/rates.json").read_text())["rows"])
     plain, more = found
     assert [row for row in more if row["prompts"] in counts] == plain

@@ -13,7 +13,7 @@ from stages.control.sites import Site, Tap
 from stages.interventions import load, save
 from stages.interventions.adapter import Adapter, Bottleneck, width
 from stages.methods.t2vunlearning import T2VUnlearning
-from stages.reading.concept_masks import Locator, at_sites, binary, concept_tokens, mean_map, normalised
+from stages.reading.concept_masks import concept_tokens
 from stages.seeds import Purpose, generator
 
 step_generator = functools.partial(generator, Purpose.STEP)
@@ -122,44 +122,3 @@ def test_what_is_added_is_traced_while_asked_for(backbone, concept):
     with torch.no_grad(), adapter.attach(backbone):
         backbone.predict(state, condition)
     assert len(added) == len(adapter.places)
-
-
-def test_the_concepts_tokens_are_those_of_its_words(backbone):
-    shown = ["a red circle", "a photo of a circle"]
-    assert concept_tokens(backbone, shown, ["red"]) == [[2], []]
-    assert concept_tokens(backbone, shown, ("circle", "a red")) == [[1, 2, 3], [5]]
-
-
-def test_masks_fall_back_to_differences_row_by_row(backbone):
-    condition, empty = backbone.encode(["a red circle", "a photo of a circle"]), backbone.encode(["", ""])
-    backbone.gather(condition.prompts, 0)
-    state = backbone.draw(condition, step_generator(0, 0))
-    tokens = {Site(0, "cross_attn"): 16, Site(1, "cross_attn"): 4}
-    positions = [[2], []]
-    masks = {
-        how: Locator(how, 0.5).masks(backbone, state, (condition, empty), positions, tokens)
-        for how in ("auto", "attention", "difference", "everywhere")
-    }
-    for site, count in tokens.items():
-        assert masks["auto"][site].shape == (2, count)
-        assert torch.equal(masks["auto"][site][0], masks["attention"][site][0])
-        assert torch.equal(masks["auto"][site][1], masks["difference"][site][1])
-        assert masks["attention"][site][1].sum() == 0
-        assert masks["everywhere"][site].all()
-
-
-def test_a_map_is_normalised_over_the_clip_and_one_that_is_flat_shows_nothing():
-    clip = torch.tensor([[[[0.0, 1.0]], [[2.0, 4.0]]], [[[3.0, 3.0]], [[3.0, 3.0]]]])
-    assert normalised(clip)[0].flatten().tolist() == [0, 0.25, 0.5, 1]
-    assert binary(normalised(clip), 0.1)[1].sum() == 0
-
-
-def test_maps_of_several_resolutions_vote_together_or_one_resolution_alone():
-    coarse, fine = Site(0, "cross_attn"), Site(1, "cross_attn")
-    maps = {coarse: torch.tensor([[1.0, 0.0, 0.0, 0.0]]), fine: torch.zeros(1, 16)}
-    grid = mean_map(maps, (4, 4, 4))
-    assert grid.shape == (1, 1, 4, 4) and grid[0, 0, :2, :2].eq(0.5).all() and grid.sum() == 2
-    assert mean_map(maps, (4, 4, 4), side=2).shape == (1, 1, 2, 2)
-    assert torch.equal(at_sites(grid, {coarse: 4}, (4, 4, 4))[coarse], torch.tensor([[0.5, 0, 0, 0]]))
-    with pytest.raises(ValueError, match="no attention has 3 x 3"):
-        mean_map(maps, (4, 4, 4), side=3)

@@ -122,15 +122,15 @@ def test_a_resumed_training_equals_an_unbroken_one(backbone, concept, tmp_path, 
     unbroken = method(steps=4, batch=2, lr=0.1).fit(backbone, concept, seed=0)
     calls, plain = [], backbone.examples
 
-    def interrupted(images, owner):
+    def interrupted(images, owner, **options):
         calls.append(1)
         if len(calls) == 3:
             raise KeyboardInterrupt
-        return plain(images, owner)
+        return plain(images, owner, **options)
 
-    monkeypatch.setattr("stages.training.progress.EVERY", 0)
     monkeypatch.setattr(backbone, "examples", interrupted)
-    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
+    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}) as record:
+        record.pause = 0  # every step is kept
         method(steps=4, batch=2, lr=0.1).fit(backbone, concept, seed=0)
     monkeypatch.setattr(backbone, "examples", plain)
     with recording(tmp_path, "train", params={}):

@@ -18,6 +18,10 @@ SMALL = {
     "rank": 2,
     "watched": 1,
     "hidden": 4,
+    "passes": 2,
+    "window": 2,
+    "peace": 0,
+    "retain_batch": 2,
 }
 
 

@@ -11,7 +11,8 @@ def interrupted(method, backbone, concept, folder, *, share):
     The second part may call the network about as often as the first left to do, not as often as a whole fit.
     """
     whole = calls(method, backbone, concept)
-    with pytest.raises(KeyboardInterrupt), recording(folder, "train", params={}):
+    with pytest.raises(KeyboardInterrupt), recording(folder, "train", params={}) as record:
+        record.pause = 0  # every step is kept
         calls(method, backbone, concept, stop=round(share * whole))
     tensors = {}
     with recording(folder, "train", params={}):

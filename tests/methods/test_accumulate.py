@@ -45,9 +45,8 @@ def test_a_steps_loss_is_the_mean_of_those_of_its_batches(backbone, concept, nam
     assert len(set(losses[0])) == 3 and losses[1] == pytest.approx([sum(losses[0]) / 3], abs=2e-6)
 
 
-def test_an_adversary_of_several_batches_resumes_where_it_was(backbone, concept, tmp_path, monkeypatch):
+def test_an_adversary_of_several_batches_resumes_where_it_was(backbone, concept, tmp_path):
     method = dataclasses.replace(RECELER, steps=4, batch=1, lr=1e-2, accumulate=2)
     whole = method.fit(backbone, concept, seed=0).tensors()
-    monkeypatch.setattr("stages.training.progress.EVERY", 0)
     again = interrupted(method, backbone, concept, tmp_path, share=0.6)
     assert all(torch.equal(again[name], value) for name, value in whole.items())

@@ -16,6 +16,7 @@ from stages.methods.minimalist import Minimalist
 from stages.methods.rece import RECE
 from stages.methods.receler import Receler
 from stages.methods.s_vare import SVARE
+from stages.methods.shared.adversary import Adversary
 from stages.methods.shared.base import frozen, partial
 from stages.methods.shared.text_inputs import paired_tokens, text_inputs
 from stages.methods.shared.trained_weights import choose
@@ -24,7 +25,6 @@ from stages.methods.textual_inversion import TextualInversion
 from stages.methods.uce import UCE, gather_rows
 from stages.params.concept import Concept
 from stages.seeds import Purpose, generator
-from stages.training.float16 import gradients
 from tests.methods.interrupted import interrupted
 
 step_generator = functools.partial(generator, Purpose.STEP)
@@ -220,9 +220,8 @@ def test_the_mixture_moves_towards_more_harm(backbone, concept):
         EAP(nearest=2, steps=4, lr=1e-3, search_lr=0.1),
     ],
 )
-def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, concept, method, tmp_path, monkeypatch):
+def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, concept, method, tmp_path):
     whole = method.fit(backbone, concept, seed=0).tensors()
-    monkeypatch.setattr("stages.training.progress.EVERY", 0)
     again = interrupted(method, backbone, concept, tmp_path, share=0.6)
     for name, value in whole.items():
         assert torch.equal(again[name], value), name
@@ -234,11 +233,13 @@ def test_a_resumed_run_ends_where_an_unbroken_one_does(backbone, concept, method
 def test_an_adversary_scales_its_loss_where_the_network_is_float16(backbone, concept, method, monkeypatch):
     asked = []
 
-    def noting(*args, through_float16, **kwargs):
-        asked.append(through_float16)
-        return gradients(*args, through_float16=through_float16, **kwargs)
+    step = Adversary.step
 
-    monkeypatch.setattr("stages.methods.shared.adversary.gradients", noting)
+    def noting(self, *args, through_float16, **kwargs):
+        asked.append(through_float16)
+        step(self, *args, through_float16=through_float16, **kwargs)
+
+    monkeypatch.setattr(Adversary, "step", noting)
     method.fit(backbone, concept, seed=0)
     monkeypatch.setattr(type(backbone), "through_float16", True)
     method.fit(backbone, concept, seed=0)

@@ -45,7 +45,13 @@ def one_of_each_class():
 
 
 METHODS = one_of_each_class()
-GUIDANCE = {"sld_medium", "negative_prompt", "safree", "flowedit"}  # change samples only: `predict` is not guided
+GUIDANCE = {
+    "sld_medium",
+    "negative_prompt",
+    "safree",
+    "flowedit",
+    "videoeraser",
+}  # change samples only: `predict` is not guided
 SINGLE = {"pixart", "sana", "wan", "infinity"}  # where gradients cannot pass the sampler
 CLASSES = {"dit": "knows classes"}
 NO_FLOW = dict.fromkeys(["unet", "xl", "dit", "pixart", "cogvideox-2b", "infinity"], "the velocity of a flow")
@@ -62,7 +68,10 @@ REFUSED = {
     "neutral_rewrite": CLASSES,
     "random_weights": CLASSES,
     "speed": CLASSES,
+    "advunlearn": CLASSES,
+    "gem": {"infinity": "no denoising run to stop half way"},
     "spm": CLASSES,
+    "videoeraser": {"dit": "has no tokens"},
     "mace": CLASSES | {"infinity": "trains on noised pictures"},
 }
 PROMPTS = ["a red circle", "a blue square"]

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from stages.interventions import load, save
-from stages.params import names
+from stages.params import method_params, names
+from stages.params.kept import enough, kept_states, most
 from tests.backbones import tiny_infinity
 from tests.methods.cut_down import small
 from tests.tiny import unet
@@ -18,7 +19,7 @@ NO_FLOW = "follows the velocity of a flow, which tiny does not predict"
 NO_RUN = "tiny has no denoising run to stop half way"
 NO_FINAL = "tiny has no forward process"
 NO_BITS = "tiny predicts no bits"
-FAR = "no layer .* in tiny"  # layers of Infinity 2B, which has 32
+FAR = "layers: tiny has .* there, numbered from 0, got"  # layers of Infinity 2B, which has 32
 REFUSED = {
     "tiny": {
         "conditioned_transport_paper": FAR,
@@ -32,6 +33,8 @@ REFUSED = {
         "s_vare_paper": NO_BITS,
     },
     "infinity-shapes": {
+        "advunlearn_fast_paper": NO_RUN,
+        "advunlearn_paper": NO_RUN,
         "circuit_breaker_documented": "tiny has no block 3",  # the backbone of that name has four
         "concept_ablation_paper": NO_FINAL,
         "conditioned_transport_paper": FAR,
@@ -41,6 +44,8 @@ REFUSED = {
         "esd_x_released": NO_RUN,
         "flowedit": NO_FLOW,
         "flowedit_paper": NO_FLOW,
+        "gem": NO_RUN,
+        "gem_paper": NO_RUN,
         "mace": NO_FINAL,
         "mace_paper": NO_FINAL,
         "minimalist_binary": "nothing to mask as linear",
@@ -63,9 +68,21 @@ def tiny():
     return {"tiny": unet(), "infinity-shapes": tiny_infinity.make()}
 
 
+def states_asked_for(backbone, monkeypatch):
+    """The states that whatever follows gathers."""
+    asked, own = [], backbone.gather
+
+    def gather(prompts, seed, states="all", into=None):
+        asked.append(states)
+        own(prompts, seed, states, into)
+
+    monkeypatch.setattr(backbone, "gather", gather)
+    return asked
+
+
 @pytest.mark.parametrize("where", REFUSED)
 @pytest.mark.parametrize("name", names("methods"))
-def test_a_method(name, where, tiny, concept, tmp_path):
+def test_a_method(name, where, tiny, concept, tmp_path, monkeypatch):
     method, backbone = small(name, where), tiny[where]
     condition = backbone.encode(["a red circle", "a blue square"])
     plain = backbone.sample(condition, **CALL)
@@ -75,7 +92,11 @@ def test_a_method(name, where, tiny, concept, tmp_path):
         assert "\n" not in str(refusal.value)
         assert torch.equal(backbone.sample(condition, **CALL), plain)
         return
+    asked = states_asked_for(backbone, monkeypatch)
     intervention = method.fit(backbone, concept, seed=0)
+    declared = kept_states(method_params(name, where))
+    assert not asked or (declared is not None and enough(declared, most(asked))), "READS of its class"
+    assert asked or declared is None or "minimalist" in name  # whose runs are its own if it samples other steps
     assert torch.equal(backbone.sample(condition, **CALL), plain)
     with intervention.attach(backbone):
         edited = backbone.sample(backbone.encode(condition.prompts), **CALL)

@@ -92,7 +92,7 @@ def short(name, backbone):
     if getattr(method, "target_layers", None):
         change |= {"target_layers": (0, 1), "transform_layers": (0, 1)}
     if name == "conditioned_transport_paper":
-        change |= {"layers": (1, 2), "steps_on": (1, 2)}
+        change |= {"layers": (1, 2), "steps_on": (1, 2), "text_layers": (0,)}
     if name == "activation_transport_paper" and "0.block.out" in method.layers:
         change["layers"] = ("0.block.out", "2.block.out")
     return cut_down(method, **change)
@@ -125,7 +125,12 @@ def test_what_all_runs_on_a_checkpoint_fits_a_network_like_it(twin, case):
 
 @pytest.mark.parametrize("checkpoint", REAL)
 def test_batches_that_are_taken_in_parts_are_the_papers(checkpoint):
-    for name, size in (("circuit_breaker_paper", 16), ("concept_ablation_paper", 8), ("minimalist_paper", 4)):
+    for name, size in (
+        ("circuit_breaker_paper", 16),
+        ("concept_ablation_paper", 8),
+        ("minimalist_paper", 4),
+        ("salun_paper", 8),
+    ):
         method = load_method(name, checkpoint)
         assert method.batch * method.accumulate == size
 

@@ -2,17 +2,21 @@ import pytest
 import torch
 from transformers import CLIPConfig, CLIPModel
 
-from stages.metrics import judged, rates
+from stages.metrics import references
 from stages.worlds.words import LENGTH, make_tokenizer
-from tests.metrics.told import Told
+from tests.metrics.told import Told, read_from_files
 
 
 @pytest.fixture(autouse=True)
-def told(monkeypatch):
-    judge = Told()
-    for module in (judged, rates):
-        monkeypatch.setattr(module, "load_judge", lambda folder: judge)
-    return judge
+def told():
+    with read_from_files(Told()) as judge:
+        yield judge
+
+
+@pytest.fixture(autouse=True)
+def references_of_its_own(monkeypatch, tmp_path_factory):
+    """No test reads what another one kept."""
+    monkeypatch.setattr(references, "FOLDER", tmp_path_factory.mktemp("references"))
 
 
 @pytest.fixture(scope="session")

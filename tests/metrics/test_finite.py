@@ -11,21 +11,21 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from stages.metrics import clip_frechet, judged, rates
+from stages.metrics import clip_frechet
 from stages.metrics.base import Column, Metric, Value, measure, rate
-from stages.metrics.clip_frechet import CLIPFrechet, folder_features
+from stages.metrics.clip_frechet import CLIPFrechet, folder_moments
 from stages.metrics.clip_rates import CLIPRates
 from stages.metrics.clip_score import CLIPScore, embed_frames, load_clip
 from stages.metrics.detectors import PRESETS, NudeNet, detect, flags
 from stages.metrics.drift import Drift
-from stages.metrics.frechet import Frechet
+from stages.metrics.frechet import Frechet, frame_distance, moments, packed_distance
 from stages.metrics.kid import KID
 from stages.metrics.linear import read_linear
 from stages.metrics.rates import Rates
 from stages.metrics.samples import Samples
 from stages.store.pictures import read_folder
 from tests.metrics.test_base import drawn, written
-from tests.metrics.told import Told
+from tests.metrics.told import Told, read_from_files
 
 RED = {"colour": "red"}
 
@@ -36,14 +36,14 @@ def pictures(n: int = 4) -> Samples:
 
 
 @pytest.fixture
-def broken_judge(monkeypatch):
+def broken_judge():
     """A judge whose weights are NaN, as of a file that was damaged or a training that diverged."""
     judge = Told()
     judge.look = super(Told, judge).look
     for parameter in judge.parameters():
         parameter.data.fill_(torch.nan)
-    for module in (judged, rates):
-        monkeypatch.setattr(module, "load_judge", lambda folder: judge)
+    with read_from_files(judge):
+        yield judge
 
 
 @pytest.mark.parametrize("metric", [Rates(), Drift(), Frechet(reference=8), KID(reference=8)])
@@ -143,14 +143,28 @@ def test_weights_of_a_linear_classifier_must_be_finite(tmp_path):
         read_linear(str(tmp_path / "linear.pth"), 2)
 
 
-def test_a_folder_of_real_pictures_is_embedded_a_batch_at_a_time_and_once(clip_folder, tmp_path, monkeypatch):
-    tmp_path = tmp_path / "real"
-    written(tmp_path, drawn(70))
+def test_of_a_folder_of_real_pictures_a_batch_is_embedded_at_a_time_and_only_moments_stay(
+    clip_folder, tmp_path, monkeypatch
+):
+    """Once for all runs: a new process reads them."""
+    folder = tmp_path / "real"
+    written(folder, drawn(70))
+    monkeypatch.chdir(tmp_path)
+    Path("artifacts").mkdir()
     seen, embed = [], embed_frames
     monkeypatch.setattr(
         clip_frechet, "embed_frames", lambda model, images: seen.append(len(images)) or embed(model, images)
     )
-    folder_features.cache_clear()
-    features = folder_features(clip_folder, str(tmp_path), 32, 32)
-    assert folder_features(clip_folder, str(tmp_path), 32, 32) is features and seen == [32, 32, 6]
-    assert torch.equal(features, embed(load_clip(clip_folder)[0], read_folder(tmp_path, (32, 32))))
+    packed = []
+    for _ in range(2):
+        folder_moments.cache_clear()
+        packed.append(folder_moments(clip_folder, str(folder), 32, 32))
+    assert seen == [32, 32, 6] and torch.equal(*packed)
+    features = embed(load_clip(clip_folder)[0], read_folder(folder, (32, 32)))
+    mean, covariance = moments(features[:, 0])
+    torch.testing.assert_close(packed[0], torch.cat([mean[None], covariance]))
+    others = embed(load_clip(clip_folder)[0], drawn(40, seed=1).images)
+    assert packed_distance(others, packed[0]) == pytest.approx(frame_distance(others, features, paired=False), abs=1e-8)
+    (folder / "0000.png").unlink()
+    folder_moments.cache_clear()
+    assert not torch.equal(folder_moments(clip_folder, str(folder), 32, 32), packed[0])

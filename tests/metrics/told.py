@@ -1,8 +1,13 @@
 """A judge that is told what it sees: the first pixels of a picture (of a clip, of each frame) hold class numbers."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
 import torch
 from torch import Tensor
 
+from stages.metrics.judged import load_judge
 from stages.metrics.samples import Samples, frames
 from stages.worlds.judge import Judge, Verdict, direction
 from stages.worlds.shapes import Shapes
@@ -23,6 +28,16 @@ class Told(Judge):
         classes = [torch.eye(5)[(pictures[:, 0, 0, i] * 8).round().long()] for i in range(2)]
         each = Verdict(self.colours, self.shapes, *classes)
         return each if images.ndim == 4 else each.over_clips(direction(images))
+
+
+@contextmanager
+def read_from_files(judge: Judge) -> Iterator[Judge]:
+    """Every file of a judge holds this one while open."""
+    load_judge.cache_clear()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Judge, "load", lambda folder: judge)
+        yield judge
+    load_judge.cache_clear()
 
 
 def samples(seen: list[str], asked: list[str], target: dict[str, str]) -> Samples:

@@ -6,7 +6,7 @@ from diffusers import DDIMScheduler
 
 from stages.backbones.core.base import State
 from stages.interventions.weights import Weights
-from stages.methods.eap import Mixture
+from stages.methods.eap import EAP, Mixture
 from stages.methods.shared.base import frozen
 from stages.methods.shared.trained_weights import choose
 from stages.objectives import clean_from_noise, gumbel_softmax, negative_guidance
@@ -86,6 +86,11 @@ def test_the_alternation():
         )
         close(erase.detach(), stored["loss_erase_term"])
         close(harm.detach(), stored["loss_preserve_term"], 1e-4)
+        # the code takes the noise level of the sampler's step, and the network's time inside the step's span
+        backbone.scheduler.alphas_cumprod = stored["alpha_bar"].expand(1000)
+        method = EAP(space="clean", scale=SETTINGS["negative_guidance"])
+        close(method.erasure(backbone, weights, state, concept, empty).detach(), stored["loss_erase_term"])
+        close(method.harm(backbone, weights, other, mixed).detach(), stored["loss_preserve_term"], 1e-4)
         if step["kind"] == "erase":
             close((erase + harm).detach(), stored["loss"])
             (erase + harm).backward()

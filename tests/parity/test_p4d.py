@@ -6,10 +6,10 @@ import torch
 from stages.attacks.base import UNEDITED, Victim
 from stages.attacks.p4d import P4D, Hunt, Template, free_rows, hybrid, nearest
 from stages.attacks.shared.aims import Aim
-from stages.attacks.shared.free_tokens import Reader
 from stages.interventions.guidance import PromptGuidance
 from stages.interventions.sld import Safety, SafetyGuidance
 from stages.interventions.weights import Weights
+from stages.methods.shared.free_tokens import Reader
 from tests.parity import words
 from tests.parity.fixtures import Fixtures
 from tests.parity.words import near

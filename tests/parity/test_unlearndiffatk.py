@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from stages.attacks.shared.aims import Aim
-from stages.attacks.shared.free_tokens import Reader, placed
 from stages.attacks.unlearndiffatk import Hunt, Simplex, UnlearnDiffAtk, passed, projected
+from stages.methods.shared.free_tokens import Reader, placed
 from tests.parity import words
 from tests.parity.fixtures import Fixtures
 from tests.parity.words import near

@@ -10,7 +10,6 @@ from torch import nn
 from stages.backbones.core.base import State
 from stages.interventions.weights import Weights
 from stages.store.record import recording
-from stages.training import progress
 from stages.training.float16 import LossScale, gradients
 from stages.training.minimize import minimize
 from stages.training.settings import Training
@@ -37,10 +36,9 @@ def interrupt(folder, loss, parameters, *, at=3, params=None, seed=0, **settings
         return loss(step, generator)
 
     training = Training(**{"steps": 5, "lr": 0.1} | settings)
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(progress, "EVERY", 0)
-        with recording(folder, "train", params=params or {}):
-            minimize(interrupted, parameters, training, seed=seed)
+    with pytest.raises(KeyboardInterrupt), recording(folder, "train", params=params or {}) as record:
+        record.pause = 0  # every step is kept
+        minimize(interrupted, parameters, training, seed=seed)
 
 
 def test_it_finds_the_minimum():

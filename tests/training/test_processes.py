@@ -39,13 +39,10 @@ print(json.dumps([None if p.grad is None else p.grad.tolist() for p in (both, on
 RESUMED = """
 import contextlib, torch
 from stages.methods.receler import Enemy
-from stages.training import progress
 from stages.training.minimize import minimize
 from stages.training.processes import rank
 from stages.training.settings import Training
 from stages.store.record import recording
-
-progress.EVERY = 0
 
 def run(stop, folder):
     weight, enemy = torch.nn.Parameter(torch.zeros(3)), Enemy(1, torch.zeros(1, 1, 3), 0.1, 0.0, 5)
@@ -57,7 +54,9 @@ def run(stop, folder):
         enemy.step((enemy.vectors - draw).square().sum(), keep_graph=False)
         return (weight - draw - enemy.vectors[0].detach()).square().sum()
 
-    with recording(folder, "train", params={}) if rank() == 0 else contextlib.nullcontext():
+    with recording(folder, "train", params={}) if rank() == 0 else contextlib.nullcontext() as record:
+        if record:
+            record.pause = 0  # every step is kept
         minimize(loss, [weight], Training(steps=6, lr=0.1, ema=0.9), seed=7, companions=[enemy])
     return [weight.tolist(), enemy.vectors.tolist()]
 
@@ -70,13 +69,14 @@ SEARCHED = """
 import torch
 from stages.backbones import load_backbone
 from stages.params.concept import Concept
-from stages.methods import eap
+from stages.methods.eap import EAP, Mixture
 
-found, minimize = [], eap.minimize
-eap.minimize = lambda *args, companions, **named: found.extend(companions[:-1]) or minimize(*args, **named)
+mixtures, step = {}, Mixture.step
+Mixture.step = lambda self, *args, **named: mixtures.setdefault(id(self), self) and step(self, *args, **named)
 concept = Concept("red", ("a red shape", "a red circle"), ("a shape", "a circle"), ("a blue circle", "a square"))
-weights = eap.EAP(steps=3, lr=0.01, batch=1, search_lr=0.1).fit(load_backbone("tiny"), concept, seed=0)
-print([float(sum(v.double().sum() for v in weights.tensors().values())), [m.logits.tolist() for m in found]])
+weights = EAP(steps=3, lr=0.01, batch=1, search_lr=0.1).fit(load_backbone("tiny"), concept, seed=0)
+logits = [mixture.logits.tolist() for mixture in mixtures.values()]
+print([float(sum(v.double().sum() for v in weights.tensors().values())), logits])
 """
 TRAINED = """
 import json

@@ -42,6 +42,39 @@ def test_every_study_makes_a_graph(project: Project, name: str) -> None:
     assert project.plan("--config", f"study={name}")[0]["evaluate"] == len(study.runs)
 
 
+STUDY_OF_METHODS = """
+name: states
+description: Methods that read what the test says.
+cells: [{{backbones: [flux-dev], concepts: [dog], methods: {methods}}}]
+seeds: [0]
+prompts: {{concept: 4, retain: 4}}
+metrics: [clip_score]
+"""
+
+
+@pytest.mark.parametrize(
+    ("methods", "trained", "states"),
+    [
+        ("[none, uce_paper, casteer_paper, activation_transport_paper, esd_x_paper]", 2, None),
+        ("[none, esd_x_paper, concept_ablation_paper]", 2, "final"),
+        ("[none, concept_ablation_paper, minimalist_paper]", 2, "ends"),
+        ("[none, minimalist_paper, circuit_breaker_paper]", 2, "all"),
+    ],
+)
+def test_no_more_trajectories_are_made_than_the_methods_read(
+    project: Project, methods: str, trained: int, states: str | None
+) -> None:
+    (project.root / "params/studies/states.yaml").write_text(STUDY_OF_METHODS.format(methods=methods))
+    jobs, shown = project.plan("--printshellcmds", "--config", "study=states")
+    assert (jobs["train"], jobs.get("precompute", 0)) == (trained, int(states is not None))
+    lines = shown.splitlines()
+    if states is None:
+        assert not any("stages.train" in line and "--latents" in line for line in lines)
+    else:
+        (line,) = [line for line in lines if "stages.precompute" in line]
+        assert f"--states {states} " in line
+
+
 def test_every_run_of_an_attacked_cell_is_attacked_and_measured_with_it(project: Project) -> None:
     study = studies.load_study("attacked", ROOT / "params")
     jobs, _ = project.plan("--config", "study=attacked")

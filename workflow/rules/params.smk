@@ -9,6 +9,7 @@ sys.path.insert(0, workflow.basedir)  # a copied or moved clone runs its own cod
 
 from stages import params
 from stages.params import canonical, check, names, tracker
+from stages.params.kept import kept_states, most
 from stages.params import study as studies
 
 load_params, method_params = cache(params.load_params), cache(params.method_params)  # thousands of jobs, few files
@@ -45,6 +46,26 @@ METHODS = {name: method_file(name) for name in [*names("methods"), *(run.method 
 UNTRAINED = [name for name, content in METHODS.items() if content.get("trained") is False]
 BINARIZED = [name for name, content in METHODS.items() if content.get("class") == BINARIZED_CLASS]
 TRAINED = [name for name in METHODS if name not in (*UNTRAINED, *BINARIZED)]
+
+
+def states_read(method, backbone):
+    """The states of the unedited backbone's runs that a method's class says it trains on; None for none."""
+    return kept_states(method_params(method, backbone))
+
+
+def states_kept(wildcards):
+    """Those that the study's methods train on, of one backbone and concept; all if nothing asks, but someone."""
+    run = (wildcards.backbone, wildcards.concept)
+    methods = {other.method for other in STUDY.runs if (other.backbone, other.concept) == run}
+    methods |= {masks_of(method, wildcards.backbone) for method in methods if method in BINARIZED}
+    return most(states_read(method, wildcards.backbone) for method in methods) or "all"
+
+
+def masks_of(method, backbone):
+    """The method whose masks a binarized one takes."""
+    return method_params(method, backbone).get("of", "minimalist")
+
+
 WORLD = "stages.worlds.shapes.Shapes"
 PARTS = {  # of a world: what has to be trained before its backbones and its metrics, and by which code
     "judge": [WORLD, "stages.worlds.judge.Judge", "stages.worlds.train_judge.train_judge"],

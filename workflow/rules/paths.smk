@@ -45,8 +45,10 @@ def trained_backbone(wildcards):
 
 
 def training_inputs(wildcards):
-    """What a method learns from."""
-    return made_autoencoder(wildcards) if wildcards.method == ORACLE else filled(LATENTS, wildcards)
+    """What a method learns from; nothing if it reads none of the unedited backbone's runs."""
+    if wildcards.method == ORACLE:
+        return made_autoencoder(wildcards)
+    return filled(LATENTS, wildcards) if states_read(wildcards.method, wildcards.backbone) else []
 
 
 def method_files(wildcards):
@@ -64,7 +66,7 @@ def metric_files(wildcards):
 
 def trained_masks(wildcards):
     """The run whose masks a binarized method takes."""
-    of = method_params(wildcards.method, wildcards.backbone).get("of", "minimalist")
+    of = masks_of(wildcards.method, wildcards.backbone)
     return filled(f"{RUN}/intervention.safetensors", wildcards, method=of)
 
 

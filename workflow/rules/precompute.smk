@@ -1,5 +1,5 @@
 rule precompute:
-    """The unedited backbone's own trajectories, which the methods train on."""
+    """The unedited backbone's own trajectories, of which the states are kept that the study's methods train on."""
     input:
         made_backbone,
     output:
@@ -16,10 +16,11 @@ rule precompute:
     params:
         backbone=backbone_params,
         concept=concept_params,
+        states=states_kept,
     message:
         "trajectories of {wildcards.backbone} for {wildcards.concept}, seed {wildcards.seed}"
     shell:
         logged(
             "python -m stages.precompute --backbone {wildcards.backbone} --concept {wildcards.concept} --seed {wildcards.seed}"
-            " --threads {threads} --out {output}"
+            " --states {params.states} --threads {threads} --out {output}"
         )

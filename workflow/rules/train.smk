@@ -21,7 +21,9 @@ rule train:
         runtime=minutes(),
     params:
         out=subpath(output[0], parent=True),
-        latents=lambda wildcards, input: "" if wildcards.method == ORACLE else f"--latents {input.learns_from}",
+        latents=lambda wildcards, input: (
+            "" if wildcards.method == ORACLE or not input.learns_from else f"--latents {input.learns_from}"
+        ),
         method=train_params,
         backbone=backbone_params,
         concept=concept_params,

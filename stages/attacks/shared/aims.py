@@ -63,5 +63,4 @@ class Aim:
 
     def _call(self, time: int) -> int:
         sampler = needs(self.backbone, Walks, "choose an attack that only asks")
-        calls = sampler.solver(self.backbone.settings.steps).times
-        return int((calls.float() - time).abs().argmin())
+        return sampler.solver(self.backbone.settings.steps).nearest(torch.tensor(time))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -20,6 +21,7 @@ from stages.control.addresses import PROJECTIONS, Addresses
 from stages.control.attached import Attached
 from stages.control.sites import Part, Site, Stream, Tap
 from stages.control.state import Condition, State
+from stages.params.kept import Kept
 from stages.seeds import Purpose
 
 TURN = 32  # smallest batch of prompts if the encoders have to be moved to the device first
@@ -41,6 +43,7 @@ class Backbone(ABC):
     BESIDE: ClassVar[Mapping[str, tuple[str, ...]]] = {}  # modules outside the blocks, by the kind of layer they are
     ENDS: ClassVar[tuple[str, ...]] = ()  # how the names of time embedding and output layers begin
     TEXT_FIRST: ClassVar[bool] = True  # whether text stands before the image in joint attention
+    WHOLE: ClassVar[bool] = False  # whether a sample is one state, of which nothing can be left out
     NET: ClassVar[str] = "transformer"  # the pipeline's name of the network
 
     def __init__(self, name: str, settings: Settings, net: nn.Module, texts: Texts | None = None) -> None:
@@ -76,8 +79,8 @@ class Backbone(ABC):
         """Images (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]."""
 
     @abstractmethod
-    def _make_pool(self, prompt: str, seeds: Sequence[int]) -> Tensor:
-        """The network's own samples (n, ...) of a prompt, one per seed, on the CPU."""
+    def _make_pool(self, prompt: str, seeds: Sequence[int], states: Kept) -> Tensor:
+        """The network's own samples (n, ...) of a prompt, one per seed, on the CPU; of each those states."""
 
     @abstractmethod
     def draw(self, condition: Condition, generator: torch.Generator) -> State:
@@ -157,13 +160,19 @@ class Backbone(ABC):
         return sampler(condition, seeds=seeds, steps=steps, guidance=guidance)
 
     @torch.no_grad()
-    def gather(self, prompts: Sequence[str], seed: int) -> None:
+    def gather(self, prompts: Sequence[str], seed: int, states: Kept = "all", into: Path | None = None) -> None:
         """Samples settings.pool trajectories per prompt with the network as it is now, for `draw`.
 
-        Those that are there already are not made again. FloatingPointError if one is not finite.
+        Those that are there already are not made again. Of each run only those `states` are kept; `into` a file, one
+        prompt after another, and not in memory. FloatingPointError if one is not finite.
         """
-        self.encode(self._encoded_together(self.trajectories.missing(prompts)))
-        self.trajectories.gather(prompts, seed, self.settings.pool, self._make_finite_pool)
+        states = "all" if self.WHOLE else states
+        if into is None:
+            self.encode(self._encoded_together(self.trajectories.missing(prompts, states)))
+            self.trajectories.gather(prompts, seed, self.settings.pool, self._make_finite_pool, states)
+        else:
+            self.encode(self._encoded_together(list(dict.fromkeys(prompts))))
+            self.trajectories.write(into, prompts, seed, self.settings.pool, self._make_finite_pool, states)
 
     def states(self, condition: Condition, n: int, seed: int) -> Iterator[State]:
         """n batches of partial samples to train on, each with the condition's rows."""
@@ -191,6 +200,6 @@ class Backbone(ABC):
         """The prompts that are encoded in one batch before the pools of `prompts` are made."""
         return [""]
 
-    def _make_finite_pool(self, prompt: str, seeds: Sequence[int]) -> Tensor:
-        pool = self._make_pool(prompt, seeds)
+    def _make_finite_pool(self, prompt: str, seeds: Sequence[int], states: Kept) -> Tensor:
+        pool = self._make_pool(prompt, seeds, states)
         return check_finite(self, "trajectory", pool, [prompt] * len(pool), seeds) if pool.is_floating_point() else pool

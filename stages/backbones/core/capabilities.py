@@ -56,6 +56,9 @@ class Diffuses(Protocol):
     def process(self) -> ForwardProcess:
         """The process behind the family's scheduler."""
 
+    def finals(self, condition: Condition, generator: torch.Generator) -> Tensor:
+        """The final latents (B, ...) of one gathered run per row."""
+
     def decode(self, latent: Tensor) -> Tensor:
         """Latents (B, ...) to pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]."""
 
@@ -68,6 +71,9 @@ class Bits(Protocol):
 
     def forced(self, tokens: Tensor) -> State:
         """The state in which every scale is fed the coarser bits of `tokens` (B, L, bits)."""
+
+    def certain(self, tokens: Tensor) -> Tensor:
+        """The predictions (B, L, bits) that leave no doubt about the bits of `tokens` (B, L, bits)."""
 
     def completed(self, condition: Condition, tokens: Tensor, scales: int, *, seeds: Sequence[int]) -> Tensor:
         """Pictures (B, 3, H, W) whose first scales are those of `tokens` (B, L, bits), the rest drawn."""
@@ -91,8 +97,12 @@ class Learns(Protocol):
     def embed(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1] as the network's latents or features (B, ...)."""
 
-    def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
-        """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there."""
+    def examples(self, images: Tensor, generator: torch.Generator, *, together: bool = False) -> tuple[State, Tensor]:
+        """States made of pictures (B, 3, H, W) in [0, 1], and the predictions (B, ...) that are right there.
+
+        Of random training times if the family has them: one per row, or one for all rows `together`, so that edits that
+        know the sampler's step are told a true one.
+        """
 
 
 @runtime_checkable

@@ -63,11 +63,11 @@ class Clips(Latent):
         latent = encoded.mean if hasattr(encoded, "deterministic") else encoded
         return self.scaled(latent).transpose(1, 2)
 
-    def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
+    def examples(self, images: Tensor, generator: torch.Generator, *, together: bool = False) -> tuple[State, Tensor]:
         """`Latent.examples` for clips (B, F, 3, H, W); a picture (B, 3, H, W) is repeated for every frame."""
         if images.ndim == 4:
             images = images[:, None].expand(-1, self.frames(), -1, -1, -1)
-        return super().examples(images, generator)
+        return super().examples(images, generator, together=together)
 
     def _check_size(self) -> None:
         """ValueError for a size or a number of frames that the network cannot draw."""

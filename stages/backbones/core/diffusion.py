@@ -15,6 +15,7 @@ from stages.backbones.core.finite import check_finite
 from stages.backbones.core.forward_process import ForwardProcess
 from stages.backbones.core.solver import Solver, seeded
 from stages.control.state import Condition, State
+from stages.params.kept import Kept
 
 
 class Diffusion(Backbone):
@@ -161,14 +162,20 @@ class Diffusion(Backbone):
     def _encoded_together(self, prompts: Sequence[str]) -> list[str]:
         return [*prompts, ""]
 
-    def _make_pool(self, prompt: str, seeds: Sequence[int]) -> Tensor:
-        """Latents (n, T + 1, ...) of whole runs of T calls."""
-        run = {"steps": self.settings.steps, "guidance": self.settings.guidance}
+    def _make_pool(self, prompt: str, seeds: Sequence[int], states: Kept) -> Tensor:
+        """Latents (n, T + 1, ...) of whole runs of T calls, or of their ends or last states alone."""
+        steps, guidance = self.settings.steps, self.settings.guidance
         condition, runs = self.encode([prompt]), []
         for rows in self.batches(len(seeds)):
             start, owners = self.begin(seeds[rows])
-            walk = self.walk(condition.repeat(len(start)), start, **run, generators=owners)
-            runs.append(torch.stack([state.latent.cpu() for state in walk], dim=1))
+            latents: list[Tensor] = []
+            for state in self.walk(
+                condition.repeat(len(start)), start, steps=steps, guidance=guidance, generators=owners
+            ):
+                last = state.latent.cpu()
+                if states == "all" or (states == "ends" and not latents):
+                    latents.append(last)
+            runs.append(torch.stack(latents if states == "all" else [*latents, last], dim=1))
         return torch.cat(runs)
 
     def draw(self, condition: Condition, generator: torch.Generator) -> State:
@@ -179,3 +186,7 @@ class Diffusion(Backbone):
         if len(solver) != self.settings.steps:
             solver.pass_to(call)
         return solver.state(latents, call, ends)
+
+    def finals(self, condition: Condition, generator: torch.Generator) -> Tensor:
+        """The final latents (B, ...) of one random run per row; KeyError when a prompt's are not gathered."""
+        return self.trajectories.draw(condition.prompts, generator, [-1], "final").to(self.device)[:, 0]

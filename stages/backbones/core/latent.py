@@ -219,11 +219,14 @@ class Latent(Diffusion):
 
     # learning
 
-    def examples(self, images: Tensor, generator: torch.Generator) -> tuple[State, Tensor]:
-        """Pictures (B, 3, H, W) in [0, 1], noised to one random step, and the right predictions (B, C, h, w) there."""
-        times = self.solver(self.settings.steps).times
-        step = int(torch.randint(len(times), (), generator=generator))
-        time = times[step].to(self.device).expand(len(images))
+    def examples(self, images: Tensor, generator: torch.Generator, *, together: bool = False) -> tuple[State, Tensor]:
+        """Pictures (B, 3, H, W) in [0, 1], noised to random training times, and the right predictions (B, C, h, w).
+
+        A time per row, or one for all rows `together`: then the state's step is the sampler's call nearest to it.
+        """
+        times = self.process.random_times(1 if together else len(images), generator)
+        step = self.solver(self.settings.steps).nearest(times[0])
+        time = times.to(self.device).expand(len(images))
         with torch.no_grad():
             clean = self.embed(images)
         noise = torch.randn(clean.shape, generator=generator).to(clean)

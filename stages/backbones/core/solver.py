@@ -38,6 +38,10 @@ class Solver:
         owner = {"generator": list(generators)} if generators and "generator" in takes else {}
         return self.scheduler.step(prediction, self.times[call], latent, return_dict=False, **owner)[0]
 
+    def nearest(self, time: Tensor) -> int:
+        """The call whose time is nearest to a training time (a scalar)."""
+        return int((self.times.float() - time.to(self.times.device).float()).abs().argmin())
+
     def pass_to(self, call: int) -> None:
         """Brings a new solver to a call, for schedulers whose input scale depends on the calls before."""
         nothing, owners = torch.zeros(1, 1), seeded([0])

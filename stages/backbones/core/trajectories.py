@@ -3,88 +3,115 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
+from stages.params.kept import Kept, enough
 from stages.seeds import pool
-from stages.store.files import replacing
-from stages.store.finite import check_tensors
+from stages.store.tensors import Stored, open_stored, write_alike
 
-Make = Callable[[str, list[int]], Tensor]  # prompt, seeds (n) -> a pool (n, ...)
+Make = Callable[[str, list[int], Kept], Tensor]  # prompt, seeds (n), states to keep -> a pool (n, ...)
 SEEDS = "seeds"  # the key of a file's metadata: prompt -> seed, as JSON
+STATES = "states"  # and that of what is kept of each run
+AGAIN = "make it again with: python -m stages.precompute"
 
 
 class Trajectories:
-    """Pools of samples by prompt, (n, T + 1, ...) latents of whole runs or (n, L, bits) of pictures, on the CPU.
+    """Pools of samples by prompt, (n, T + 1, ...) latents of whole runs or (n, L, bits) of pictures.
 
-    Row i of a pool that was gathered with a seed is the run of `stages.seeds.pool(seed, n)[i]`.
+    Of runs of which less is kept, (n, 2, ...) or (n, 1, ...). Pools are on the CPU, or in a file of which only the rows
+    and states that are drawn are read. Row i of a pool that was gathered with a seed is the run of
+    `stages.seeds.pool(seed, n)[i]`.
     """
 
     def __init__(self) -> None:
-        self.pools: dict[str, Tensor] = {}
+        self.pools: dict[str, Tensor | Stored] = {}
         self.seeds: dict[str, int] = {}  # of each pool
+        self.kept: dict[str, Kept] = {}  # of each pool's runs
+        self.folder: Path | None = None  # where pools that are gathered are kept, on disk; None: in memory
 
-    def missing(self, prompts: Iterable[str]) -> list[str]:
-        """Those of the prompts that have no pool, each once."""
-        return [prompt for prompt in dict.fromkeys(prompts) if prompt not in self.pools]
+    def missing(self, prompts: Iterable[str], states: Kept = "all") -> list[str]:
+        """Those of the prompts that have no pool in which these states are kept, each once."""
+        return [prompt for prompt in dict.fromkeys(prompts) if not self._has(prompt, states)]
 
-    def gather(self, prompts: Iterable[str], seed: int, n: int, make: Make) -> None:
-        """Makes a pool of n samples of every prompt that has none."""
-        for prompt in self.missing(prompts):
-            self.pools[prompt], self.seeds[prompt] = make(prompt, pool(seed, n)), seed
+    def gather(self, prompts: Iterable[str], seed: int, n: int, make: Make, states: Kept = "all") -> None:
+        """Makes a pool of n samples of every prompt that has none.
 
-    def draw(self, prompts: Sequence[str], generator: torch.Generator, at: list[int] | slice) -> Tensor:
+        With a folder, in a file without a name there, which is gone with the process.
+        """
+        missing = self.missing(prompts, states)
+        if self.folder is not None and missing:
+            path = self.folder / f".gathered-{os.getpid()}.safetensors"
+            self.write(path, missing, seed, n, make, states)
+            try:
+                self.update(self.read(path))
+            finally:
+                path.unlink()
+            return
+        for prompt in missing:
+            self.pools[prompt] = make(prompt, pool(seed, n), states)
+            self.seeds[prompt], self.kept[prompt] = seed, states
+
+    def draw(
+        self, prompts: Sequence[str], generator: torch.Generator, at: list[int] | slice, states: Kept = "all"
+    ) -> Tensor:
         """One random sample of each prompt's pool, (B, ...), at the positions `at` of its first axis, on the CPU.
 
-        KeyError for a prompt without a pool.
+        KeyError for a prompt without a pool in which these states are kept.
         """
         rows = []
         for prompt in prompts:
-            if prompt not in self.pools:
-                raise KeyError(f"no samples of {prompt!r}: gather them before anything is attached")
+            if not self._has(prompt, states):
+                less = f" with {states} states" if prompt in self.pools else ""
+                raise KeyError(f"no samples of {prompt!r}{less}: gather them before anything is attached")
             pool = self.pools[prompt]
-            rows.append(pool[int(torch.randint(len(pool), (), generator=generator))][at])
+            rows.append(pool[int(torch.randint(len(pool), (), generator=generator)), at])
         return torch.stack(rows)
 
     def update(self, other: Trajectories) -> None:
         """Takes over the pools of others, in place of pools of the same prompts."""
         self.pools |= other.pools
         self.seeds |= other.seeds
+        self.kept |= other.kept
 
-    def save(self, path: Path) -> None:
-        """Writes one safetensors file: a tensor per prompt, and the seeds in its metadata."""
-        metadata = {SEEDS: json.dumps(self.seeds)}
-        with replacing(path) as temporary:
-            save_file({name: pool.contiguous() for name, pool in self.pools.items()}, temporary, metadata)
+    @staticmethod
+    def write(path: Path, prompts: Iterable[str], seed: int, n: int, make: Make, states: Kept = "all") -> None:
+        """Makes a pool of n samples of every prompt, and writes one after another: a tensor per prompt in a safetensors
+        file, the seeds in its metadata."""
+        names = list(dict.fromkeys(prompts))
+        metadata = {SEEDS: json.dumps(dict.fromkeys(names, seed)), STATES: states}
+        write_alike(path, names, (make(prompt, pool(seed, n), states) for prompt in names), metadata)
 
     @classmethod
     def read(cls, path: Path | str) -> Trajectories:
-        """The pools of a file that `save` wrote.
+        """The pools of a file that `write` wrote, of which nothing is in memory yet.
 
-        FileNotFoundError or ValueError, in one line, for a file that is missing, damaged or without seeds;
-        FloatingPointError names pools that are not finite.
+        FileNotFoundError or ValueError, in one line, for a file that is missing, damaged or without seeds. Samples that
+        are not finite are a FloatingPointError once they are drawn.
         """
-        trajectories = cls()
+        trajectories, path = cls(), Path(path)
         try:
-            with safe_open(path, framework="pt") as file:
-                seeds = json.loads((file.metadata() or {}).get(SEEDS, "{}"))
-                # copies, since a product's last bit depends on where its factors lie in memory
-                trajectories.pools = {prompt: file.get_tensor(prompt).clone() for prompt in file.keys()}  # noqa: SIM118
+            pools, metadata = open_stored(path, f"a backbone that draws no pictures; mend it and {AGAIN}")
         except FileNotFoundError as error:
             raise FileNotFoundError(f"{path} is missing; make it with: python -m stages.precompute") from error
-        except SafetensorError as error:
-            raise ValueError(f"{path}: not a whole safetensors file ({error})") from error
-        unknown = [prompt for prompt in trajectories.pools if prompt not in seeds]
+        seeds = json.loads(metadata.get(SEEDS, "{}"))
+        unknown = [prompt for prompt in pools if prompt not in seeds]
         if unknown:
-            raise ValueError(
-                f"{path} does not say from which seed the trajectories of {unknown[0]!r} came; make it again with: "
-                "python -m stages.precompute"
-            )
-        check_tensors(str(path), trajectories.pools, "a backbone that draws no pictures; mend it and precompute again")
-        trajectories.seeds = {prompt: int(seeds[prompt]) for prompt in trajectories.pools}
+            raise ValueError(f"{path} does not say from which seed the trajectories of {unknown[0]!r} came; {AGAIN}")
+        trajectories.pools = dict(pools)
+        trajectories.seeds = {prompt: int(seeds[prompt]) for prompt in pools}
+        trajectories.kept = dict.fromkeys(pools, _kept(metadata.get(STATES, "all"), path))
         return trajectories
+
+    def _has(self, prompt: str, states: Kept) -> bool:
+        return prompt in self.pools and enough(self.kept.get(prompt, "all"), states)
+
+
+def _kept(said: str, path: Path) -> Kept:
+    if said == "final" or said == "ends" or said == "all":
+        return said
+    raise ValueError(f"{path} keeps states {said!r}, which is none of final, ends and all; {AGAIN}")

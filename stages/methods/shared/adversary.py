@@ -12,16 +12,26 @@ from stages.training.processes import average_gradients
 
 
 class Adversary:
-    """One tensor, of any shape, and the Adam that moves it; a companion of the training that it works against."""
+    """One tensor, of any shape, and the Adam that moves it; a companion of the training that it works against.
 
-    def __init__(self, values: Tensor, lr: float, weight_decay: float = 0.0) -> None:
-        self.values = values.requires_grad_()
-        self.adam = torch.optim.Adam([self.values], lr=lr, weight_decay=weight_decay)
+    `signed` hands Adam the gradient's signs alone, so that its first step is one of the fast gradient sign method.
+    """
+
+    def __init__(self, values: Tensor, lr: float, weight_decay: float = 0.0, *, signed: bool = False) -> None:
+        self.values, self.signed = values.requires_grad_(), signed
+        self.lr, self.weight_decay = lr, weight_decay
+        self.rest()
+
+    def rest(self) -> None:
+        """Forgets the steps so far, but not where they led."""
+        self.adam = torch.optim.Adam([self.values], lr=self.lr, weight_decay=self.weight_decay)
 
     def step(self, loss: Tensor, *, through_float16: bool = False, keep_graph: bool = False) -> None:
         """One step towards a smaller loss (a scalar), by the mean gradient of all processes."""
         (self.values.grad,) = gradients(loss, [self.values], through_float16=through_float16, keep_graph=keep_graph)
         average_gradients([self.values])
+        if self.signed:
+            self.values.grad = self.values.grad.sign()
         self.adam.step()
 
     def state_dict(self) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from torch import Tensor
 
 from stages.backbones.core.base import Backbone
-from stages.backbones.core.capabilities import Diffuses, Walks, needs
+from stages.backbones.core.capabilities import Bits, Diffuses, Walks, needs
 from stages.control.state import Condition, State
 from stages.interventions.base import Intervention
 from stages.params import build, method_params
@@ -52,6 +53,13 @@ class Prompts:
         return torch.randint(len(self.condition), (n,), generator=generator).tolist()
 
 
+class Attachable(Protocol):
+    """What a method trains: an intervention, or what becomes one."""
+
+    def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
+        """Changes the backbone while the context is open."""
+
+
 def frozen(backbone: Backbone, state: State, condition: Condition) -> Tensor:
     """The prediction (of the latent's shape) without gradients: of the unedited network while nothing is attached."""
     with torch.no_grad():
@@ -65,7 +73,7 @@ States = Literal["student", "frozen", "fresh"]
 
 def reached(
     backbone: Backbone,
-    attached: Intervention,
+    attached: Attachable,
     condition: Condition,
     generator: torch.Generator,
     states: States,
@@ -87,20 +95,41 @@ def reached(
 @torch.no_grad()
 def partial(backbone: Backbone, condition: Condition, generator: torch.Generator, guidance: float) -> State:
     """The state at a random step of a guided run of the network as it is now; ValueError without such a run."""
-    sampler, steps = needs(backbone, Walks, "choose states: frozen"), backbone.settings.steps
-    stop = int(torch.randint(backbone.calls(steps), (), generator=generator))
-    seeds = drawn(generator, len(condition))
-    start, owners = sampler.begin(seeds)
-    walk = sampler.walk(condition, start, steps=steps, guidance=guidance, generators=owners)
-    return next(islice(walk, stop, None))
+    sampler = needs(backbone, Walks, "choose states: frozen")
+    stop = int(torch.randint(backbone.calls(backbone.settings.steps), (), generator=generator))
+    return next(islice(run(sampler, backbone, condition, generator, guidance), stop, None))
+
+
+def run(
+    sampler: Walks, backbone: Backbone, condition: Condition, generator: torch.Generator, guidance: float
+) -> Iterator[State]:
+    """Every state of a guided run of the backbone, which is `sampler`, as it is now, from noise of the generator on."""
+    start, owners = sampler.begin(drawn(generator, len(condition)))
+    return sampler.walk(condition, start, steps=backbone.settings.steps, guidance=guidance, generators=owners)
 
 
 def noised(backbone: Backbone, condition: Condition, generator: torch.Generator) -> tuple[State, Tensor]:
     """The forward process at random times on gathered final samples, and what the network should predict there, of the
     latent's shape; ValueError for a backbone without one."""
-    process = needs(backbone, Diffuses, "choose states: trajectory").process
-    clean = backbone.draw(condition, generator).end()
+    diffuses = needs(backbone, Diffuses, "choose states: trajectory")
+    process, clean = diffuses.process, diffuses.finals(condition, generator)
     times = process.random_times(len(clean), generator).to(clean.device)
     noise = torch.randn(clean.shape, generator=generator).to(clean)
     state = State(process.noised(clean, noise, times), times, 0, final=clean)
     return state, process.target(clean, noise, times)
+
+
+def shown(backbone: Backbone, condition: Condition, generator: torch.Generator) -> tuple[State, Tensor]:
+    """States made of gathered samples, and what the network should predict there: noised ones, or all scales of bits.
+
+    ValueError for a backbone with neither.
+    """
+    if not isinstance(backbone, Bits):
+        return noised(backbone, condition, generator)
+    state = backbone.draw(condition, generator)
+    return state, backbone.certain(state.end())
+
+
+def reread(backbone: Backbone, condition: Condition) -> Condition:
+    """The condition as text encoders read its prompts now; itself if nothing edits the encoders."""
+    return backbone.encode(condition.prompts) if backbone.attached.text_swaps else condition

@@ -17,7 +17,7 @@ from stages.interventions.steering.gates import Gate, gate_tensors
 from stages.methods.shared.data import FromPairs
 from stages.params.concept import Concept
 from stages.params.types import Count, Fraction, Needs
-from stages.reading.activations import TokenMeans, keep_token_means
+from stages.reading.activations import TokenMeans, Wanted, keep_token_means, of_prompts
 from stages.seeds import Purpose, seed_of
 
 Against = Literal["target", "retain"]
@@ -74,21 +74,29 @@ class Gated(FromPairs):
         return {field.name: getattr(self, field.name) for field in fields(Gated)}
 
     def others(
-        self, backbone: Backbone, concept: Concept, sites: Iterable[Site], seed: int, target: TokenMeans
+        self,
+        backbone: Backbone,
+        concept: Concept,
+        sites: Iterable[Site],
+        seed: int,
+        target: TokenMeans,
+        wanted: Wanted = of_prompts,
     ) -> TokenMeans:
         """The activations that the gate tells the class steered from apart from: those of the retain prompts, or
         `target`, those of the class steered to."""
-        retain = self.retain(backbone, concept, sites, seed)
+        retain = self.retain(backbone, concept, sites, seed, wanted)
         return target if retain is None else retain
 
-    def retain(self, backbone: Backbone, concept: Concept, sites: Iterable[Site], seed: int) -> TokenMeans | None:
+    def retain(
+        self, backbone: Backbone, concept: Concept, sites: Iterable[Site], seed: int, wanted: Wanted = of_prompts
+    ) -> TokenMeans | None:
         """Activations of the retain prompts if the gate is trained against them (`against: retain`); None if it needs
         the target class, or no second class."""
         if self.against == "target" or self.gate in ("none", "region"):
             return None
         many = max(self.samples, len(concept.prompts))
         prompts = [concept.retain[i % len(concept.retain)] for i in range(many)]
-        return activations(backbone, prompts, sites, seed)
+        return activations(backbone, prompts, sites, seed, wanted=wanted)
 
     def tensors(self, source: Tensor, others: Tensor) -> dict[str, Tensor]:
         """The gate's own tensors, from pooled activations (n, D) of both."""
@@ -102,15 +110,16 @@ def activations(
     sites: Iterable[Site],
     seed: int,
     attached: Sequence[Intervention] = (),
+    wanted: Wanted = of_prompts,
 ) -> TokenMeans:
     """Pooled activations (n, D) of one sample per prompt at each site and step, the i-th of every class from the same
-    noise; `attached` stays on meanwhile."""
+    noise; `attached` stays on meanwhile, and only what is `wanted` is kept."""
     sites = list(sites)
     settings, size = backbone.settings, backbone.settings.batch
     with ExitStack() as stack:
         for intervention in attached:
             stack.enter_context(intervention.attach(backbone))
-        pool = stack.enter_context(keep_token_means(backbone, sites))
+        pool = stack.enter_context(keep_token_means(backbone, sites, wanted))
         sampled = any(site.stream != "encoder" for site in sites)  # text encoders are done before the first step
         for start in range(0, len(prompts), size):
             batch = prompts[start : start + size]

@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from stages.backbones.core.base import Backbone
-from stages.interventions.base import Intervention
-from stages.methods.shared.base import Prompts, frozen
+from stages.methods.shared.base import Attachable, Prompts, frozen, reread
 from stages.params.concept import Concept
 
 
@@ -39,7 +38,7 @@ class Preservation:
         backbone.gather(prompts, seed)
         return cls(backbone, weight, Prompts.of(backbone, prompts))
 
-    def __call__(self, attached: Intervention, batch: int, generator: torch.Generator) -> Tensor | float:
+    def __call__(self, attached: Attachable, batch: int, generator: torch.Generator) -> Tensor | float:
         """The weighted distance, a scalar, at a random state of `batch` random prompts; 0.0 without a draw if nothing
         is weighed."""
         if self.prompts is None:
@@ -48,4 +47,5 @@ class Preservation:
         state = self.backbone.draw(condition, generator)
         target = frozen(self.backbone, state, condition)
         with attached.attach(self.backbone):
-            return self.weight * self.backbone.distance(self.backbone.predict(state, condition), target)
+            edited = self.backbone.predict(state, reread(self.backbone, condition))
+            return self.weight * self.backbone.distance(edited, target)

@@ -53,11 +53,18 @@ def test_a_partial_run_stops_at_any_call(solved):
     assert steps == set(range(calls))
 
 
-def test_pictures_are_noised_to_any_calls_time(solved):
+def test_pictures_are_noised_to_times_of_the_whole_training_range(solved):
+    """A time per row, unless all rows are asked for together; then the step is the nearest call."""
     backbone, calls = solved
     generator = torch.Generator().manual_seed(0)
-    images = torch.rand(1, 3, *backbone.picture_size(), generator=generator)
-    assert {backbone.examples(images, generator)[0].step for _ in range(12 * calls)} == set(range(calls))
+    images = torch.rand(200, 3, *backbone.picture_size(), generator=generator)
+    times = backbone.examples(images, generator)[0].time
+    assert len(times.unique()) > 120 and times.min() < 150 and times.max() > 800
+    for _ in range(4):
+        state, _ = backbone.examples(images[:3], generator, together=True)
+        assert len(state.time.unique()) == 1
+        gaps = (backbone.solver(backbone.settings.steps).times.float() - state.time[0].float()).abs()
+        assert gaps[state.step] == gaps.min() and len(gaps) == calls
 
 
 def test_a_solver_of_several_calls_cannot_take_one_again(solved):

@@ -69,18 +69,6 @@ def test_gradients_by_steps_equal_those_of_the_whole_graph(made, query, name):
         torch.testing.assert_close(own, theirs, rtol=1e-5, atol=1e-9)
 
 
-def test_a_run_of_steps_is_the_samplers_own(made, query):
-    for name in (*NAMES, "xl-turbo"):  # the last one's solver adds noise
-        backbone = made(name)
-        _, condition = query(backbone)
-        latent, owners = backbone.begin([3, 7])
-        states = list(backbone.walk(condition, latent, steps=3, guidance=2.0, generators=owners))
-        run, latent = Replay(backbone, condition, seeds=[3, 7], steps=3, guidance=2.0), states[0].latent
-        for index in range(3):
-            latent = run(index, latent)
-        assert torch.equal(latent, states[-1].latent), name
-
-
 @pytest.mark.parametrize("steps", [4, 3])
 def test_references_and_runs_share_the_noise_of_every_step(made, steps):
     backbone, prompt = made("xl-turbo"), "a red circle"
@@ -103,13 +91,6 @@ def test_references_and_runs_share_the_noise_of_every_step(made, steps):
     assert not torch.allclose(taken([1, 2]), final)
 
 
-def test_the_noise_of_a_step_is_not_known_before_the_one_ahead_of_it(made):
-    backbone = made("xl-turbo")
-    run = Replay(backbone, backbone.encode(["a red circle"]), seeds=[0], steps=3, guidance=1.0)
-    with pytest.raises(ValueError, match="has to follow step 1"):
-        run(2, backbone.noise([0]))
-
-
 def test_joint_attention_shares_a_mask_and_norms_are_the_texts(made):
     backbone = made("flux-schnell")
     places = find_places(backbone, ["heads", "hidden", "norm"])
@@ -118,11 +99,6 @@ def test_joint_attention_shares_a_mask_and_norms_are_the_texts(made):
     assert len([name for name in places if name.endswith(".heads")]) == joint + fused
     assert len([name for name in places if ".hidden" in name]) == 2 * joint + fused
     assert [name for name in places if ".norm" in name] == [f"{i}.norm.out@text" for i in range(joint)]
-
-
-def test_a_family_whose_sampler_keeps_a_history_is_refused(made):
-    with pytest.raises(ValueError, match="history of steps"):
-        Replay(made("pixart"), made("pixart").encode(["a red circle"]), seeds=[0], steps=2, guidance=1.0)
 
 
 @pytest.mark.parametrize("target", ["neutral", "flowedit"])

@@ -19,7 +19,7 @@ from stages.methods.mean_difference import MeanDifference
 from stages.methods.prototype_steering import PrototypeSteering
 from stages.methods.shared.classes import Classes, activations, sites_at
 from stages.objectives.statistics import prototype_direction
-from stages.reading.activations import keep_activations, keep_token_means
+from stages.reading.activations import keep_token_means
 
 CALL = {"seeds": [1, 2], "steps": 4, "guidance": 3.0}
 METHODS = {
@@ -121,21 +121,6 @@ def test_the_erased_direction_is_gone_and_lengths_stay():
 def test_steps_that_were_not_learned_take_the_nearest_earlier_one():
     assert [stored_step(step, [0, 2, 5]) for step in range(8)] == [0, 0, 2, 2, 2, 5, 5, 5]
     assert stored_step(3, [7]) == 7
-
-
-def test_pooling_sorts_by_site_step_and_role(backbone, condition):
-    sites = sites_at(backbone, "ca")
-    with keep_token_means(backbone, sites) as pool:
-        backbone.sample(condition, **CALL)
-    assert pool.steps(sites[0]) == [0, 1, 2, 3] == pool.steps(sites[0], "uncond")
-    assert pool.get(sites[0], 2).shape[0] == 2
-    with keep_activations(backbone, sites) as found:
-        state = next(backbone.states(condition, 1, seed=0))
-        backbone.predict(state, condition)
-    assert set(found.states) == set(sites) and found.steps == [state.step]
-    assert found.lengths[sites[0]] == [found.states[sites[0]].shape[1]]
-    with pytest.raises(KeyError, match="no activations of 0.ff.out"):
-        pool.get(Site(0, "ff"), 0)
 
 
 def test_both_classes_are_sampled_from_the_same_noise(backbone, concept):

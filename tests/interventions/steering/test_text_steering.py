@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from stages.control.sites import Moment
+from stages.control.words import Prompt
 from stages.interventions import load, save
 from stages.interventions.steering.maps import Transport
 from stages.interventions.steering.steering import Steering, role_strengths
@@ -39,16 +40,14 @@ def test_it_changes_what_is_encoded_and_survives_its_file(backbone, concept, tmp
         assert torch.equal(backbone.encode(["a red circle"]).tensors["embeds"], edited)
 
 
-def test_padding_is_left_alone_and_has_no_say_in_what_real_tokens_get(backbone, monkeypatch):
+def test_padding_is_left_alone_and_has_no_say_in_what_real_tokens_get(backbone):
     site, draws = sorted(backbone.addresses.text_sites)[0], torch.Generator().manual_seed(0)
     h, network = torch.randn(2, 5, 6, generator=draws), Transport(6, 4).restart(draws)
     torch.nn.init.normal_(network.model[-1].weight, generator=draws)
     by = {name: value.detach() for name, value in network.state_dict().items()}
     steering = Steering("network", {(site, 0): by}, {(site, 0): role_strengths("CONDITIONAL", 1.0, 0.0)})
-    at = Moment(0, site, {"cond": slice(0, 2)})
-    alone = steering.edit(h[:, :3], at)
-    real = torch.tensor([[True] * 3 + [False] * 2] * 2)
-    monkeypatch.setattr("stages.interventions.steering.steering.real_tokens", lambda *_: real)
+    at = Moment(0, site, {"cond": slice(0, 2)}, prompts=(Prompt("red"), Prompt("circle")))
+    alone = steering.edit(h[:, :3], at)  # one word and the marks of beginning and end; two places are padding
     out = steering.edit(h, at, backbone)
     assert torch.equal(out[:, 3:], h[:, 3:]) and not torch.equal(out[:, :3], h[:, :3])
     torch.testing.assert_close(out[:, :3], alone)
