@@ -11,9 +11,8 @@ import csv
 import importlib
 import io
 import os
-import re
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -21,9 +20,12 @@ from unittest import mock
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))  # so that the pages describe this tree, whatever is installed
+sys.path[:0] = [str(ROOT), str(ROOT / "docs")]  # so that the pages describe this tree, whatever is installed
 
-from stages.params import load_params, names  # noqa: E402  (after the path)
+from declared import definition, fields, fit_returns, module  # noqa: E402  (after the path)
+from writing import keys_of, leading, listed, page, table  # noqa: E402
+
+from stages.params import load_params, names  # noqa: E402
 from stages.params.kept import kept_states  # noqa: E402
 from stages.params.load import RESERVED  # noqa: E402
 
@@ -244,29 +246,6 @@ def schema(kind: str) -> str:
     return "\n\n".join((f"## Keys of a {content['title']}", content["description"], keys_of(content)))
 
 
-def keys_of(content: Mapping[str, Any]) -> str:
-    """The table of a schema's keys."""
-    keys = content.get("properties", {}) | content.get("patternProperties", {})
-    return table(
-        [
-            {
-                "key": f"`{key}`",
-                "takes": takes(rule),
-                "needed": "yes" if key in content.get("required", []) else "",
-                "meaning": rule.get("description", ""),
-            }
-            for key, rule in keys.items()
-        ]
-    )
-
-
-def takes(rule: Mapping[str, Any]) -> str:
-    """The values that a key takes."""
-    if "enum" in rule:
-        return " or ".join(f"`{value}`" for value in rule["enum"])
-    return str(rule.get("type") or rule.get("$ref", "").rpartition("/")[2])
-
-
 def fields_of(paths: Iterable[str]) -> str:
     """A section per class: its docstring and its fields."""
     made = []
@@ -276,88 +255,10 @@ def fields_of(paths: Iterable[str]) -> str:
     return "\n\n".join(made)
 
 
-def fields(path: str) -> list[dict[str, str]]:
-    """The fields of a dataclass with those of its bases: name, type, default and the comment beside or above it."""
-    found: dict[str, dict[str, str]] = {}
-    for base in reversed(definition(path).bases):
-        if (other := resolved(ast.unparse(base), path)) is not None:
-            found |= {row["field"]: row for row in fields(other)}
-    lines = file_of(path).read_text(encoding="utf-8").splitlines()
-    for node in definition(path).body:
-        if isinstance(node, ast.AnnAssign) and not ast.unparse(node.annotation).startswith("ClassVar"):
-            default = ast.unparse(node.value) if node.value is not None else ""
-            row = {"field": f"`{ast.unparse(node.target)}`", "type": f"`{spelled_out(node.annotation, path)}`"}
-            row |= {"default": f"`{default}`" if default else "", "meaning": said_beside(lines, node)}
-            found[row["field"]] = row
-    return list(found.values())
-
-
-def spelled_out(annotation: ast.expr, path: str) -> str:
-    """An annotation in the class at `path`; a name that stands for a list of words as these words."""
-    text = ast.unparse(annotation)
-    found = resolved(text, path) if text.isidentifier() else None
-    for node in module(found).body if found else ():
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == found.rpartition(".")[2]:
-            value = ast.unparse(node.value)
-            return value if value.startswith("Literal[") else text
-    return text
-
-
-def said_beside(lines: list[str], node: ast.AnnAssign) -> str:
-    """The comment at the end of a field's line or, without one, those on the lines above it."""
-    beside = lines[node.end_lineno - 1][node.end_col_offset :].strip()
-    if beside.startswith("#"):
-        return beside.lstrip("# ")
-    above, number = [], node.lineno - 2
-    while number >= 0 and lines[number].strip().startswith("#"):
-        above.insert(0, lines[number].strip().lstrip("# "))
-        number -= 1
-    return " ".join(above)
-
-
 def used(kind: str) -> list[str]:
     """The classes that files of a kind name, each once, by class name."""
     paths = {load_params(kind, name, PARAMS)["class"] for name in names(kind, PARAMS)}
     return sorted(paths, key=lambda path: path.rpartition(".")[2])
-
-
-def fit_returns(path: str) -> str:
-    """The intervention that a method's `fit` is annotated with."""
-    for node in definition(path).body:
-        if isinstance(node, ast.FunctionDef) and node.name == "fit" and node.returns is not None:
-            return f"`{ast.unparse(node.returns)}`"
-    base = next((resolved(ast.unparse(base), path) for base in definition(path).bases), None)
-    return fit_returns(base) if base else ""
-
-
-def definition(path: str) -> ast.ClassDef:
-    """The source of the class at an import path."""
-    name = path.rpartition(".")[2]
-    return next(node for node in module(path).body if isinstance(node, ast.ClassDef) and node.name == name)
-
-
-def resolved(name: str, path: str) -> str | None:
-    """The import path of a name in the module of the class at `path`; None if it is not of this project."""
-    for node in module(path).body:
-        if isinstance(node, ast.ClassDef | ast.Assign) and name == (
-            node.name if isinstance(node, ast.ClassDef) else ast.unparse(node.targets[0])
-        ):
-            return f"{path.rpartition('.')[0]}.{name}"
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("stages."):
-            for alias in node.names:
-                if (alias.asname or alias.name) == name and (ROOT / f"{node.module.replace('.', '/')}.py").is_file():
-                    return f"{node.module}.{alias.name}"
-    return None
-
-
-def module(path: str) -> ast.Module:
-    """The source of the module in which the class at an import path stands."""
-    return ast.parse(file_of(path).read_text(encoding="utf-8"))
-
-
-def file_of(path: str) -> Path:
-    """The file of that module."""
-    return ROOT / f"{path.rpartition('.')[0].replace('.', '/')}.py"
 
 
 def linked(path: str) -> str:
@@ -370,36 +271,3 @@ def comment(kind: str, name: str) -> str:
     """The comment at the top of params/<kind>/<name>.yaml."""
     lines = (PARAMS / kind / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
     return " ".join(leading(lines))
-
-
-def leading(lines: Iterable[str]) -> Iterator[str]:
-    """The comment lines before anything else, without their marks."""
-    for line in lines:
-        if not line.startswith("#"):
-            return
-        yield line.lstrip("# ")
-
-
-def listed(words: Iterable[str]) -> str:
-    """Names in code style, separated by commas."""
-    return ", ".join(f"`{word}`" for word in words)
-
-
-def table(rows: list[dict[str, str]]) -> str:
-    """A Markdown table; empty for no rows."""
-    if not rows:
-        return ""
-    head = list(rows[0])
-    lines = [head, ["---"] * len(head), *([cell(row[key]) for key in head] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def cell(text: str) -> str:
-    """Text that a table's cell can hold: one line, its bars and angle brackets as they are."""
-    bare = re.sub(r"\s+", " ", text).strip().replace("|", "\\|")
-    return re.sub(r"(`[^`]*`)|<", lambda match: match[1] or "&lt;", bare)
-
-
-def page(title: str, *parts: str) -> str:
-    """A page of a title and its parts."""
-    return "\n\n".join((f"# {title}", *filter(None, parts))) + "\n"

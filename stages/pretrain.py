@@ -71,13 +71,15 @@ def tokenizer(args: argparse.Namespace) -> Callable[[Path], Any]:
 def backbone(args: argparse.Namespace) -> Callable[[Path], Any]:
     """A generator, trained from scratch."""
     from stages.backbones import load_settings
+    from stages.backbones.core.capabilities import Saves, needs
     from stages.backbones.from_scratch import pretrain
 
     cls, settings = load_settings(args.backbone)
     if settings.world is None:
         raise ValueError(f"{args.backbone} is a checkpoint at {settings.path}, not something to pretrain")
     settings = dataclasses.replace(settings, gradient_checkpointing=False)
-    return pretrain(cls, args.backbone, settings, seed=args.seed).save
+    trained = pretrain(cls, args.backbone, settings, seed=args.seed)
+    return needs(trained, Saves, "give its family a `save`").save
 
 
 if __name__ == "__main__":

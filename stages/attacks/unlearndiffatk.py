@@ -13,7 +13,7 @@ from stages.attacks.base import UNEDITED, Attempt, Found, Victim, measured_seed
 from stages.attacks.shared.aims import Aim
 from stages.attacks.shared.pictures import drawn_pictures
 from stages.backbones.core.base import Backbone
-from stages.control.state import State
+from stages.control.state import Condition, State
 from stages.interventions.starts import as_sampled
 from stages.methods.shared.free_tokens import Insertion, Reader, searchable
 from stages.params.concept import Concept
@@ -87,6 +87,7 @@ class Hunt:
 
     def __init__(self, attack: UnlearnDiffAtk, reader: Reader, aim: Aim, prompt: str, number: int) -> None:
         self.attack, self.reader, self.aim, self.prompt, self.number = attack, reader, aim, prompt, number
+        self.words = prompt  # that the free tokens stand among
         everything = range(len(reader.tokenizer))
         ids = searchable(reader.tokenizer, True) if attack.readable else list(everything)
         self.ids = torch.tensor(ids)
@@ -133,11 +134,16 @@ class Hunt:
         backbone, size = self.reader.backbone, len(self.ids)
         hot = torch.nn.functional.one_hot(drawn, size)[None].to(simplex.values).requires_grad_()
         rows = {part: hot @ table for part, table in self.tables.items()}
-        said = self.reader.said(self.ids[drawn].tolist(), self.prompt, self.attack.insertion)
-        condition = self.reader.beside(rows, self.prompt, self.attack.insertion, said)
-        value = self._distance(backbone, as_sampled(backbone, state, condition), target)
+        said = self.reader.said(self.ids[drawn].tolist(), self.words, self.attack.insertion)
+        condition = self.reader.beside(rows, self.words, self.attack.insertion, said)
+        value = self.value(state, condition, target, said)
         (gradient,) = gradients(value, [hot], through_float16=backbone.through_float16)
         return value.detach(), gradient
+
+    def value(self, state: State, condition: Condition, target: Tensor, said: str) -> Tensor:
+        """The loss, a scalar, of the attacked network at a state and a condition (1, ...), written out as `said`."""
+        backbone = self.reader.backbone
+        return self._distance(backbone, as_sampled(backbone, state, condition), target)
 
     def _distance(self, backbone: Backbone, prediction: Tensor, target: Tensor) -> Tensor:
         if self.aim.latents is None:
@@ -147,7 +153,7 @@ class Hunt:
 
     def said(self, simplex: Simplex) -> str:
         """The prompt with the likeliest tokens written out."""
-        return self.reader.said(self.ids[simplex.best()].tolist(), self.prompt, self.attack.insertion)
+        return self.reader.said(self.ids[simplex.best()].tolist(), self.words, self.attack.insertion)
 
 
 def passed(gradient: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from torch.nn.functional import gelu
 
 from stages.control.edits import edit_activations
 from stages.control.sites import Edit, Moment, Site
-from stages.interventions.base import Intervention
+from stages.interventions.conditional import Conditional
 from stages.seeds import Purpose, generator
 
 if TYPE_CHECKING:
@@ -43,10 +43,11 @@ class Bottleneck(nn.Module):
             return self.up(gelu(self.down(x.float())))
 
 
-class Adapter(Intervention):
+class Adapter(Conditional):
     """Adds a bottleneck's output to the activation at each site; fresh, it changes no bit.
 
-    Weights and arithmetic are float32 over a base of any dtype. `strength` scales what is added.
+    Weights and arithmetic are float32 over a base of any dtype. `strength` scales what is added. Its gate is
+    what it has learned: how large what it adds is beside the activation.
     """
 
     def __init__(self, layers: Mapping[Site, Bottleneck], strength: float = 1.0) -> None:
@@ -112,9 +113,17 @@ class Adapter(Intervention):
             added = self.strength * layer(activation)
             if self._trace is not None:
                 self._trace[site] = added
+            if self.asked:
+                self._tell(share_added(activation, added))
             return activation + added.to(activation.dtype)
 
         return edit
+
+
+def share_added(activation: Tensor, added: Tensor) -> Tensor:
+    """|added| / (|activation| + |added|) of each row (B, ...), in 0..1."""
+    own, new = (part.float().flatten(1).norm(dim=1) for part in (activation, added))
+    return new / (own + new).clamp_min(1e-12)
 
 
 def width(backbone: Backbone, site: Site) -> int:

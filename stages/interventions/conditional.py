@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
+import torch
 from torch import Tensor
 
 from stages.interventions.base import Intervention, Stack
@@ -20,6 +21,11 @@ class Conditional(Intervention):
         """Whether these settings have a gate at all."""
         return True
 
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """The words that open the gate by themselves; none if it does not read words."""
+        return ()
+
     @contextmanager
     def watched(self) -> Iterator[list[Tensor]]:
         """Collects how far the gate is open, (B,) in 0..1, whenever it is asked while open; gradients pass if they can.
@@ -31,6 +37,11 @@ class Conditional(Intervention):
             yield self._openings
         finally:
             self._openings = before
+
+    @property
+    def asked(self) -> bool:
+        """Whether anybody watches the gate."""
+        return self._openings is not None
 
     def _tell(self, opening: Tensor) -> None:
         """Adds an opening (B,) to what `watched` collects."""
@@ -50,3 +61,9 @@ def all_watched(gates: list[Conditional]) -> Iterator[list[list[Tensor]]]:
     """What `watched` collects of each gate, in their order."""
     with ExitStack() as stack:
         yield [stack.enter_context(gate.watched()) for gate in gates]
+
+
+def opened(told: list[list[Tensor]]) -> Tensor:
+    """How far gates are open, a scalar in 0..1: the mean over gates of what each told; 0 for one that was not asked."""
+    means = [torch.stack([one.float().mean() for one in values]).mean() for values in told if values]
+    return torch.stack(means).sum() / len(told) if means else torch.zeros(())

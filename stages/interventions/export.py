@@ -7,6 +7,7 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from stages.backbones import Backbone, load_backbone
+from stages.backbones.core.capabilities import Saves, needs
 from stages.interventions.base import Intervention
 from stages.interventions.embedding import Embedding
 from stages.interventions.lowrank import LowRank
@@ -51,7 +52,7 @@ def write_checkpoint(weights: Weights, backbone: Backbone, out: Path) -> None:
     for part, module in backbone.modules().items():
         check_tensors(f"{backbone.name}: {part}", dict(module.named_parameters()))
     with replacing(out) as folder:
-        backbone.save(folder)
+        needs(backbone, Saves, "export an intervention of another backbone").save(folder)
 
 
 def write_lora(lora: LowRank, out: Path) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from stages.backbones.core.capabilities import Diffuses, Learns, Walks, needs
 from stages.control.edits import edit_samples
 from stages.control.mentions import reworded
 from stages.control.state import Sampler, State
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone, Condition
 
 Pair = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]  # noised source, noised edit, step -> their velocities
+ADVICE = "FlowEdit follows a flow's velocities from a picture; choose another method"
 Single = Callable[[Tensor, int], Tensor]  # latent, step -> the target prompt's velocity
 
 
@@ -86,8 +88,9 @@ class Resample(Intervention):
             if not rows:
                 return pictures
             target = backbone.encode([wanted[i] for i in rows])
-            latent, owners = backbone.embed(pictures[rows]), [seeds[i] for i in rows]
-            edited = backbone.decode(self.edited(backbone, latent, condition.rows(rows), target, owners, steps))
+            latent, owners = needs(backbone, Learns, ADVICE).embed(pictures[rows]), [seeds[i] for i in rows]
+            moved = self.edited(backbone, latent, condition.rows(rows), target, owners, steps)
+            edited = needs(backbone, Diffuses, ADVICE).decode(moved)
             return pictures.index_copy(0, torch.tensor(rows, device=pictures.device), edited.to(pictures))
 
         return sample
@@ -109,7 +112,7 @@ class Resample(Intervention):
 
         What is moved stays in float32, as in the steps of diffusers' solvers, whatever the network works in.
         """
-        solver = backbone.solver(steps)
+        solver = needs(backbone, Walks, ADVICE).solver(steps)
         owners = [editing_noise(int(seed)) for seed in seeds]
 
         def velocity(z: Tensor, condition: Condition, guidance: float, step: int) -> Tensor:

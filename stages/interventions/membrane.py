@@ -62,6 +62,7 @@ class Membrane(Conditional):
         self.changes, self.names = nn.ModuleList(changes), [tuple(own) for own in names]
         self.features = nn.ParameterList(nn.Parameter(own, requires_grad=False) for own in features)
         self.permeability = permeability
+        self._known: tuple[tuple[str, ...], list[Tensor]] | None = None
 
     @classmethod
     def of(
@@ -75,6 +76,11 @@ class Membrane(Conditional):
         with torch.no_grad():
             features = [text_features(backbone.encode(own)) for own in names]
         return cls([change.folded() for change in changes], names, features, permeability)
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """The names of all concepts."""
+        return tuple(name for own in self.names for name in own)
 
     @contextmanager
     def attach(self, backbone: Backbone) -> Iterator[None]:
@@ -91,13 +97,12 @@ class Membrane(Conditional):
 
     def gate(self, backbone: Backbone, condition: Condition) -> Tensor:
         """How far each of M membranes is open for each prompt, (B, M); gradients reach the text's features."""
-        features, said = text_features(condition), _token_sets(backbone, condition.prompts)
-        gates = []
-        for own, names in zip(self.features, self.names, strict=True):
+        features, gates = text_features(condition), []
+        shares = self._shares(backbone, condition.prompts)
+        for own, share in zip(self.features, shares, strict=True):
             mine, theirs = _as_long(features, own.to(features.device))
             cosines = cosine_similarity(mine[:, None], theirs[None], dim=2)
-            shares = [[_share(backbone, name, tokens) for name in names] for tokens in said]
-            gates.append(self.permeability.of(cosines, cosines.new_tensor(shares)))
+            gates.append(self.permeability.of(cosines, share.to(cosines)))
         return torch.stack(gates, 1)
 
     def fixed(self, gate: float = 1.0) -> LowRank:
@@ -129,6 +134,15 @@ class Membrane(Conditional):
             changes.append(LowRank.restore(own, one))
         permeability = Permeability(spec["measure"], spec["floor"], spec["power"])
         return cls(changes, spec["names"], features, permeability)
+
+    def _shares(self, backbone: Backbone, prompts: Sequence[str]) -> list[Tensor]:
+        """For each concept the shares (B, K) of its K names' tokens that are in each prompt."""
+        written = tuple(backbone.attached.write_out(prompt).text for prompt in prompts)
+        if self._known is None or self._known[0] != written:
+            said = [set(ids) for ids in backbone.texts.tokenize(written)]
+            rows = [[[_share(backbone, name, ids) for name in own] for ids in said] for own in self.names]
+            self._known = written, [torch.tensor(share) for share in rows]
+        return self._known[1]
 
     def _change(self, index: int) -> LowRank:
         change = self.changes[index]
@@ -215,11 +229,6 @@ def _as_long(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
     length = max(first.shape[1], second.shape[1])
     padded = [pad(value, (0, length - value.shape[1])) for value in (first, second)]
     return padded[0], padded[1]
-
-
-def _token_sets(backbone: Backbone, prompts: Sequence[str]) -> list[set[int]]:
-    written = [backbone.attached.write_out(prompt).text for prompt in prompts]
-    return [set(ids) for ids in backbone.texts.tokenize(written)]
 
 
 def _share(backbone: Backbone, name: str, said: set[int]) -> float:

@@ -6,17 +6,18 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from stages.control.edits import edit_condition
 from stages.control.mentions import reworded, without
-from stages.interventions.base import Intervention
+from stages.interventions.conditional import Conditional
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone
 
 
-class Rewording(Intervention):
+class Rewording(Conditional):
     """Every prompt with other words for some; the network stays as it is.
 
     `words` maps each word to what takes its place, "" for nothing; with `noun` what cannot stand without the left-out
@@ -27,6 +28,11 @@ class Rewording(Intervention):
         super().__init__()
         self.words, self.noun = dict(words), noun
 
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """The words that it knows."""
+        return tuple(self.words)
+
     def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
         """Rewords every prompt that is encoded while open."""
         return edit_condition(backbone, rewrite=self.of)
@@ -34,8 +40,10 @@ class Rewording(Intervention):
     def of(self, prompt: str) -> str:
         """A prompt in other words."""
         absent = [word for word, new in self.words.items() if not new]
-        prompt = without(prompt, absent, noun=self.noun)
-        return reworded(prompt, {word: new for word, new in self.words.items() if new})
+        shorter = without(prompt, absent, noun=self.noun)
+        other = reworded(shorter, {word: new for word, new in self.words.items() if new})
+        self._tell(torch.tensor([float(other != prompt)]))
+        return other
 
     def spec(self) -> dict[str, Any]:
         """The words."""

@@ -14,7 +14,7 @@ from torch.nn.functional import cosine_similarity
 from stages.control.edits import Predictions, edit_guidance, free_role
 from stages.control.mentions import mentions
 from stages.control.sites import Moment
-from stages.interventions.base import Intervention
+from stages.interventions.conditional import Conditional
 from stages.interventions.embedding import POOLED
 from stages.interventions.reattention import reattend
 from stages.reading.concept_masks import other_tokens
@@ -44,7 +44,7 @@ class Course:
         return 1 + round(self.most * float(share))
 
 
-class Filter(Intervention):
+class Filter(Conditional):
     """Asks for the prediction of each prompt with its words of the concept projected, and takes it in the first steps.
 
     `words` span the concept, one phrase a row. `pool` says which vector stands for a prompt: that of its last token
@@ -65,13 +65,21 @@ class Filter(Intervention):
         self.words, self.alpha, self.course, self.pool = tuple(words), alpha, course, pool
         self.reattention = None if reattention is None else (reattention[0], reattention[1])
 
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """The words that span the concept."""
+        return self.words
+
     @contextmanager
     def attach(self, backbone: Backbone) -> Iterator[None]:
         """Edits guidance with one more role, whose condition is made from the prompts of each run."""
-        own, until = free_role(backbone, self.ROLE), []
+        own = free_role(backbone, self.ROLE)
+        until: list[int] = []
 
         def ask(condition: Condition) -> Condition:
             found, until[:] = self.filtered(backbone, condition)
+            changed = found.tensors["embeds"] != condition.tensors["embeds"]
+            self._tell(changed.flatten(1).any(1).float())
             return found
 
         def edit(predictions: Predictions, at: Moment) -> Predictions:

@@ -12,6 +12,7 @@ from stages.backbones.core.base import Backbone
 from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts, States, frozen, reached
+from stages.methods.shared.data import FromPrompts
 from stages.methods.shared.prefix import Encoded, Prefix, Words
 from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
@@ -28,7 +29,7 @@ from stages.training.settings import Adam, Training
 
 
 @dataclass(frozen=True, kw_only=True)
-class AdvUnlearn(Training):
+class AdvUnlearn(FromPrompts, Training):
     """prediction(prefix + concept) -> uncond - scale (cond - uncond), + preserve x the distance to the frozen network
     on prompts that stay; the prefix takes `inner` steps towards the frozen prediction first. arXiv 2405.15234.
 
@@ -62,6 +63,7 @@ class AdvUnlearn(Training):
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The trained weights; ValueError for a backbone that reads no text, or whose encoders take no free tokens, or
         fields that contradict each other."""
+        concept = self.learned(concept)
         if self.peace >= self.steps:
             raise ValueError(
                 f"peace: {self.peace} of {self.steps} steps leaves none to attack in; lower it or choose esd"

@@ -11,8 +11,10 @@ import torch
 from torch import Tensor
 
 from stages.backbones.core.base import Backbone
+from stages.backbones.core.capabilities import Diffuses, Learns, needs
 from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
+from stages.methods.shared.anchor_pictures import AnchorPictures, encoded, only_inside, said
 from stages.methods.shared.base import Prompts, frozen, noised
 from stages.methods.shared.data import FromPairs
 from stages.methods.shared.preservation import Preservation
@@ -20,9 +22,10 @@ from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Natural, Needs, NonNegative, Rate
+from stages.params.pairs import of_concept
+from stages.params.types import Count, Natural, Needs, NonNegative, Pictures, Rate
 from stages.training.float16 import LossScale
-from stages.training.minimize import minimize
+from stages.training.minimize import Loss, minimize
 from stages.training.settings import Training
 
 
@@ -37,12 +40,20 @@ class ConceptAblation(FromPairs, Training):
     NEEDS: ClassVar[Needs] = {
         "anchor": {"target": ("model",)},
         "empty": {"preserve": True},
+        "pictures": {"states": ("pictures",), "images": False},
+        "images": {"states": ("pictures",)},
+        "augment": {"states": ("pictures",)},
     }
 
     train: Train = "cross-attn"  # which weights; see stages.methods.shared.trained_weights
     target: Literal["model", "noise"] = "model"  # the prediction for the anchor, or the noise itself
     anchor: Literal["student", "frozen"] = "student"  # whose prediction: the network's in training (the paper), or not
-    states: Literal["noised", "trajectory"] = "noised"  # anchor pictures at random times (the paper), or sampled ones
+    # Anchor pictures at random times, as the frozen network draws them (`pictures`, the paper) or as it gathered them
+    # (`noised`), or states of its runs.
+    states: Literal["pictures", "noised", "trajectory"] = "noised"
+    pictures: Count = 5  # drawn of each anchor
+    images: Pictures = ""  # or a folder of anchor pictures, one for each row of the data
+    augment: bool = True  # pictures are mirrored, shrunk and enlarged, and prompts say so
     prior: NonNegative = 1.0  # weight of the ordinary denoising loss on anchor pictures
     preserve: NonNegative = 0.0  # weight of the distance to the frozen network on retain prompts; the paper has none
     empty: Natural = 0  # how many of these the empty prompt counts as, from which guidance starts
@@ -60,11 +71,22 @@ class ConceptAblation(FromPairs, Training):
         """The trained weights; ValueError for fields that contradict each other or that the backbone cannot serve."""
         concept = self.learned(concept)
         if self.states == "trajectory" and (self.target == "noise" or self.prior):
-            raise ValueError("the noise is known only for states: noised; choose target: model and prior: 0")
-        backbone.gather(concept.neutral, seed, "final" if self.states == "noised" else "all")
-        concepts, anchors = (Prompts.of(backbone, side) for side in zip(*concept.pairs(), strict=True))
+            raise ValueError("the noise is not known for states: trajectory; choose target: model and prior: 0")
         weights = Weights.copy(backbone, choose(backbone, self.train))
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)
+        terms = (self.on_pictures if self.states == "pictures" else self.on_samples)(backbone, concept, weights, seed)
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            return terms(step, generator) + preservation(weights, self.batch, generator)
+
+        scale = LossScale(backbone.through_float16)
+        minimize(loss, weights.parameters(), self, seed=seed, label="concept_ablation", companions=[scale])
+        return weights
+
+    def on_samples(self, backbone: Backbone, concept: Concept, weights: Weights, seed: int) -> Loss:
+        """Ablation and prior on what the frozen network gathered of the anchors."""
+        backbone.gather(concept.neutral, seed, "final" if self.states == "noised" else "all")
+        concepts, anchors = (Prompts.of(backbone, side) for side in zip(*concept.pairs(), strict=True))
 
         def loss(step: int, generator: torch.Generator) -> Tensor:
             rows = concepts.indices(self.batch, generator)
@@ -73,11 +95,42 @@ class ConceptAblation(FromPairs, Training):
             value = self.ablation(backbone, weights, state, concepts.condition.rows(rows), anchor, noise)
             if self.prior:
                 value = value + self.prior * self._prior(backbone, weights, anchors, generator)
-            return value + preservation(weights, self.batch, generator)
+            return value
 
-        scale = LossScale(backbone.through_float16)
-        minimize(loss, weights.parameters(), self, seed=seed, label="concept_ablation", companions=[scale])
-        return weights
+        return loss
+
+    def on_pictures(self, backbone: Backbone, concept: Concept, weights: Weights, seed: int) -> Loss:
+        """Ablation and prior on pictures of the anchors; the prior's are as they were drawn.
+
+        ValueError for a backbone that has no forward process or cannot learn from pictures, or a folder without one for
+        each row.
+        """
+        needs(backbone, Diffuses, "choose states: trajectory")
+        learner = needs(backbone, Learns, "choose states: trajectory")
+        pairs = concept.pairs()
+        if self.images:
+            folder = of_concept(self.images, concept.name)
+            pictures = AnchorPictures.read(folder, backbone.picture_size(), len(pairs))
+        else:
+            pictures = AnchorPictures.drawn(backbone, [anchor for _, anchor in pairs], self.pictures, seed)
+        concepts = encoded(backbone, [prompt for prompt, _ in pairs])
+        anchors = Prompts.of(backbone, [anchor for _, anchor in pairs])
+
+        def loss(step: int, generator: torch.Generator) -> Tensor:
+            batch = pictures.batch(self.batch, generator, augment=self.augment)
+            state, noise = learner.examples(batch.pictures.to(backbone.device), generator)
+            erased, anchor = said(concepts, batch), anchors.condition.rows(batch.rows)
+            target = self.aim(backbone, weights, state, erased, anchor, noise)
+            student = self.student(backbone, weights, state, erased)
+            value = backbone.distance(only_inside(student, target, batch.inside), target)
+            if self.prior:
+                plain = pictures.batch(self.batch, generator, augment=False)
+                state, noise = learner.examples(plain.pictures.to(backbone.device), generator)
+                student = self.student(backbone, weights, state, anchors.condition.rows(plain.rows))
+                value = value + self.prior * backbone.distance(student, noise)
+            return value
+
+        return loss
 
     def ablation(
         self,
@@ -88,9 +141,22 @@ class ConceptAblation(FromPairs, Training):
         anchor: Condition,
         noise: Tensor | None,
     ) -> Tensor:
-        """The distance, a scalar, of the student's prediction for the concept to its target at the same state.
+        """The distance, a scalar, of the student's prediction for the concept to its target at the same state."""
+        target = self.aim(backbone, weights, state, erased, anchor, noise)
+        return backbone.distance(self.student(backbone, weights, state, erased), target)
 
-        `noise` has the latent's shape and is needed for `target: noise` alone.
+    def aim(
+        self,
+        backbone: Backbone,
+        weights: Weights,
+        state: State,
+        erased: Condition,
+        anchor: Condition,
+        noise: Tensor | None,
+    ) -> Tensor:
+        """What the prediction for the concept is to become, of the latent's shape.
+
+        `noise` has that shape and is needed for `target: noise` alone.
         """
         if self.target == "noise":
             if noise is None:
@@ -101,9 +167,7 @@ class ConceptAblation(FromPairs, Training):
         else:
             with weights.attach(backbone):
                 target = frozen(backbone, state, anchor)
-        if self.push:
-            target = negative_guidance(target, frozen(backbone, state, erased), self.push)
-        return backbone.distance(self.student(backbone, weights, state, erased), target)
+        return negative_guidance(target, frozen(backbone, state, erased), self.push) if self.push else target
 
     def student(self, backbone: Backbone, weights: Weights, state: State, condition: Condition) -> Tensor:
         """The prediction with the trained weights, of the latent's shape, with gradients."""

@@ -15,6 +15,7 @@ from stages.backbones.core.capabilities import Walks, needs
 from stages.control.state import Condition, State
 from stages.interventions.lowrank import LowRank
 from stages.methods.shared.base import Prompts, frozen, run
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.preservation import Preservation
 from stages.objectives import contrast
 from stages.params.concept import Concept
@@ -29,7 +30,7 @@ TEXT_QUERIES = "add_q_proj"  # what attention has that reads a text stream of it
 
 
 @dataclass(frozen=True, kw_only=True)
-class GEM(Training):
+class GEM(FromPairs, Training):
     """max(0, ||v - v_anchor|| - eta ||v - v_concept||) at the first states of a run of the network in training; the
     anchor is the neutral prompt, and both are the frozen network's. arXiv 2606.00140, eq. 13 and 14.
 
@@ -53,6 +54,7 @@ class GEM(Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> LowRank:
         """The LoRA; ValueError for a backbone without a run of many steps, or fields that contradict each other."""
+        concept = self.learned(concept)
         sampler = needs(backbone, Walks, "GEM trains on the states of one; choose esd")
         concepts, anchors = (Prompts.of(backbone, side) for side in zip(*concept.pairs(), strict=True))
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)

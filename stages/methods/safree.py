@@ -24,6 +24,7 @@ class SAFREE:
     concept's; the code projects it whatever it is.
     """
 
+    GATE: ClassVar[str] = "always"  # see stages.interventions.conditional
     NEEDS: ClassVar[Needs] = {"reattention": {"family": ("unet",)}}
 
     # A word counts as the concept if leaving it out takes the prompt (1 + alpha) times as far from the concept's span

@@ -15,6 +15,7 @@ from stages.control.edits import swap_parameters
 from stages.control.state import Condition, State
 from stages.interventions.weights import Weights
 from stages.methods.shared.base import Prompts, frozen, shown
+from stages.methods.shared.data import FromPairs
 from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import guide, salient
@@ -28,7 +29,7 @@ from stages.training.settings import Adam, Training
 
 
 @dataclass(frozen=True, kw_only=True)
-class SalUn(Training):
+class SalUn(FromPairs, Training):
     """prediction(concept) -> sg[prediction(another)] on the concept's pictures, + alpha x the ordinary loss on pictures
     that stay, over W + m D: m is 1 for the `share` of all weights whose gradients are largest.
 
@@ -58,6 +59,7 @@ class SalUn(Training):
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The trained weights; ValueError for weights that the backbone has not, a share of which nothing is left, or
         fields that contradict each other."""
+        concept = self.learned(concept)
         names = choose(backbone, self.train)
         backbone.gather(concept.prompts, seed, "final")
         prompts = Prompts.of(backbone, concept.prompts)

@@ -16,6 +16,7 @@ from stages.interventions.lowrank import LowRank, linear_layers
 from stages.interventions.membrane import Measure, Membrane, Permeability, gated_layers, text_features
 from stages.methods.mace import apart
 from stages.methods.shared.base import Prompts, States, frozen, reached
+from stages.methods.shared.data import FromPairs
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
@@ -30,7 +31,7 @@ TRIES = 1000  # draws of one anchor before it is taken as it is
 
 
 @dataclass(frozen=True, kw_only=True)
-class SPM(Training):
+class SPM(FromPairs, Training):
     """prediction(concept) -> p(surrogate) - scale (p(concept) - p(surrogate)), + anchor x the distance to the frozen
     network at other conditions, nearer ones less often. arXiv 2312.16145.
 
@@ -70,6 +71,7 @@ class SPM(Training):
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Membrane:
         """The membranes; ValueError for a backbone that reads no text, KeyError for one without blocks."""
+        concept = self.learned(concept)
         if self.floor == 1:
             raise ValueError("a floor of 1 keeps every gate closed; choose one below")
         permeability, members = Permeability(self.measure, self.floor, self.power), apart(concept)

@@ -22,6 +22,7 @@ class VideoEraser:
     step (SLD's, stages.interventions.sld), with the adjusted prompt's prediction as cond. arXiv 2508.15314.
     """
 
+    GATE: ClassVar[str] = "always"  # see stages.interventions.conditional
     NEEDS: ClassVar[Needs] = {
         "momentum_beta": {"momentum_scale": True},
         "together": {"momentum_scale": True},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from stages.backbones.core.base import Backbone
 from stages.control.mentions import are_nouns
@@ -17,6 +18,8 @@ class WordFilter:
 
     An erasure of a network that is no better on synonyms has erased a word.
     """
+
+    GATE: ClassVar[str] = "always"  # see stages.interventions.conditional
 
     synonyms: bool = False  # whether the concept's synonyms are taken out, too; they are measured as held out
 

@@ -102,7 +102,14 @@ def paired_bootstrap(
 def bootstrap(
     values: Tensor, *, seed: int, groups: Tensor | None = None, draws: int = DRAWS, confidence: float = 0.95
 ) -> tuple[float, float]:
-    """The percentile interval of the mean of values (N,) over resampled prompts, which `groups` (N,) numbers."""
+    """The percentile interval of the mean of values (N,) over resampled prompts, which `groups` (N,) numbers.
+
+    NaN does not count: prompts that have nothing else are none of those that are resampled.
+    """
+    known = ~values.isnan()
+    if groups is not None:
+        groups = groups[known].unique(return_inverse=True)[1]
+    values = values[known]
     n = len(values) if groups is None else int(groups.max()) + 1
     return percentiles(resampled_means(values, resamples(n, draws, seed), groups), confidence)
 

@@ -15,7 +15,7 @@ import yaml
 from stages.params.concept import Concept, load_concept, values
 from stages.params.contents import WANTED, check_contents
 from stages.params.datasets import read_prompts, select
-from stages.params.effect import check_effect
+from stages.params.effect import check_effect, settings
 from stages.params.load import (
     RESERVED,
     alike,
@@ -240,6 +240,25 @@ def check_attack(name: str, root: Path | str = "params") -> dict[str, Any]:
     check_effect(content["class"], own, _own(own, "attacks", name, root), where, tree=tree_of(root))
     check_names(content, "families", families(root), where)
     return content
+
+
+def check_gate(attack: str, method: str, backbone: str, root: Path | str = "params") -> None:
+    """Raises a ValueError when an attack on gates is to attack a method that has none on that backbone."""
+    tree = tree_of(root)
+    if not constant(load_params("attacks", attack, root)["class"], "GATED", tree) or gated(method, backbone, root):
+        return
+    have = ", ".join(name for name in names("methods", root) if gated(name, backbone, root))
+    raise ValueError(
+        f"{attack} attacks the gate of a method, and {method} has none on {backbone}; put it into a cell of methods "
+        f"that have one ({have}), or choose another attack, such as unlearndiffatk"
+    )
+
+
+def gated(method: str, backbone: str, root: Path | str = "params") -> bool:
+    """Whether a method has a gate on a backbone: its class says `GATE`, "always" or the field that may be `none`."""
+    content = method_params(method, backbone, root)
+    gate = constant(content["class"], "GATE", tree_of(root))
+    return bool(gate) and (gate == "always" or settings(content["class"], content, tree_of(root))[gate] != "none")
 
 
 def check_metric(name: str, root: Path | str = "params") -> dict[str, Any]:

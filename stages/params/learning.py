@@ -10,7 +10,7 @@ from stages.params import check
 from stages.params.concept import Concept
 from stages.params.datasets import select
 from stages.params.load import method_params
-from stages.params.pairs import of_concept, read_texts
+from stages.params.pairs import CONCEPT, of_concept, read_texts
 from stages.params.source import class_fields
 from stages.params.types import OnDisk, paths
 
@@ -30,6 +30,13 @@ def check_data(method: str, backbone: str, concept: Concept, sets: Sequence[str]
                 raise ValueError(
                     f"{where}: {key}: {path}: {min(both)!r} is measured on {concept.dataset}, too; take it out of one"
                 )
+
+
+def lacks_data(method: str, backbone: str, concept: str, root: Path | str = "params") -> bool:
+    """Whether a method names a file or folder of the concept, by `{concept}`, that is not there."""
+    where, content = f"params/methods/{method}.yaml", method_params(method, backbone, root)
+    named = (name for _, name, _ in _named(content, where, root) if CONCEPT in name)
+    return any(not check.find_path(of_concept(name, concept), root).exists() for name in named)
 
 
 def measured(concept: Concept, sets: Sequence[str], root: Path | str = "params") -> set[str]:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import check
-from stages.params.learning import check_data
+from stages.params.learning import check_data, lacks_data
 from stages.params.load import check_name, load_params, names
 from stages.params.names import sweep
 
@@ -91,6 +91,9 @@ def _check_attacks(study: Study, root: Path | str) -> None:
             )
         if attack in study.prompts:
             raise ValueError(f"params/attacks/{attack}.yaml: the study samples prompts of that name, too; rename it")
+    for run, attacks in study.attacks.items():
+        for attack in attacks:
+            check.check_gate(attack, run.method, run.backbone, root)
     if attacked and not any(check.sees(metric, root) for metric in study.metrics):
         raise ValueError(
             f"params/studies/{study.name}.yaml: attacks need a metric that sees the concept "
@@ -117,7 +120,7 @@ def expand(content: Mapping[str, Any], root: Path | str = "params") -> dict[Run,
 
 
 def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[str]:
-    """The methods that make sense on a backbone for a concept: their files say so."""
+    """The methods that make sense on a backbone for a concept: their files say so, and what they name is there."""
     about, aim = (
         check.checked("backbones", backbone, root),
         check.checked("concepts", concept, root).get("aim", "erase"),
@@ -127,6 +130,6 @@ def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[st
         own = load_params("methods", name, root)
         meant = concept in own.get("concepts", [concept]) and own.get("world", here) == here
         can = check.works_on(own, about["family"]) and check.refusal(own, backbone, root) is None
-        if meant and can and own.get("aim", aim) == aim:
+        if meant and can and own.get("aim", aim) == aim and not lacks_data(name, backbone, concept, root):
             methods.append(name)
     return methods

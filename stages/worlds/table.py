@@ -14,6 +14,7 @@ from stages.worlds.words import SYNONYMS
 
 Row = dict[str, str | int]
 NEW_WORD = "<new>"  # the alias of a learned word
+FITTED = TEMPLATES[:3]  # the templates of the prompts that several pairs are erased by
 LEARNED = TEMPLATES[1]  # the template of the pictures that it is learned from
 
 
@@ -47,12 +48,15 @@ def new_word_rows(world: Shapes) -> list[Row]:
 
 
 def pair_rows(world: Shapes) -> list[Row]:
-    """Returns the rows of `shape_pairs.csv`: each colour and shape as one label, in each template, by synonyms."""
+    """Returns the rows of `shape_pairs.csv`: each colour and shape as one label, and synonyms.
+
+    Their prompts are of other templates than `FITTED`.
+    """
     rows = [
         {key: row[key] for key in ("set", "prompt")}
         | {"pair": f"{row['colour']} {row['shape']}", "without_pair": row["without_colour_shape"]}
         for row in picture_rows(world)
-        if row["colour"] and row["shape"]
+        if row["colour"] and row["shape"] and (row["set"] == "synonym" or row["without_colour_shape"] not in _fitted())
     ]
     return _number(rows)
 
@@ -82,6 +86,10 @@ def _templates() -> Iterator[str]:
     for template in TEMPLATES:
         backgrounds = ("dark", "light") if template.count("{}") > 1 else ("",)
         yield from (template.replace("a {} background", f"a {word} background") for word in backgrounds)
+
+
+def _fitted() -> list[str]:
+    return [template.format(phrase("", "")) for template in FITTED]
 
 
 def _row(kind: str, template: str, colour: str, shape: str, say_colour: str = "", say_shape: str = "") -> Row:

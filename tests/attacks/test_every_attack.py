@@ -25,6 +25,10 @@ def test_an_attack_finds_prompts_and_leaves_the_backbone_as_it_was(name, backbon
     have = {field.name for field in dataclasses.fields(attack)}
     small = {key: value for key, value in SMALL.items() if key in have and (name, key) != NOT_NUMBERS}
     attack = dataclasses.replace(attack, **small)
+    if name.startswith("closed_gate"):
+        with pytest.raises(ValueError, match="Identity has none"):
+            attack.search(backbone, concept, seed=0)
+        return
     condition = backbone.encode(["a red circle", "a blue square"])
     plain = backbone.sample(condition, **CALL)
     attempts = [attack.search(backbone, concept, seed=0) for _ in range(2)]

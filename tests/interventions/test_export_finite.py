@@ -18,7 +18,7 @@ PICTURES = str(Path(__file__).parents[2] / "data/yellow_crosses")
 
 
 def learned(backbone, concept, **settings):
-    word = {"images": PICTURES, "alias": "<new>", "shared": True, "steps": 2, "batch": 2, "lr": 0.3} | settings
+    word = {"data": PICTURES, "alias": "<new>", "shared": True, "steps": 2, "batch": 2, "lr": 0.3} | settings
     return TextualInversion(**word).fit(backbone, concept, seed=0)
 
 

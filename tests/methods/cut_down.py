@@ -18,6 +18,8 @@ SMALL = {
     "rank": 2,
     "watched": 1,
     "hidden": 4,
+    "limit": 2,
+    "pictures": 1,
     "passes": 2,
     "window": 2,
     "peace": 0,

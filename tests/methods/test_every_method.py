@@ -57,6 +57,7 @@ REFUSED = {
         "receler_paper": NO_RUN,
         "spm_paper": NO_RUN,
         "spm_released": NO_RUN,
+        "t2vunlearning_ablation": NO_FINAL,
         "t2vunlearning_paper": NO_FINAL,
     },
 }

@@ -1,5 +1,6 @@
 """Settings for real checkpoints: what `all` runs there fits a tiny network of the same kind, and stays the paper's."""
 
+import dataclasses
 import functools
 import re
 from types import SimpleNamespace
@@ -10,11 +11,12 @@ from diffusers import FluxTransformer2DModel, UNet2DConditionModel
 
 from Infinity import Infinity, InfinityConfig, schedule
 from stages.backbones import infinity, mmdit, unet
+from stages.control.mentions import mentions
 from stages.control.sites import select, site_table
 from stages.methods import load_method
 from stages.methods.shared.classes import sites_at
 from stages.params import load_params, names
-from stages.params.concept import Concept
+from stages.params.concept import Concept, load_concept
 from stages.params.study import fitting
 from tests import ROOT
 from tests.backbones import tiny_infinity
@@ -197,3 +199,29 @@ def bare_infinity(checkpoint):
     return SimpleNamespace(
         select=lambda *kinds, **where: select(sites, *kinds, **where), scales=len(schedule(release["pn"]))
     )
+
+
+def test_what_a_paper_learns_from_is_what_its_preset_learns_from():
+    """Presets of papers with more prompts than a concept's file has; T2VUnlearning without its parts is an ablation."""
+    dog, own = load_concept("dog"), len(load_concept("dog").prompts)
+    many = {name: learned(name, dog) for name in names("methods") if name.endswith("_paper")}
+    assert len(many["casteer_paper"].prompts) >= 50 and len(many["s_vare_paper"].prompts) == 50
+    assert len(many["activation_transport_paper"].prompts) >= 50
+    assert len(many["conditioned_transport_paper"].prompts) >= 50
+    ablation = load_method("concept_ablation_paper", "sd14")
+    anchors = [anchor for _, anchor in many["concept_ablation_paper"].pairs()]
+    assert len(set(anchors)) == 200 and len(anchors) * ablation.pictures == 1000 and ablation.augment
+    assert ablation.states == "pictures" and not any(mentions(anchor, ["dog", "animal"]) for anchor in anchors)
+    whole, parts = (load_method(f"t2vunlearning_{name}", "cogvideox-2b") for name in ("paper", "ablation"))
+    assert whole.preserve == 1.0 and len(whole.templates) == 8
+    texts = many["t2vunlearning_paper"].prompts
+    long = [text for text in texts if any(text.startswith(form.partition("{}")[0]) for form in whole.templates)]
+    assert len(texts) == 144 and len(long) == 72 and all(mentions(text, ["dog"]) for text in texts)
+    assert (parts.preserve, parts.templates, len(parts.learned(dog).prompts)) == (0.0, (), own)
+    same = dataclasses.replace(parts, preserve=1.0, templates=whole.templates, data=whole.data)
+    assert same == whole
+
+
+def learned(name, concept):
+    method = load_method(name, "sd14")
+    return method.learned(concept) if hasattr(method, "learned") else concept

@@ -123,3 +123,10 @@ def test_the_jackknife_leaves_out_twenty_groups_of_nearly_one_size(n):
     assert len(kept) == 21 and kept[20] == set(range(n))
     assert set().union(*left) == set(range(n)) and sum(map(len, left)) == n
     assert max(map(len, left)) - min(map(len, left)) <= 1
+
+
+def test_prompts_that_were_not_asked_are_not_resampled():
+    nan = torch.nan
+    values = torch.tensor([1.0, 0.0, nan, nan, nan, nan, nan, nan, nan, nan])
+    low, high = bootstrap(values, seed=0, groups=torch.arange(10))
+    assert (low, high) == bootstrap(values[:2], seed=0, groups=torch.arange(2)) == (0.0, 1.0)

@@ -195,6 +195,8 @@ def test_a_table_of_the_concept_is_there_right_apart_from_what_is_measured_and_w
     table.write_text("prompt,normal prompt\na red thing,a thing\n")
     studies.load_study("mini", params)
     assert watched(check_method("uce", params), params, concept="red") == [str(table)]
+    assert "uce" in studies.fitting("sd-shapes", "red", params)
+    assert "uce" not in studies.fitting("sd-shapes", "circle", params)  # whose table is not there
 
 
 @pytest.mark.parametrize(

@@ -172,6 +172,21 @@ def test_what_is_wrong_with_a_sweep_is_named(params: Path, old: str, new: str, s
     assert says in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_an_attack_on_gates_wants_methods_that_have_one(params: Path) -> None:
+    demo = params / "studies/demo.yaml"
+    text = demo.read_text()
+
+    def attacked(methods: str) -> None:
+        cell = f"    methods: {methods}\n    attacks: [closed_gate]"
+        demo.write_text(text.replace("    methods: [oracle]", cell))
+        studies.load_study("demo", params)
+
+    attacked("[receler, word_filter, spm, safree, conditioned_transport]")
+    for method in ("esd", "prototype_steering@gate=none"):
+        with pytest.raises(ValueError, match=rf"{method} has none on .*; put it into a cell of methods that have one"):
+            attacked(f"[{method}]")
+
+
 def test_a_cells_attacks_are_on_its_runs_alone(params: Path) -> None:
     demo = params / "studies/demo.yaml"
     demo.write_text(

@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import torch
 
+from stages.params.concept import load_concept
 from stages.params.datasets import labels, read_prompts, select
 from stages.store.pictures import read_folder
 from stages.worlds.shapes import Shapes
@@ -56,9 +57,10 @@ def test_of_several_concepts_the_prompts_of_each_are_measured_and_those_of_none_
     wanted = {"pair": ["red circle", "blue cross"]}
     table = read_prompts(DATA / "shape_pairs.csv")
     concept, neutral, retain = (select(table, wanted, which) for which in ("concept", "neutral", "retain"))
-    assert set(concept["pair"]) == set(wanted["pair"]) and len(concept) == len(neutral) == 14
+    assert set(concept["pair"]) == set(wanted["pair"]) and len(concept) == len(neutral) == 8
     assert not any("red" in prompt or "cross" in prompt for prompt in neutral["prompt"])
     assert len(set(retain["pair"])) == 14 and not set(retain["pair"]) & set(wanted["pair"])
+    assert not {*concept["prompt"], *retain["prompt"]} & {*load_concept("ten_pairs").prompts}
     with pytest.raises(ValueError, match="no prompts with pair 'red star'"):
         select(table, {"pair": ["red circle", "red star"]}, "concept")
 

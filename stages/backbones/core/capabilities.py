@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import torch
@@ -113,12 +114,21 @@ class Skips(Protocol):
         """The layers that read a skip, by path, and the channels of their input that stand before the skip's."""
 
 
+@runtime_checkable
+class Saves(Protocol):
+    """A checkpoint that this project, and others, load again."""
+
+    def save(self, folder: Path) -> None:
+        """Writes every part into a folder, in the family's own format."""
+
+
 LACKS = {
     Walks: "has no denoising run to stop half way",
     Diffuses: "has no forward process, and its predictions imply no final latent",
     Bits: "predicts no bits",
     Guides: "has no guided call",
     Learns: "cannot learn from pictures",
+    Saves: "has no form on disk",
     Skips: "has no skips from earlier layers to later ones",
 }
 Capability = TypeVar("Capability")

@@ -28,6 +28,21 @@ def gate_open(gate: Gate, pooled: Tensor, by: Tensors) -> Tensor:
     return torch.ones(len(pooled), dtype=torch.bool, device=pooled.device)
 
 
+def opening(gate: Gate, pooled: Tensor, by: Tensors) -> Tensor:
+    """How near each sample (B,) of pooled activations (B, D) is to being steered, in 0..1: from 1/2 on it is.
+
+    As `gate_open` decides, but smooth, so that a search can follow it.
+    """
+    if gate == "nearest":
+        return torch.sigmoid((pooled - by["other"]).norm(dim=1) - (pooled - by["source"]).norm(dim=1))
+    if gate == "discriminant":
+        posterior = source_posterior(pooled, by["gate_weight"], by["gate_bias"])
+        return posterior / (posterior + by["threshold"]).clamp_min(1e-30)
+    if gate == "region":
+        return by["limit"] / (by["limit"] + squared_distance(pooled, by["mean"], by["precision"])).clamp_min(1e-30)
+    return pooled.new_ones(len(pooled))
+
+
 def gate_tensors(gate: Gate, source: Tensor, other: Tensor, threshold: float, quantile: float) -> dict[str, Tensor]:
     """A gate's tensors by name, from pooled activations (n, D) of the class to steer and of others."""
     if gate == "nearest":

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from stages.control.edits import edit_activations
 from stages.control.sites import Moment, Site
-from stages.interventions.base import Intervention
-from stages.interventions.steering.gates import Gate, gate_open
+from stages.interventions.conditional import Conditional
+from stages.interventions.steering.gates import Gate, gate_open, opening
 from stages.interventions.steering.maps import FORMS, Form, renormed
 from stages.reading.activations import real_tokens, token_mean
 
@@ -25,7 +25,7 @@ Key = tuple[Site, int]
 Strengths = Mapping[str, float]  # "cond" is the prompt's rows, "uncond" all others
 
 
-class Steering(Intervention):
+class Steering(Conditional):
     """Maps by (site, step) with a strength for conditional and unconditional rows; strength 0 leaves rows untouched.
 
     Guidance multiplies what is done to the conditional rows alone by g, and to the unconditional ones by 1 - g.
@@ -54,6 +54,11 @@ class Steering(Intervention):
         """The same maps at `factor` times the strength."""
         strengths = {key: {role: s * factor for role, s in both.items()} for key, both in self.strengths.items()}
         return Steering(self.form, self.maps, strengths, renorm=self.renorm, gate=self.gate, reuse=self.reuse)
+
+    @property
+    def gated(self) -> bool:
+        """Whether a gate holds it back."""
+        return self.gate != "none"
 
     def attach(self, backbone: Backbone) -> AbstractContextManager[None]:
         """Edits every site that has a map of some strength."""
@@ -91,6 +96,8 @@ class Steering(Intervention):
         moved = FORMS[self.form](wide, by, strength)
         if self.renorm:
             moved = renormed(moved, wide)
+        if self.asked:
+            self._tell(opening(self.gate, pooled, by))
         keep = gate_open(self.gate, pooled, by)[:, None, None]
         keep = keep if mask is None else keep & mask[:, :, None]
         return torch.where(keep, moved.to(h.dtype), h.unsqueeze(1) if h.ndim == 2 else h).view_as(h)

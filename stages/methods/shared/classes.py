@@ -57,6 +57,7 @@ class Classes:
 class Gated(FromPairs):
     """Which samples steering moves: all, or those that a gate takes for the class steered from."""
 
+    GATE: ClassVar[str] = "gate"  # the field that names it
     NEEDS: ClassVar[Needs] = {
         "against": {"gate": ("nearest", "discriminant")},
         "threshold": {"gate": ("discriminant",)},

@@ -11,6 +11,7 @@ from stages.params.pairs import of_concept, read_pairs, read_texts
 from stages.params.types import Natural, Pairs, Prompts
 
 Pair = tuple[str, str]
+GOLDEN = (5**0.5 - 1) / 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,7 +27,7 @@ class FromPrompts:
     # is the concept's name. Empty: the prompts of the concept's file.
     data: Prompts = ""
     templates: tuple[str, ...] = ()  # `a video of {}`: prompts are learned plain and in these, each used at least once
-    limit: Natural = 0  # only so many rows, evenly over the table; 0: all
+    limit: Natural = 0  # only so many rows, from all over the table; 0: all
 
     def learned(self, concept: Concept) -> Concept:
         """The concept with the prompts to learn from in the place of its own.
@@ -66,10 +67,13 @@ class FromPairs(FromPrompts):
 
 
 def spread(pairs: Sequence[Pair], limit: int) -> Sequence[Pair]:
-    """`limit` of the pairs at even distances; all of them for 0, or if there are no more."""
+    """`limit` of the pairs from all over the table, in its order, at distances that no regular pattern of rows repeats
+    (multiples of the golden section); all of them for 0, or if there are no more.
+    """
     if not limit or limit >= len(pairs):
         return pairs
-    return [pairs[i * len(pairs) // limit] for i in range(limit)]
+    chosen = sorted(range(len(pairs)), key=lambda i: i * GOLDEN % 1)[:limit]
+    return [pairs[i] for i in sorted(chosen)]
 
 
 def in_templates(pairs: Sequence[Pair], templates: Sequence[str]) -> Sequence[Pair]:

@@ -22,6 +22,7 @@ from stages.reading.concept_masks import How, Locator
 class Localised(FromPrompts):
     """Where adapters stand, and what they cost outside the concept's mask."""
 
+    GATE: ClassVar[str] = "always"  # see stages.interventions.conditional
     NEEDS: ClassVar[Needs] = {
         "reduction": {"localise": True},
         "mask": {"localise": True},

@@ -9,16 +9,19 @@ from stages.methods import load_method
 from stages.methods.esd import ESD
 from stages.methods.mean_difference import MeanDifference
 from stages.methods.shared.classes import Classes
-from stages.methods.shared.data import FromPairs, FromPrompts, in_templates
+from stages.methods.shared.data import FromPairs, FromPrompts, in_templates, spread
 from stages.methods.t2vunlearning import T2VUnlearning
 from stages.methods.uce import UCE
 from stages.params import load_params, names, resolve_class
 from stages.params.concept import Concept
+from stages.params.pairs import read_pairs
 
+SHAPES = ("circle", "disc", "square", "box", "triangle", "pyramid", "cross", "plus", "shape")
+LIGHTS, WAYS = ("dark background", "light background"), ("left", "right", "up", "down")
 DOG = Concept("dog", ("a dog",), ("an animal",), ("a cat",))
 # Methods that are told words, prompts or another method, learn from the world itself, or take another's result.
 UNTAUGHT = {"Binarized", "FlowEdit", "NegativePrompt", "NeutralRewrite", "NoMethod", "Oracle", "WordFilter"}
-UNTAUGHT |= {"RandomDirection", "RandomWeights", "SAFREE", "SLD"}
+UNTAUGHT |= {"RandomDirection", "RandomWeights", "SAFREE", "SLD", "VideoEraser"}
 
 
 def table(tmp_path, text, name="dog.csv"):
@@ -67,8 +70,19 @@ def test_templates_and_prompts_take_turns_until_each_was_used():
 def test_a_limit_takes_rows_from_the_whole_table(tmp_path):
     rows = "".join(f"dog {i},cat {i}\n" for i in range(10))
     learned = UCE(data=table(tmp_path, f"prompt,anchor\n{rows}"), limit=3).learned(DOG)
-    assert learned.prompts == ("dog 0", "dog 3", "dog 6")
+    assert learned.prompts == ("dog 0", "dog 2", "dog 5")
     assert len(UCE(data=f"{tmp_path}/dog.csv", limit=20).learned(DOG).prompts) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "limit", "rests"), [("red", 8, LIGHTS), ("red_clip", 8, WAYS), ("red_class", 8, LIGHTS)]
+)
+def test_a_few_rows_have_all_kinds_of_the_tables_prompts(name, limit, rests):
+    for folder, few in (("fitting", limit), ("anchors", 16)):
+        pairs = spread(read_pairs(f"data/{folder}/{name}.csv"), few)
+        assert len(set(pairs)) == few
+        assert all(any(prompt.endswith(rest) for prompt, _ in pairs) for rest in rests)
+        assert len({next(shape for shape in SHAPES if shape in prompt) for prompt, _ in pairs}) >= 4
 
 
 def test_what_is_missing_is_named(tmp_path):
