@@ -42,14 +42,20 @@ def test_no_two_presets_have_the_same_effective_settings(backbone):
         assert other == name, f"{other} and {name} compute the same on {backbone}"
 
 
-@pytest.mark.parametrize("like", ["sd-shapes", "sd14"])
-def test_no_two_presets_make_the_same_edit(like):
+def quick(backbone):
+    """The presets that train nothing, and masks."""
+    untrained = [name for name in presets(backbone) if not load_params("methods", name).get("trained", True)]
+    return [*untrained, "minimalist", "minimalist_binary"]
+
+
+def test_no_two_presets_make_the_same_edit():
     """Of a concept whose twins have another word: where they merely lack it, rewriting is filtering."""
+    like = "sd-shapes"
     concept = Concept("red", ("a red shape", "a red circle"), ("a blue shape", "a blue circle"), ("a green square",))
     backbone = unet()
     plain = backbone.sample(backbone.encode(PROMPTS), **CALL)
     changes = {}
-    for name in presets(like):
+    for name in quick(like):
         try:
             intervention = small(name, like).fit(backbone, concept, seed=0)
         except ValueError:  # refused on so small a network, see test_every_method
@@ -57,7 +63,7 @@ def test_no_two_presets_make_the_same_edit(like):
         with intervention.attach(backbone):
             changes[name] = (backbone.sample(backbone.encode(PROMPTS), **CALL) - plain).flatten()
     moved = {name: change for name, change in changes.items() if change.abs().max() > 0}
-    assert len(moved) > 15 and "none" not in moved
+    assert len(moved) > 10 and "none" not in moved
     same = [(a, b) for a, b in combinations(moved, 2) if alike(moved[a], moved[b])]
     assert not same
 
