@@ -13,7 +13,7 @@ from stages.launch.cli import entry, parser, set_up
 from stages.params import build, load_params
 from stages.params.concept import load_concept
 from stages.store.record import recording
-from stages.store.samples import BEFORE, cut_prompts, write_folder
+from stages.store.samples import BEFORE, write_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,6 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up(args.threads)
     from stages.attacks.base import Victim, load_attack
     from stages.backbones import load_backbone
+    from stages.backbones.text.cut import cut_prompts
     from stages.interventions import load, save
     from stages.interventions.painting import painter
     from stages.methods import load_method

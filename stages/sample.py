@@ -13,7 +13,7 @@ from stages.launch.cli import entry, parser, set_up
 from stages.params import method_params
 from stages.params.concept import Concept, load_concept
 from stages.store.record import Record, recording
-from stages.store.samples import cut_prompts, read_sets, write_folders
+from stages.store.samples import read_sets, write_folders
 
 if TYPE_CHECKING:
     from stages.backbones import Backbone
@@ -34,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     concept = load_concept(args.concept)
     set_up(args.threads)
     from stages.backbones import load_backbone
+    from stages.backbones.text.cut import cut_prompts
     from stages.interventions import load, save
     from stages.methods import load_method
 

@@ -213,4 +213,5 @@ class Hunt:
         beta = defence.safety.momentum_beta
         self.momentum = (beta * past + (1 - beta) * safe).detach()
         kept = cond - safe if step >= defence.safety.warmup else cond
-        return objectives.guide(nothing, kept, self.backbone.settings.guidance)
+        factor = self.backbone.guider(condition, self.backbone.settings.guidance).guidance.factor
+        return objectives.guide(nothing, kept, factor)

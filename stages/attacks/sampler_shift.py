@@ -38,7 +38,7 @@ class SamplerShift:
 
     def shifts(self, backbone: Backbone) -> list[Shift]:
         """The ways that this backbone can be sampled in."""
-        guided = backbone.settings.guidance > 1
+        guided = backbone.settings.guidance > 1  # others are sampled without, whatever is asked
         found = [Shift(guidance=factor) for factor in self.guidance if guided and factor != 1]
         if isinstance(backbone, Walks):
             found += [Shift(steps=factor) for factor in self.steps if self._steps(backbone, factor)]

@@ -48,7 +48,7 @@ class TINA:
         latents = needs(backbone, Learns, "choose a backbone with an autoencoder").embed(pictures)
         with victim.attach(backbone):
             path = Path(backbone, self.steps)
-            null, batches = backbone.encode([""]), backbone.batches(len(latents))
+            null, batches = backbone.encode([""]), backbone.settings.batches(len(latents))
             noise = [self.inverted(path, latents[rows].float(), null) for rows in batches]
         return told(prompts, Inverted(torch.cat(noise), steps=self.steps), steps=len(path) * self.iterations)
 

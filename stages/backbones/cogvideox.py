@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from diffusers import (
@@ -80,8 +81,8 @@ class CogVideoX(Clips):
             raise ValueError(f"{name}: CogVideoX 1.5 joins latent frames in patches, which is not supported; use 1.0")
         if not config.use_rotary_positional_embeddings and self.texts.length != config.max_text_seq_length:
             raise ValueError(f"{name}: text_length must be {config.max_text_seq_length}: its positions begin there")
-        if config.use_learned_positional_embeddings and settings.size not in (None, self.own_size()[1:]):
-            height, width = self.own_size()[1:]
+        if config.use_learned_positional_embeddings and settings.size not in (None, self._own_size()[1:]):
+            height, width = self._own_size()[1:]
             raise ValueError(f"{name}: size must be {height} x {width}: its positions are learned, got {settings.size}")
         if self.vae.dtype != self.net.dtype:
             self.vae.to(self.net.dtype)  # unlike SDXL's it runs in half precision, whatever its force_upcast says
@@ -93,15 +94,15 @@ class CogVideoX(Clips):
         """The world's autoencoder of pictures, applied to each frame."""
         return FrameAutoencoder.of(AutoencoderTiny.from_pretrained(folder)).eval().requires_grad_(False)
 
-    def find_sites(self) -> dict[Site, Tap]:
+    def _find_sites(self) -> dict[Site, Tap]:
         """The address table of the blocks."""
-        return sites(self.net, self.texts.length)
+        return sites(self.net, self.texts.limit(self.FOLLOWED))
 
-    def _text_length(self, net: nn.Module) -> int:
+    def _text_length(self, net: Any) -> int:
         """Tokens of the text stream."""
         return self.settings.text_length or net.config.max_text_seq_length
 
-    def own_size(self) -> tuple[int, int, int]:
+    def _own_size(self) -> tuple[int, int, int]:
         """The size that the network was trained at."""
         config = self.net.config
         return config.sample_frames, config.sample_height * self.factor, config.sample_width * self.factor

@@ -59,7 +59,7 @@ class PixArt(Latent):
     TEXT_SIDE, TEXT_LENGTH = LowerCaseTexts, 300
     ENDS = ("adaln_single.", "proj_out.")
 
-    def find_sites(self) -> dict[Site, Tap]:
+    def _find_sites(self) -> dict[Site, Tap]:
         """The address table; cross-attention is not normalised."""
         return site_table(self.net, _blocks(self.net), ATTENTION | DENSE)
 
@@ -106,7 +106,7 @@ class InstructedTexts(PipelineTexts):
 
     def _rows(self, prompt: str) -> list[int]:
         tokenizer, skipped = self._tokenizer, self._skipped(prompt)
-        ids = tokenizer(self.cleaned(prompt), truncation=True, max_length=skipped + self.length).input_ids
+        ids = tokenizer(self.cleaned(prompt), truncation=True, max_length=skipped + self.limit(self.long)).input_ids
         rows = [ids[0], *ids[skipped + 1 :]]
         return rows if rows[-1] == tokenizer.eos_token_id else [*rows, tokenizer.pad_token_id][: self.length]
 
@@ -128,7 +128,7 @@ class Sana(Latent):
     ENDS = ("time_embed.", "proj_out.")
     LATENTS = torch.float32  # as its pipeline keeps them, whatever the network's precision
 
-    def find_sites(self) -> dict[Site, Tap]:
+    def _find_sites(self) -> dict[Site, Tap]:
         """The address table; the feed-forward's tensors are (B, C, h, w), seen as tokens."""
         return site_table(self.net, _blocks(self.net), ATTENTION | CONVOLVED)
 

@@ -53,7 +53,7 @@ class DiT(Latent):
         pipeline.register_to_config(id2label=labels)
         return pipeline
 
-    def find_sites(self) -> dict[Site, Tap]:
+    def _find_sites(self) -> dict[Site, Tap]:
         """The address table of the blocks."""
         return sites(self.net)
 

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from stages.backbones.core.base import Backbone, Settings
+from stages.backbones.core.base import freeze
+from stages.backbones.core.family import Family
 from stages.backbones.core.preview import preview
+from stages.backbones.core.settings import Settings
 from stages.backbones.loading.by_name import choose_device
 from stages.params import construct
 from stages.params.types import Count, Fraction, Rate
@@ -40,14 +42,14 @@ class Recipe(Training):
 
 
 def pretrain(
-    cls: type[Backbone],
+    cls: type[Family],
     name: str,
     settings: Settings,
     *,
     seed: int = 0,
     exclude: str | None = None,
     device: str | None = None,
-) -> Backbone:
+) -> Family:
     """A backbone of class `cls` trained from scratch on its world; `exclude` is never rendered nor named.
 
     ValueError for a recipe with unknown fields; FileNotFoundError if the world's autoencoder is not trained yet.
@@ -56,7 +58,7 @@ def pretrain(
     vae = cls.load_autoencoder(AUTOENCODER.format(world=settings.world, part=settings.autoencoder))
     backbone = cls.create(name, settings, make_tokenizer(), vae, recipe.seed + seed, choose_device(name, device))
     train(backbone, render(settings, recipe, seed, exclude), recipe, seed)
-    backbone.freeze()
+    freeze(backbone.modules().values())
     return backbone
 
 
@@ -73,7 +75,7 @@ def render(settings: Settings, recipe: Recipe, seed: int, exclude: str | None = 
     return world.sample(recipe.images, seed, exclude)
 
 
-def train(backbone: Backbone, data: Batch, recipe: Recipe, seed: int) -> History:
+def train(backbone: Family, data: Batch, recipe: Recipe, seed: int) -> History:
     """Fits network and text encoder jointly to captioned pictures or clips; leaves the averaged weights in place.
 
     Parts stay in evaluation mode: the dropout of diffusers and transformers (labels of a DiT among it) draws from the
@@ -93,6 +95,6 @@ def train(backbone: Backbone, data: Batch, recipe: Recipe, seed: int) -> History
 
 
 @torch.no_grad()
-def embed_all(backbone: Backbone, images: Tensor, batch: int = 64) -> Tensor:
+def embed_all(backbone: Family, images: Tensor, batch: int = 64) -> Tensor:
     """Latents (N, ...) of pictures (N, 3, H, W) or clips (N, F, 3, H, W), `batch` at a time."""
     return torch.cat([backbone.embed(images[i : i + batch]) for i in range(0, len(images), batch)])

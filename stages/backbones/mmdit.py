@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -19,10 +18,10 @@ from diffusers.pipelines.flux.pipeline_flux import calculate_shift
 from torch import Tensor
 from torch.nn import functional
 
+from stages.backbones.core.guidance import TOLD, Guidance
 from stages.backbones.core.latent import Latent
 from stages.backbones.text.encoders import clip, clip_projected, t5
 from stages.control.sites import Site, Tap, site_table
-from stages.control.state import Condition, State
 
 NORMS = {"norm": Tap("norm1.linear"), "norm@text": Tap("norm1_context.linear")}
 HEADS = {"attn.heads": Tap("attn.to_out.0", "input"), "attn.heads@text": Tap("attn.to_add_out", "input")}
@@ -92,7 +91,7 @@ class SD3(MMDiT):
     TEXT_LENGTH = 256
     TEXT_FIRST = False
 
-    def find_sites(self) -> dict[Site, Tap]:
+    def _find_sites(self) -> dict[Site, Tap]:
         """The address table of the joint blocks."""
         return sd3_sites(self.net)
 
@@ -122,8 +121,8 @@ class SD3(MMDiT):
 class Flux(MMDiT):
     """Flux: CLIP's pooled output and T5's tokens; two by two latents make one image token.
 
-    A guidance-distilled network is told settings.embedded_guidance while it samples and settings.training_guidance in
-    `predict`; `guidance` above 1 adds true classifier-free guidance, with a pass for the empty prompt.
+    A guidance-distilled network (dev; arXiv 2210.03142) is told the guidance in one pass, and
+    settings.training_guidance in `predict`, where methods train it. Others are guided like any family.
     """
 
     PIPELINE, MODEL = FluxPipeline, FluxTransformer2DModel
@@ -131,11 +130,10 @@ class Flux(MMDiT):
     PATCH = 2
     TEXTS = {"text_encoder": clip, "text_encoder_2": t5}
     WITHOUT = {"image_encoder": None, "feature_extractor": None}
-    told: float | None = None
 
-    def find_sites(self) -> dict[Site, Tap]:
+    def _find_sites(self) -> dict[Site, Tap]:
         """The address table of joint and fused blocks."""
-        return flux_sites(self.net, self.texts.length)
+        return flux_sites(self.net, self.texts.limit(self.FOLLOWED))
 
     def _embed_prompts(self, prompts: list[str]) -> dict[str, Tensor]:
         embeds, pooled, _ = self.pipeline.encode_prompt(
@@ -154,33 +152,17 @@ class Flux(MMDiT):
         height, width = (length // self.factor for length in self.settings.size or (side, side))
         return self.net.config.in_channels // 4, height, width
 
-    def predict(self, state: State, condition: Condition, *, role: str = "cond") -> Tensor:
-        """The velocity (B, C, h, w), under the guidance that methods train at (distilled: arXiv 2210.03142)."""
-        with self._telling(self.settings.training_guidance):
-            return super().predict(state, condition, role=role)
-
-    def guide(self, state: State, condition: Condition, guidance: float) -> Tensor:
-        """The velocity (B, C, h, w) of a distilled network told this guidance, or by two passes."""
-        if not self.net.config.guidance_embeds:
-            return super().guide(state, condition, guidance)
-        with self._telling(guidance):
-            return super().guide(state, condition, 1.0)
-
-    @contextmanager
-    def _telling(self, guidance: float) -> Iterator[None]:
-        self.told = guidance
-        try:
-            yield
-        finally:
-            self.told = None
+    def _guidance(self, asked: float) -> Guidance:
+        """Told, if the network was distilled to be."""
+        return Guidance(told=asked) if self.net.config.guidance_embeds else super()._guidance(asked)
 
     def denoise(self, latent: Tensor, time: Tensor, tensors: Mapping[str, Tensor]) -> Tensor:
         """One call of the transformer on latents (B, C, h, w), packed for it, at times (B,), 1000 sigma."""
         size, (height, width) = len(latent), (side // 2 for side in latent.shape[-2:])
         guidance = None
         if self.net.config.guidance_embeds:
-            told = self.settings.embedded_guidance if self.told is None else self.told
-            guidance = torch.full((size,), told, device=latent.device)
+            untold = torch.full((size,), self.settings.training_guidance, device=latent.device)
+            guidance = tensors.get(TOLD, untold)
         rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
         places = torch.stack([torch.zeros_like(rows), rows, columns], -1).flatten(0, 1)  # (h w, 3)
         velocity = self.net(

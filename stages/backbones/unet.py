@@ -58,7 +58,7 @@ class UNet(Latent):
     WITHOUT = {"safety_checker": None, "feature_extractor": None, "requires_safety_checker": False}
     ENDS = ("time_embedding.", "conv_norm_out.", "conv_out.")
 
-    def find_sites(self) -> dict[Site, Tap]:
+    def _find_sites(self) -> dict[Site, Tap]:
         """The UNet's address table."""
         return sites(self.net)
 

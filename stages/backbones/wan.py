@@ -11,11 +11,12 @@ from diffusers.pipelines.wan.pipeline_wan import prompt_clean
 from torch import Tensor
 
 from stages.backbones.core.clips import Clips
+from stages.backbones.core.guidance import Roles
 from stages.backbones.core.pipeline_texts import PipelineTexts
 from stages.backbones.core.settings import Settings
 from stages.backbones.text.encoders import umt5
 from stages.control.sites import Site, Tap, site_table
-from stages.control.state import Condition, State
+from stages.control.state import State
 
 BLOCK = {
     "norm": Tap("norm1"),
@@ -57,11 +58,11 @@ class Wan(Clips):
             raise ValueError(f"{name}: Wan 2.2, of two networks or with a time per token, is not supported; use 2.1")
         self.vae.float()  # as its pipeline asks for, whatever the network's precision
 
-    def find_sites(self) -> dict[Site, Tap]:
+    def _find_sites(self) -> dict[Site, Tap]:
         """The address table of the blocks."""
         return site_table(self.net, [f"blocks.{i}" for i in range(len(self.net.blocks))], BLOCK)
 
-    def own_size(self) -> tuple[int, int, int]:
+    def _own_size(self) -> tuple[int, int, int]:
         """The pipeline's own defaults."""
         return tuple(CALL[name].default for name in ("num_frames", "height", "width"))
 
@@ -95,11 +96,11 @@ class Wan(Clips):
         clip, embeds = latent.transpose(1, 2).to(dtype), tensors["embeds"].to(dtype)
         return self.net(clip, timestep=time, encoder_hidden_states=embeds, return_dict=False)[0].transpose(1, 2)
 
-    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
-        """One call of the network per role, combined as uncond + g (cond - uncond), (B, f, C, h, w)."""
-        parts, run = {}, conditions.get("cond")
-        for role, condition in conditions.items():
+    def _guided(self, state: State, roles: Roles, factor: float) -> Tensor:
+        """One call of the network per role."""
+        parts, run = {}, roles.get("cond")
+        for role, condition in roles.items():
             with self.attached.at(state.step, {role: slice(0, len(state))}, condition=run):
                 parts[role] = self.denoise(state.input, state.time, condition.tensors)
         with self.attached.at(state.step, {}):
-            return self.attached.combine(parts, guidance)
+            return self.attached.combine(parts, factor)

@@ -19,6 +19,7 @@ from stages.seeds import Purpose, hashed
 
 if TYPE_CHECKING:
     from stages.backbones.core.base import Backbone, Condition
+    from stages.backbones.core.guidance import Guider
 
 Pair = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]  # noised source, noised edit, step -> their velocities
 ADVICE = "FlowEdit follows a flow's velocities from a picture; choose another method"
@@ -114,17 +115,18 @@ class Resample(Intervention):
         """
         solver = needs(backbone, Walks, ADVICE).solver(steps)
         owners = [editing_noise(int(seed)) for seed in seeds]
+        from_source = backbone.guider(source, self.source_guidance)
+        to_target = backbone.guider(target, self.target_guidance)
 
-        def velocity(z: Tensor, condition: Condition, guidance: float, step: int) -> Tensor:
+        def velocity(predict: Guider, z: Tensor, step: int) -> Tensor:
             state = State(z.to(latent.dtype), solver.times[step].to(z.device).expand(len(z)), step)
-            return backbone.guide(state, condition, guidance).float()
+            return predict(state).float()
 
         def pair(noised: Tensor, edit: Tensor, step: int) -> tuple[Tensor, Tensor]:
-            before = velocity(noised, source, self.source_guidance, step)
-            return before, velocity(edit, target, self.target_guidance, step)
+            return velocity(from_source, noised, step), velocity(to_target, edit, step)
 
         def single(z: Tensor, step: int) -> Tensor:
-            return velocity(z, target, self.target_guidance, step)
+            return velocity(to_target, z, step)
 
         def noise() -> Tensor:
             return torch.cat([torch.randn((1, *latent.shape[1:]), generator=g) for g in owners]).to(latent.device)

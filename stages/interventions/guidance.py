@@ -15,7 +15,9 @@ from stages.control.sites import Moment
 from stages.interventions.base import Intervention
 
 if TYPE_CHECKING:
-    from stages.backbones.core.base import Backbone, Condition, Sampler
+    from stages.backbones.core.base import Backbone
+    from stages.backbones.core.guidance import Guidance
+    from stages.control.state import Condition, Sampler
 
 
 class PromptGuidance(Intervention):
@@ -36,13 +38,14 @@ class PromptGuidance(Intervention):
     def attach(self, backbone: Backbone) -> Iterator[None]:
         """Asks the sampler for the negative prompt's prediction too, and puts it in the place of `uncond`.
 
-        Sampling at guidance 1 or less, where `uncond` does not count, is a ValueError.
+        Sampling in a way that `uncond` does not count in is a ValueError: at guidance 1 or less, or by a network that
+        was distilled to be guided in one pass or not at all.
         """
         if self.strength == 0:
             yield
             return
         role = free_role(backbone, self.ROLE)
-        edit, guarded = partial(self._edit, role=role), partial(guided_only, backbone.name)
+        edit, guarded = partial(self._edit, role=role), partial(guided_only, backbone)
         with edit_guidance(backbone, edit, {role: self.prompt}), edit_samples(backbone, guarded):
             yield
 
@@ -70,15 +73,24 @@ class PromptGuidance(Intervention):
         return cls(**spec)
 
 
-def guided_only(name: str, sampler: Sampler) -> Sampler:
-    """The sampler, refusing guidance 1 or less."""
+def guided_only(backbone: Backbone, sampler: Sampler) -> Sampler:
+    """The sampler, refusing to sample without classifier-free guidance."""
 
     def sample(condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
-        if guidance <= 1:
-            raise ValueError(f"a negative prompt changes nothing on {name} at guidance {guidance:g}: it takes above 1")
+        means = backbone.guider(condition, guidance).guidance
+        if means.factor <= 1:
+            raise ValueError(f"a negative prompt changes nothing on {backbone.name}{_why(backbone, means, guidance)}")
         return sampler(condition, seeds=seeds, steps=steps, guidance=guidance)
 
     return sample
+
+
+def _why(backbone: Backbone, means: Guidance, guidance: float) -> str:
+    if means.told is not None:
+        return ", which is told its guidance and has no pass without the prompt; choose sld or a method that trains"
+    if guidance > 1:
+        return f", which is sampled without guidance (its own is {backbone.settings.guidance:g}); choose sld"
+    return f" at guidance {guidance:g}: it takes above 1"
 
 
 def likeness(first: Tensor, second: Tensor) -> Tensor:

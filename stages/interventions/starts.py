@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 import torch
 from torch import Tensor
 
-from stages.backbones.core.capabilities import Bits, Diffuses, Guides, Walks, needs
+from stages.backbones.core.capabilities import Bits, Diffuses, Walks, needs
 from stages.backbones.core.forward_process import levels, prediction
 from stages.control.state import Condition, Sampler, State
 from stages.interventions.marked import Marked
@@ -159,6 +159,4 @@ def as_sampled(backbone: Backbone, state: State, condition: Condition) -> Tensor
     """
     if not backbone.attached.guidance_edits:
         return backbone.predict(state, condition)
-    guides = needs(backbone, Guides, "choose a backbone with a guided sampler")
-    guidance = max(backbone.settings.guidance, 1.0)
-    return guides.guided(state, guides.roles(condition, guidance), guidance)
+    return backbone.guider(condition, backbone.settings.guidance)(state)

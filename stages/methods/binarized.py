@@ -92,7 +92,7 @@ def measure(backbone: Backbone, concept: Concept, seeds: int, seed: int) -> Call
     @torch.no_grad()
     def distance(mask: Intervention) -> float:
         finals = []
-        for rows in backbone.batches(len(ends)):
+        for rows in backbone.settings.batches(len(ends)):
             latent, run = ends[rows, 0], Replay(backbone, condition.rows(rows), seeds=numbers[rows], **call)
             with mask.attach(backbone):
                 for index in range(len(run)):

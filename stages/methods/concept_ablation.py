@@ -110,7 +110,7 @@ class ConceptAblation(FromPairs, Training):
         pairs = concept.pairs()
         if self.images:
             folder = of_concept(self.images, concept.name)
-            pictures = AnchorPictures.read(folder, backbone.picture_size(), len(pairs))
+            pictures = AnchorPictures.read(folder, learner.picture_size(), len(pairs))
         else:
             pictures = AnchorPictures.drawn(backbone, [anchor for _, anchor in pairs], self.pictures, seed)
         concepts = encoded(backbone, [prompt for prompt, _ in pairs])

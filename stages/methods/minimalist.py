@@ -246,7 +246,7 @@ def references(backbone: Backbone, prompts: Sequence[str], seeds: int, steps: in
     numbers, runs = seeds_of_pool(seed, seeds), {}
     for prompt in prompts:
         condition, ends = backbone.encode([prompt]), []
-        for rows in backbone.batches(seeds):
+        for rows in settings.batches(seeds):
             start, owners = sampler.begin(numbers[rows])
             call: dict[str, Any] = {"steps": steps, "guidance": settings.guidance, "generators": owners}
             with torch.no_grad():
@@ -261,7 +261,7 @@ def edited(backbone: Backbone, edits: Resample, prompt: str, neutral: str, runs:
     """The prompt's runs with their final latents edited towards the neutral prompt."""
     start, final = runs.latents.unbind(1)
     moved = []
-    for rows in backbone.batches(len(final)):
+    for rows in backbone.settings.batches(len(final)):
         seeds = runs.seeds[rows]
         source, target = (backbone.encode([text]).repeat(len(seeds)) for text in (prompt, neutral))
         moved.append(edits.edited(backbone, final[rows], source, target, seeds, backbone.settings.steps))

@@ -65,11 +65,11 @@ class TextualInversion(Training):
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Embedding:
         """The learned vectors; ValueError for a backbone that reads no text, or templates without a place for the word,
         FileNotFoundError without pictures."""
-        self._check(backbone)
+        learner = self._check(backbone)
         embedding = self.start(backbone, parts_of(backbone, self.mode))
         if self.control != "none":
             return _control(embedding, self.control, seed)
-        pictures = read_folder(of_concept(self.data, concept.name), backbone.picture_size()).to(backbone.device)
+        pictures = read_folder(of_concept(self.data, concept.name), learner.picture_size()).to(backbone.device)
         return self._learned(backbone, embedding, pictures, seed)
 
     def learn(self, backbone: Backbone, pictures: Tensor, *, seed: int) -> Embedding:
@@ -82,8 +82,8 @@ class TextualInversion(Training):
         embedding = self.start(backbone, parts_of(backbone, self.mode))
         return self._learned(backbone, embedding, pictures, seed, together=True)
 
-    def _check(self, backbone: Backbone) -> None:
-        needs(backbone, Learns, "choose a backbone that is trained on pictures")
+    def _check(self, backbone: Backbone) -> Learns:
+        learner = needs(backbone, Learns, "choose a backbone that is trained on pictures")
         if not backbone.texts.tokenizers:
             raise ValueError(f"{backbone.name} reads no text, so there is no word to learn")
         wrong = [template for template in self.templates if "{}" not in template]
@@ -91,6 +91,7 @@ class TextualInversion(Training):
             raise ValueError(f"templates: each needs {{}} where the word goes, got {wrong or self.templates!r}")
         if not self.initialiser.strip():
             raise ValueError("initialiser: a word to start from is needed, got none")
+        return learner
 
     def _learned(
         self, backbone: Backbone, embedding: Embedding, pictures: Tensor, seed: int, *, together: bool = False

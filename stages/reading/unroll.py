@@ -33,14 +33,13 @@ class Replay:
         self, backbone: Backbone, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float
     ) -> None:
         self.backbone = needs(backbone, Walks, "no gradient passes through its sampler")
-        self.guidance, self.solver = max(guidance, 1.0), self.backbone.solver(steps)
+        self.solver, self.predict = self.backbone.solver(steps), backbone.guider(condition, guidance)
         if keeps_history(self.solver.scheduler):
             name = type(self.solver.scheduler).__name__
             raise ValueError(
                 f"{name} keeps a history of steps: set the backbone's scheduler to one of single steps (DDIMScheduler, "
                 f"EulerDiscreteScheduler ...), or choose through: state"
             )
-        self.conditions = self.backbone.roles(condition, guidance)
         _, self.owners = self.backbone.begin(seeds)
         self.reached = [self._states()]  # of the generators before each step
 
@@ -57,8 +56,7 @@ class Replay:
         for owner, reached in zip(self.owners, self.reached[index], strict=True):
             owner.set_state(reached)
         solver = self.solver.standing_at(index)
-        prediction = self.backbone.guided(solver.state(latent, index), self.conditions, self.guidance)
-        after = solver.advance(prediction, index, latent, self.owners)
+        after = solver.advance(self.predict(solver.state(latent, index)), index, latent, self.owners)
         if len(self.reached) == index + 1:
             self.reached.append(self._states())
         return after

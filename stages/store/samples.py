@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -18,8 +17,6 @@ SEEDS = 2**64  # what a generator takes
 BEFORE = "before"  # in an attack's folder, pictures of what was attacked, with nothing that attacks
 Row = dict[str, Any]
 
-log = logging.getLogger(__name__)
-
 
 class Sampler(Protocol):
     """A backbone, as far as samples need one."""
@@ -30,8 +27,6 @@ class Sampler(Protocol):
     def encode(self, prompts: Sequence[str]) -> Any: ...
 
     def sample(self, condition: Any, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor: ...
-
-    def cut(self, prompts: Sequence[str]) -> list[int]: ...
 
 
 def read_sets(path: Path) -> dict[str, list[Row]]:
@@ -99,21 +94,3 @@ def draw(backbone: Sampler, rows: list[Row]) -> Tensor:
     pictures = backbone.sample(backbone.encode(prompts), seeds=seeds, steps=settings.steps, guidance=settings.guidance)
     check_rows("picture", pictures, getattr(backbone, "name", "the backbone"), prompts, seeds)
     return pictures
-
-
-def cut_prompts(backbone: Sampler, sets: Mapping[str, Sequence[Row]]) -> dict[str, int]:
-    """How many different prompts of each set the text encoder does not read to their end; a line in the log for each.
-
-    What stands beyond the encoder's last token changes no picture.
-    """
-    counts = {}
-    for name, rows in sets.items():
-        prompts = list(dict.fromkeys(row["prompt"] for row in rows))
-        lost = [tokens for tokens in backbone.cut(prompts) if tokens]
-        counts[name] = len(lost)
-        if lost:
-            log.warning(
-                "%s: %d of %d prompts are longer than %s reads; what follows changes nothing (up to %d tokens)",
-                *(name, len(lost), len(prompts), backbone.name, max(lost)),
-            )
-    return counts

@@ -91,7 +91,7 @@ def told(backbone, own, prompt):
     state, _ = Aim.at(backbone, torch.zeros(1, 3, *backbone.picture_size())).state(0, 500, torch.Generator())
     with torch.no_grad(), own.attach(backbone), all_watched(gates_of(own)) as values:
         condition = backbone.encode([prompt])
-        backbone.guided(state, backbone.roles(condition, 3.0), 3.0)
+        backbone.guider(condition, 3.0)(state)
     return float(opened(values))
 
 

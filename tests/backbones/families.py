@@ -116,7 +116,15 @@ def true_guidance(pipe: Any, prompts: list[str], latents: Tensor, guidance: floa
     packed = nn.functional.pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
     call = {"latents": packed, "num_inference_steps": 4, "max_sequence_length": LENGTH, "output_type": "pt"}
     size = {"height": 8, "width": 8}
-    return pipe(prompts, negative_prompt="", true_cfg_scale=guidance, guidance_scale=3.5, **size, **call).images
+    return pipe(prompts, negative_prompt="", true_cfg_scale=guidance, **size, **call).images
+
+
+def told(pipe: Any, prompts: list[str], latents: Tensor, guidance: float) -> Tensor:
+    """Flux dev: guidance is an input of the network."""
+    pipe.set_progress_bar_config(disable=True)
+    packed = nn.functional.pixel_unshuffle(latents, 2).flatten(2).transpose(1, 2)
+    call = {"latents": packed, "num_inference_steps": 4, "max_sequence_length": LENGTH, "output_type": "pt"}
+    return pipe(prompts, guidance_scale=guidance, height=8, width=8, **call).images
 
 
 def long_text(pipe: Any, prompts: list[str], latents: Tensor, guidance: float) -> Tensor:
@@ -224,7 +232,8 @@ def autoencoder(cls: type[Latent], full: bool = False) -> nn.Module:
 def flux(net: dict[str, Any], scheduler: dict[str, Any]) -> Family:
     """Flux at 8 pixels."""
     build = {"transformer": FLUX | net, "text_encoder": CLIP, "text_encoder_2": T5, "scheduler": scheduler}
-    return Family(Flux, build, true_guidance, settings={"text_length": LENGTH, "size": (8, 8)})
+    call = told if net.get("guidance_embeds") else true_guidance
+    return Family(Flux, build, call, settings={"text_length": LENGTH, "size": (8, 8)})
 
 
 def sd3(net: dict[str, Any], scheduler: dict[str, Any]) -> Family:

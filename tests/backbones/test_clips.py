@@ -55,7 +55,7 @@ def test_wan_shows_an_edit_one_role_at_a_time(made, query):
     seen = []
     site = backbone.select("cross_attn")[0]
     with edit_activations(backbone, {site: lambda v, at: seen.append((dict(at.roles), len(v), at.step)) or v}):
-        backbone.guided(state, backbone.roles(condition, guidance=3.0), 3.0)
+        backbone.guider(condition, 3.0)(state)
     assert seen == [({"cond": slice(0, 2)}, 2, 1), ({"uncond": slice(0, 2)}, 2, 1)]
 
 

@@ -1,11 +1,13 @@
 """What every family must do, on tiny random backbones: its sites, its edits, its sampler, its roles."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from stages.backbones.core.base import Settings
+from stages.backbones.core.guidance import Guidance
 from stages.control.edits import edit_activations, edit_condition, edit_guidance, edit_samples, swap_parameters
 from stages.control.sites import Site, select
 from stages.interventions.guidance import PromptGuidance
@@ -169,11 +171,18 @@ def test_noise_of_a_stochastic_scheduler_belongs_to_its_picture(made):
 # roles and guidance
 
 
+def by_two_passes(backbone, condition):
+    """A guider that asks for the empty prompt too, also of a network that is told its guidance."""
+    with edit_guidance(backbone, lambda parts, at: parts, {"again": PROMPTS[0]}):
+        predict = backbone.guider(condition, 3.0)
+    return replace(predict, roles={role: predict.roles[role] for role in backbone.ROLES})
+
+
 @pytest.mark.parametrize("role", ["cond", "uncond"])
 def test_an_edit_of_one_role_changes_that_prediction_alone(backbone, query, role):
     state, condition = query(backbone)
-    roles = backbone.roles(condition, guidance=3.0)
-    assert roles["cond"].prompts == tuple(PROMPTS) and roles["uncond"].prompts == ("", "")
+    predict = by_two_passes(backbone, condition)
+    assert predict.roles["cond"].prompts == tuple(PROMPTS) and predict.roles["uncond"].prompts == ("", "")
 
     def edit(value, at):
         rows = torch.zeros(len(value), dtype=torch.bool)
@@ -182,12 +191,12 @@ def test_an_edit_of_one_role_changes_that_prediction_alone(backbone, query, role
 
     plain, changed = {}, {}
     with edit_guidance(backbone, lambda parts, at: plain.update(parts) or parts):
-        backbone.guided(state, roles, 3.0)
+        predict(state)
     with (
         edit_activations(backbone, {backbone.select("block", stream="image")[-1]: edit}),
         edit_guidance(backbone, lambda parts, at: changed.update(parts) or parts),
     ):
-        backbone.guided(state, roles, 3.0)
+        predict(state)
     other = {"cond": "uncond", "uncond": "cond"}[role]
     assert torch.equal(changed[other], plain[other])
     assert not torch.allclose(changed[role], plain[role], atol=1e-6)
@@ -202,15 +211,15 @@ def test_the_prompt_decides_which_rows_are_conditional(name, made, query):
     parts = []
     with edit_guidance(backbone, lambda found, at: parts.append(found) or found):
         for asked in (condition, swapped):
-            backbone.guided(state, backbone.roles(asked, guidance=3.0), 3.0)
+            by_two_passes(backbone, asked)(state)
     assert torch.equal(parts[0]["uncond"], parts[1]["uncond"])
     assert not torch.allclose(parts[0]["cond"], parts[1]["cond"], atol=1e-6)
 
 
 def test_guidance_is_linear_in_the_predictions(backbone, query):
     state, condition = query(backbone)
-    roles = backbone.roles(condition, guidance=3.0)
-    at = {scale: backbone.guided(state, roles, scale) for scale in (0.0, 1.0, 3.0)}
+    predict = by_two_passes(backbone, condition)
+    at = {scale: replace(predict, guidance=Guidance(scale))(state) for scale in (0.0, 1.0, 3.0)}
     assert torch.allclose(at[3.0], at[0.0] + 3 * (at[1.0] - at[0.0]), atol=1e-4)
     assert at[3.0].shape == backbone.predict(state, condition).shape
     told = getattr(backbone.net.config, "guidance_embeds", False)  # a distilled network is told less in predict
@@ -221,7 +230,7 @@ def test_a_distilled_network_is_told_less_while_it_trains(made, query):
     backbone = made("flux-dev")
     state, condition = query(backbone)
     trained = backbone.predict(state, condition)
-    sampled = backbone.guided(state, {"cond": condition}, 1.0)
+    sampled = backbone.guider(condition, 3.5)(state)
     assert not torch.allclose(trained, sampled, atol=1e-6)
     same = FAMILIES["flux-dev"].make(training_guidance=3.5)
     assert torch.allclose(same.predict(state, condition), sampled, atol=1e-6)
@@ -230,8 +239,8 @@ def test_a_distilled_network_is_told_less_while_it_trains(made, query):
 def test_dit_puts_the_conditional_rows_first(made, query):
     backbone = made("dit")
     _, condition = query(backbone)
-    assert list(backbone.roles(condition, guidance=2.0)) == ["cond", "uncond"]
-    assert list(made("unet").roles(condition, guidance=2.0)) == ["uncond", "cond"]
+    assert list(backbone.guider(condition, 2.0).roles) == ["cond", "uncond"]
+    assert list(made("unet").guider(made("unet").encode(PROMPTS), 2.0).roles) == ["uncond", "cond"]
 
 
 def test_condition_edits_reach_the_sampler(backbone):
@@ -347,6 +356,10 @@ def test_sd3_does_without_its_longest_encoder(made, tmp_path):
 def test_a_negative_prompt_takes_the_place_of_the_empty_one(backbone):
     call = {"seeds": SEEDS, "steps": 2, "guidance": 3.0}
     plain = backbone.sample(backbone.encode(PROMPTS), **call)
+    if getattr(backbone.net.config, "guidance_embeds", False):
+        with PromptGuidance("a blue circle").attach(backbone), pytest.raises(ValueError, match="is told its guidance"):
+            backbone.sample(backbone.encode(PROMPTS), **call)
+        return
     with PromptGuidance("a blue circle").attach(backbone):
         changed = backbone.sample(backbone.encode(PROMPTS), **call)
     with PromptGuidance("a blue circle", strength=0.0).attach(backbone):

@@ -7,7 +7,8 @@ import torch
 
 from Infinity import Text, bits_to_tokens, margins
 from stages.backbones.core.base import Settings
-from stages.backbones.infinity import CERTAIN, InfinityBackbone
+from stages.backbones.core.bits import CERTAIN
+from stages.backbones.infinity import InfinityBackbone, text_of
 from stages.control.edits import edit_activations, edit_guidance, swap_parameters
 from stages.control.sites import Site
 from stages.interventions.guidance import PromptGuidance
@@ -124,9 +125,9 @@ def test_an_edit_of_one_role_changes_that_prediction_alone(backbone, query, role
     for key, edits in (("plain", {}), ("edited", {backbone.select("block")[-1]: edit})):
         with edit_activations(backbone, edits), edit_guidance(backbone, keep(key), {"negative": "a green cross"}):
             backbone.sample(query[1], **call)
-            roles = backbone.roles(query[1], 3.0)
-            backbone.guided(query[0], roles, 3.0)
-    assert list(roles) == ["cond", "uncond", "negative"] == list(found["plain"])
+            predict = backbone.guider(query[1], 3.0)
+            predict(query[0])
+    assert list(predict.roles) == ["cond", "uncond", "negative"] == list(found["plain"])
     for other, value in found["plain"].items():
         assert torch.equal(value, found["edited"][other]) == (other != role)
 
@@ -183,7 +184,7 @@ def test_teacher_forced_margins_equal_the_samplers(patchify, guidance):
     tokens = tokens_of(backbone, bits)
     state = backbone.forced(tokens)
     assert state.latent.shape == tokens.shape and not state.latent[:, 0].any()
-    for role, rows in backbone.roles(condition, guidance).items():
+    for role, rows in backbone.guider(condition, guidance).roles.items():
         assert torch.allclose(backbone.predict(state, rows, role=role), sampled[role], atol=1e-5)
 
 
@@ -249,15 +250,15 @@ def test_pictures_become_states_and_the_margins_of_their_bits(backbone):
 
 def test_the_empty_prompt_is_the_learned_null_text(backbone, query):
     condition = backbone.encode(["", PROMPTS[0]])
-    text = backbone.text(condition)
+    text = text_of(condition, backbone.net)
     assert text.lengths == (12, 5)
     assert torch.equal(text.prompts()[0], backbone.net.cfg_uncond) and text.prompts()[1].abs().sum() > 0
-    uncond = backbone.text(backbone.roles(query[1], 3.0)["uncond"])
-    own = backbone.net.null_text(backbone.text(query[1]))
+    uncond = text_of(backbone.guider(query[1], 3.0).roles["uncond"], backbone.net)
+    own = backbone.net.null_text(text_of(query[1], backbone.net))
     assert uncond.lengths == own.lengths and torch.equal(uncond.values, own.values)
     null = backbone.addresses.parameter("cfg_uncond") * 2
     with swap_parameters(backbone, {"cfg_uncond": null}):
-        assert torch.equal(backbone.text(backbone.encode([""])).values, null)
+        assert torch.equal(text_of(backbone.encode([""]), backbone.net).values, null)
 
 
 def test_padding_changes_nothing(backbone, query):
@@ -265,7 +266,7 @@ def test_padding_changes_nothing(backbone, query):
     texts = backbone.texts.encoders()["text_encoder"](
         **backbone.texts.tokenizers["text_encoder"](PROMPTS[0], return_tensors="pt")
     ).last_hidden_state
-    assert torch.allclose(backbone.text(condition).prompts()[0], texts[0], atol=1e-5)
+    assert torch.allclose(text_of(condition, backbone.net).prompts()[0], texts[0], atol=1e-5)
     alone = margins(backbone.net(state.latent[:1, 1:], Text.of([texts[0]]), backbone.schedule))
     assert torch.allclose(backbone.predict(state, condition)[:1], alone, atol=1e-5)
 

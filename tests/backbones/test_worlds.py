@@ -7,6 +7,7 @@ import torch
 
 from Infinity import Tokenizer, TokenizerConfig
 from stages.backbones import load_settings
+from stages.backbones.core.base import freeze
 from stages.backbones.core.latent import Latent
 from stages.backbones.from_scratch import Recipe, render, train
 from stages.params import construct, load_params, names
@@ -33,7 +34,7 @@ def test_a_worlds_backbone_trains_and_loads_in_the_unmodified_pipeline(name, tmp
     recipe = construct(Recipe, settings.pretrain | {"steps": 3, "batch": 8, "warmup": 1, "images": 16}, name)
     unowned = torch.get_rng_state()
     history = train(made, render(settings, recipe, 0), recipe, 0)
-    made.freeze()
+    freeze(made.modules().values())
     assert len(history.losses) == 3 and torch.equal(torch.get_rng_state(), unowned)
     for part, module in made.modules().items():
         moved = sum(not torch.equal(p, before[part][n]) for n, p in module.named_parameters())

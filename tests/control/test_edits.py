@@ -95,7 +95,7 @@ def test_an_edit_knows_the_step_and_which_rows_play_which_role(backbone, query):
     state, condition, _ = query
     seen = []
     with edit_activations(backbone, {backbone.select("block")[0]: lambda v, at: seen.append((at.step, at.roles)) or v}):
-        backbone.guided(state, backbone.roles(condition, guidance=3.0), 3.0)
+        backbone.guider(condition, 3.0)(state)
     assert seen == [(1, {"uncond": slice(0, 2), "cond": slice(2, 4)})]
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from stages import prepare, sample, seeds
+from stages.backbones.text.cut import cut, cut_prompts
 from stages.params.concept import Concept, load_concept
 from stages.params.datasets import read_prompts, select
 from stages.prepare import has_rows, least_tokens, rows
-from stages.store.samples import cut_prompts, read_sets
-from tests.backbones.families import FAMILIES
+from stages.store.samples import read_sets
 from tests.backbones.tiny_infinity import make
 
 HEADER = "id,set,prompt,class,without_class,seed\n"
@@ -86,12 +86,12 @@ def test_long_prompts_are_told_without_a_model(tmp_path, monkeypatch, caplog):
 @pytest.mark.parametrize("family", ["unet", "xl", "sd3", "flux-dev", "wan", "dit"])
 def test_tokens_beyond_the_last_one_that_is_read_are_counted(family, made):
     backbone = made(family)
-    lost = backbone.cut(["a red circle", "", "a red circle " * 60])
+    lost = cut(backbone, ["a red circle", "", "a red circle " * 60])
     assert lost[:2] == [0, 0] and (lost[2] > 0) == bool(backbone.texts.tokenizers)
 
 
 def test_infinity_counts_them_too():
-    assert make().cut(["a red circle", "red " * 200])[0] == 0 < make().cut(["red " * 200])[0]
+    assert cut(make(), ["a red circle", "red " * 200])[0] == 0 < cut(make(), ["red " * 200])[0]
 
 
 def test_what_is_cut_is_told_once_per_set(made, caplog):
@@ -129,10 +129,6 @@ def test_sets_with_what_cannot_be_sampled_are_refused(tmp_path, row, message):
     (tmp_path / "sets.json").write_text(json.dumps({"sets": {"concept": [row]}}))
     with pytest.raises(ValueError, match=rf"sets\.json: .*{message}"):
         read_sets(tmp_path / "sets.json")
-
-
-def test_every_family_has_the_function():
-    assert all(hasattr(family.cls, "cut") for family in FAMILIES.values())
 
 
 def test_a_set_that_a_study_does_not_name_is_empty_if_the_dataset_has_no_such_prompts(tmp_path: Path) -> None:

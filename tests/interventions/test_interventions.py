@@ -99,7 +99,7 @@ def test_negative_prompts_attached_together_each_ask_for_their_own(backbone, con
     assert torch.allclose(found[2], found[3], atol=1e-4)
     assert not torch.allclose(found[2], found[0], atol=1e-3) and not torch.allclose(found[2], found[1], atol=1e-3)
     with Stack(red, circle).attach(backbone):
-        prompts = {role: rows.prompts[0] for role, rows in backbone.roles(condition, 3.0).items()}
+        prompts = {role: rows.prompts[0] for role, rows in backbone.guider(condition, 3.0).roles.items()}
     assert prompts["negative"] == "a red shape" and prompts["negative 2"] == "a circle"
 
 
@@ -120,7 +120,7 @@ def test_safety_guidances_attached_together_each_ask_for_their_own(backbone, con
             found.append(backbone.sample(condition, **CALL))
     assert all(not torch.allclose(found[2], one, atol=1e-4) for one in found[:2])
     with Stack(red, circle, PromptGuidance("a cross")).attach(backbone):
-        prompts = [rows.prompts[0] for rows in backbone.roles(condition, 3.0).values()]
+        prompts = [rows.prompts[0] for rows in backbone.guider(condition, 3.0).roles.values()]
     assert prompts[2:] == ["a red shape", "a circle", "a cross"]
 
 

@@ -8,7 +8,7 @@ from peft import PeftModel
 from stages.interventions import load, save
 from stages.interventions.lowrank import LowRank, linear_layers
 from tests.backbones import tiny_infinity
-from tests.backbones.families import FAMILIES, SEEDS, true_guidance
+from tests.backbones.families import FAMILIES, SEEDS
 
 PROMPTS = ["a red circle", "a blue square"]
 
@@ -29,7 +29,7 @@ def test_diffusers_draws_the_same_with_the_saved_file(family, tmp_path):
         wanted = backbone.sample(condition, **call)
     pipe = FluxPipeline.from_pretrained(tmp_path / "flux")
     pipe.load_lora_weights(tmp_path / "lora", weight_name="intervention.safetensors")
-    found = true_guidance(pipe, PROMPTS, backbone.noise(SEEDS), 2.0)
+    found = FAMILIES[family].call(pipe, PROMPTS, backbone.noise(SEEDS), 2.0)
     assert (found - wanted).abs().max() < 1e-4
     assert not torch.allclose(plain, wanted, atol=1e-3)
 

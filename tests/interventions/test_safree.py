@@ -145,7 +145,7 @@ class Lasts(Likes):
 
 def test_the_prediction_of_the_projected_prompt_serves_the_first_steps_of_its_row_alone(backbone):
     with Lasts(["red"], 0.01, COURSE).attach(backbone):
-        conditions = backbone.roles(backbone.encode(PROMPTS), 3.0)
+        conditions = backbone.guider(backbone.encode(PROMPTS), 3.0).roles
         assert list(conditions)[-1] == "filtered"
         parts = {"uncond": torch.zeros(2, 1, 1), "cond": torch.ones(2, 1, 1), "filtered": torch.full((2, 1, 1), 5.0)}
         used = []

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from stages.backbones.text.cut import cut
 from stages.interventions.rewording import Rewording
 from stages.methods import load_method
 from stages.methods.neutral_rewrite import NeutralRewrite
@@ -52,7 +53,7 @@ def test_the_network_gets_the_other_prompt_and_its_samples_are_the_other_prompts
         condition = backbone.encode(["a red circle", "a blue square"])
         assert condition.prompts == ("a circle", "a blue square")
         assert torch.equal(backbone.sample(condition, **CALL), wanted)
-        assert backbone.cut(["red"] * 1) == [0]
+        assert cut(backbone, ["red"] * 1) == [0]
     assert backbone.encode(["a red circle"]).prompts == ("a red circle",)
 
 

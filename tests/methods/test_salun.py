@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from stages.backbones.core.base import freeze
 from stages.methods.salun import Masked, SalUn
 from stages.methods.shared.base import Prompts, frozen, shown
 from stages.objectives import salient
@@ -37,7 +38,7 @@ def test_the_mask_is_that_of_the_guided_error_on_the_concepts_own_pictures(backb
         cond, uncond = (backbone.predict(state, condition) for condition in (asked, empty))
         (8.5 * cond - 7.5 * uncond - noise).square().mean().backward()
     wanted = salient([value.grad for value in own], 0.5)
-    backbone.freeze()
+    freeze(backbone.modules().values())
     assert sum(float((mask[name] == there).float().mean()) for name, there in zip(names, wanted, strict=True)) > (
         0.999 * len(names)
     )

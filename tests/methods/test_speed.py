@@ -120,7 +120,7 @@ def test_a_network_that_hands_its_condition_on_runs_on_the_first_batch_alone(bac
     predict = backbone.predict
     monkeypatch.setattr(backbone, "predict", lambda *given, **options: calls.append(1) or predict(*given, **options))
     read = text_inputs(backbone, names, prompts)
-    assert len(calls) == 1 and len(backbone.batches(len(prompts))) == 2
+    assert len(calls) == 1 and len(backbone.settings.batches(len(prompts))) == 2
     for name in names:
         for row, wanted in zip(read[name], backbone.encode(prompts).tensors["embeds"], strict=True):
             assert torch.equal(row, wanted)

@@ -44,11 +44,11 @@ def test_two_guided_calls_by_hand(family):
             if past.ndim == 5:
                 past = past.mean(1, keepdim=True).expand_as(past)
         with made.attach(backbone):
-            roles = backbone.roles(condition, GUIDANCE)
-            found = [backbone.guided(at, roles, GUIDANCE) for at in (state, last)]
+            predict = backbone.guider(condition, GUIDANCE)
+            found = [predict(at) for at in (state, last)]
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
-    assert not torch.allclose(wanted[0], backbone.guided(state, backbone.roles(condition, GUIDANCE), GUIDANCE))
+    assert not torch.allclose(wanted[0], backbone.guider(condition, GUIDANCE)(state))
 
 
 def test_frames_share_the_mean_of_their_momentum_and_pictures_keep_theirs():

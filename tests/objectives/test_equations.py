@@ -123,7 +123,8 @@ def test_flow_edit_with_equal_prompts_returns_its_source(flow):
 def test_flow_edit_moves_in_float32_what_the_network_sees_in_bfloat16(flow, monkeypatch):
     seen, asked = [], []
     source, condition = flow.noise([3]).bfloat16(), flow.encode(PROMPTS[:1])
-    monkeypatch.setattr(flow, "guide", lambda state, *_: asked.append(state.latent.dtype) or state.latent)
+    answer = lambda state: asked.append(state.latent.dtype) or state.latent  # noqa: E731
+    monkeypatch.setattr(flow, "guider", lambda *_: answer)
     monkeypatch.setattr(resample, "flow_edit", lambda *args: seen.append(args) or flow_edit(*args))
     edited = Resample({}, Course(4), 2.0, 2.0).edited(flow, source, condition, condition, [1], 4)
     assert seen[0][0].dtype == torch.float32 and torch.equal(seen[0][3], flow.solver(4).scheduler.sigmas)

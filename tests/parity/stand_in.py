@@ -17,7 +17,7 @@ class StandIn(Diffusion):
         super().__init__("stand-in", Settings(path="none", family="none", **settings), net)
         self.scheduler, self.prompts, self.shape, self.decoder = scheduler, prompts, shape, decoder
 
-    def find_sites(self):
+    def _find_sites(self):
         return {}
 
     def modules(self):

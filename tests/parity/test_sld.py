@@ -55,8 +55,8 @@ def test_scripted_guidance(name):
     shape = data["scripted.latents0"].shape[1:]
     net = Scripted(data["scripted.noise_pred"])
     backbone = StandIn(net, scheduler("ddim"), dict.fromkeys(("", "text", "safety"), empty), shape)
-    guided, plain = [], backbone.guided
-    backbone.guided = lambda *args: guided.append(plain(*args)) or guided[-1]
+    guided, combine = [], backbone.attached.combine
+    backbone.attached.combine = lambda *args: guided.append(combine(*args)) or guided[-1]
     batch = FIXTURES.manifest["batch"]
     with torch.no_grad(), SafetyGuidance("safety", safety(name)).attach(backbone):
         condition = backbone.encode(["text"]).repeat(batch)

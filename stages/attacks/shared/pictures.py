@@ -22,6 +22,6 @@ def drawn_pictures(backbone: Backbone, prompts: Sequence[str], n: int, seed: int
     steps, guidance = backbone.settings.steps, backbone.settings.guidance
     parts = [
         backbone.sample(backbone.encode(asked[rows]), seeds=noise[rows], steps=steps, guidance=guidance)
-        for rows in backbone.batches(n)
+        for rows in backbone.settings.batches(n)
     ]
     return torch.cat(parts)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 
 from stages import seeds
 from stages.backbones.core.finite import check_finite
+from stages.backbones.core.guidance import Guidance, Guider, Roles, telling
 from stages.backbones.core.settings import Settings
 from stages.backbones.core.trajectories import Trajectories
 from stages.backbones.text.cache import EmbeddingCache
@@ -23,6 +25,8 @@ from stages.control.sites import Part, Site, Stream, Tap
 from stages.control.state import Condition, State
 from stages.params.kept import Kept
 from stages.seeds import Purpose
+
+log = logging.getLogger(__name__)
 
 TURN = 32  # smallest batch of prompts if the encoders have to be moved to the device first
 
@@ -45,18 +49,27 @@ class Backbone(ABC):
     TEXT_FIRST: ClassVar[bool] = True  # whether text stands before the image in joint attention
     WHOLE: ClassVar[bool] = False  # whether a sample is one state, of which nothing can be left out
     NET: ClassVar[str] = "transformer"  # the pipeline's name of the network
+    ROLES: ClassVar[tuple[str, str]] = ("cond", "uncond")  # order of the rows of a guided batch
 
     def __init__(self, name: str, settings: Settings, net: nn.Module, texts: Texts | None = None) -> None:
         self.name, self.settings, self.net = name, settings, net
         self.texts = texts or Texts(name)
         self.attached, self.trajectories, self.encoded = Attached(), Trajectories(), EncodedPrompts()
-        names = {"projections": self.PROJECTIONS, "readers": self.READERS, "extra": self.BESIDE}
-        self.addresses = Addresses(name, net, self.find_sites(), self.texts, **names)
+        self.addresses = Addresses(
+            name,
+            net,
+            self._find_sites(),
+            self.texts,
+            projections=self.PROJECTIONS,
+            readers=self.READERS,
+            extra=self.BESIDE,
+        )
+        self._said_unguided = False
 
     # what a family provides
 
     @abstractmethod
-    def find_sites(self) -> Mapping[Site, Tap]:
+    def _find_sites(self) -> Mapping[Site, Tap]:
         """The address table of the network."""
 
     @abstractmethod
@@ -69,6 +82,14 @@ class Backbone(ABC):
 
         Of the latent's shape (B, ...) and linear in guidance; `role` is the one that activation edits see.
         """
+
+    @abstractmethod
+    def _guided(self, state: State, roles: Roles, factor: float) -> Tensor:
+        """The predictions of all roles through the guidance edits, as uncond + factor (cond - uncond), (B, ...)."""
+
+    @abstractmethod
+    def _unconditional(self, condition: Condition) -> Condition:
+        """What guidance moves away from, for every row of the condition."""
 
     @abstractmethod
     def distance(self, prediction: Tensor, target: Tensor) -> Tensor:
@@ -99,10 +120,6 @@ class Backbone(ABC):
     @abstractmethod
     def modules(self) -> Mapping[str, nn.Module]:
         """Every part with weights, by name."""
-
-    @abstractmethod
-    def picture_size(self) -> tuple[int, int]:
-        """Height and width in pixels of samples, and of pictures to learn from."""
 
     # what all share
 
@@ -145,9 +162,19 @@ class Backbone(ABC):
             tensors = self.encoded.stacked(texts, self._encode, batch, self._open_cache)
         return self.attached.edit_condition(Condition(prompts, tensors))
 
-    def cut(self, prompts: Sequence[str]) -> list[int]:
-        """How many tokens of each prompt reach no text encoder, because the prompt has more than they read."""
-        return self.texts.cut([self.attached.write_out(self.attached.rewrite(prompt)).text for prompt in prompts])
+    def guider(self, condition: Condition, guidance: float) -> Guider:
+        """The prediction under that guidance for states of the condition's rows; the family says what guidance means.
+
+        Classifier-free guidance above 1 takes a pass for the empty prompt beside the condition's; up to 1 the condition
+        stands alone, unless an edit asks for more. A network that was distilled to be told its guidance is told this
+        one. One that is sampled without any, `settings.guidance` being at most 1, stays without, which the log says.
+        """
+        means, roles = self._guidance(guidance), {"cond": condition}
+        extras = self.attached.extra_conditions(condition, self.encode)
+        if means.factor > 1 or extras:
+            both = {"cond": condition, "uncond": self._unconditional(condition)}
+            roles = {role: both[role] for role in self.ROLES} | extras
+        return Guider(roles if means.told is None else telling(roles, means.told), means, self._guided)
 
     def sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
         """Images (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]; one generator per image, on the CPU.
@@ -181,14 +208,15 @@ class Backbone(ABC):
         for _ in range(n):
             yield self.draw(condition, generator)
 
-    def batches(self, n: int) -> list[slice]:
-        """n rows in parts of settings.batch."""
-        return [slice(start, start + self.settings.batch) for start in range(0, n, self.settings.batch)]
-
-    def freeze(self) -> None:
-        """Puts every part in evaluation mode without gradients."""
-        for module in self.modules().values():
-            module.eval().requires_grad_(False)
+    def _guidance(self, asked: float) -> Guidance:
+        """What the family makes of a guidance that is asked for."""
+        if self.settings.guidance > 1:
+            return Guidance(max(asked, 1.0))
+        if asked > 1 and not self._said_unguided:
+            own = f"its guidance is {self.settings.guidance:g}"
+            log.warning("%s: guidance %g is not applied: it is sampled without any (%s)", self.name, asked, own)
+            self._said_unguided = True
+        return Guidance()
 
     def _open_cache(self) -> EmbeddingCache | None:
         if self.settings.cache is None or not self.texts.names:
@@ -203,3 +231,9 @@ class Backbone(ABC):
     def _make_finite_pool(self, prompt: str, seeds: Sequence[int], states: Kept) -> Tensor:
         pool = self._make_pool(prompt, seeds, states)
         return check_finite(self, "trajectory", pool, [prompt] * len(pool), seeds) if pool.is_floating_point() else pool
+
+
+def freeze(modules: Iterable[nn.Module]) -> None:
+    """Puts every part in evaluation mode without gradients."""
+    for module in modules:
+        module.eval().requires_grad_(False)

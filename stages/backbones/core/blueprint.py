@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 from stages.backbones.core.base import Backbone
+from stages.backbones.core.family import Family
 from stages.backbones.core.settings import Settings
 
 
@@ -13,7 +15,7 @@ class Blueprint:
     """The name, the family and the settings of a backbone in params/backbones/."""
 
     name: str
-    family: type[Backbone]
+    family: type[Family]
     settings: Settings
 
     @classmethod
@@ -21,4 +23,4 @@ class Blueprint:
         """That of a backbone, loaded or not."""
         if isinstance(backbone, Blueprint):
             return backbone
-        return cls(backbone.name, type(backbone), backbone.settings)
+        return cls(backbone.name, cast(type[Family], type(backbone)), backbone.settings)

@@ -42,12 +42,6 @@ class Walks(Protocol):
     def solver(self, steps: int) -> Solver:
         """A new solver of `steps` steps."""
 
-    def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
-        """The conditions of one guided call, by role."""
-
-    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
-        """The guided prediction (B, ...) at a state."""
-
 
 @runtime_checkable
 class Diffuses(Protocol):
@@ -73,27 +67,16 @@ class Bits(Protocol):
     def forced(self, tokens: Tensor) -> State:
         """The state in which every scale is fed the coarser bits of `tokens` (B, L, bits)."""
 
-    def certain(self, tokens: Tensor) -> Tensor:
-        """The predictions (B, L, bits) that leave no doubt about the bits of `tokens` (B, L, bits)."""
-
     def completed(self, condition: Condition, tokens: Tensor, scales: int, *, seeds: Sequence[int]) -> Tensor:
         """Pictures (B, 3, H, W) whose first scales are those of `tokens` (B, L, bits), the rest drawn."""
 
 
 @runtime_checkable
-class Guides(Protocol):
-    """Predictions combined as the sampler combines them, through whatever edits guidance."""
-
-    def roles(self, condition: Condition, guidance: float) -> Mapping[str, Condition]:
-        """The conditions of one guided call, by role."""
-
-    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
-        """The combined prediction (B, ...)."""
-
-
-@runtime_checkable
 class Learns(Protocol):
     """Training on given pictures."""
+
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width in pixels of samples, and of pictures to learn from."""
 
     def embed(self, images: Tensor) -> Tensor:
         """Pictures (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1] as the network's latents or features (B, ...)."""
@@ -126,7 +109,6 @@ LACKS = {
     Walks: "has no denoising run to stop half way",
     Diffuses: "has no forward process, and its predictions imply no final latent",
     Bits: "predicts no bits",
-    Guides: "has no guided call",
     Learns: "cannot learn from pictures",
     Saves: "has no form on disk",
     Skips: "has no skips from earlier layers to later ones",

@@ -19,7 +19,7 @@ class Clips(Latent):
     # what a family provides beside `Latent`'s methods
 
     @abstractmethod
-    def own_size(self) -> tuple[int, int, int]:
+    def _own_size(self) -> tuple[int, int, int]:
         """Frames, height and width in pixels, for settings that do not say."""
 
     @abstractmethod
@@ -39,11 +39,11 @@ class Clips(Latent):
 
     def frames(self) -> int:
         """The number of frames of a clip."""
-        return self.settings.frames or self.own_size()[0]
+        return self.settings.frames or self._own_size()[0]
 
     def latent_shape(self) -> tuple[int, ...]:
         """(f, C, h, w); the first latent frame is one frame, each later one several."""
-        _, *size = self.own_size()
+        _, *size = self._own_size()
         height, width = self.settings.size or size
         later = (self.frames() - 1) // self.pipeline.vae_scale_factor_temporal
         return later + 1, self.net.config.in_channels, height // self.factor, width // self.factor

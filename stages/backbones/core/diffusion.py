@@ -13,6 +13,7 @@ from torch import Tensor
 from stages.backbones.core.base import Backbone
 from stages.backbones.core.finite import check_finite
 from stages.backbones.core.forward_process import ForwardProcess
+from stages.backbones.core.guidance import Roles, rows_of
 from stages.backbones.core.solver import Solver, seeded
 from stages.control.state import Condition, State
 from stages.params.kept import Kept
@@ -21,7 +22,7 @@ from stages.params.kept import Kept
 class Diffusion(Backbone):
     """A backbone driven by a diffusers scheduler; latents are (B, C, h, w) or (B, f, C, h, w)."""
 
-    ROLES = ("uncond", "cond")  # order of the rows of a guided batch
+    ROLES = ("uncond", "cond")
     LATENTS: ClassVar[torch.dtype | None] = None  # of latents between steps; None: as of the network
     SOLVER: ClassVar[type[Solver]] = Solver
 
@@ -93,33 +94,17 @@ class Diffusion(Backbone):
         """Mean squared error (scalar, float32) of two predictions (B, ...)."""
         return torch.nn.functional.mse_loss(prediction.float(), target.float())
 
-    def guided(self, state: State, conditions: Mapping[str, Condition], guidance: float) -> Tensor:
-        """All roles in one call of the network, through the guidance edits, as uncond + g (cond - uncond), (B, ...)."""
-        size, order = len(state), list(conditions)
-        roles = {role: slice(i * size, (i + 1) * size) for i, role in enumerate(order)}
-        with self.attached.at(state.step, roles, condition=conditions.get("cond")):
-            latent, time = (torch.cat([value] * len(order)) for value in (state.input, state.time))
-            prediction = self.denoise(latent, time, Condition.join(list(conditions.values())).tensors)
-            return self.attached.combine({role: prediction[rows] for role, rows in roles.items()}, guidance)
+    def _guided(self, state: State, roles: Roles, factor: float) -> Tensor:
+        """All roles in one call of the network."""
+        rows = rows_of(roles, len(state))
+        with self.attached.at(state.step, rows, condition=roles.get("cond")):
+            latent, time = (torch.cat([value] * len(roles)) for value in (state.input, state.time))
+            prediction = self.denoise(latent, time, Condition.join(list(roles.values())).tensors)
+            return self.attached.combine({role: prediction[part] for role, part in rows.items()}, factor)
 
-    def guide(self, state: State, condition: Condition, guidance: float) -> Tensor:
-        """The prediction (B, ...) under that guidance, in whichever way this family is guided."""
-        return self.guided(state, self.roles(condition, guidance), max(guidance, 1.0))
-
-    def roles(self, condition: Condition, guidance: float) -> dict[str, Condition]:
-        """The conditions of one guided call in this family's order of rows, extra roles of the edits last.
-
-        At guidance 1 or less, the condition alone, unless an edit asks for more.
-        """
-        extras = self.attached.extra_conditions(condition, self.encode)
-        if guidance <= 1 and not extras:
-            return {"cond": condition}
-        both = {"cond": condition, "uncond": self.unconditional(len(condition))}
-        return {role: both[role] for role in self.ROLES} | extras
-
-    def unconditional(self, size: int) -> Condition:
-        """The condition, of `size` rows, that guidance moves away from."""
-        return self.encode([""]).repeat(size)
+    def _unconditional(self, condition: Condition) -> Condition:
+        """The empty prompt."""
+        return self.encode([""]).repeat(len(condition))
 
     def walk(
         self,
@@ -138,7 +123,7 @@ class Diffusion(Backbone):
         """
         generators = generators or seeded(range(len(latent)))
         solver = self.solver(steps)
-        conditions = self.roles(condition, guidance)
+        predict = self.guider(condition, guidance)
         if first == 0:
             latent = latent * getattr(solver.scheduler, "init_noise_sigma", 1.0)
         else:
@@ -146,8 +131,7 @@ class Diffusion(Backbone):
         for call in range(first, len(solver)):
             state = solver.state(latent, call)
             yield state
-            prediction = self.guided(state, conditions, max(guidance, 1.0))
-            latent = solver.advance(prediction, call, latent, generators)
+            latent = solver.advance(predict(state), call, latent, generators)
         yield State(latent, torch.zeros(len(latent), device=self.device), len(solver))
 
     @torch.no_grad()
@@ -166,7 +150,7 @@ class Diffusion(Backbone):
         """Latents (n, T + 1, ...) of whole runs of T calls, or of their ends or last states alone."""
         steps, guidance = self.settings.steps, self.settings.guidance
         condition, runs = self.encode([prompt]), []
-        for rows in self.batches(len(seeds)):
+        for rows in self.settings.batches(len(seeds)):
             start, owners = self.begin(seeds[rows])
             latents: list[Tensor] = []
             for state in self.walk(

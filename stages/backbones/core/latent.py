@@ -6,14 +6,16 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import diffusers
 import torch
 from diffusers import AutoencoderTiny, DiffusionPipeline
 from torch import Tensor, nn
 
+from stages.backbones.core.base import freeze
 from stages.backbones.core.diffusion import Diffusion
+from stages.backbones.core.family import Family
 from stages.backbones.core.finite import pictured
 from stages.backbones.core.memory import at_work, divide, enable_checkpointing, stream_blocks
 from stages.backbones.core.onednn import multiply_by_onednn
@@ -37,7 +39,7 @@ from stages.seeds import Purpose, seed_of
 CPU = torch.device("cpu")
 
 
-class Latent(Diffusion):
+class Latent(Diffusion, Family):
     """A family is a pipeline class, its parts' classes, a site table, and the call of its network."""
 
     PIPELINE: ClassVar[type[DiffusionPipeline]]
@@ -50,6 +52,9 @@ class Latent(Diffusion):
     WITHOUT: ClassVar[Mapping[str, Any]] = {}  # parts of a checkpoint that are not loaded
     OPTIONAL: ClassVar[tuple[str, ...]] = ()  # text encoders that a checkpoint may be without
     PATCH: ClassVar[int] = 1  # latents per image token, along one side, unless the network's configuration says
+
+    net: Any  # a MODEL; the configurations of diffusers' classes are known at run time alone
+    texts: PipelineTexts
 
     def __init__(self, name: str, settings: Settings, pipeline: DiffusionPipeline, device: str = "cpu") -> None:
         self.settings, self.pipeline, self.home = settings, pipeline, torch.device(device)
@@ -71,7 +76,7 @@ class Latent(Diffusion):
         if settings.free_text_encoder:
             net.register_forward_pre_hook(_dropper(texts, self.attached))
         self._place()
-        self.freeze()
+        freeze(self.modules().values())
 
     # what a family provides, beside `denoise`
 
@@ -90,7 +95,7 @@ class Latent(Diffusion):
     # made, loaded, saved
 
     @classmethod
-    def load(cls, name: str, settings: Settings, device: str = "cpu") -> Latent:
+    def load(cls, name: str, settings: Settings, device: str = "cpu") -> Self:
         """The pipeline at settings.path: a folder or repository in diffusers' own format, or one .safetensors file.
 
         FileNotFoundError or ValueError says in one line what lies there instead and what to do.
@@ -108,9 +113,7 @@ class Latent(Diffusion):
         return backbone
 
     @classmethod
-    def create(
-        cls, name: str, settings: Settings, tokenizer: object, vae: nn.Module, seed: int, device: str = "cpu"
-    ) -> Latent:
+    def create(cls, name: str, settings: Settings, tokenizer: Any, vae: Any, seed: int, device: str = "cpu") -> Self:
         """A network with random weights, as settings.build describes it; its scheduler may name a `_class_name`."""
         build = settings.build
         with torch.random.fork_rng(devices=[]):
@@ -232,7 +235,9 @@ class Latent(Diffusion):
         noise = torch.randn(clean.shape, generator=generator).to(clean)
         return State(self.process.noised(clean, noise, time), time, step), self.process.target(clean, noise, time)
 
-    def training_loss(self, clean: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int) -> Tensor:
+    def training_loss(
+        self, clean: Tensor, captions: Sequence[str], generator: torch.Generator, draws: int = 1
+    ) -> Tensor:
         """This family's training loss (scalar) on latents (B, ...) from `embed` and their captions.
 
         Each row takes the noisiest of `draws` random times.

@@ -16,7 +16,7 @@ from stages.control.attached import Attached
 COPIED = ("_parameters", "_modules", "_forward_hooks", "_forward_pre_hooks")  # dicts that attaching changes in place
 
 
-def enable_checkpointing(net: nn.Module, attached: Attached) -> None:
+def enable_checkpointing(net: Any, attached: Attached) -> None:
     """Recomputes blocks of `net` in the backward pass as they were in the forward pass, even if edits were detached.
 
     An ordinary checkpoint would run the block again with the original weights and without hooks: the gradient of an
@@ -42,11 +42,12 @@ class _Then:
         """Puts it all back while open."""
         now = [dict(vars(part)) for part, _ in self.parts]
         try:
-            for part, then in self.parts:
-                _become(part, then)
-            moment = self.moment
-            more = {"lengths": moment.lengths, "prompts": moment.prompts, "condition": moment.condition}
-            with self.attached.at(moment.step, moment.roles, **more):
+            for part, kept in self.parts:
+                _become(part, kept)
+            then = self.moment
+            with self.attached.at(
+                then.step, then.roles, lengths=then.lengths, prompts=then.prompts, condition=then.condition
+            ):
                 yield
         finally:
             for (part, _), before in zip(self.parts, now, strict=True):
@@ -103,7 +104,7 @@ def _mover(device: torch.device, unless_training: bool = False) -> Callable[...,
     return move
 
 
-def divide(vae: nn.Module, tiling: bool, slicing: bool) -> None:
+def divide(vae: Any, tiling: bool, slicing: bool) -> None:
     """Has the autoencoder work on tiles of a picture, on one picture at a time, or both."""
     if tiling:
         vae.enable_tiling()

@@ -50,7 +50,7 @@ class PipelineTexts(Texts):
         FileNotFoundError or ValueError if their files are gone; see `load_part`.
         """
         for part, cls in self.classes.items():
-            if getattr(self.pipeline, part) is None:
+            if getattr(self.pipeline, part) is None and self.source is not None:
                 module = load_part(cls, part, self.source).eval().requires_grad_(False)
                 multiply_by_onednn(module)
                 setattr(self.pipeline, part, module.to(self.place))

@@ -20,14 +20,15 @@ class Settings:
     dtype: str = "float32"
     steps: Count = 50  # of the sampler
     scheduler: str | None = None  # a diffusers class that takes over the numbers of the checkpoint's own
+    # As the family takes it: of classifier-free guidance, or told to a network that was distilled to be told it. At
+    # most 1 for one that was distilled to be sampled without: then no method and no attack guides it.
     guidance: NonNegative = 7.5
     batch: Count = 32  # images sampled at a time
     pool: Count = 32  # cached trajectories of the frozen network per training prompt
     size: tuple[Count, Count] | None = None  # height, width in pixels (Infinity: ratio); the checkpoint's own when None
     frames: Natural = 0  # of a clip; 0 for images
     text_length: Count | None = None  # tokens of a long text encoder (T5, Gemma); its pipeline's own when None
-    embedded_guidance: NonNegative = 3.5  # told to a guidance-distilled network while it samples
-    training_guidance: NonNegative = 1.0  # told to it while a method trains; 1 guides it least
+    training_guidance: NonNegative = 1.0  # told to a guidance-distilled network while it trains; 1 guides it least
     gradient_checkpointing: bool = False
     vae_tiling: bool = False
     vae_slicing: bool = False
@@ -42,3 +43,7 @@ class Settings:
     autoencoder: str = "autoencoder"  # the part of its world that turns pictures into latents or bits
     build: dict[str, Any] = field(default_factory=dict)  # the architecture of a world's own backbone
     pretrain: dict[str, Any] = field(default_factory=dict)  # its training
+
+    def batches(self, n: int) -> list[slice]:
+        """n rows in parts of `batch`."""
+        return [slice(start, start + self.batch) for start in range(0, n, self.batch)]

@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import get_args
 
 import torch
 from torch import Tensor
@@ -112,6 +113,7 @@ class Trajectories:
 
 
 def _kept(said: str, path: Path) -> Kept:
-    if said == "final" or said == "ends" or said == "all":
-        return said
+    for kept in get_args(Kept):
+        if said == kept:
+            return kept
     raise ValueError(f"{path} keeps states {said!r}, which is none of final, ends and all; {AGAIN}")

@@ -14,12 +14,12 @@ from stages.params import construct, load_params, resolve_class
 from stages.params.load import located
 
 if TYPE_CHECKING:
-    from stages.backbones.core.base import Backbone
+    from stages.backbones.core.family import Family
 
 log = logging.getLogger(__name__)
 
 
-def load_settings(name: str, root: Path | str = "params") -> tuple[type[Backbone], Settings]:
+def load_settings(name: str, root: Path | str = "params") -> tuple[type[Family], Settings]:
     """The class and settings of params/backbones/<name>.yaml."""
     content = load_params("backbones", name, root)
     where = f"{root}/backbones/{name}.yaml"
@@ -32,7 +32,7 @@ def load_settings(name: str, root: Path | str = "params") -> tuple[type[Backbone
     return resolve_class(content["class"], where), settings
 
 
-def load_backbone(name: str, root: Path | str = "params", device: str | None = None) -> Backbone:
+def load_backbone(name: str, root: Path | str = "params", device: str | None = None) -> Family:
     """The backbone of params/backbones/<name>.yaml with its weights; on the GPU if there is one, and says so."""
     cls, settings = load_settings(name, root)
     return cls.load(name, settings, choose_device(name, device))

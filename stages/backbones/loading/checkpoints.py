@@ -27,7 +27,7 @@ from stages.params import suggestion
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
 
-def load_pipeline(cls: type, settings: Settings, device: str, **parts: Any) -> Any:
+def load_pipeline(cls: type[Any], settings: Settings, device: str, **parts: Any) -> Any:
     """A diffusers pipeline from settings.path; never runs remote code, never reads pickles.
 
     `parts` are given in place of the checkpoint's; parts that its index says it is without are None. Raises
@@ -66,7 +66,7 @@ def check_checkpoint(settings: Settings, pipeline: type, needed: Collection[str]
             raise ValueError(f"{settings.path}: its model_index.json has no {part}, which a {pipeline.__name__} needs")
 
 
-def load_part(cls: type, part: str, settings: Settings) -> Any:
+def load_part(cls: type[Any], part: str, settings: Settings) -> Any:
     """One part of the pipeline at settings.path, on the CPU."""
     chosen = options(settings) | {"variant": variant_of(settings, part)}
     try:
@@ -75,7 +75,7 @@ def load_part(cls: type, part: str, settings: Settings) -> Any:
         raise explain(error, settings) from error
 
 
-def load_network(cls: type, part: str, settings: Settings) -> Any:
+def load_network(cls: type[Any], part: str, settings: Settings) -> Any:
     """A diffusers model of the pipeline; ValueError names the first tensors that are missing or that it does not know.
 
     diffusers itself would leave missing ones random, with a warning.
@@ -111,7 +111,7 @@ def choose_scheduler(chosen: str, own: Any, name: str) -> Any:
         raise ValueError(f"{name}: scheduler: {' '.join(str(error).split())}") from None
 
 
-def load_alone(cls: type, path: str, **options: Any) -> Any:
+def load_alone(cls: type[Any], path: str, **options: Any) -> Any:
     """What stands outside a pipeline, from a folder or a repository by transformers; errors as of `load_pipeline`."""
     path = expanded(path)
     for file in sorted(Path(path).iterdir()) if Path(path).is_dir() else ():

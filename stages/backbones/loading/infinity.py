@@ -7,13 +7,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 from transformers import AutoTokenizer, T5EncoderModel
 
-from Infinity import CheckpointError, Infinity, Release, Schedule, Tokenizer, load_release, schedule
+from Infinity import CheckpointError, Infinity, InfinityConfig, Release, Schedule, Tokenizer, load_release, schedule
 from stages.backbones.core.settings import Settings
 from stages.backbones.loading.checkpoints import DTYPES, check_made, explain
 from stages.backbones.loading.folders import check_family, check_file, expanded, located, read_index
+from stages.backbones.text.encoders import t5
+from stages.seeds import Purpose, seed_of
 from stages.store.files import write_json
 
 INDEX = "model_index.json"
@@ -36,7 +39,7 @@ class Parts:
 
     net: Infinity
     vae: Tokenizer
-    text_encoder: nn.Module
+    text_encoder: Any  # of transformers
     tokenizer: Any
     schedule: Schedule
 
@@ -46,6 +49,18 @@ def check_settings(name: str, settings: Settings) -> None:
     for key, value in UNSUPPORTED.items():
         if (got := getattr(settings, key)) != value:
             raise ValueError(f"{name}: Infinity is read from its files as they are; {key} must be {value}, got {got}")
+
+
+def make(settings: Settings, tokenizer: Any, vae: Tokenizer, seed: int) -> Parts:
+    """A transformer and a text encoder with random weights, as settings.build describes them."""
+    build = settings.build
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed_of(Purpose.WEIGHTS, seed))
+        encoder = t5(build["text_encoder"], tokenizer)
+    sizes = {"bits": vae.config.token_bits, "text_channels": encoder.config.d_model}
+    config = InfinityConfig(**build["transformer"], **sizes, text_length=tokenizer.model_max_length)
+    net = Infinity(config, seed=seed_of(Purpose.WEIGHTS, seed, 1))
+    return Parts(net, vae, encoder, tokenizer, Schedule.of(*build["scales"]))
 
 
 def save(parts: Parts, folder: Path) -> None:
@@ -103,8 +118,12 @@ def _schedule(file: Path, index: Mapping[str, Any]) -> Schedule:
 def _released(settings: Settings, device: str) -> Parts:
     release = Release.from_dict(settings.release)
     release.check()
-    names = ("model_path", "vae_path", "text_encoder_ckpt")
-    release = replace(release, **{name: expanded(getattr(release, name)) for name in names})
+    release = replace(
+        release,
+        model_path=expanded(release.model_path),
+        vae_path=expanded(release.vae_path),
+        text_encoder_ckpt=expanded(release.text_encoder_ckpt),
+    )
     for path in (release.model_path, release.vae_path):
         for file in sorted(Path(path).iterdir()) if Path(path).is_dir() else [Path(path)]:
             check_file(file)

@@ -19,7 +19,7 @@ KINDS = (  # part of a tensor's name, and the pipeline that such files are of, t
 SMALL = (("lora", "a LoRA"), ("emb_params", "a learned word"), ("clip_l", "a learned word"))
 
 
-def load_one_file(cls: type, settings: Settings, dtype: Any, **parts: Any) -> Any:
+def load_one_file(cls: type[Any], settings: Settings, dtype: Any, **parts: Any) -> Any:
     """The diffusers pipeline `cls` of a .safetensors file at settings.path, some parts given in place of the file's.
 
     ValueError in one line for a pickle, a LoRA, another family's file, and a family whose configuration is not here.

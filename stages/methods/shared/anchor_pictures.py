@@ -50,7 +50,7 @@ class AnchorPictures:
         rows = [row for row in range(len(anchors)) for _ in range(each)]
         noise = [hashed(Purpose.POOL, "anchors", seed, i) for i in range(len(rows))]
         settings, parts = backbone.settings, []
-        for part in backbone.batches(len(rows)):
+        for part in settings.batches(len(rows)):
             condition = backbone.encode([anchors[row] for row in rows[part]])
             drawn = backbone.sample(condition, seeds=noise[part], steps=settings.steps, guidance=settings.guidance)
             parts.append(_bytes(drawn))

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from stages.backbones.core.base import Backbone
+from stages.backbones.core.bits import certain
 from stages.backbones.core.capabilities import Bits, Diffuses, Walks, needs
 from stages.control.state import Condition, State
 from stages.interventions.base import Intervention
@@ -127,7 +128,7 @@ def shown(backbone: Backbone, condition: Condition, generator: torch.Generator) 
     if not isinstance(backbone, Bits):
         return noised(backbone, condition, generator)
     state = backbone.draw(condition, generator)
-    return state, backbone.certain(state.end())
+    return state, certain(state.end())
 
 
 def reread(backbone: Backbone, condition: Condition) -> Condition:

@@ -37,7 +37,7 @@ def text_inputs(backbone: Backbone, names: Sequence[str], prompts: Sequence[str]
         passed = _handed_on(one, {name: inputs[module] for name, module in modules.items()})
         if passed:
             return {name: list(whole.tensors[passed[name]]) for name in names}
-        for rows in backbone.batches(len(whole)):
+        for rows in backbone.settings.batches(len(whole)):
             run(rows)
             for name, module in modules.items():
                 read[name] += inputs[module]

@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from stages.backbones import Settings
 from stages.backbones.loading.checkpoints import load_alone
+from stages.backbones.text.cut import cut
 from stages.interventions.embedding import identity
 from stages.methods.textual_inversion import TextualInversion
 from stages.params.concept import Concept
@@ -138,7 +139,7 @@ def test_sd3_without_its_t5_loads_and_draws_as_the_pipeline_does(without_t5):
     wanted = FAMILIES["sd3"].call(pipeline, prompts, noise, 3.0)
     steps = {"seeds": [1, 2], "steps": 4, "guidance": 3.0}
     torch.testing.assert_close(backbone.sample(backbone.encode(prompts), **steps), wanted, rtol=0, atol=1e-4)
-    assert backbone.cut(["a red circle", "red " * 100])[0] == 0 < backbone.cut(["red " * 100])[0]
+    assert cut(backbone, ["a red circle", "red " * 100])[0] == 0 < cut(backbone, ["red " * 100])[0]
 
 
 def test_what_was_learned_for_the_t5_says_that_there_is_none(without_t5, made):
