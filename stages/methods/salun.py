@@ -21,7 +21,7 @@ from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import guide, salient
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Fraction, Natural, NonNegative, Rate
+from stages.params.types import Count, Fraction, Natural, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale, gradients
 from stages.training.minimize import minimize
@@ -39,6 +39,7 @@ class SalUn(FromPairs, Training):
     """
 
     READS: ClassVar[Reads] = {"": "final", "preserve": "all"}
+    NEEDS: ClassVar[Needs] = {"empty": {"preserve": True}}
 
     train: Train = "full"  # which weights the mask chooses among; see stages.methods.shared.trained_weights
     share: Fraction = 0.5  # of these weights that may move
