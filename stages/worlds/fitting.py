@@ -22,8 +22,10 @@ TEN = {  # pairs that are erased together, and the one of the same colour that s
     **{("blue", shape): "square" for shape in ("circle", "triangle", "cross")},
     ("yellow", "square"): "circle",
 }
-STAYING = (("red", "cross"), ("green", "triangle"), ("blue", "square"))
-STAYING += tuple(("yellow", shape) for shape in ("circle", "triangle", "cross"))
+STAYING = (
+    *(("red", "cross"), ("green", "triangle"), ("blue", "square")),
+    *(("yellow", shape) for shape in ("circle", "triangle", "cross")),
+)
 NEW = "yellow cross"  # the combination that some backbones are never shown
 
 
