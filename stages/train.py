@@ -7,12 +7,16 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from stages.launch.cli import entry, parser, set_up
-from stages.params import check_name, method_params
+from stages.params import build, check_name, method_params
 from stages.params.concept import load_concept
 from stages.params.load import located
 from stages.store.record import recording
+
+if TYPE_CHECKING:
+    from stages.methods.shared.base import Method
 
 log = logging.getLogger("train")
 
@@ -30,12 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stages.backbones.core.trajectories import Trajectories
     from stages.interventions import save
     from stages.interventions.painting import painter
-    from stages.methods import load_method
     from stages.store.tracking import paint_with
     from stages.training.processes import claim_device, rank, wait
 
     claim_device()
-    method = load_method(args.method, args.backbone)
+    method: Method = build(params, f"params/methods/{args.method}.yaml")
     out = Path(args.out)
     files = {"backbones": args.backbone, "concepts": args.concept}
     inputs = [located(Path("params", kind, f"{name}.yaml")) for kind, name in files.items()]

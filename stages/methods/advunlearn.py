@@ -19,7 +19,7 @@ from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -38,6 +38,11 @@ class AdvUnlearn(FromPrompts, Training):
     """
 
     READS: ClassVar[Reads] = {"states": {"frozen": "all"}, "preserve": "all"}
+    NEEDS: ClassVar[Needs] = {
+        "guidance": {"states": ("student", "fresh")},
+        "retain_batch": {"preserve": True},
+        "empty": {"preserve": True},
+    }
 
     train: Train | Literal["text_encoder"] = "text_encoder"  # which weights; the encoder's without its embeddings
     scale: NonNegative = 1.0  # how far from the concept

@@ -20,7 +20,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.objectives import contrast
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -39,6 +39,7 @@ class GEM(FromPairs, Training):
     """
 
     READS: ClassVar[Reads] = {"preserve": "all"}
+    NEEDS: ClassVar[Needs] = {"empty": {"preserve": True}}
 
     eta: NonNegative = 1.0  # how much pushing off counts
     window: Count = 11  # states from the run's first on

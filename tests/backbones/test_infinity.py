@@ -158,8 +158,8 @@ def test_an_agreeing_negative_prompt_acts_as_far_as_the_prompt_points_its_way(ba
     negative = PromptGuidance("a green cross", 2.0, agreement=power)
 
     def uncond(concept):
-        parts = {"uncond": zero, "cond": cond, "negative": concept}
-        return negative._edit(parts, backbone.attached.moment(None))["uncond"]
+        with negative.attach(backbone):  # at guidance 0 the conditional prediction has no share
+            return backbone.attached.combine({"uncond": zero, "cond": cond, "negative": concept}, 0.0)
 
     torch.testing.assert_close(uncond(3 * cond), 6 * cond)
     assert torch.equal(uncond(-cond), zero)
@@ -173,15 +173,11 @@ def test_an_agreeing_negative_prompt_acts_as_far_as_the_prompt_points_its_way(ba
 @pytest.mark.parametrize("patchify", [1, 2])
 @pytest.mark.parametrize("guidance", [1.0, 3.0])
 def test_teacher_forced_margins_equal_the_samplers(patchify, guidance):
-    backbone, found = make(patchify), []
-    condition = backbone.encode(PROMPTS)
+    backbone, found = make(patchify, guidance=guidance), []
     with edit_guidance(backbone, lambda parts, at: found.append(parts) or parts):
-        bits = backbone._bits(condition, SEEDS, 4, guidance).bits
-        sampled = {role: torch.cat([parts[role] for parts in found], dim=1) for role in found[0]}
-    grids = backbone.schedule.finer(patchify)
-    assert [tuple(one.shape) for one in bits] == [(2, *grid, 6) for grid in grids]
-    backbone.gather(PROMPTS, 0)
-    tokens = tokens_of(backbone, bits)
+        backbone.gather(PROMPTS[:1], 0)
+    sampled = {role: torch.cat([parts[role] for parts in found], dim=1) for role in found[0]}
+    condition, tokens = backbone.encode(PROMPTS[:1]).repeat(2), backbone.trajectories.pools[PROMPTS[0]]
     state = backbone.forced(tokens)
     assert state.latent.shape == tokens.shape and not state.latent[:, 0].any()
     for role, rows in backbone.guider(condition, guidance).roles.items():
@@ -196,7 +192,9 @@ def test_gathered_bits_are_the_samplers_own_and_are_drawn(backbone, query):
     pool = backbone.trajectories.pools[PROMPTS[0]]
     assert pool.dtype == torch.uint8 and pool.shape == (2, backbone.schedule.tokens, 6)
     rows = backbone.encode([PROMPTS[0]]).repeat(2)
-    assert torch.equal(pool, tokens_of(backbone, backbone._bits(rows, pool_seeds(0, 2), 4, 3.0).bits))
+    drawn = backbone.sample(rows, seeds=pool_seeds(0, 2), steps=4, guidance=3.0)
+    given = backbone.completed(rows, pool, len(backbone.schedule), seeds=[5, 6])  # of which no seed draws any
+    assert torch.equal(given, drawn)
     assert any(torch.equal(query[0].final[0], picture) for picture in pool)
     kept = dict(backbone.trajectories.pools)
     backbone.gather(PROMPTS, seed=9)

@@ -103,13 +103,12 @@ def test_negative_prompts_attached_together_each_ask_for_their_own(backbone, con
     assert prompts["negative"] == "a red shape" and prompts["negative 2"] == "a circle"
 
 
-def test_negative_prompts_attached_together_add_their_shares():
+def test_negative_prompts_attached_together_add_their_shares(backbone):
     uncond, cond, *negatives = torch.randn(4, 1, 3, generator=torch.Generator().manual_seed(0))
     parts = {"uncond": uncond, "cond": cond, "negative": negatives[0], "negative 2": negatives[1]}
-    for role, strength in (("negative", 1.0), ("negative 2", 0.5)):
-        parts = PromptGuidance("", strength)._edit(parts, None, role)
-    wanted = negatives[0] + 0.5 * (negatives[1] - uncond)
-    torch.testing.assert_close(parts["uncond"], wanted)
+    with Stack(PromptGuidance("", 1.0), PromptGuidance("", 0.5)).attach(backbone):
+        found = backbone.attached.combine(parts, 0.0)  # at which the conditional prediction has no share
+    torch.testing.assert_close(found, negatives[0] + 0.5 * (negatives[1] - uncond))
 
 
 def test_safety_guidances_attached_together_each_ask_for_their_own(backbone, condition):

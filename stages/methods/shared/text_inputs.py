@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from difflib import SequenceMatcher
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from stages.backbones.core.base import Backbone
-from stages.backbones.core.capabilities import Walks
+from stages.backbones.core.capabilities import Bits, Walks, needs
 from stages.backbones.text.texts import Tokenize
 from stages.control.state import Condition, State
 
@@ -78,7 +78,12 @@ def _any_state(backbone: Backbone, condition: Condition) -> State:
     if isinstance(backbone, Walks):
         start = backbone.noise(range(len(condition)))
         return next(backbone.walk(condition, start, steps=backbone.settings.steps, guidance=1.0))
-    return next(backbone.states(condition, 1, 0))
+    bits = needs(backbone, Bits, "choose a method that trains")
+    net: Any = backbone.net
+    size = (len(condition), sum(bits.schedule.lengths), net.config.bits)
+    return bits.forced(
+        torch.zeros(size, dtype=torch.uint8, device=backbone.device)
+    )  # text is read whatever the picture
 
 
 def paired_rows(

@@ -15,6 +15,7 @@ from stages.methods.uce import UCE
 from stages.params import load_params, names, resolve_class
 from stages.params.concept import Concept
 from stages.params.pairs import read_pairs
+from tests.methods.cut_down import small
 
 SHAPES = ("circle", "disc", "square", "box", "triangle", "pyramid", "cross", "plus", "shape")
 LIGHTS, WAYS = ("dark background", "light background"), ("left", "right", "up", "down")
@@ -123,3 +124,12 @@ def test_no_method_has_the_field_and_does_not_look_there(tmp_path, backbone, con
         if hasattr(method, "data") and getattr(method, "control", "none") == "none":
             with pytest.raises(FileNotFoundError, match="nowhere"):
                 dataclasses.replace(method, data=f"{tmp_path}/nowhere").fit(backbone, concept, seed=0)
+
+
+@pytest.mark.parametrize("name", ["advunlearn", "gem", "salun"])
+def test_a_table_is_what_is_trained_on(backbone, concept, name, tmp_path, monkeypatch):
+    seen, encode = [], backbone.encode
+    monkeypatch.setattr(backbone, "encode", lambda prompts: seen.extend(prompts) or encode(prompts))
+    path = table(tmp_path, "prompt,normal prompt\na red cross,a cross\n", "red.csv")
+    dataclasses.replace(small(name), data=path).fit(backbone, concept, seed=0)
+    assert any("a red cross" in prompt for prompt in seen) and not set(concept.prompts) & set(seen)
