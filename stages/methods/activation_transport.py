@@ -23,7 +23,7 @@ from stages.objectives.statistics import (
     support,
 )
 from stages.params.concept import Concept
-from stages.params.types import Count, NonNegative
+from stages.params.types import Count, Fraction
 from stages.reading.activations import TokenMeans
 
 FITS = {"linear": linear_transport, "gaussian": gaussian_transport, "mean": mean_transport}
@@ -43,7 +43,7 @@ class ActivationTransport(Gated):
 
     # T: least squares on sorted values, matched mean and deviation, or the mean alone.
     transport: Literal["linear", "gaussian", "mean"] = "linear"
-    strength: NonNegative = 1.0  # 0 moves nothing, 1 the whole way
+    strength: Fraction = 1.0  # 0 moves nothing, 1 the whole way, beyond which the paper does not go
     samples: Count = 512
     layers: tuple[str, ...] = ("norm", "norm_cross", "norm_ff")  # kinds of site, sites, or `text`: the text encoders
     support: tuple[float, float] | None = (0.0, 100.0)  # percentiles of the concept's values; values outside stay

@@ -37,6 +37,9 @@ class ESD(FromPrompts, Training):
         "guidance": {"states": ("student", "fresh")},
         "erase_from": {"origin": ("source",)},
         "empty": {"preserve": True},
+        "data": {"bare": False},
+        "templates": {"bare": False},
+        "limit": {"bare": False},
     }
 
     train: Train = "x"  # which weights; see stages.methods.shared.trained_weights

@@ -18,7 +18,7 @@ from stages.methods.shared.base import Prompts, frozen, shown
 from stages.methods.shared.data import FromPairs
 from stages.methods.shared.preservation import Preservation
 from stages.methods.shared.trained_weights import Train, choose
-from stages.objectives import guide, salient
+from stages.objectives import salient
 from stages.params.concept import Concept
 from stages.params.kept import Reads
 from stages.params.types import Count, Fraction, Natural, Needs, NonNegative, Rate
@@ -91,27 +91,20 @@ class SalUn(FromPairs, Training):
         From the sum of the gradients of the denoising error on the concept's own pictures, as the network is.
         """
         weights = Weights.copy(backbone, names)
-        empty = backbone.encode([""]).repeat(self.batch)
         sums = [torch.zeros_like(value) for value in weights.parameters()]
         for i in range(self.passes):
             draws = generator(Purpose.MASK, seed, i)
             asked = prompts.draw(self.batch, draws)
             state, target = shown(backbone, asked, draws)
             with weights.attach(backbone):
-                value = backbone.distance(self.guided(backbone, state, asked, empty), target)
+                prediction = backbone.guider(asked, 1 + self.mask_guidance)(state)
+                value = backbone.distance(prediction, target)
             found = gradients(value, list(weights.parameters()), through_float16=backbone.through_float16, unread=True)
             torch._foreach_add_(sums, list(found))
         masks = salient(sums, self.share)
         if not any(mask.any() for mask in masks):
             raise ValueError(f"share: {self.share} of {sum(map(Tensor.numel, sums))} weights leaves none to train")
         return dict(zip(names, masks, strict=True))
-
-    def guided(self, backbone: Backbone, state: State, asked: Condition, empty: Condition) -> Tensor:
-        """(1 + g) cond - g uncond, predictions (B, ...) at a state."""
-        cond = backbone.predict(state, asked)
-        if not self.mask_guidance:
-            return cond
-        return guide(backbone.predict(state, empty, role="uncond"), cond, 1 + self.mask_guidance)
 
     def relabelling(
         self, backbone: Backbone, weights: Masked, state: State, asked: Condition, label: Condition

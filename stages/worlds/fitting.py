@@ -16,6 +16,16 @@ Pair = tuple[str, str]
 PICTURES = ("a photo of {}", "a picture of {}", "an image of {}", "a drawing of {}")
 BARE = tuple(picture.partition(" ")[2] for picture in PICTURES)  # without their article
 LIGHTS = ("dark", "light")
+TEN = {  # pairs that are erased together, and the one of the same colour that stays
+    **{("red", shape): "cross" for shape in ("circle", "square", "triangle")},
+    **{("green", shape): "triangle" for shape in ("circle", "square", "cross")},
+    **{("blue", shape): "square" for shape in ("circle", "triangle", "cross")},
+    ("yellow", "square"): "circle",
+}
+STAYING = (
+    *(("red", "cross"), ("green", "triangle"), ("blue", "square")),
+    *(("yellow", shape) for shape in ("circle", "triangle", "cross")),
+)
 NEW = "yellow cross"  # the combination that some backbones are never shown
 
 
@@ -30,6 +40,7 @@ def fitting_rows(world: Shapes, concept: str) -> list[Row]:
         "circle": lambda: _still(_shape(world, "circle", [""])),
         "circle_to_square": lambda: _still(_shape(world, "circle", ["square"])),
         "circle_clip": lambda: _moving(_shape(world, "circle", [""], renamed=False)),
+        "ten_pairs": lambda: _still((phrase(*pair), phrase(pair[0], shape)) for pair, shape in TEN.items()),
         "yellow_cross": _new_word,
     }
     return _rows(kinds[concept]())
@@ -43,6 +54,7 @@ def anchor_rows(world: Shapes, concept: str) -> list[Row]:
         "red": lambda: _still(_colour(world, "red", colours)),
         "red_class": lambda: _still(_colour(world, "red", colours, renamed=False), (*PICTURES, *BARE)),
         "red_clip": lambda: _moving(_colour(world, "red", colours, renamed=False)),
+        "ten_pairs": lambda: _still(_staying()),
         "circle": lambda: _still(_shape(world, "circle", shapes)),
         "circle_clip": lambda: _moving(_shape(world, "circle", shapes, renamed=False)),
     }
@@ -63,6 +75,12 @@ def _shape(world: Shapes, shape: str, others: Iterable[str], *, renamed: bool = 
     """Phrases with a shape, of every colour and its synonym, beside the same with each of the others."""
     colours = ["", *world.colours, *(SYNONYMS[name] for name in world.colours if renamed)]
     return [(phrase(colour, shape), phrase(colour, other)) for colour, other in product(colours, others)]
+
+
+def _staying() -> Iterator[Pair]:
+    """Each of the ten pairs beside three of those that stay, another three for the next."""
+    for i, pair in enumerate(TEN):
+        yield from ((phrase(*pair), phrase(*STAYING[(i + j) % len(STAYING)])) for j in range(3))
 
 
 def _still(pairs: Iterable[Pair], pictures: Iterable[str] = PICTURES) -> Iterator[Pair]:

@@ -1,6 +1,7 @@
 """A commit is checked by what `make lint` runs: the hooks and the Makefile name the same commands."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -40,3 +41,11 @@ def test_a_hook_of_types_looks_at_every_file_that_is_typed_and_at_its_settings()
     (mypy,) = [hook for hook in HOOKS if hook["id"] == "mypy"]
     for path in ("Infinity/transformer.py", "stages/params/check.py", "pyproject.toml"):
         assert Path(ROOT, path).is_file() and re.search(mypy["files"], path), path
+
+
+def test_no_room_is_left_out_of_the_type_check() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    assert settings["files"] == ["Infinity", "stages"] and settings["disallow_untyped_defs"]
+    for rule in [settings, *settings["overrides"]]:
+        assert not rule.get("ignore_errors") and "exclude" not in rule
+        assert not any(name.startswith(("stages", "Infinity")) for name in rule.get("module", []))

@@ -53,7 +53,7 @@ def test_a_concept_has_two_hundred_anchors_none_of_which_can_show_it(name):
 def check_sides(pairs, concept):
     apart = measured(concept, _sets(concept))
     for prompt, twin in pairs:
-        assert mentions(prompt, concept.words) and not mentions(twin, (*concept.words, *concept.synonyms)), prompt
+        assert mentions(prompt, concept.called()) and not mentions(twin, (*concept.called(), *concept.synonyms)), prompt
         assert not mentions(prompt, concept.synonyms), prompt
         assert not {prompt, twin} & apart, prompt
         assert prompt not in concept.prompts
