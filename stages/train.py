@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     concept, params = load_concept(args.concept), method_params(args.method, args.backbone)
     set_up(args.threads)
     from stages.backbones import load_backbone
+    from stages.backbones.core.blueprint import Blueprint
     from stages.backbones.core.trajectories import Trajectories
     from stages.interventions import save
     from stages.interventions.painting import painter
@@ -46,7 +47,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     writes = recording(out, "train", params=params, seed=args.seed, inputs=inputs) if rank() == 0 else nullcontext()
     with writes as record:
         backbone = getattr(method, "load_backbone", load_backbone)(args.backbone)
-        backbone.trajectories.folder = out
+        if not isinstance(backbone, Blueprint):  # of which a method makes its own backbone
+            backbone.trajectories.folder = out
         if args.latents:
             backbone.trajectories.update(Trajectories.read(args.latents))
         if record:

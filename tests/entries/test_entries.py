@@ -63,6 +63,21 @@ def test_every_entry_ends_with_where_its_result_lies(project, caplog):
         assert line in said
 
 
+def test_an_oracle_is_trained_without_the_backbone_that_it_stands_beside(project, backbone, monkeypatch):
+    """By the real entry; what it trains from scratch is stood in for by a tiny backbone."""
+    about = yaml.safe_load(Path("params/backbones/tiny.yaml").read_text()) | {"world": "shapes"}
+    write("backbones", "tiny", about)
+    write("methods", "oracle", {"class": "stages.methods.oracle.Oracle"})
+    shutil.rmtree("artifacts/backbones/tiny")
+    asked = []
+    monkeypatch.setattr(
+        "stages.backbones.from_scratch.pretrain", lambda *a, **k: asked.append(k["exclude"]) or backbone
+    )
+    assert train.main([*RUN, "--method", "oracle", "--out", "artifacts/o"]) == 0
+    assert asked == ["red"]
+    assert set(load(Path("artifacts/o")).tensors()) > {name for name, _ in backbone.net.named_parameters()}
+
+
 def test_prompts_to_pictures_twice_gives_the_same_bits(project):
     run_all("artifacts/a")
     run_all("artifacts/b")
