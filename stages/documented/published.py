@@ -70,6 +70,27 @@ class Build(BaseModel):
     changes: dict[str, Any] = {}  # fields that a tiny network cannot have as they are, such as layers
 
 
+class Search(BaseModel):
+    """What the attack of the preset does, as a test sees it on the smallest network of the family."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    searches: int | Literal["one for each prompt"] = "one for each prompt"
+    moves: Literal["probabilities", "embeddings", "vectors", "latents", "tokens"]  # what the search changes
+    free: int  # how many tokens, vectors or latents a search moves; between words: of a prompt of three words
+    steps: int  # of the optimizer, or generations, of a search that nothing ends
+    optimizers: int = 1  # of one search, which share its steps; 0: a genetic search
+    optimizer: str = ""  # its class
+    times: list[int] = []  # the first two training times and the last, if a search goes through them in order
+    loss: Literal["noise", "unedited prediction", "own inverse", "encoding"]  # what the search comes near to
+    network: Literal["edited", "unedited", "none"]  # whose prediction the loss is of
+    encoder: Literal["edited", "unedited"]  # which reads the text of the search
+    asks: Literal["before the prompt", "before the rest", "between words", "alone", "template", "nothing"]
+    templates: list[str] = []  # that are asked with the word that was learnt
+    looks: int = 0  # steps between two looks, of which the first success ends the search; 0: it spends its budget
+    changes: dict[str, Any] = {}  # fields that a tiny network cannot have as they are
+
+
 class Paper(BaseModel):
     """One source's side of a preset."""
 
@@ -79,7 +100,8 @@ class Paper(BaseModel):
     backbone: str = "sd14"  # the backbone whose settings the source gives
     fields: dict[str, Said] = {}
     beside: list[Beside] = []
-    build: Build = Build()
+    build: Build = Build()  # of methods
+    search: Search | None = None  # of attacks
 
 
 @dataclass(frozen=True)
@@ -114,7 +136,8 @@ def _content(kind: Kind, name: str) -> dict[str, Any]:
     if not (other := content.pop("like", "")):
         return dict(content)
     base = _content(kind, other)
-    merged = {key: base.get(key, {}) | content.get(key, {}) for key in ("fields", "build")}
+    merged = {key: base.get(key, {}) | content.get(key, {}) for key in ("fields", "build", "search")}
+    merged = {key: value for key, value in merged.items() if value}
     return base | content | merged | {"beside": base.get("beside", []) + content.get("beside", [])}
 
 
