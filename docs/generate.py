@@ -121,8 +121,8 @@ def papers() -> str:
     intro = (
         "Each preset named after a paper, a release or a document beside what that source says. **Bold**: the preset"
         " departs, and why. `not said`: the source does not say, or it could not be read. The tables' left side is"
-        " `stages/documented/papers/`; tests compare it with the presets, and with what fitting or searching does on the"
-        " smallest network of the family's real structure."
+        " `stages/documented/papers/`; tests compare it with the presets, and with what fitting or searching does on"
+        " the smallest network of the family's real structure."
     )
     return page("Papers and presets", intro, table(counts), *made)
 

@@ -151,11 +151,11 @@ def watch_network(network: Any, intervention: Any, seen: Hunted, patch: pytest.M
                 opened.pop()
 
     def noting_predict(state, condition):
-        value = predict(state, condition)
-        value.whose = whose()
+        value, by = predict(state, condition), whose()
+        value.whose = by
         network.predicted = value
         if value.requires_grad:
-            value.register_hook(lambda gradient, by=whose(): seen.networks.add(by))
+            value.register_hook(lambda gradient: seen.networks.add(by))
         return value
 
     def noting_sample(condition, **run):
