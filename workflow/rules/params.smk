@@ -123,12 +123,23 @@ def with_code(content):
     return content | {"code": digest(content["class"])}
 
 
+def methods_within(content, backbone):
+    """The fields on this backbone of the methods that one fits within its own training: `of`, and `edit` if it edits.
+
+    Not of one whose masks are taken from a finished run.
+    """
+    if content["class"] == BINARIZED_CLASS:
+        return {}
+    named = check.referred(content, check.class_fields(content["class"], content["class"]))
+    fitted = {key: name for key, name in named if key == "of" or content.get("target") == "flowedit"}
+    return {key: method_params(name, backbone) for key, name in fitted.items()}
+
+
 def train_params(wildcards):
-    """A method's fields on this backbone with its code, and those of the method that edits its pictures."""
-    content = with_code(method_params(wildcards.method, wildcards.backbone))
-    if content.get("target") == "flowedit":
-        content |= {"edit": with_code(method_params(content.get("edit", "flowedit"), wildcards.backbone))}
-    return canonical(content)
+    """A method's fields on this backbone with its code, and those of the methods that are fitted within it."""
+    content = method_params(wildcards.method, wildcards.backbone)
+    within = methods_within(content, wildcards.backbone)
+    return canonical(with_code(content) | {key: with_code(other) for key, other in within.items()})
 
 
 def attack_params(wildcards):

@@ -52,8 +52,10 @@ def training_inputs(wildcards):
 
 
 def method_files(wildcards):
-    """The files that a method's fields name: pictures of a new word, a setup, prompts."""
-    return check.watched(method_params(wildcards.method, wildcards.backbone), concept=wildcards.concept)
+    """The files that the fields of a method, and of those fitted within it, name: pictures of a word, a setup, prompts."""
+    content = method_params(wildcards.method, wildcards.backbone)
+    every = [content, *methods_within(content, wildcards.backbone).values()]
+    return sorted({file for one in every for file in check.watched(one, concept=wildcards.concept)})
 
 
 def attack_files(wildcards):
