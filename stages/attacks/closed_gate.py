@@ -21,6 +21,7 @@ from stages.interventions.starts import as_sampled
 from stages.methods.shared.free_tokens import Reader
 from stages.params.concept import Concept
 from stages.params.types import NonNegative
+from stages.seeds import Purpose, generators, hashed
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class ClosedGate(UnlearnDiffAtk):
                 words = self.words_of(prompt, sorted(keywords), concept.prompts)
                 hunts.append(GateHunt(self, reader, aim, (prompt, words), number, gates))
             found = [hunt.run(victim, seed) for hunt in hunts]
-            openings = [hunt.openings(one) for hunt, one in zip(hunts, found, strict=True)]
+            openings = [hunt.openings(one, seed) for hunt, one in zip(hunts, found, strict=True)]
             return Attempt.of(found, gates=openings)
 
     def words_of(self, prompt: str, keywords: Sequence[str], prompts: Sequence[str]) -> str:
@@ -94,11 +95,12 @@ class GateHunt(Hunt):
         return missed + self.weight * opened(self.told).to(missed)
 
     @torch.no_grad()
-    def openings(self, found: Found) -> dict[str, float]:
+    def openings(self, found: Found, seed: int) -> dict[str, float]:
         """How far the gate is open for the prompt that was attacked, and for the one that was found."""
         backbone, openings = self.reader.backbone, {}
         times = self.aim.times(1)
-        state, _ = self.aim.state(self.number, times[0], torch.Generator().manual_seed(self.number))
+        (owner,) = generators([hashed(Purpose.ATTACK, "gate", seed, self.number)])
+        state, _ = self.aim.state(self.number, times[0], owner)
         for name, prompt in {"start": found.start, "found": found.prompt}.items():
             with all_watched(self.gates) as told:
                 as_sampled(backbone, state, backbone.encode([prompt]))

@@ -23,6 +23,11 @@ class Adjusted(Filter):
         super().__init__(words, alpha, Course(0.0, 0.0, 1.0), pool)
         self.steps = steps
 
+    @property
+    def gated(self) -> bool:
+        """Not at 0 steps."""
+        return self.steps > 0
+
     @contextmanager
     def attach(self, backbone: Backbone) -> Iterator[None]:
         """Edits guidance; does nothing at 0 steps."""

@@ -62,6 +62,9 @@ class SalUn(FromPairs, Training):
         fields that contradict each other."""
         concept = self.learned(concept)
         names = choose(backbone, self.train)
+        many = sum(backbone.addresses.parameter(name).numel() for name in names)
+        if not int(many * self.share):
+            raise ValueError(f"share: {self.share} of {many} weights leaves none to train")
         backbone.gather(concept.prompts, seed, "final")
         prompts = Prompts.of(backbone, concept.prompts)
         twins = Prompts.of(backbone, [neutral for _, neutral in concept.pairs()])
@@ -103,7 +106,7 @@ class SalUn(FromPairs, Training):
             torch._foreach_add_(sums, list(found))
         masks = salient(sums, self.share)
         if not any(mask.any() for mask in masks):
-            raise ValueError(f"share: {self.share} of {sum(map(Tensor.numel, sums))} weights leaves none to train")
+            raise ValueError(f"train: {self.train}: no weight has a gradient on the concept's pictures")
         return dict(zip(names, masks, strict=True))
 
     def relabelling(

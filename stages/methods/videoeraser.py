@@ -22,12 +22,17 @@ class VideoEraser:
     step (SLD's, stages.interventions.sld), with the adjusted prompt's prediction as cond. arXiv 2508.15314.
     """
 
-    GATE: ClassVar[str] = "always"  # see stages.interventions.conditional
+    GATE: ClassVar[str] = "adjust"  # see stages.interventions.conditional
     NEEDS: ClassVar[Needs] = {
-        "momentum_beta": {"momentum_scale": True},
-        "together": {"momentum_scale": True},
-        "warmup_of": {"warmup": True},
+        "alpha": {"adjust": True},
         "adjust_of": {"adjust": True},
+        "pool": {"adjust": True},
+        "warmup": {"scale": True},
+        "warmup_of": {"warmup": True, "scale": True},
+        "threshold": {"scale": True},
+        "momentum_scale": {"scale": True},
+        "momentum_beta": {"momentum_scale": True, "scale": True},
+        "together": {"momentum_scale": True, "scale": True},
     }
 
     alpha: NonNegative = 0.01  # how much further than others a word must be from the concept's span; see SAFREE

@@ -21,9 +21,10 @@ class Sees(Protocol):
 
 def shown(answer: Sees, samples: Samples) -> Tensor:
     """Whether each frame shows the concept, (N, F) bool: of several, the one that its prompt names, or any of them."""
-    seen = answer.shows(samples.target)
-    for label, value in _several(samples.target):
-        seen = torch.where(_asked(samples, label, value)[:, None], answer.shows({**samples.target, label: value}), seen)
+    seen, named = answer.shows(samples.target), [_named(row, samples.target) for row in samples.rows]
+    for own in filter(None, {tuple(one.items()): one for one in named}.values()):
+        asked = torch.tensor([one == own for one in named])
+        seen = torch.where(asked[:, None], answer.shows({**samples.target, **own}), seen)
     return seen
 
 
@@ -44,6 +45,11 @@ def each_member(verdicts: Tensor, samples: Samples, members: Mapping[str, tuple[
 def _several(target: Target) -> list[tuple[str, str]]:
     lists = {label: wanted for label, wanted in target.items() if not isinstance(wanted, str)}
     return [(label, value) for label, wanted in lists.items() for value in values(wanted)]
+
+
+def _named(row: Mapping[str, str], target: Target) -> dict[str, str]:
+    """Of each label with several values the one that a prompt names, if it names one of them."""
+    return {label: value for label, value in _several(target) if row.get(label) == value}
 
 
 def _asked(samples: Samples, label: str, value: str) -> Tensor:

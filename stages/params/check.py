@@ -260,10 +260,12 @@ def check_gate(attack: str, method: str, backbone: str, root: Path | str = "para
 
 
 def gated(method: str, backbone: str, root: Path | str = "params") -> bool:
-    """Whether a method has a gate on a backbone: its class says `GATE`, "always" or the field that may be `none`."""
+    """Whether a method has a gate on a backbone: its class says `GATE`, "always" or a field, `none` or 0 without."""
     content = method_params(method, backbone, root)
     gate = constant(content["class"], "GATE", tree_of(root))
-    return bool(gate) and (gate == "always" or settings(content["class"], content, tree_of(root))[gate] != "none")
+    if not gate or gate == "always":
+        return bool(gate)
+    return settings(content["class"], content, tree_of(root))[gate] not in ("none", 0)
 
 
 def check_metric(name: str, root: Path | str = "params") -> dict[str, Any]:

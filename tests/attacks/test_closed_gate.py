@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from stages.attacks.base import Victim
+from stages.attacks.base import Found, Victim
 from stages.attacks.closed_gate import ClosedGate, GateHunt
 from stages.attacks.shared.aims import Aim
 from stages.attacks.shared.pictures import drawn_pictures
@@ -19,6 +19,7 @@ from stages.interventions.steering.gates import gate_open, gate_tensors, opening
 from stages.interventions.weights import Weights
 from stages.methods import load_method
 from stages.methods.shared.free_tokens import Reader
+from stages.seeds import GIVEN
 from tests.backbones import tiny_infinity
 from tests.backbones.families import FAMILIES
 from tests.methods.cut_down import cut_down
@@ -123,3 +124,18 @@ def test_an_erasure_without_a_gate_is_refused(backbone, concept):
     weights = Weights.copy(backbone, backbone.weights("cross_attn"))
     with pytest.raises(ValueError, match="Weights has none; choose unlearndiffatk"):
         QUICK.search(backbone, concept, seed=0, victim=Victim(weights))
+
+
+def test_the_state_at_which_gates_are_told_belongs_to_the_seed(backbone, concept, monkeypatch):
+    own, owners, state_of = membrane(backbone), [], Aim.state
+
+    def watched(aim, number, time, owner):
+        owners.append(owner.initial_seed())
+        return state_of(aim, number, time, owner)
+
+    with own.attach(backbone):
+        hunt = hunt_of(backbone, concept, own)
+        monkeypatch.setattr(Aim, "state", watched)
+        for seed in (0, 0, 1):
+            hunt.openings(Found("a red shape", "a shape", before=False, after=False), seed)
+    assert owners[0] == owners[1] != owners[2] and min(owners) >= GIVEN

@@ -8,7 +8,7 @@ import torch
 from stages.interventions.weights import Weights
 from stages.methods import load_method
 from stages.methods.advunlearn import AdvUnlearn, encoder_weights
-from stages.methods.shared.base import frozen
+from stages.methods.shared.base import frozen, partial, reached
 from stages.methods.shared.prefix import Encoded, Words
 from stages.methods.shared.preservation import Preservation
 from tests.backbones.families import FAMILIES
@@ -156,3 +156,15 @@ def test_what_cannot_work_is_refused_with_the_way_out(backbone, concept, made):
         replace(QUICK, space="words").fit(made("sana"), concept, seed=0)
     with pytest.raises(ValueError, match="tiny knows classes; choose esd"):
         QUICK.fit(FAMILIES["dit"].make(), replace(concept, prompts=("red",), neutral=("blue",)), seed=0)
+
+
+def test_partial_samples_of_a_text_encoder_in_training_read_the_prompt_by_it(backbone):
+    weights = Weights.copy(backbone, encoder_weights(backbone))
+    for value in weights.parameters():
+        value.data += 0.3
+    asked = backbone.encode(["a red circle"])
+    found = reached(backbone, weights, asked, torch.Generator().manual_seed(4), "student", 3.0)
+    with weights.attach(backbone):
+        owner = torch.Generator().manual_seed(4)
+        wanted = partial(backbone, backbone.encode(["a red circle"]), owner, 3.0)
+    assert found.step == wanted.step > 0 and torch.equal(found.latent, wanted.latent)

@@ -101,3 +101,4 @@ def test_bits_of_whole_pictures_are_their_own_targets():
 def test_a_share_of_which_nothing_is_left_is_refused(backbone, concept):
     with pytest.raises(ValueError, match="share: 0.0 of .* weights leaves none to train"):
         replace(QUICK, share=0.0).fit(backbone, concept, seed=0)
+    assert not backbone.trajectories.pools  # nothing was drawn for it

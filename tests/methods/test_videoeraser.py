@@ -7,9 +7,11 @@ import torch
 
 from stages.interventions import Stack, load, save
 from stages.interventions.adjusted import Adjusted
+from stages.interventions.conditional import gates_of
 from stages.interventions.sld import Safety, SafetyGuidance, safety_guidance, shared
 from stages.methods import load_method
 from stages.methods.videoeraser import VideoEraser
+from stages.params.check import check_method_on, gated
 from stages.params.concept import Concept
 from tests.backbones.families import FAMILIES
 
@@ -91,3 +93,16 @@ def test_the_papers_settings():
     paper = load_method("videoeraser_paper", "cogvideox-5b")
     assert (paper.alpha, paper.adjust, paper.adjust_of, paper.warmup) == (0.01, 13, 50, 0)
     assert (paper.scale, paper.threshold, paper.momentum_scale, paper.momentum_beta) == (1000.0, 1.0, 0.5, 0.5)
+
+
+def test_without_adjusted_steps_there_is_no_gate(backbone):
+    assert gates_of(replace(METHOD, adjust=0).fit(backbone, RED, seed=0)) == []
+    assert gated("videoeraser", "sd-shapes") and not gated("videoeraser@adjust=0", "sd-shapes")
+
+
+@pytest.mark.parametrize(
+    "fields", ["adjust=0,pool=mean", "adjust=0,alpha=0.2", "scale=0.0,threshold=0.1", "scale=0.0,warmup=3"]
+)
+def test_a_field_of_a_stage_that_is_off_is_refused(fields):
+    with pytest.raises(ValueError, match="has no effect with (adjust: 0|scale: 0.0)"):
+        check_method_on(f"videoeraser@{fields}", "sd-shapes")

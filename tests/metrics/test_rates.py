@@ -49,6 +49,13 @@ def test_each_of_several_concepts_counts_in_its_own_prompts():
     assert found["red_circle_rate"]["value"] == 0.5 and found["red_circle_rate"]["n"] == 2
 
 
+def test_of_several_colours_and_shapes_a_prompt_asks_for_its_own_of_both():
+    wanted = {"colour": ["red", "blue"], "shape": ["circle", "cross"]}
+    asked = ["red circle", "red circle", "red circle", "red square", "red square"]
+    told = samples(["red circle", "blue circle", "red cross", "red cross", "blue cross"], asked, wanted)
+    assert rows(told)[1]["target"] == [1, 0, 0, 1, 0]
+
+
 def test_a_prompt_that_names_none_of_several_concepts_shows_the_concept_if_it_shows_any():
     told = samples(["red circle", "blue cross", "red cross"], ["- -"] * 3, {"pair": ["red circle", "blue cross"]})
     assert rows(told, name="neutral")[1]["target"] == [1, 1, 0]

@@ -31,7 +31,7 @@ class Video(Latent):
 
     NET = "transformer"
 
-    def find_sites(self):
+    def _find_sites(self):
         blocks = range(len(self.net.transformer_blocks))
         return {Site(i, "attn"): Tap(f"transformer_blocks.{i}.attn1", item=0) for i in blocks}
 

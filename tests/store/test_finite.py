@@ -119,10 +119,15 @@ def test_the_entries_end_in_one_line_and_leave_nothing(project, capsys):
 
 
 def test_trajectories_that_are_not_finite_are_not_trained_on(project, capsys):
-    pools = {"a red shape": torch.full((2, 4), torch.nan)}
+    esd = "{class: stages.methods.esd.ESD, steps: 2, batch: 2, lr: 0.01, states: frozen}"
+    Path("params/methods/esd.yaml").write_text(esd)
+    pools = {"a red shape": torch.full((2, 4, 4, 8, 8), torch.nan)}
     save_file(pools, "latents.safetensors", {"seeds": json.dumps(dict.fromkeys(pools, 0))})
     where = ["--method", "esd", "--seed", "0", "--latents", "latents.safetensors", "--out", "run"]
     assert train.main([*RUN, *where]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "latents.safetensors: not finite: 'a red shape'" in error and "precompute again" in error
+    assert (
+        "latents.safetensors: not finite: 'a red shape'" in error
+        and "make it again with: python -m stages.precompute" in error
+    )
     assert not list(Path("run").glob("intervention*"))

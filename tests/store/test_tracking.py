@@ -19,7 +19,6 @@ from stages.params import tracker
 from stages.params.concept import Concept
 from stages.store.record import recording
 from stages.store.tracking import paint_with, place
-from stages.training import progress
 from stages.training.minimize import minimize
 from stages.training.settings import Training
 from tests.tiny import unet
@@ -64,11 +63,11 @@ def test_the_file_has_the_very_losses_and_the_rate_of_each_step():
     assert list(found["lr"].values()) == pytest.approx([0.05, 0.1, 0.1, 0.075, 0.05, 0.025])
 
 
-def test_a_resumed_training_goes_on_with_its_file(monkeypatch):
-    monkeypatch.setattr(progress, "EVERY", 0)
+def test_a_resumed_training_goes_on_with_its_file():
     _, whole = train(label="whole")
     _, broken = train(stop=4)
-    with pytest.raises(KeyboardInterrupt), recording(Path("artifacts/runs/one"), "train", params={}):
+    with pytest.raises(KeyboardInterrupt), recording(Path("artifacts/runs/one"), "train", params={}) as record:
+        record.pause = 0  # every step is kept
         broken()
     path = Path("logs/tracking/runs/one/train/mine.csv")
     path.write_text(path.read_text() + "5,loss,9.0\n")  # later than the checkpoint

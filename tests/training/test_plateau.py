@@ -54,8 +54,7 @@ def test_losses_that_no_longer_fall_end_the_training():
     assert len(history.losses) == 400 and not falling.over and falling.factor == 1.0
 
 
-def test_a_resumed_training_keeps_its_place_on_the_plateau(tmp_path, monkeypatch):
-    monkeypatch.setattr("stages.training.progress.EVERY", 0)
+def test_a_resumed_training_keeps_its_place_on_the_plateau(tmp_path):
 
     def run(stop=None):
         parameter, plateau = nn.Parameter(torch.full((3,), 2.0)), Plateau(epoch=2, patience=4)
@@ -69,7 +68,8 @@ def test_a_resumed_training_keeps_its_place_on_the_plateau(tmp_path, monkeypatch
         return parameter.detach(), history.losses, plateau.factor
 
     unbroken = run()
-    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}):
+    with pytest.raises(KeyboardInterrupt), recording(tmp_path, "train", params={}) as record:
+        record.pause = 0  # every step is kept
         run(stop=len(unbroken[1]) - 5)
     with recording(tmp_path, "train", params={}):
         resumed = run()

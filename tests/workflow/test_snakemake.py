@@ -56,8 +56,8 @@ metrics: [clip_score]
     ("methods", "trained", "states"),
     [
         ("[none, uce_paper, casteer_paper, activation_transport_paper, esd_x_paper]", 2, None),
-        ("[none, esd_x_paper, concept_ablation_paper]", 2, "final"),
-        ("[none, concept_ablation_paper, minimalist_paper]", 2, "ends"),
+        ("[none, esd_x_paper, mace_paper]", 2, "final"),
+        ("[none, mace_paper, minimalist_paper]", 2, "ends"),
         ("[none, minimalist_paper, circuit_breaker_paper]", 2, "all"),
     ],
 )

@@ -90,7 +90,7 @@ def reached(
     if states == "fresh":
         return partial(backbone, condition, generator, guidance)
     with attached.attach(backbone):
-        return partial(backbone, condition, generator, guidance)
+        return partial(backbone, reread(backbone, condition), generator, guidance)
 
 
 @torch.no_grad()

@@ -119,7 +119,7 @@ def test_what_must_not_change_is_sampled_once_for_all_sites(backbone, concept, m
     method = ActivationTransport(samples=4, layers=layers, gate="nearest", against="retain")
     monkeypatch.setattr(
         "stages.methods.shared.classes.activations",
-        lambda *given: seen.append(given[2]) or activations(*given),
+        lambda *given, **kept: seen.append(given[2]) or activations(*given, **kept),
     )
     sites = {site for site, _ in method.fit(backbone, concept, seed=0).maps}
     assert len(sites) > 1 and [set(found) for found in seen] == [sites]
