@@ -25,6 +25,7 @@ from stages.params.types import Count, Fraction, Natural, Needs, NonNegative, Ra
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale, gradients
 from stages.training.minimize import minimize
+from stages.training.processes import agreed
 from stages.training.settings import Adam, Training
 
 
@@ -72,7 +73,8 @@ class SalUn(FromPairs, Training):
         if self.alpha:
             backbone.gather(concept.retain, seed, "final")
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)
-        weights = Masked(backbone, self.mask(backbone, names, prompts, seed))
+        masks = Masks(agreed(self.mask(backbone, names, prompts, seed)))  # sums on a GPU differ from run to run
+        weights = Masked(backbone, masks)
 
         def loss(step: int, draws: torch.Generator) -> Tensor:
             rows = prompts.indices(self.batch, draws)
@@ -85,7 +87,7 @@ class SalUn(FromPairs, Training):
             return value + preservation(weights, self.batch, draws)
 
         scale = LossScale(backbone.through_float16)
-        minimize(loss, weights.parameters(), self, seed=seed, label="salun", companions=[scale])
+        minimize(loss, weights.parameters(), self, seed=seed, label="salun", companions=[scale, masks])
         return weights.fixed()
 
     def mask(self, backbone: Backbone, names: Sequence[str], prompts: Prompts, seed: int) -> dict[str, Tensor]:
@@ -127,6 +129,19 @@ class SalUn(FromPairs, Training):
             return backbone.distance(backbone.predict(state, asked), target)
 
 
+class Masks(dict[str, Tensor]):
+    """By name of a weight, where it may move; kept with a training's checkpoint, so that it goes on with the same."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The masks by name."""
+        return dict(self)
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Takes over masks of the same names, in place."""
+        for name, mask in self.items():
+            mask.copy_(state[name])
+
+
 class Masked(nn.Module):
     """Weights W + m D: changes D, float32 and 0 at first, that act where the masks m are true and nowhere else."""
 
@@ -134,7 +149,7 @@ class Masked(nn.Module):
         super().__init__()
         copies = Weights.copy(backbone, masks)
         self.own = {name: value.detach() for name, value in copies.items()}
-        self.masks = dict(masks)
+        self.masks = masks
         self.changes = nn.ParameterList(nn.Parameter(torch.zeros_like(value)) for value in self.own.values())
 
     def values(self) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from stages.backbones.core.base import freeze
-from stages.methods.salun import Masked, SalUn
+from stages.methods.salun import Masked, Masks, SalUn
 from stages.methods.shared.base import Prompts, frozen, shown
 from stages.objectives import salient
 from stages.seeds import Purpose, generator
@@ -102,3 +102,10 @@ def test_a_share_of_which_nothing_is_left_is_refused(backbone, concept):
     with pytest.raises(ValueError, match="share: 0.0 of .* weights leaves none to train"):
         replace(QUICK, share=0.0).fit(backbone, concept, seed=0)
     assert not backbone.trajectories.pools  # nothing was drawn for it
+
+
+def test_a_resumed_training_keeps_its_masks():
+    first, again = Masks(a=torch.tensor([True, False])), Masks(a=torch.tensor([False, False]))
+    place = again["a"]
+    again.load_state_dict(first.state_dict())
+    assert place.tolist() == [True, False]  # in place: the weights hold the very tensor
