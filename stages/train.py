@@ -49,8 +49,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         backbone = getattr(method, "load_backbone", load_backbone)(args.backbone)
         if not isinstance(backbone, Blueprint):  # of which a method makes its own backbone
             backbone.trajectories.folder = out
-        if args.latents:
-            backbone.trajectories.update(Trajectories.read(args.latents))
+            if args.latents:
+                backbone.trajectories.update(Trajectories.read(args.latents))
         if record:
             record.ready()
         paint_with(painter(backbone, concept.prompts))

@@ -198,9 +198,14 @@ def check_method_on(method: str, backbone: str, root: Path | str = "params") -> 
     check_effect(own["class"], resolved, split(method)[1], where, family=about["family"], tree=tree_of(root))
     for key, value in referred(resolved, class_fields(own["class"], where, tree_of(root))):
         try:
-            checked("methods", value, root)
+            other = checked("methods", value, root)
         except ValueError as error:
             raise ValueError(f"{where}: {key}: {error}") from None
+        if key == "of" and not works_on(other, about["family"]):
+            have = ", ".join(other["families"])
+            raise ValueError(f"{where}: of: {value} works on {have}; {backbone} is of the family {about['family']}")
+        if key == "of" and "of" in class_fields(other["class"], where, tree_of(root)):
+            raise ValueError(f"{where}: of: {value} is of another method itself; name that one")
 
 
 def check_world(method: str, backbone: str, root: Path | str = "params") -> None:

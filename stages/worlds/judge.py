@@ -132,8 +132,13 @@ class Judge(nn.Module):
 
     @classmethod
     def load(cls, folder: str | Path) -> "Judge":
-        """Returns the judge in evaluation mode; ValueError names a file that is damaged or does not fit."""
+        """Returns the judge in evaluation mode.
+
+        FileNotFoundError or ValueError names a file that is missing, damaged or does not fit.
+        """
         folder = Path(folder)
+        if not (folder / "judge.json").is_file():
+            raise FileNotFoundError(f"{folder}: no judge; make it with: python -m stages.pretrain judge --out {folder}")
         judge = cls(**json.loads((folder / "judge.json").read_text()))
         path = folder / "judge.safetensors"
         try:

@@ -107,3 +107,8 @@ def test_clips_are_judged_over_their_frames(judge):
     assert verdict.colour.shape == (40, 5) and torch.equal(verdict.direction, batch.direction)
     each = torch.stack([judge.look(batch.images[:, i]).colour for i in range(4)])
     assert torch.allclose(verdict.colour, each.mean(0), atol=1e-6)
+
+
+def test_a_judge_that_is_not_there_is_said_in_one_line_with_the_way_out(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no judge; make it with: python -m stages.pretrain judge --out"):
+        Judge.load(tmp_path / "judge")
