@@ -13,8 +13,10 @@ from typing import Any
 
 from stages.launch.cli import entry, parser
 from stages.params import load_params
+from stages.params.check import prompt_table
 from stages.params.concept import Concept, load_concept
-from stages.params.datasets import has, read_prompts, select
+from stages.params.datasets import has, select
+from stages.params.load import located
 from stages.params.study import counts
 from stages.seeds import picture
 from stages.store.files import write_json
@@ -42,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def has_rows(concept: Concept, which: str, asked: Mapping[str, int]) -> bool:
     """Whether the set is asked for, or the concept's dataset has prompts of it."""
-    return which in asked or has(read_prompts(concept.dataset), concept.target, which)
+    return which in asked or has(prompt_table(located(concept.dataset)), concept.target, which)
 
 
 def rows(concept: Concept, which: str, n: int) -> list[dict[str, Any]]:
@@ -53,7 +55,7 @@ def rows(concept: Concept, which: str, n: int) -> list[dict[str, Any]]:
     """
     if n < 1:
         raise ValueError(f"the number of {which} prompts must be 1 or more, got {n}")
-    table = select(read_prompts(concept.dataset), concept.target, which)
+    table = select(prompt_table(located(concept.dataset)), concept.target, which)
     if table.empty:
         raise ValueError(f"{concept.dataset}: no {which} prompts for {concept.target}")
     records = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]

@@ -72,6 +72,8 @@ class ConceptAblation(FromPairs, Training):
         concept = self.learned(concept)
         if self.states == "trajectory" and (self.target == "noise" or self.prior):
             raise ValueError("the noise is not known for states: trajectory; choose target: model and prior: 0")
+        if not self.first_token:
+            text_projections(backbone)  # refused here, before anything is drawn
         weights = Weights.copy(backbone, choose(backbone, self.train))
         preservation = Preservation.of(backbone, concept, self.preserve, self.empty, seed)
         terms = (self.on_pictures if self.states == "pictures" else self.on_samples)(backbone, concept, weights, seed)
@@ -92,7 +94,9 @@ class ConceptAblation(FromPairs, Training):
             rows = concepts.indices(self.batch, generator)
             anchor = anchors.condition.rows(rows)
             state, noise = self._state(backbone, anchor, generator)
-            value = self.ablation(backbone, weights, state, concepts.condition.rows(rows), anchor, noise)
+            erased = concepts.condition.rows(rows)
+            target = self.aim(backbone, weights, state, erased, anchor, noise)
+            value = backbone.distance(self.student(backbone, weights, state, erased), target)
             if self.prior:
                 value = value + self.prior * self._prior(backbone, weights, anchors, generator)
             return value
@@ -131,19 +135,6 @@ class ConceptAblation(FromPairs, Training):
             return value
 
         return loss
-
-    def ablation(
-        self,
-        backbone: Backbone,
-        weights: Weights,
-        state: State,
-        erased: Condition,
-        anchor: Condition,
-        noise: Tensor | None,
-    ) -> Tensor:
-        """The distance, a scalar, of the student's prediction for the concept to its target at the same state."""
-        target = self.aim(backbone, weights, state, erased, anchor, noise)
-        return backbone.distance(self.student(backbone, weights, state, erased), target)
 
     def aim(
         self,
@@ -188,6 +179,15 @@ class ConceptAblation(FromPairs, Training):
         return backbone.distance(self.student(backbone, weights, state, condition), noise)
 
 
+def text_projections(backbone: Backbone) -> list[str]:
+    """The layers that make keys and values of the text alone; ValueError for a network without cross-attention."""
+    try:
+        names = backbone.weights("cross_attn", projections=("key", "value"))
+    except KeyError:
+        raise ValueError(f"first_token: false: {backbone.name} has no cross-attention; leave first_token on") from None
+    return sorted({name.rpartition(".")[0] for name in names})
+
+
 @contextmanager
 def first_token_cut(backbone: Backbone) -> Iterator[None]:
     """Stops the gradient into the keys and values of the text's first token; no value changes."""
@@ -195,8 +195,7 @@ def first_token_cut(backbone: Backbone) -> Iterator[None]:
     def cut(_module: object, _args: object, output: Tensor) -> Tensor:
         return torch.cat([output[:, :1].detach(), output[:, 1:]], dim=1)
 
-    paths = {name.rpartition(".")[0] for name in backbone.weights("cross_attn", projections=("key", "value"))}
-    hooks = [backbone.net.get_submodule(path).register_forward_hook(cut) for path in sorted(paths)]
+    hooks = [backbone.net.get_submodule(path).register_forward_hook(cut) for path in text_projections(backbone)]
     try:
         yield
     finally:

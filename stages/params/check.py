@@ -380,6 +380,8 @@ def _readable(kind: str, name: str, root: Path | str) -> dict[str, Any]:
 
 def prompt_table(path: Path) -> Any:
     """The rows of a dataset, read once for each time that it is written; errors as of `read_prompts`."""
+    if not path.is_file():
+        return read_prompts(path)  # says what is missing
     written = path.stat()
     return _read_table(path, written.st_mtime_ns, written.st_size)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.params import check
 from stages.params.concept import Concept
-from stages.params.datasets import select
+from stages.params.datasets import has, select
 from stages.params.load import method_params
 from stages.params.pairs import CONCEPT, of_concept, read_texts
 from stages.params.source import class_fields
@@ -42,7 +42,8 @@ def lacks_data(method: str, backbone: str, concept: str, root: Path | str = "par
 def measured(concept: Concept, sets: Sequence[str], root: Path | str = "params") -> set[str]:
     """The prompts that a concept is measured on in these sets."""
     table = check.prompt_table(check.find_path(concept.dataset, root))
-    return {prompt for which in sets for prompt in select(table, concept.target, which)["prompt"]}
+    drawn = [which for which in sets if has(table, concept.target, which)]
+    return {prompt for which in drawn for prompt in select(table, concept.target, which)["prompt"]}
 
 
 def _named(content: Mapping[str, Any], where: str, root: Path | str) -> Iterator[tuple[str, str, OnDisk]]:

@@ -50,7 +50,7 @@ def new_word_rows(world: Shapes) -> list[Row]:
 def pair_rows(world: Shapes) -> list[Row]:
     """Returns the rows of `shape_pairs.csv`: each colour and shape as one label, and synonyms.
 
-    Their prompts are of other templates than `FITTED`.
+    A prompt with the pair's own words is of another template than those of `FITTED`.
     """
     rows = [
         {key: row[key] for key in ("set", "prompt")}

@@ -25,6 +25,7 @@ from stages.methods.textual_inversion import TextualInversion
 from stages.methods.uce import UCE, gather_rows
 from stages.params.concept import Concept
 from stages.seeds import Purpose, generator
+from tests.backbones.families import FAMILIES
 from tests.methods.interrupted import interrupted
 
 step_generator = functools.partial(generator, Purpose.STEP)
@@ -287,3 +288,10 @@ def test_what_a_backbone_cannot_do_is_refused_with_the_reason(backbone, concept)
         Receler(side=3, steps=1, inner=1, mask="attention").fit(backbone, concept, seed=0)
     with pytest.raises(FileNotFoundError, match="missing"):
         T2VUnlearning(data="nowhere.csv").fit(backbone, concept, seed=0)
+
+
+def test_a_cut_at_the_first_token_is_refused_before_anything_is_drawn_without_cross_attention(concept):
+    flux, method = FAMILIES["flux-schnell"].make(), ConceptAblation(steps=1, batch=1, data="", first_token=False)
+    flux.gather = None  # nothing may be drawn
+    with pytest.raises(ValueError, match="first_token: false: .* has no cross-attention; leave first_token on"):
+        method.fit(flux, concept, seed=0)

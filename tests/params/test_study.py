@@ -9,7 +9,8 @@ import pytest
 from stages.methods.oracle import Oracle
 from stages.params import canonical, check_name, load_params, method_params, names
 from stages.params import study as studies
-from stages.params.concept import load_concept
+from stages.params.concept import Concept, load_concept
+from stages.params.learning import measured
 from stages.params.names import split, sweep, variant
 from tests import ROOT
 
@@ -266,3 +267,12 @@ def test_parameters_are_equal_whatever_their_order_and_comments() -> None:
     assert canonical({"a": 1, "b": [2, 3]}) == canonical({"b": [2, 3], "a": 1})
     assert canonical({"a": 1, "b": 2}, without=("b",)) == canonical({"a": 1})
     assert canonical({"a": 1}) != canonical({"a": 2})
+
+
+def test_a_concept_without_twins_is_checked_against_the_sets_that_it_has(params: Path) -> None:
+    """A study draws neutral twins unless told otherwise; a table may have no column of them."""
+    (params.parent / "data").mkdir()
+    rows = "id,set,prompt,colour,shape,without_colour,without_shape\n0,full,a red dot,red,dot,a dot,a red one\n"
+    (params.parent / "data/dots.csv").write_text(rows)
+    concept = Concept("dots", ("a red",), ("a",), ("b",), "data/dots.csv", {"colour": "red", "shape": "dot"})
+    assert measured(concept, ["concept", "neutral", "alone", "synonym"], params) == {"a red dot"}
