@@ -7,10 +7,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.params import load_params, names
+from stages.params import load_params, method_params, names
 from stages.params.check import check_attack, check_method, check_method_on
 from stages.params.effect import FAMILY, check_effect, effective
-from stages.params.load import method_params
 from stages.params.source import class_fields, merged
 from tests import ROOT
 
