@@ -145,9 +145,8 @@ def trained_on(name: str, content: Mapping[str, Any]) -> str:
     own = {key: value for key, value in content.items() if key not in RESERVED or key == "class"}
     states = kept_states(own, ROOT)
     over = {layer: layer_of(layer, "methods", name, PARAMS) for layer in ("tuned", "adapted")}
-    others = {
-        where: kept_states(own | for_kind(row, ""), ROOT) for rows in over.values() for where, row in rows.items()
-    }
+    rows = [(where, for_kind(row, "")) for each in over.values() for where, row in each.items()]
+    others = {where: kept_states(own | row, ROOT) for where, row in rows}
     different = {name: other for name, other in others.items() if other != states}
     said = [states or "none", *(f"{other or 'none'} on `{name}`" for name, other in different.items())]
     return ", ".join(said)

@@ -6,7 +6,8 @@
     params/adapted/esd_x.yaml          checkpoint -> the fields that differ there, and on those that are `like` it
     params/tuned/attacks/p4d_k.yaml    the same of an attack
 
-A variant's fields, `esd_x@lr=1.0e-3`, lie on top. What lies over a file lies under the own keys of one that is `like` it.
+A variant's fields, `esd_x@lr=1.0e-3`, lie on top. A file that is `like` another starts from that one's fields on the
+backbone.
 """
 
 from __future__ import annotations

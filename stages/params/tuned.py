@@ -31,8 +31,8 @@ def check_layers(what: What, name: str, root: Path | str = "params") -> None:
         about = load_params("backbones", backbone, root)
         if about.get("world"):
             raise ValueError(
-                f"{where}: {backbone} is a small world: put its fields into params/{FOLDERS['tuned'][what]}/{file}.yaml "
-                f"under its architecture, {about.get('architecture')}"
+                f"{where}: {backbone} is a small world: put its fields into "
+                f"params/{FOLDERS['tuned'][what]}/{file}.yaml under its architecture, {about.get('architecture')}"
             )
         _check(own, fields, f"{where}: {backbone}", about["family"], root)
 

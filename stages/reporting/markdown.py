@@ -7,6 +7,7 @@ from stages.reporting.collect import Cell, Collected
 from stages.reporting.findings import cosines, findings
 from stages.reporting.formats import counted, interval, written
 from stages.reporting.leaders import comparable, marks
+from stages.reporting.machines import mixture
 from stages.reporting.numbers import Numbers
 from stages.reporting.summary import Cost, cost
 
@@ -74,4 +75,5 @@ def _notes(study: Collected, cell: Cell) -> list[str]:
     ]
     absent = [name for name in study.missing if name.startswith(f"{cell.backbone}/{cell.concept}/")]
     notes += [f"\nNot finished, and so not in this table: {', '.join(absent)}."] if absent else []
-    return [*notes, *(f"\n{caveat}." for caveat in study.caveats)]
+    said = [*study.caveats, *filter(None, [mixture(study, cell)])]
+    return [*notes, *(f"\n{caveat}." for caveat in said)]

@@ -16,6 +16,7 @@ from stages.reporting.collect import REFERENCES, Collected
 from stages.reporting.evidence import description
 from stages.reporting.findings import BARS, headline, title
 from stages.reporting.formats import duration
+from stages.reporting.machines import machine
 from stages.reporting.numbers import Numbers
 from stages.reporting.overview import overview
 from stages.reporting.sections import Section, section
@@ -83,7 +84,7 @@ def provenance(study: Collected) -> dict[str, list[str]]:
     records = [record for result in study.results for record in result.records.values()]
     commits = {commit(record) for record in records}
     versions = {f"{name} {version}" for record in records for name, version in record.get("versions", {}).items()}
-    devices = {f"{record['device']}, {record.get('threads')} threads" for record in records if record.get("device")}
+    devices = {f"{machine(record)}, {record.get('threads')} threads" for record in records if record.get("device")}
     return {"commits": sorted(commits), "devices": sorted(devices), "versions": sorted(versions)}
 
 
@@ -121,6 +122,7 @@ def _environment() -> Environment:
         "prose": prose,
         "safe_svg": Markup,
         "commit": commit,
+        "machine": machine,
         "plain": plain,
         "is_rate": is_rate,
         "named": named,

@@ -17,6 +17,7 @@ from stages.reporting.findings import cosines, findings
 from stages.reporting.formats import interval, written
 from stages.reporting.grids import SETS, Grid, grid
 from stages.reporting.leaders import comparable, contestants, leader, marks
+from stages.reporting.machines import mixture
 from stages.reporting.markdown import costs
 from stages.reporting.numbers import Number, Numbers
 from stages.reporting.plots import curves_figure, sweep_figure, tradeoff_figure
@@ -82,6 +83,7 @@ class Section:
     curves: str  # likewise
     sweeps: tuple[tuple[str, str], ...]  # a swept method and its heat maps
     missing: tuple[str, ...]  # runs that are not finished
+    mixture: str  # a sentence about a table of several machines, empty for one
     failed: Mapping[str, str]  # part that could not be drawn -> the reason
 
     def strips(self) -> list[tuple[str, list[Tile]]]:
@@ -118,6 +120,7 @@ def section(
         curves=curves,
         sweeps=heat_maps,
         missing=tuple(name for name in study.missing if name.startswith(f"{cell.backbone}/{cell.concept}/")),
+        mixture=mixture(study, cell),
         failed=attempts.failed(str(cell)),
     )
 

@@ -19,6 +19,7 @@ from typing import Any
 
 from stages.launch.environment import begun
 from stages.store.files import digest, write_json
+from stages.store.processor import processor
 from stages.store.tracking import tracking
 
 PACKAGES = ("torch", "diffusers", "transformers", "peft", "accelerate", "safetensors", "numpy", "pandas")
@@ -95,6 +96,7 @@ def recording(
         "git": commit,
         "versions": versions(),
         "device": device(),
+        "processor": processor(),
         "threads": _threads(),
         "seconds": round(time.perf_counter() - record.started, 3),
         "phases": {

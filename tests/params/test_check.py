@@ -255,6 +255,7 @@ def test_a_sentence_with_a_stroke_in_it_is_no_file(params: Path) -> None:
 def test_a_method_that_another_takes_exists(params: Path, field: str) -> None:
     name, backbone = {"of": ("minimalist_binary", "sd-shapes"), "edit": ("minimalist", "flux-shapes")}[field]
     study(params, methods=["none", name], backbones=[backbone])
+    write(params, "tuned/minimalist", {"sd": {}, "flux": {}})
     studies.load_study("mini", params)
     change(params, f"methods/{name}", **{field: "minimalistt"} | ({"target": "flowedit"} if field == "edit" else {}))
     assert f"methods/{name}.yaml: {field}: no method 'minimalistt'; did you mean minimalist" in refusal(params)

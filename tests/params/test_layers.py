@@ -61,7 +61,7 @@ def test_what_a_study_asks_for_lies_on_top(root: Path) -> None:
     assert fields("esd@lr=4", "one", root, "object") == {"steps": 10, "lr": 4}
 
 
-def test_a_checkpoint_takes_the_methods_own_settings_and_what_is_adapted_to_it_or_to_what_it_is_like(
+def test_a_checkpoint_takes_what_is_adapted_to_it_or_to_what_it_is_like(
     root: Path,
 ) -> None:
     assert fields("esd", "real", root) == {"steps": 10, "lr": 1.0, "batch": 2}
