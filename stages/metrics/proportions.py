@@ -139,8 +139,8 @@ def pairs_worth(sums: Tensor, discordant: Tensor, sizes: Tensor) -> Tensor:
     """How many independent pairs those of R samples are worth, (R,), at least 1.
 
     `sums` (R, G) are those of the differences -1, 0 and 1 of G prompts with sizes (G,) pairs each, `discordant` (R,)
-    counts what is not 0. The correlation within prompts is that of the analysis of variance, drawn towards `PRIOR` as strongly
-    as `WEIGHT` discordant pairs say otherwise (Kish's design effect, 1965).
+    counts what is not 0. The correlation within prompts is that of the analysis of variance, drawn towards `PRIOR`
+    as strongly as `WEIGHT` discordant pairs say otherwise (Kish's design effect, 1965).
     """
     n, prompts = float(sizes.sum()), len(sizes)
     m = float(sizes.double().square().sum()) / n
