@@ -56,8 +56,8 @@ def untuned(what: What, name: str, backbone: str, root: Path | str = "params") -
         return None
     path = f"params/{FOLDERS['tuned'][what]}/{split(name)[0]}.yaml"
     return (
-        f"{name} is tuned on the small worlds of {', '.join(rows)}; {backbone} has the architecture "
-        f"{about.get('architecture')}: find its settings with the rule tune, or write them to {path}"
+        f"{name} is tuned on small worlds of {', '.join(rows)}; {backbone} has the architecture "
+        f"{about.get('architecture')}: search its settings (python -m stages.tune), or write them to {path}"
     )
 
 

