@@ -64,7 +64,7 @@ def own_keys(kind: str, name: str, root: Path | str = "params") -> set[str]:
 def chain(kind: str, name: str, root: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
     """A file's name and its own keys, then those of the file that it is `like`, and so on; ValueError for a circle."""
     paths: list[Path] = []
-    next_one: str | None = name
+    next_one: str | None = split(check_name(name, kind[:-1]))[0] if kind == "methods" else name
     while next_one is not None:
         try:
             path, content = _read(kind, next_one, root)
@@ -80,8 +80,7 @@ def chain(kind: str, name: str, root: Path | str) -> Iterator[tuple[str, dict[st
 
 def _read(kind: str, name: str, root: Path | str) -> tuple[Path, dict[str, Any]]:
     singular = {"studies": "study"}.get(kind, kind.rstrip("s"))
-    name = split(check_name(name, singular))[0]
-    path = located(root) / kind / f"{name}.yaml"
+    path = located(root) / kind / f"{check_name(name, singular)}.yaml"
     if not path.is_file():
         raise ValueError(f"no {singular} {name!r}{suggestion(name, names(kind, root))}{_elsewhere(root)}")
     return path, read_file(path)

@@ -59,6 +59,8 @@ def test_small_worlds_take_what_is_tuned_for_their_architecture_and_the_kind_of_
 
 def test_what_a_study_asks_for_lies_on_top(root: Path) -> None:
     assert fields("esd@lr=4", "one", root, "object") == {"steps": 10, "lr": 4}
+    assert fields("esd@steps=3", "one", root, "object") == {"steps": 3, "lr": 3.0}
+    assert fields("esd@steps=3", "real", root) == {"steps": 3, "lr": 1.0, "batch": 2}
 
 
 def test_a_checkpoint_takes_what_is_adapted_to_it_or_to_what_it_is_like(
