@@ -91,7 +91,7 @@ def _over(what: What, file: str, backbone: str, root: Path | str, kind: str) -> 
     """The fields that lie over a file on a backbone."""
     about = _about(backbone, root)
     if about.get("world"):
-        return for_kind(layer_of("tuned", what, file, root).get(about.get("architecture")) or {}, kind)
+        return for_kind(layer_of("tuned", what, file, root).get(about.get("architecture", "")) or {}, kind)
     rows = layer_of("adapted", what, file, root)
     nearest = next((other for other in (backbone, *alike(backbone, root)) if other in rows), "")
     return dict(rows.get(nearest) or {})
