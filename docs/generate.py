@@ -94,9 +94,9 @@ def methods() -> str:
             }
         )
     intro = (
-        "One row per file of `params/methods/`. A name ending in `_paper` holds the paper's settings for real models,"
-        " `_released` those of the authors' code, `_documented` those written down for Infinity. Plain names are tuned"
-        " for the world of shapes. The keys of such a file that are no fields of its class are explained in"
+        "One row per file of `params/methods/`. A plain name is the method as its paper has it, on small worlds with"
+        " what `params/tuned/` has for them; `_released` follows the authors' code, `_documented` what was written down"
+        " for Infinity. The keys of such a file that are no fields of its class are explained in"
         " [Add a method](../how-to/method.md#keys-beside-the-fields). `Trains on` names the states of the unedited"
         " backbone's own runs: the last (`final`), the first and the last (`ends`), or `all`; a method that trains on"
         " none waits for no trajectories."

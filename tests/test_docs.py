@@ -201,7 +201,7 @@ def quicken(method: Path) -> None:
 
 
 def test_the_studies_of_the_pages_are_accepted(followed: dict) -> None:
-    assert followed["studies"]["van_gogh"] == ["esd_x_paper", "negative_prompt", "none"]
+    assert followed["studies"]["van_gogh"] == ["esd_x", "negative_prompt", "none"]
     assert len(followed["studies"]["first"]) == 3 + 4  # none, esd, uce, and a sweep of two fields with two values each
     assert {"dog", "detours", "mine"} <= set(followed["studies"])
 

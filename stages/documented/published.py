@@ -18,7 +18,7 @@ from stages.params import attack_params, method_params, names
 from stages.params.source import class_fields
 
 PAPERS = Path(__file__).parent / "papers"
-NAMED_AFTER = ("_paper", "_released", "_documented")  # what ends the names of presets that follow a source
+NAMED_AFTER = ("_released", "_documented")  # what ends the names of presets that follow another source than a paper
 Kind = Literal["methods", "attacks"]
 UNSAID = "not said"
 
@@ -116,8 +116,9 @@ class Row:
 
 
 def presets(kind: Kind, root: Path | str = "params") -> list[str]:
-    """The presets of a kind that are named after a source."""
-    return [name for name in names(kind, root) if name.endswith(NAMED_AFTER)]
+    """The presets of a kind that follow a source: those with a table in `papers/`, and those that must have one."""
+    tables = {path.stem for path in (PAPERS / kind).glob("*.yaml")}
+    return [name for name in names(kind, root) if name in tables or name.endswith(NAMED_AFTER)]
 
 
 def read_paper(kind: Kind, name: str) -> Paper:

@@ -7,12 +7,13 @@
     params/tuned/attacks/p4d_k.yaml    the same of an attack
 
 A variant's fields, `esd_x@lr=1.0e-3`, lie on top. A file that is `like` another starts from that one's fields on the
-backbone.
+backbone; if it is tuned itself, from those that the other has in its own file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -51,14 +52,23 @@ def untuned(what: What, name: str, backbone: str, root: Path | str = "params") -
     about = _about(backbone, root)
     if not about.get("world"):
         return None
-    rows = next(filter(None, (layer_of("tuned", what, file, root) for file, _ in chain(what, name, root))), {})
-    if not rows or about.get("architecture") in rows:
+    file = _tuned_file(what, name, root)
+    rows = layer_of("tuned", what, file, root) if file else {}
+    if not file or about.get("architecture") in rows:
         return None
     path = f"params/{FOLDERS['tuned'][what]}/{split(name)[0]}.yaml"
     return (
         f"{name} is tuned on small worlds of {', '.join(rows)}; {backbone} has the architecture "
         f"{about.get('architecture')}: search its settings (python -m stages.tune), or write them to {path}"
     )
+
+
+def echoes(name: str, backbone: str, root: Path | str = "params", kind: str = "") -> bool:
+    """Whether a method is `like` another one and has the same fields on a backbone: a second row of one result."""
+    other = next((file for file, _ in islice(chain("methods", name, root), 1, None)), "")
+    if not other:
+        return False
+    return method_params(name, backbone, root, kind) == method_params(other, backbone, root, kind)
 
 
 def layer_of(layer: str, what: What, file: str, root: Path | str = "params") -> dict[str, Any]:
@@ -80,18 +90,24 @@ def for_kind(row: Mapping[str, Any], kind: str) -> dict[str, Any]:
 def _resolved(what: What, name: str, backbone: str, root: Path | str, kind: str) -> dict[str, Any]:
     if reason := untuned(what, name, backbone, root):
         raise ValueError(reason)
+    about, tuned = _about(backbone, root), _tuned_file(what, name, root)
     fields: dict[str, Any] = {}
     for file, own in reversed(list(chain(what, name, root))):
         fields = joined(fields, {key: value for key, value in own.items() if key not in RESERVED or key == "class"})
-        fields |= _over(what, file, backbone, root, kind)
+        if not about.get("world"):
+            fields |= _adapted(what, file, backbone, root)
+        elif file == tuned:
+            fields |= for_kind(layer_of("tuned", what, file, root)[about["architecture"]], kind)
     return fields | split(name)[1]
 
 
-def _over(what: What, file: str, backbone: str, root: Path | str, kind: str) -> dict[str, Any]:
-    """The fields that lie over a file on a backbone."""
-    about = _about(backbone, root)
-    if about.get("world"):
-        return for_kind(layer_of("tuned", what, file, root).get(about.get("architecture", "")) or {}, kind)
+def _tuned_file(what: What, name: str, root: Path | str) -> str:
+    """The nearest of a file and those that it is `like` that has settings for small worlds; empty for none."""
+    return next((file for file, _ in chain(what, name, root) if layer_of("tuned", what, file, root)), "")
+
+
+def _adapted(what: What, file: str, backbone: str, root: Path | str) -> dict[str, Any]:
+    """The fields that lie over a file on a checkpoint."""
     rows = layer_of("adapted", what, file, root)
     nearest = next((other for other in (backbone, *alike(backbone, root)) if other in rows), "")
     return dict(rows.get(nearest) or {})

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 KINDS = ("studies", "backbones", "methods", "concepts", "attacks", "metrics")
 # Keys of a method's or an attack's file that are no fields of its class.
 RESERVED = ("class", "trained", "families", "concepts", "aim", "world", "refuses", "checkpoints")
+SOURCE = "_paper"  # ended the names of what a plain name is now
+RENAMED = {"closed_gate_paper": "closed_gate_long"}  # others whose names changed
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 HOME = "PALIMPSEST_HOME"  # the environment variable that names the folder of params/, data/ and artifacts/
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one reads ten times as fast
@@ -82,6 +84,7 @@ def _read(kind: str, name: str, root: Path | str) -> tuple[Path, dict[str, Any]]
     singular = {"studies": "study"}.get(kind, kind.rstrip("s"))
     path = located(root) / kind / f"{check_name(name, singular)}.yaml"
     if not path.is_file():
+        _check_old(kind, name, root)
         raise ValueError(f"no {singular} {name!r}{suggestion(name, names(kind, root))}{_elsewhere(root)}")
     return path, read_file(path)
 
@@ -102,6 +105,13 @@ def _parsed(path: Path, _written: int, _size: int) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError(f"{path}: expected a mapping of keys, got {type(content).__name__}")
     return content
+
+
+def _check_old(kind: str, name: str, root: Path | str) -> None:
+    """Raises a ValueError for a name that a thing had before, with the one that it has now."""
+    now = RENAMED.get(name, name.removesuffix(SOURCE))
+    if now != name and now in names(kind, root):
+        raise ValueError(f"`{name}` is `{now}` now")
 
 
 def _elsewhere(root: Path | str) -> str:

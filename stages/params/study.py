@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import check
-from stages.params.layers import attack_params, untuned
+from stages.params.layers import attack_params, echoes, kind_of, untuned
 from stages.params.learning import check_data, lacks_data
 from stages.params.load import check_name, load_params, names
 from stages.params.names import sweep
@@ -140,6 +140,7 @@ def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[st
         meant = concept in own.get("concepts", [concept]) and own.get("world", here) == here
         can = check.works_on(own, about["family"]) and check.refusal(own, backbone, root) is None
         can = can and untuned("methods", name, backbone, root) is None
+        can = can and not echoes(name, backbone, root, kind_of(concept, root))
         if meant and can and own.get("aim", aim) == aim and not lacks_data(name, backbone, concept, root):
             methods.append(name)
     return methods

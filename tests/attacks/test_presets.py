@@ -16,17 +16,17 @@ def test_every_file_loads_and_is_checked(name):
 @pytest.mark.parametrize(
     ("name", "says"),
     [  # benchmarks: UnlearnDiffAtk's board, P4D's configuration, TINA's and CCE's protocols
-        ("unlearndiffatk_paper", {"tokens": 5, "samples": 50, "iterations": 40, "lr": 0.01, "weight_decay": 0.1}),
-        ("unlearndiffatk_objects_paper", {"tokens": 3, "samples": 50, "iterations": 40, "lr": 0.01}),
-        ("p4d_n_paper", {"tokens": 16, "every": 0, "steps": 3000, "judge_every": 50, "lr": 0.1, "weight_decay": 0.1}),
-        ("p4d_k_paper", {"every": 3, "steps": 3000, "judge_every": 50, "lr": 0.1, "weight_decay": 0.1}),
+        ("unlearndiffatk", {"tokens": 5, "samples": 50, "iterations": 40, "lr": 0.01, "weight_decay": 0.1}),
+        ("unlearndiffatk_objects", {"tokens": 3, "samples": 50, "iterations": 40, "lr": 0.01}),
+        ("p4d_n", {"tokens": 16, "every": 0, "steps": 3000, "judge_every": 50, "lr": 0.1, "weight_decay": 0.1}),
+        ("p4d_k", {"every": 3, "steps": 3000, "judge_every": 50, "lr": 0.1, "weight_decay": 0.1}),
         ("closed_gate_long", {"tokens": 5, "samples": 50, "iterations": 40, "lr": 0.01, "weight_decay": 0.1}),
-        ("tina_paper", {"steps": 50, "iterations": 25, "lr": 0.001}),
-        ("concept_inversion_paper", {"images": 25, "steps": 5000, "batch": 4, "accumulate": 4, "vectors": 1}),
+        ("tina", {"steps": 50, "iterations": 25, "lr": 0.001}),
+        ("concept_inversion", {"images": 25, "steps": 5000, "batch": 4, "accumulate": 4, "vectors": 1}),
         ("concept_inversion_4", {"vectors": 4}),
         ("concept_inversion_8", {"vectors": 8}),
         ("concept_inversion_unrelated", {"pictures_of": "retain"}),
-        ("ring_a_bell_paper", {"attempts": 95, "starts": "prompts", "through": "undefended", "strength": 3.0}),
+        ("ring_a_bell", {"attempts": 95, "starts": "prompts", "through": "undefended", "strength": 3.0}),
     ],
 )
 def test_papers_presets(name, says):

@@ -50,11 +50,26 @@ def test_what_a_source_does_not_say_stands_as_that():
     assert (second.theirs, second.departs) == ("not said", "yes")
 
 
+OURS = {  # of no paper, or references, controls and what another file has the table of
+    "attacks": ["black_box_", "closed_gate", "concept_inversion_", "latent_start", "relearning", "sampler_shift"],
+    "methods": [
+        *("esd", "mean_difference", "minimalist_binary", "negative_prompt", "neutral_rewrite", "none", "oracle"),
+        *("prototype_steering", "sld_", "t2vunlearning_ablation", "textual_inversion_", "word_filter"),
+    ],
+}
+
+
+@pytest.mark.parametrize("kind", OURS)
+def test_a_preset_without_a_table_is_one_of_ours(kind):
+    """A name stands for itself, and with a `_` at its end for all that begin so."""
+    rest = set(names(kind)) - set(presets(kind))
+    known = {name for name in rest for own in OURS[kind] if name == own or name.startswith(f"{own.rstrip('_')}_")}
+    assert rest == known
+
+
 def test_a_missing_table_says_what_to_write():
-    with pytest.raises(
-        FileNotFoundError, match=r"methods/esdd_paper.yaml is missing: what the source of params/methods"
-    ):
-        read_paper("methods", "esdd_paper")
+    with pytest.raises(FileNotFoundError, match=r"methods/esdd.yaml is missing: what the source of params/methods"):
+        read_paper("methods", "esdd")
 
 
 @pytest.mark.parametrize("name", METHODS)

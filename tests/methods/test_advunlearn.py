@@ -143,7 +143,7 @@ def test_before_the_first_attack_prompts_are_bare(backbone, concept, monkeypatch
 
 
 def test_the_papers_presets_are_the_codes_settings():
-    full, fast = (load_method(name, "sd14") for name in ("advunlearn_paper", "advunlearn_fast_paper"))
+    full, fast = (load_method(name, "sd14") for name in ("advunlearn", "advunlearn_fast"))
     assert (full.train, full.attack, full.inner, full.attack_lr, full.tokens) == ("text_encoder", "pgd", 30, 1e-3, 1)
     assert (full.steps, full.peace, full.lr, full.preserve, full.retain_batch) == (1000, 200, 1e-5, 0.3, 5)
     assert fast == replace(full, attack="fast", inner=1)

@@ -79,7 +79,7 @@ def test_text_and_image_are_moved_and_no_more_is_kept_than_is_learned_from(conce
 
 
 def test_the_preset_is_the_release():
-    method = load_method("conditioned_transport_paper", "infinity-2b")
+    method = load_method("conditioned_transport", "infinity-2b")
     assert method.text_layers == (20, 21, 22, 23) and method.layers == tuple(range(16, 32))
     assert (method.steps_on, method.patience, method.clip, method.optimizer) == ((3, 4, 5), 50, 1.0, "adam")
     assert method.steps == 1000 * (method.samples // method.batch)

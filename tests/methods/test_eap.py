@@ -33,7 +33,7 @@ def test_words_are_the_same_whatever_their_case_and_what_stands_beside_them(tmp_
 
 
 def test_the_papers_vocabulary_is_there_and_large_enough():
-    method, dog = load_method("eap_paper", "sd14"), load_concept("dog")
+    method, dog = load_method("eap", "sd14"), load_concept("dog")
     words, lines = method.candidates(dog), Path(method.vocabulary).read_text().splitlines()
     assert len(set(lines)) == len(lines) and "dog" in lines
     assert len(words) > 5 * method.centres and "dog" not in words and "puppy" not in words and "kitten" in words
@@ -68,9 +68,9 @@ def test_the_texts_of_a_mixture_are_centres_of_nearness():
 
 
 def test_the_released_preset_takes_centres_of_far_more_words_and_the_loss_of_final_latents():
-    method = load_method("eap_paper", "sd14")
+    method = load_method("eap", "sd14")
     assert (method.space, method.nearest, method.nearness, method.centres) == ("clean", 1000, "l2", 100)
-    assert load_method("eap_paper", "infinity-2b").space == "prediction"
+    assert load_method("eap", "infinity-2b").space == "prediction"
 
 
 def test_the_nearest_by_a_backbone_in_bf16_are_those_of_its_numbers_in_float32():

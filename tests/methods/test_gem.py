@@ -76,10 +76,10 @@ def test_a_run_of_few_calls_is_taken_whole_and_its_end_is_no_state_to_ask_at(bac
 
 
 def test_the_papers_preset_spends_the_codes_budget_of_states():
-    method = load_method("gem_paper", "flux-dev")
+    method = load_method("gem", "flux-dev")
     assert method.steps * method.window >= 250 > (method.steps - 1) * method.window
     assert (method.rank, method.lora_alpha, method.eta, method.guidance, method.lr) == (16, 16, 1, 3, 1e-3)
-    assert load_method("gem_paper", "sd3-medium").lr == 2e-4
+    assert load_method("gem", "sd3-medium").lr == 2e-4
 
 
 def test_a_family_without_a_run_is_refused(concept):

@@ -93,9 +93,9 @@ def short(name, backbone):
         change["vocabulary"] = f"{ROOT}/tests/methods/vocabulary.txt"
     if getattr(method, "target_layers", None):
         change |= {"target_layers": (0, 1), "transform_layers": (0, 1)}
-    if name == "conditioned_transport_paper":
+    if name == "conditioned_transport":
         change |= {"layers": (1, 2), "steps_on": (1, 2), "text_layers": (0,)}
-    if name == "activation_transport_paper" and "0.block.out" in method.layers:
+    if name == "activation_transport" and "0.block.out" in method.layers:
         change["layers"] = ("0.block.out", "2.block.out")
     return cut_down(method, **change)
 
@@ -128,18 +128,18 @@ def test_what_all_runs_on_a_checkpoint_fits_a_network_like_it(twin, case):
 @pytest.mark.parametrize("checkpoint", REAL)
 def test_batches_that_are_taken_in_parts_are_the_papers(checkpoint):
     for name, size in (
-        ("circuit_breaker_paper", 16),
-        ("concept_ablation_paper", 8),
-        ("minimalist_paper", 4),
-        ("salun_paper", 8),
+        ("circuit_breaker", 16),
+        ("concept_ablation", 8),
+        ("minimalist", 4),
+        ("salun", 8),
     ):
         method = load_method(name, checkpoint)
         assert method.batch * method.accumulate == size
 
 
-@pytest.mark.parametrize("checkpoint", [name for name in REAL if "receler_paper" in fitting(name, "dog")])
+@pytest.mark.parametrize("checkpoint", [name for name in REAL if "receler" in fitting(name, "dog")])
 def test_receler_looks_at_maps_that_there_are(checkpoint):
-    side = load_method("receler_paper", checkpoint).side
+    side = load_method("receler", checkpoint).side
     if class_of(checkpoint) not in UNETS:
         assert side is None  # where all maps are of one size
         return
@@ -148,7 +148,7 @@ def test_receler_looks_at_maps_that_there_are(checkpoint):
 
 
 def test_layers_are_learned_one_after_another_only_where_sampling_takes_few_steps():
-    incremental = {name: load_method("activation_transport_paper", name).incremental for name in REAL}
+    incremental = {name: load_method("activation_transport", name).incremental for name in REAL}
     slow = [name for name, how in incremental.items() if how != "no"]
     assert slow and all(load_params("backbones", name)["steps"] <= 4 for name in slow)
 
@@ -156,7 +156,7 @@ def test_layers_are_learned_one_after_another_only_where_sampling_takes_few_step
 def test_activation_transport_finds_the_layers_that_it_lists_for_flux():
     with torch.device("meta"):
         sites = mmdit.flux_sites(FluxTransformer2DModel(), text=256)
-    method = load_method("activation_transport_paper", "flux-schnell")
+    method = load_method("activation_transport", "flux-schnell")
     found = method.sites(SimpleNamespace(name="flux-schnell", sites=sites, addresses=SimpleNamespace(text_sites={})))
     assert len(method.layers) > 19 and list(map(str, found)) == list(method.layers)
 
@@ -167,8 +167,8 @@ def test_layers_that_are_listed_for_infinity_are_there(checkpoint):
     method, blocks = load_method("circuit_breaker_documented", checkpoint), backbone.select("block")
     listed = {*method.targets(len(blocks)), *method.transforms(len(blocks))}
     assert listed == set(range(6)) <= {site.block for site in blocks}
-    assert {"circuit_breaker_documented", "conditioned_transport_paper"} <= set(fitting(checkpoint, "dog"))
-    method = load_method("conditioned_transport_paper", checkpoint)
+    assert {"circuit_breaker_documented", "conditioned_transport"} <= set(fitting(checkpoint, "dog"))
+    method = load_method("conditioned_transport", checkpoint)
     depth = len(sites_at(backbone, method.location))
     assert list(method.layers) == list(range(depth // 2, depth))  # the later half
     assert method.steps_on and set(method.steps_on) <= set(range(backbone.scales))
@@ -204,17 +204,18 @@ def bare_infinity(checkpoint):
 def test_what_a_paper_learns_from_is_what_its_preset_learns_from():
     """Presets of papers with more prompts than a concept's file has; T2VUnlearning without its parts is an ablation."""
     dog, own = load_concept("dog"), len(load_concept("dog").prompts)
-    many = {name: learned(name, dog) for name in names("methods") if name.endswith("_paper")}
-    assert len(many["casteer_paper"].prompts) >= 50 and len(many["s_vare_paper"].prompts) == 50
-    assert len(many["activation_transport_paper"].prompts) >= 50
-    assert len(many["conditioned_transport_paper"].prompts) >= 50
-    ablation = load_method("concept_ablation_paper", "sd14")
-    anchors = [anchor for _, anchor in many["concept_ablation_paper"].pairs()]
+    tables = ("casteer", "s_vare", "activation_transport", "conditioned_transport", "concept_ablation", "t2vunlearning")
+    many = {name: learned(name, dog) for name in tables}
+    assert len(many["casteer"].prompts) >= 50 and len(many["s_vare"].prompts) == 50
+    assert len(many["activation_transport"].prompts) >= 50
+    assert len(many["conditioned_transport"].prompts) >= 50
+    ablation = load_method("concept_ablation", "sd14")
+    anchors = [anchor for _, anchor in many["concept_ablation"].pairs()]
     assert len(set(anchors)) == 200 and len(anchors) * ablation.pictures == 1000 and ablation.augment
     assert ablation.states == "pictures" and not any(mentions(anchor, ["dog", "animal"]) for anchor in anchors)
-    whole, parts = (load_method(f"t2vunlearning_{name}", "cogvideox-2b") for name in ("paper", "ablation"))
+    whole, parts = (load_method(f"t2vunlearning{name}", "cogvideox-2b") for name in ("", "_ablation"))
     assert whole.preserve == 1.0 and len(whole.templates) == 8
-    texts = many["t2vunlearning_paper"].prompts
+    texts = many["t2vunlearning"].prompts
     long = [text for text in texts if any(text.startswith(form.partition("{}")[0]) for form in whole.templates)]
     assert len(texts) == 144 and len(long) == 72 and all(mentions(text, ["dog"]) for text in texts)
     assert (parts.preserve, parts.templates, len(parts.learned(dog).prompts)) == (0.0, (), own)

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from stages.params import load_params, method_params, names
-from stages.params.check import works_on
+from stages.params.check import refusal, works_on
 from stages.params.concept import Concept
 from stages.params.effect import effective
+from stages.params.layers import echoes, untuned
 from tests.methods.cut_down import small
 from tests.tiny import unet
 
@@ -23,7 +24,9 @@ def presets(backbone):
     about = load_params("backbones", backbone)
     here = bool(about.get("world"))
     contents = {name: load_params("methods", name) for name in names("methods")}
-    return [n for n, own in contents.items() if own.get("world", here) == here and works_on(own, about["family"])]
+    meant = [n for n, own in contents.items() if own.get("world", here) == here and works_on(own, about["family"])]
+    meant = [n for n in meant if not untuned("methods", n, backbone) and not refusal(contents[n], backbone)]
+    return [n for n in meant if not echoes(n, backbone)]
 
 
 def settings(name, backbone):

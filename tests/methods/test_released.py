@@ -72,7 +72,7 @@ def flux():
     return SimpleNamespace(name="flux-schnell", net=net, sites=sites, addresses=addresses)
 
 
-@pytest.mark.parametrize("preset", ["minimalist_released", "minimalist_paper"])
+@pytest.mark.parametrize("preset", ["minimalist_released", "minimalist"])
 def test_minimalist_masks_what_the_release_masks_on_flux(flux, preset):
     places = find_places(flux, load_method(preset, "flux-schnell").masks)
     numbers = sizes(flux, places)

@@ -118,7 +118,7 @@ def test_what_cannot_work_is_refused(backbone):
 
 
 def test_the_papers_settings():
-    paper, released = (load_method(name, "sd14") for name in ("spm_paper", "spm_released"))
+    paper, released = (load_method(name, "sd14") for name in ("spm", "spm_released"))
     assert (paper.rank, paper.steps, paper.lr, paper.warmup, paper.batch) == (1, 3000, 1e-4, 500, 1)
     assert (paper.anchor, paper.anchors, paper.lengths, paper.guidance) == (1000.0, 4, (0.8, 1.2), 3.0)
     assert released == replace(paper, power=2.0)

@@ -90,7 +90,7 @@ def test_words_synonyms_and_steps(backbone):
 
 
 def test_the_papers_settings():
-    paper = load_method("videoeraser_paper", "cogvideox-5b")
+    paper = load_method("videoeraser", "cogvideox-5b")
     assert (paper.alpha, paper.adjust, paper.adjust_of, paper.warmup) == (0.01, 13, 50, 0)
     assert (paper.scale, paper.threshold, paper.momentum_scale, paper.momentum_beta) == (1000.0, 1.0, 0.5, 0.5)
 

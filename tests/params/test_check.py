@@ -165,7 +165,7 @@ def test_an_attack_needs_a_family_that_it_works_on_and_a_metric_that_sees(params
     ("method", "key", "file", "near"),
     [
         ("circuit_breaker_documented", "data", "data/my_prompt.csv", "data/my_prompts.csv"),
-        ("textual_inversion_paper", "data", "data/yellow_cross", "data/yellow_crosses"),
+        ("textual_inversion", "data", "data/yellow_cross", "data/yellow_crosses"),
         ("t2vunlearning", "data", "data/my_prompt.csv", "data/my_prompts.csv"),
         ("prototype_steering", "setup", "data/my_prompt.csv", "data/my_prompts.csv"),
     ],
@@ -316,12 +316,12 @@ def test_a_judge_of_a_small_world_is_refused_on_a_real_checkpoint(params: Path) 
 
 
 def test_settings_for_a_small_world_are_refused_on_a_real_checkpoint_with_those_that_fit(params: Path) -> None:
-    study(params, ["clip_score"], backbones=["sd14"], concepts=["dog"], methods=["esd"])
+    study(params, ["clip_score"], backbones=["sd14"], concepts=["dog"], methods=["textual_inversion_output"])
     assert refusal(params) == (
-        "esd has settings for the small worlds (world: true) and sd14 is a finished checkpoint; "
-        "for it: esd_u_paper, esd_x_paper, esd_x_released"
+        "textual_inversion_output has settings for the small worlds (world: true) and sd14 is a finished checkpoint; "
+        "for it: textual_inversion"
     )
-    write(params, "adapted/esd", {"sd14": {"steps": 7}})  # meant for that very backbone
+    write(params, "adapted/textual_inversion_output", {"sd14": {"steps": 7}})  # meant for that very backbone
     assert studies.load_study("mini", params).runs
 
 
@@ -332,7 +332,7 @@ def test_an_attack_may_not_take_the_name_of_a_prompt_set(params: Path) -> None:
 
 
 def test_a_file_that_is_changed_is_read_again(params: Path) -> None:
-    assert checked("methods", "esd", params)["steps"] == 120
+    assert checked("methods", "esd", params)["steps"] == 1000
     change(params, "methods/esd", steps=7)
     assert checked("methods", "esd", params)["steps"] == 7
     checked("methods", "esd", params)["steps"] = 9

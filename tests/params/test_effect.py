@@ -68,10 +68,10 @@ def test_conditions_are_told_of_many_methods_and_of_attacks() -> None:
             {"push": 1.0},
             "push is for single predictions; choose through: state, or push: 0",
         ),
-        ("methods/minimalist_paper", {"linear": ".*"}, "linear has no effect with masks: ["),
-        ("methods/receler_paper", {"localise": 0.0}, "has no effect with localise: 0.0; set localise, too, or leave"),
+        ("methods/minimalist", {"linear": ".*"}, "linear has no effect with masks: ["),
+        ("methods/receler", {"localise": 0.0}, "has no effect with localise: 0.0; set localise, too, or leave"),
         ("methods/casteer", {"quantile": 0.9}, "quantile has no effect with gate: none; choose gate: region, or leave"),
-        ("attacks/p4d_k", {"tokens": 4}, "tokens has no effect with every: 2; leave every out, or leave tokens out"),
+        ("attacks/p4d_k", {"tokens": 4}, "tokens has no effect with every: 3; leave every out, or leave tokens out"),
         ("attacks/relearning_full", {"rank": 4}, "rank has no effect with train: full; choose train: lora"),
     ],
 )
@@ -88,8 +88,8 @@ def test_it_is_told_with_the_way_out(params: Path, name: str, keys: dict, says: 
 @pytest.mark.parametrize(
     ("name", "keys", "says"),
     [
-        ("spm_paper", {"floor": 1.0}, "a floor of 1 keeps every gate closed; choose one below"),
-        ("spm_paper", {"lengths": [1.2, 0.8]}, "lengths: the shorter comes first, got 1.2 and 0.8"),
+        ("spm", {"floor": 1.0}, "a floor of 1 keeps every gate closed; choose one below"),
+        ("spm", {"lengths": [1.2, 0.8]}, "lengths: the shorter comes first, got 1.2 and 0.8"),
         (
             "advunlearn",
             {"steps": 3, "peace": 3},
@@ -129,14 +129,14 @@ def test_a_contradiction_is_told_of_fields_whose_defaults_can_be_read() -> None:
 
 
 def test_a_variant_is_refused_on_the_backbone_where_its_field_is_idle() -> None:
-    check_method_on("esd_x_paper@guidance=5", "sd14")
+    check_method_on("esd_x@guidance=5", "sd14")
     with pytest.raises(ValueError, match="guidance has no effect with states: frozen"):
-        check_method_on("esd_x_paper@guidance=5", "infinity-2b")
-    check_method_on("esd_x_paper", "infinity-2b")  # its file says guidance for others
+        check_method_on("esd_x@guidance=5", "infinity-2b")
+    check_method_on("esd_x", "infinity-2b")  # its file says guidance for others
 
 
 def test_a_file_answers_for_its_own_keys_and_not_for_those_it_is_like(params: Path) -> None:
-    own = {"class": ESD, "like": "esd_x_paper", "states": "frozen"}
+    own = {"class": ESD, "like": "esd_x", "states": "frozen"}
     (params / "methods/mine.yaml").write_text(yaml.safe_dump(own))
     check_method("mine", params)
     (params / "methods/mine.yaml").write_text(yaml.safe_dump(own | {"guidance": 2.0}))
@@ -156,5 +156,5 @@ def test_idle_fields_do_not_tell_two_settings_apart() -> None:
 
 
 def test_a_change_for_one_backbone_is_resolved_first() -> None:
-    fields = {key: value for key, value in method_params("esd_x_paper", "infinity-2b").items() if key != "class"}
+    fields = {key: value for key, value in method_params("esd_x", "infinity-2b").items() if key != "class"}
     assert "guidance" not in effective(ESD, fields) and fields["guidance"] == 3.0

@@ -46,9 +46,9 @@ def test_the_method_within_is_of_no_other(of: str) -> None:
         ("random_weights@of=mean_difference", "sd-shapes", "mean_difference makes a Steering, and a Weights is needed"),
         ("random_direction@of=uce", "sd-shapes", "of: uce makes a Weights, and a Steering is needed"),
         ("minimalist_binary@of=esd", "sd-shapes", "of: esd makes a Weights, and a Mask is needed"),
-        ("random_weights@of=uce", "sd14", "of: uce has settings for the small worlds"),
+        ("random_weights@of=oracle", "sd14", "of: oracle has settings for the small worlds"),
         ("random_weights@of=uces", "sd-shapes", "of: no method 'uces'; did you mean uce?"),
-        ("random_weights_paper@of=esd_u_paper", "flux-dev", "of: esd_u_paper cannot work on flux-dev: "),
+        ("random_weights@of=esd_u", "flux-dev", "of: esd_u cannot work on flux-dev: "),
     ],
 )
 def test_the_method_within_is_of_the_kind_that_is_needed_and_can_work_there(method, backbone, says) -> None:
@@ -68,9 +68,7 @@ def test_the_fields_of_the_method_within_are_checked(params: Path) -> None:
 def test_an_edit_that_is_not_asked_for_is_none_within() -> None:
     content = load_params("methods", "minimalist", PARAMS)
     assert list(referred(content | {"target": "neutral"}, PARAMS)) == []
-    assert list(referred(content | {"target": "flowedit", "edit": "flowedit_paper"}, PARAMS)) == [
-        ("edit", "flowedit_paper")
-    ]
+    assert list(referred(content | {"target": "flowedit", "edit": "flowedit"}, PARAMS)) == [("edit", "flowedit")]
 
 
 def test_the_tables_of_the_method_within_are_checked(params: Path) -> None:

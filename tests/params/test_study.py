@@ -49,9 +49,9 @@ def test_the_full_study_finds_every_method_by_its_file(params: Path) -> None:
 def test_all_methods_are_those_that_make_sense_there(params: Path) -> None:
     on = {name: set(studies.fitting(name, "red", params)) for name in ("sd-shapes", "sd14", "flux-shapes")}
     assert "flowedit" in on["flux-shapes"] - on["sd-shapes"]
-    assert "esd_x_paper" in on["sd14"] - on["sd-shapes"]
+    assert "esd_x" in on["sd14"] & on["sd-shapes"] and "esd_x_released" in on["sd14"] - on["sd-shapes"]
     assert "textual_inversion" not in on["sd-shapes"] | on["sd14"]
-    assert "esd" in (on["sd-shapes"] & on["flux-shapes"]) - on["sd14"]
+    assert "esd" in (on["sd-shapes"] & on["flux-shapes"]) - on["sd14"]  # where it is esd_x
     assert all("sld_medium" in found for found in on.values())
 
 
@@ -66,17 +66,15 @@ REAL = [
 def test_all_methods_on_a_real_checkpoint_are_those_with_settings_for_one(params: Path, backbone: str) -> None:
     found = studies.fitting(backbone, "dog", params)
     own = {name: load_params("methods", name, params) for name in names("methods", params)}
-    with_paper = {content["class"] for content in own.values() if content.get("world") is False}
-    tuned = [name for name in found if own[name]["class"] in with_paper and own[name].get("world") is not False]
-    assert tuned == (["circuit_breaker_documented"] if backbone.startswith("infinity") else [])
-    assert "oracle" not in found and "textual_inversion_paper" not in found and "none" in found
-    assert any(name.endswith("_paper") for name in found)
+    assert not [name for name in found if own[name].get("world")]
+    assert "oracle" not in found and "textual_inversion" not in found and "none" in found
+    assert "activation_transport" in found and ("conditioned_transport" in found) == backbone.startswith("infinity")
 
 
 def test_a_word_is_learned_on_a_real_checkpoint_by_the_settings_for_one(params: Path) -> None:
     found = studies.fitting("sd14", "yellow_cross", params)
-    assert "textual_inversion_paper" in found
-    assert "textual_inversion_paper" not in studies.fitting("sd-withheld", "yellow_cross", params)
+    assert "textual_inversion" in found and "textual_inversion_output" not in found
+    assert "textual_inversion_output" in studies.fitting("sd-withheld", "yellow_cross", params)
 
 
 def test_the_oracle_is_for_what_is_erased(params: Path) -> None:

@@ -55,10 +55,10 @@ metrics: [clip_score]
 @pytest.mark.parametrize(
     ("methods", "trained", "states"),
     [
-        ("[none, uce_paper, casteer_paper, activation_transport_paper, esd_x_paper]", 2, None),
-        ("[none, esd_x_paper, mace_paper]", 2, "final"),
-        ("[none, mace_paper, minimalist_paper]", 2, "ends"),
-        ("[none, minimalist_paper, circuit_breaker_paper]", 2, "all"),
+        ("[none, uce, casteer, activation_transport, esd_x]", 2, None),
+        ("[none, esd_x, mace]", 2, "final"),
+        ("[none, mace, minimalist]", 2, "ends"),
+        ("[none, minimalist, circuit_breaker]", 2, "all"),
     ],
 )
 def test_no_more_trajectories_are_made_than_the_methods_read(

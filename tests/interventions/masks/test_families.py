@@ -115,8 +115,8 @@ def test_the_released_preset_aims_at_pictures_edited_with_the_released_settings(
     method = load_method("minimalist_released", "flux-schnell")
     concept = Concept("red", ("a red circle",), ("a circle",), ("a blue circle",))
     replace(method, steps=1, accumulate=1, sampler_steps=2, start=0.0).fit(made("flux-schnell"), concept, seed=0)
-    assert asked == [("flowedit_paper", "tiny")]
-    edits = load_method("flowedit_paper", "flux-schnell")
+    assert asked == [("flowedit", "tiny")]
+    edits = load_method("flowedit", "flux-schnell")
     assert (edits.first, edits.steps_of, edits.source_guidance, edits.target_guidance) == (24, 28, 1.5, 5.5)
 
 
