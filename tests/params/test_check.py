@@ -253,7 +253,8 @@ def test_a_method_that_another_takes_exists(params: Path, field: str) -> None:
     name, backbone = {"of": ("minimalist_binary", "sd-shapes"), "edit": ("minimalist", "flux-shapes")}[field]
     study(params, methods=["none", name], backbones=[backbone])
     studies.load_study("mini", params)
-    change(params, f"methods/{name}", **{field: "minimalistt"} | ({"target": "flowedit"} if field == "edit" else {}))
+    others = {"target": "flowedit", "backbones": {}} if field == "edit" else {}
+    change(params, f"methods/{name}", **{field: "minimalistt"} | others)
     assert f"methods/{name}.yaml: {field}: no method 'minimalistt'; did you mean minimalist" in refusal(params)
 
 
