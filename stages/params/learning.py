@@ -12,7 +12,7 @@ from stages.params import check
 from stages.params.concept import PLACE, Concept
 from stages.params.datasets import Split, has, select
 from stages.params.effect import settings
-from stages.params.load import method_params
+from stages.params.layers import kind_of, method_params
 from stages.params.pairs import CONCEPT, of_concept, read_texts
 from stages.params.source import class_fields
 from stages.params.tables import read_text
@@ -87,7 +87,7 @@ def check_noise(concept: Concept, runs: Sequence[int], root: Path | str = "param
 def check_data(method: str, backbone: str, concept: Concept, measured: Measured, root: Path | str = "params") -> None:
     """Raises a ValueError when files that a method, or one fitted within it, names for a concept are missing or hold
     something else, or when a prompt that it learns from is measured, too."""
-    where, content = named(method), method_params(method, backbone, root)
+    where, content = named(method), method_params(method, backbone, root, concept.kind)
     for key, other in referred(content, root):
         try:
             check_data(other, backbone, concept, measured, root)
@@ -129,7 +129,7 @@ def _leaves(content: Any) -> Iterator[str]:
 def lacks_data(method: str, backbone: str, concept: str, root: Path | str = "params") -> bool:
     """Whether a method, or one fitted within it, names a file or folder of the concept, by `{concept}`, that is not
     there."""
-    where, content = named(method), method_params(method, backbone, root)
+    where, content = named(method), method_params(method, backbone, root, kind_of(concept, root))
     files = (name for _, name, _ in _named(content, where, root) if CONCEPT in name)
     if any(lacks_data(other, backbone, concept, root) for _, other in referred(content, root)):
         return True
