@@ -68,7 +68,7 @@ def load_protocol(root: Path | str = "params") -> Protocol:
         raise ValueError(f"{path}: {key}: {complaint(error)}") from None
 
 
-def check_tuning(concept: str, backbone: Mapping[str, object], root: Path | str = "params") -> None:
+def check_tuning(concept: str, backbone: Mapping[str, object], where: str, root: Path | str = "params") -> None:
     """Raises a ValueError when settings are to be chosen on a concept or on a backbone's training that is reported.
 
     `backbone` is the content of its file, whose `seed` is that of its training, 0 without one.
@@ -76,7 +76,9 @@ def check_tuning(concept: str, backbone: Mapping[str, object], root: Path | str 
     protocol = load_protocol(root)
     if concept in protocol.concepts.report:
         have = ", ".join(map(str, protocol.concepts.tune))
-        raise ValueError(f"split: tune: {concept} is a concept to report; tune on one of {have}")
+        raise ValueError(f"{where}: split: tune: {concept} is a concept to report; tune on one of {have}")
     if backbone.get("seed", 0) in protocol.backbone_seeds.report:
         have = ", ".join(map(str, protocol.backbone_seeds.tune))
-        raise ValueError(f"split: tune: a backbone of the seed {backbone['seed']} is to report; tune on seed {have}")
+        raise ValueError(
+            f"{where}: split: tune: a backbone of the seed {backbone['seed']} is to report; tune on seed {have}"
+        )
