@@ -27,6 +27,7 @@ from writing import keys_of, leading, listed, page, table  # noqa: E402
 
 from stages.documented.published import compare, every_field, presets, read_paper  # noqa: E402
 from stages.params import load_params, names  # noqa: E402
+from stages.params.effect import departures  # noqa: E402
 from stages.params.kept import kept_states  # noqa: E402
 from stages.params.layers import for_kind, layer_of  # noqa: E402
 from stages.params.load import RESERVED  # noqa: E402
@@ -90,6 +91,7 @@ def methods() -> str:
                 "fitted in": "the job that samples" if content.get("trained") is False else "a job of its own",
                 "trains on": trained_on(name, content),
                 "settings for": {True: "small worlds", False: "real checkpoints"}.get(content.get("world"), "both"),
+                "departs when tuned": departs(name, content),
                 "about": comment("methods", name),
             }
         )
@@ -99,7 +101,8 @@ def methods() -> str:
         " for Infinity. The keys of such a file that are no fields of its class are explained in"
         " [Add a method](../how-to/method.md#keys-beside-the-fields). `Trains on` names the states of the unedited"
         " backbone's own runs: the last (`final`), the first and the last (`ends`), or `all`; a method that trains on"
-        " none waits for no trajectories."
+        " none waits for no trajectories. `Departs when tuned` names the fields in which the tuned settings make"
+        " another kind of method of it; reports have a column of what ran."
     )
     return page("Methods", intro, table(rows), schema("methods"), fields_of(used("methods")))
 
@@ -150,6 +153,16 @@ def trained_on(name: str, content: Mapping[str, Any]) -> str:
     different = {name: other for name, other in others.items() if other != states}
     said = [states or "none", *(f"{other or 'none'} on `{name}`" for name, other in different.items())]
     return ", ".join(said)
+
+
+def departs(name: str, content: Mapping[str, Any]) -> str:
+    """What makes a method another one than its file on small worlds, by architecture."""
+    own = {key: value for key, value in content.items() if key not in RESERVED or key == "class"}
+    said: dict[str, list[str]] = {}
+    for architecture, row in layer_of("tuned", "methods", name, PARAMS).items():
+        for words in departures(own | for_kind(row, ""), own, ROOT):
+            said.setdefault(words, []).append(architecture)
+    return "; ".join(f"{words} ({', '.join(where)})" for words, where in said.items())
 
 
 def backbones() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Literal, TypeVar, get_args
+from typing import ClassVar, Literal, TypeVar, get_args
 
 import torch
 from torch import Tensor
@@ -23,7 +23,7 @@ from stages.objectives.statistics import (
     support,
 )
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction
+from stages.params.types import Count, Departs, Fraction
 from stages.reading.activations import TokenMeans
 
 FITS = {"linear": linear_transport, "gaussian": gaussian_transport, "mean": mean_transport}
@@ -40,6 +40,8 @@ class ActivationTransport(Gated):
 
     The paper moves every sample.
     """
+
+    DEPARTS: ClassVar[Departs] = {"transport": "transport: {transport}", "gate": "gate: {gate}"}
 
     # T: least squares on sorted values, matched mean and deviation, or the mean alone.
     transport: Literal["linear", "gaussian", "mean"] = "linear"

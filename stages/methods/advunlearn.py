@@ -19,7 +19,7 @@ from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Natural, Needs, NonNegative, Rate, Refuses
+from stages.params.types import Count, Departs, Natural, Needs, NonNegative, Rate, Refuses
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -37,6 +37,7 @@ class AdvUnlearn(FromPrompts, Training):
     with and R without; states of the student add its runs, (inner + 1) of them, half of all calls each on average.
     """
 
+    DEPARTS: ClassVar[Departs] = {"states": "states: {states}", "train == 'text_encoder'": "train: {train}"}
     READS: ClassVar[Reads] = {"states": {"frozen": "all"}, "preserve": "all"}
     NEEDS: ClassVar[Needs] = {
         "guidance": {"states": ("student", "fresh")},

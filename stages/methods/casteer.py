@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from stages.backbones.core.base import Backbone
 from stages.interventions.steering.maps import Form
@@ -11,7 +11,7 @@ from stages.interventions.steering.steering import Mode, Steering, decayed, role
 from stages.methods.shared.classes import Classes, Gated, Location, activations, sites_at
 from stages.objectives.statistics import unit_direction
 from stages.params.concept import Concept
-from stages.params.types import Count, NonNegative
+from stages.params.types import Count, Departs, NonNegative
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class CASteer(Gated):
 
     The paper moves every sample.
     """
+
+    DEPARTS: ClassVar[Departs] = {"location": "location: {location}", "gate": "gate: {gate}"}
 
     action: Literal["erase", "add"] = "erase"  # `add` is h + strength v
     strength: NonNegative = 2.0  # 1 projects the concept out, 2 reflects it

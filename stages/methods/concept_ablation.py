@@ -23,7 +23,7 @@ from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
 from stages.params.pairs import of_concept
-from stages.params.types import Count, Natural, Needs, NonNegative, Pictures, Rate, Refuses
+from stages.params.types import Count, Departs, Natural, Needs, NonNegative, Pictures, Rate, Refuses
 from stages.training.float16 import LossScale
 from stages.training.minimize import Loss, minimize
 from stages.training.settings import Training
@@ -36,6 +36,11 @@ class ConceptAblation(FromPairs, Training):
     Trains copies of some weights.
     """
 
+    DEPARTS: ClassVar[Departs] = {
+        "states": "states: {states}",
+        "preserve > 0": "preserve: {preserve}",
+        "prior > 0": "prior: {prior}",
+    }
     READS: ClassVar[Reads] = {"states": {"noised": "final", "trajectory": "all"}, "preserve": "all"}
     NEEDS: ClassVar[Needs] = {
         "anchor": {"target": ("model",)},

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from stages.interventions.steering.maps import Transport
 from stages.interventions.steering.steering import Mode, Steering, role_strengths
 from stages.methods.shared.classes import Classes, Gated, Location, activations, sites_at
 from stages.params.concept import Concept
-from stages.params.types import Count, Natural, NonNegative, Rate
+from stages.params.types import Count, Departs, Natural, NonNegative, Rate
 from stages.seeds import Purpose, generator, generators, hashed
 from stages.training.minimize import minimize
 from stages.training.plateau import Plateau
@@ -33,6 +33,8 @@ class ConditionedTransport(Gated, Training):
     A map acts only if its gate takes a sample for the concept rather than for the neutral twin (`against: target`) or a
     retain prompt (`against: retain`).
     """
+
+    DEPARTS: ClassVar[Departs] = {"location": "location: {location}"}
 
     location: Location = "ffn"  # which activations
     steps_on: tuple[int, ...] = ()  # sampler steps, or scales; empty: all

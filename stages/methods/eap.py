@@ -23,7 +23,7 @@ from stages.methods.shared.vocabulary import Nearness, nearest, read_words, spre
 from stages.objectives import gumbel_softmax, negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Natural, Needs, NonNegative, Rate
+from stages.params.types import Count, Departs, Natural, Needs, NonNegative, Rate
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.processes import agreed
@@ -39,6 +39,11 @@ class EAP(FromPrompts, Training):
     A mixture is a Gumbel-softmax over the texts nearest to a concept prompt.
     """
 
+    DEPARTS: ClassVar[Departs] = {
+        "states": "states: {states}",
+        "space": "space: {space}",
+        "preserve > 0": "preserve: {preserve}",
+    }
     READS: ClassVar[Reads] = {"states": {"frozen": "all"}, "preserve": "all"}
     NEEDS: ClassVar[Needs] = {
         "guidance": {"states": ("student", "fresh")},

@@ -19,7 +19,7 @@ from stages.methods.shared.wording import own_words
 from stages.objectives import away, negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Natural, Needs, NonNegative, Rate, Refuses
+from stages.params.types import Count, Departs, Natural, Needs, NonNegative, Rate, Refuses
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.settings import Adam, Training
@@ -32,6 +32,7 @@ class ESD(FromPrompts, Training):
     Trains copies of some weights; the right-hand side is the frozen network's.
     """
 
+    DEPARTS: ClassVar[Departs] = {"states": "states: {states}", "preserve > 0": "preserve: {preserve}"}
     READS: ClassVar[Reads] = {"states": {"frozen": "all"}, "preserve": "all"}
     NEEDS: ClassVar[Needs] = {
         "guidance": {"states": ("student", "fresh")},

@@ -20,7 +20,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.objectives import contrast
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Natural, Needs, NonNegative, Rate
+from stages.params.types import Count, Departs, Natural, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -38,6 +38,7 @@ class GEM(FromPairs, Training):
     T x G x batch of the run and 2 x T x batch, without gradients; T x batch with gradients, all held until the step.
     """
 
+    DEPARTS: ClassVar[Departs] = {"preserve > 0": "preserve: {preserve}"}
     READS: ClassVar[Reads] = {"preserve": "all"}
     NEEDS: ClassVar[Needs] = {"empty": {"preserve": True}}
 

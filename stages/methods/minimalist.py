@@ -22,7 +22,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, open_probability
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Fraction, Makes, Natural, Needs, NonNegative, Rate, Refuses
+from stages.params.types import Count, Departs, Fraction, Makes, Natural, Needs, NonNegative, Rate, Refuses
 from stages.reading.unroll import Replay, unroll
 from stages.seeds import pool as seeds_of_pool
 from stages.store.record import Record
@@ -40,6 +40,7 @@ class Minimalist(FromPairs, Training):
     Hard concrete masks come back as thresholds, score > 0.
     """
 
+    DEPARTS: ClassVar[Departs] = {"through": "through: {through}", "push > 0": "push: {push}"}
     READS: ClassVar[Reads] = {"through": {"run": "ends", "state": "all"}}
     NEEDS: ClassVar[Needs] = {
         "linear": {"masks": ("linear",)},

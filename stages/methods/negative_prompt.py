@@ -8,7 +8,7 @@ from typing import ClassVar
 from stages.backbones.core.base import Backbone
 from stages.interventions.guidance import PromptGuidance
 from stages.params.concept import Concept
-from stages.params.types import Needs, NonNegative
+from stages.params.types import Departs, Needs, NonNegative
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class NegativePrompt:
     strength 1 leaves it in, g / (g - 1) cancels it, more pushes away.
     """
 
+    DEPARTS: ClassVar[Departs] = {"strength > 1": "strength: {strength}", "agreement > 0": "agreement: {agreement}"}
     NEEDS: ClassVar[Needs] = {"agreement": {"strength": True}}
 
     strength: NonNegative = 1.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -16,7 +16,7 @@ from stages.methods.shared.text_inputs import Tokens, text_inputs
 from stages.methods.uce import UCE, Rows, gather_rows
 from stages.objectives import revived
 from stages.params.concept import Concept
-from stages.params.types import Count, NonNegative, Rate
+from stages.params.types import Count, Departs, NonNegative, Rate
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,8 @@ class RECE(FromPairs):
     """UCE, then rounds: c' = (sum W'^T W' + strength I)^-1 (sum W'^T W) c is the embedding that still brings the
     concept back, and UCE edits it away too; arXiv 2407.12383. Nothing is trained.
     """
+
+    DEPARTS: ClassVar[Departs] = {"push > 0": "push: {push}"}
 
     rounds: Count = 3
     strength: NonNegative = 0.1  # the regulariser of the search

@@ -19,7 +19,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Natural, Needs, NonNegative, Rate
+from stages.params.types import Count, Departs, Natural, Needs, NonNegative, Rate
 from stages.reading.concept_masks import concept_tokens
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
@@ -36,6 +36,11 @@ class Receler(Localised, Training):
     of these steps was given. arXiv 2311.17717.
     """
 
+    DEPARTS: ClassVar[Departs] = {
+        "states": "states: {states}",
+        "localise > 0": "localise: {localise}",
+        "preserve > 0": "preserve: {preserve}",
+    }
     READS: ClassVar[Reads] = {"states": {"frozen": "all"}, "preserve": "all"}
     NEEDS: ClassVar[Needs] = {
         "guidance": {"states": ("student", "fresh")},

@@ -21,7 +21,7 @@ from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import salient
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Fraction, Natural, Needs, NonNegative, Rate
+from stages.params.types import Count, Departs, Fraction, Natural, Needs, NonNegative, Rate
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale, gradients
 from stages.training.minimize import minimize
@@ -39,6 +39,11 @@ class SalUn(FromPairs, Training):
     gradients if alpha is above 0.
     """
 
+    DEPARTS: ClassVar[Departs] = {
+        "relabel": "relabel: {relabel}",
+        "anchor": "anchor: {anchor}",
+        "preserve > 0": "preserve: {preserve}",
+    }
     READS: ClassVar[Reads] = {"": "final", "preserve": "all"}
     NEEDS: ClassVar[Needs] = {"empty": {"preserve": True}}
 

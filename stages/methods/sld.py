@@ -8,7 +8,7 @@ from typing import ClassVar
 from stages.backbones.core.base import Backbone
 from stages.interventions.sld import Safety, SafetyGuidance
 from stages.params.concept import Concept
-from stages.params.types import Count, Fraction, Natural, Needs, NonNegative
+from stages.params.types import Count, Departs, Fraction, Natural, Needs, NonNegative
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,7 @@ class SLD:
     The defaults are the paper's `medium`.
     """
 
+    DEPARTS: ClassVar[Departs] = {"agreement > 0": "agreement: {agreement}"}
     NEEDS: ClassVar[Needs] = {"momentum_beta": {"momentum_scale": True}, "warmup_of": {"warmup": True}}
 
     warmup: Natural = 10  # first steps without it, of a sampler of `warmup_of` steps; scaled to the backbone's

@@ -20,7 +20,7 @@ from stages.methods.shared.data import FromPairs
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Fraction, Needs, NonNegative, Rate, Refuses
+from stages.params.types import Count, Departs, Fraction, Needs, NonNegative, Rate, Refuses
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -39,6 +39,11 @@ class SPM(FromPairs, Training):
     one each. When pictures are drawn, each is as strong as the prompt is like the member's name.
     """
 
+    DEPARTS: ClassVar[Departs] = {
+        "states": "states: {states}",
+        "anchoring": "anchoring: {anchoring}",
+        "measure": "measure: {measure}",
+    }
     READS: ClassVar[Reads] = {"states": {"frozen": "all"}}
     GATE: ClassVar[str] = "always"  # see stages.interventions.conditional
     NEEDS: ClassVar[Needs] = {

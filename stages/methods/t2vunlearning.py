@@ -19,7 +19,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Natural, Needs, NonNegative, Rate
+from stages.params.types import Count, Departs, Natural, Needs, NonNegative, Rate
 from stages.reading.concept_masks import concept_tokens
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -34,6 +34,11 @@ class T2VUnlearning(Localised, Training):
     The paper's adapters stand after each attention that reads text.
     """
 
+    DEPARTS: ClassVar[Departs] = {
+        "localise > 0": "localise: {localise}",
+        "preserve > 0": "preserve: {preserve}",
+        "templates": "templates: {templates}",
+    }
     READS: ClassVar[Reads] = {"states": {"noised": "final", "trajectory": "all"}, "preserve": "all"}
     NEEDS: ClassVar[Needs] = {"empty": {"preserve": True}}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -15,7 +15,7 @@ from stages.methods.shared.data import FromPairs
 from stages.methods.shared.text_inputs import Tokens, kept_rows, paired_rows, text_inputs
 from stages.objectives import edited_weight, negative_guidance, projected_out
 from stages.params.concept import Concept
-from stages.params.types import NonNegative, Rate
+from stages.params.types import Departs, NonNegative, Rate
 
 Rows = tuple[Tensor, Tensor]  # a weight's inputs (n, d) for a concept's tokens, and for those they are mapped to
 
@@ -25,6 +25,8 @@ class UCE(FromPairs):
     """W' = (ridge W + sum_i s_i v_i c_i^T)(ridge I + sum_i s_i c_i c_i^T)^-1, arXiv 2308.14761 eq. 7: tokens c of the
     concept get the values v of the neutral prompt's, tokens of retain prompts keep theirs. Nothing is trained.
     """
+
+    DEPARTS: ClassVar[Departs] = {"push > 0": "push: {push}"}
 
     # Which tokens of a prompt and its twin are paired: the last words (the released code), from there to the end (an
     # earlier form of it), or all of them; each text encoder's among themselves.

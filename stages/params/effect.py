@@ -60,6 +60,28 @@ def check_effect(
             raise ValueError(f"{where}: {key} has no effect with {beside}; {_way(other, wanted)}, or leave {key} out")
 
 
+def departures(ran: Mapping[str, Any], plain: Mapping[str, Any], tree: Path = TREE) -> list[str]:
+    """What makes a run another kind of method than its file: words of its class's `DEPARTS` for each expression whose
+    value is another with the fields that ran.
+
+    Both contents name their `class`. Empty if that is not the same.
+    """
+    path = plain["class"]
+    if ran.get("class") != path:
+        return []
+    values, own = settings(path, ran, tree), settings(path, plain, tree)
+    return [
+        says.format(**values)
+        for expression, says in merged(path, "DEPARTS", tree).items()
+        if _value(expression, values) != _value(expression, own)
+    ]
+
+
+def _value(expression: str, values: Mapping[str, Any]) -> Any:
+    value = eval(expression, {"__builtins__": {}}, dict(values))  # written in a class of ours, not in a file
+    return list(value) if isinstance(value, tuple) else value
+
+
 def check_settings(method: object) -> None:
     """Raises a ValueError for fields of a method that contradict each other, as its class says in `REFUSES`."""
     values = {field.name: getattr(method, field.name) for field in fields(cast(Any, method))}

@@ -41,6 +41,10 @@ Pictures = Annotated[str, OnDisk("folder", "pictures")]
 # What a class says in `NEEDS`: fields, and the values of other fields with which alone they have an effect. `True`: any
 # but 0, null or empty; `False`: one of these. `family` is the backbone's. See stages.params.effect.
 Needs = Mapping[str, Mapping[str, tuple[Any, ...] | bool]]
+# What a class says in `DEPARTS`: expressions of those fields that decide the kind of method, each with the words for
+# another value than the method's own file has. See stages.params.effect.
+Departs = Mapping[str, str]
+
 # What a class says in `REFUSES`: an expression of its fields that must not hold, and the way out, with fields in {}.
 Refuses = Mapping[str, str]
 # What a class says in `MAKES`: for a field that names another method, the class that its `fit` must return.

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import load_params
+from stages.params.effect import departures
 from stages.params.names import split
 from stages.reporting.attempts import Attempts
 from stages.reporting.collect import Cell, Collected, Result
@@ -96,6 +97,16 @@ def evidence(
 def fitted_with(result: Result) -> Mapping[str, Any]:
     """The fields of a run's method: of its training, or of its sampling if that fitted it."""
     return (result.fit or result.records.get("sample") or {}).get("params") or {}
+
+
+def departs(result: Result, params: Path | str = "params") -> str:
+    """The fields in which a run was another kind of method than its file says; empty if it was not."""
+    ran = fitted_with(result)
+    try:
+        plain = load_params("methods", split(result.method)[0], params)
+    except ValueError:  # a method that is gone
+        return ""
+    return "; ".join(departures(ran, plain)) if "class" in ran else ""
 
 
 def anchor(cell: Cell, method: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from stages.metrics.base import Column
 from stages.reporting.collect import Cell, Collected
+from stages.reporting.evidence import departs
 from stages.reporting.findings import cosines, findings
 from stages.reporting.formats import counted, interval, written
 from stages.reporting.leaders import comparable, marks
@@ -23,12 +24,14 @@ def markdown(study: Collected, numbers: Numbers, cell: Cell) -> str:
         "training",
         "peak memory",
         "parameters",
+        "departs",
     ]
     rows = [
         [
             method,
             *(_entry(numbers, cell, method, column, lead) for column, lead in leads.items()),
             *costs(cost(study, cell, method)),
+            departs(study.of(cell, method)[0]),
         ]
         for method in study.methods(cell)
     ]
@@ -71,7 +74,8 @@ def _notes(study: Collected, cell: Cell) -> list[str]:
         "prompt count less, the more alike they are), a bootstrap over seeds and prompts for means, the span of the "
         "seeds for distances. Bold: the interval lies apart from that of every other method (the references none and "
         "oracle aside); a distance to the unedited model only for a method that does what is asked, since doing "
-        "nothing has the least. Training, memory and parameters: mean over seeds."
+        "nothing has the least. Training, memory and parameters: mean over seeds. Departs: what makes "
+        "a run another kind of method than its file's, which is the paper's."
     ]
     absent = [name for name in study.missing if name.startswith(f"{cell.backbone}/{cell.concept}/")]
     notes += [f"\nNot finished, and so not in this table: {', '.join(absent)}."] if absent else []

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from stages.metrics.base import Column
 from stages.reporting.attempts import Attempts
 from stages.reporting.collect import REFERENCES, UNEDITED, Cell, Collected
-from stages.reporting.evidence import Evidence, Tile, evidence, judgements, tile
+from stages.reporting.evidence import Evidence, Tile, departs, evidence, judgements, tile
 from stages.reporting.figures import Style, styles, themed_svg
 from stages.reporting.findings import cosines, findings
 from stages.reporting.formats import interval, written
@@ -45,6 +45,7 @@ class Row:
     reference: bool  # the unedited model or the oracle
     entries: tuple[Entry | None, ...]  # of each column, None if it was not measured
     costs: tuple[str, ...]  # seconds, memory and parameters as text
+    departs: str  # what makes it another kind of method than its file
     evidence: Evidence
 
 
@@ -159,7 +160,15 @@ def _rows(study: Collected, numbers: Numbers, cell: Cell, hide: bool, attempts: 
         )
         spent = tuple(costs(cost(study, cell, method)))
         behind = evidence(study, numbers, cell, method, hide=hide, attempts=attempts)
-        yield Row(method, looks[method], method in REFERENCES, tuple(entries), spent, behind)
+        yield Row(
+            method,
+            looks[method],
+            method in REFERENCES,
+            tuple(entries),
+            spent,
+            departs(study.of(cell, method)[0]),
+            behind,
+        )
 
 
 def _entry(number: Number | None, column: Column, leads: bool) -> Entry | None:

@@ -257,7 +257,7 @@ def test_a_method_that_another_takes_exists(params: Path, field: str) -> None:
     study(params, methods=["none", name], backbones=[backbone])
     write(params, "tuned/minimalist", {"sd": {}, "flux": {}})
     studies.load_study("mini", params)
-    others = {"target": "flowedit", "backbones": {}} if field == "edit" else {}
+    others = {"target": "flowedit"} if field == "edit" else {}
     change(params, f"methods/{name}", **{field: "minimalistt"} | others)
     assert f"methods/{name}.yaml: {field}: no method 'minimalistt'; did you mean minimalist" in refusal(params)
 

@@ -87,5 +87,6 @@ def test_all_leaves_out_what_is_of_a_method_without_a_table(params: Path) -> Non
     write(params, "lost", like="uce", data="data/none/{concept}.csv")
     write(params, "of_lost", like="random_weights", of="lost")
     assert {"lost", "of_lost"}.isdisjoint(fitting("sd-shapes", "red", params))
-    write(params, "of_uce", like="random_weights", of="uce")
-    assert "of_uce" in fitting("sd-shapes", "red", params)
+    write(params, "of_rece", like="random_weights", of="rece")
+    write(params, "again", like="random_weights", of="uce")
+    assert {"of_rece", "again"} & set(fitting("sd-shapes", "red", params)) == {"of_rece"}  # the other is random_weights

@@ -102,7 +102,7 @@ def test_json_of_lists_is_looked_into(params: Path) -> None:
     path.write_text(
         json.dumps({"red_prompts": [{"prompt": "a drawing of a red circle"}], "red_sanitized_prompts": ["a cup"]})
     )
-    change(params, "methods/circuit_breaker", data="data/breaker.json")
+    change(params, "tuned/circuit_breaker", sd={"data": "data/breaker.json"})
     change(params, "studies/mini", cells=[STUDY["cells"][0] | {"methods": ["circuit_breaker"]}])
     assert "circuit_breaker.yaml: data: data/breaker.json: 'a drawing of a red circle': measured" in refusal(params)
 
