@@ -14,6 +14,7 @@ from stages.interventions.guidance import PromptGuidance
 from stages.interventions.lowrank import LowRank, linear_layers
 from stages.params import load_params, names
 from stages.params.concept import Concept
+from stages.params.layers import untuned
 from tests.backbones import tiny_infinity
 from tests.backbones.families import FAMILIES as TINY
 from tests.methods.cut_down import small
@@ -32,6 +33,11 @@ ELSEWHERE = {
     "stages.methods.oracle.Oracle": "trains a backbone of the world of shapes: tests/params/test_study.py",
     "stages.methods.binarized.Binarized": "takes the masks of a finished run: tests/entries/test_merging.py",
 }
+
+
+def tuned_on(name):
+    """A small world that the method is tuned on."""
+    return next(on for on in ("pixart-shapes", "sd3-shapes", "infinity-shapes") if not untuned("methods", name, on))
 
 
 def one_of_each_class():
@@ -106,8 +112,8 @@ class Tiny:
         return self.fits[name]
 
     def method(self, name):
-        through = {"through": "state"} if name == "minimalist" and self.family in SINGLE else {}
-        return dataclasses.replace(small(name), **SETTINGS.get(name, {}) | through)
+        through = {"through": "state" if self.family in SINGLE else "run"} if name == "minimalist" else {}
+        return dataclasses.replace(small(name, tuned_on(name)), **SETTINGS.get(name, {}) | through)
 
 
 @pytest.fixture(scope="module")
