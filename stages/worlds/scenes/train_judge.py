@@ -83,6 +83,12 @@ def classes(labels: Mapping[str, Tensor]) -> Labels:
     return {kind: torch.where(values < 0, len(LABELS[kind]), values) for kind, values in first.items()}
 
 
+def accuracy(judge: Judge, images: Tensor, labels: Mapping[str, Tensor]) -> dict[str, float]:
+    """The share of pictures (N, 3, H, W), or clips, whose likeliest name is right, none included, by kind of label."""
+    answers, truth = judge.look(images).answers, classes(labels)
+    return {kind: float((answers[kind].argmax(1) == truth[kind]).float().mean()) for kind in answers}
+
+
 def softened(images: Tensor, owner: torch.Generator) -> Tensor:
     """Returns pictures (N, 3, H, W), blurred, tinted and noisy to a different degree each."""
     return torch.lerp(images, soften(images, owner), KEPT)
