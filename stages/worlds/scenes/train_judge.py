@@ -45,7 +45,8 @@ def train_judge(
     owner = generator(Purpose.WORLD, seed, 1)  # what backbones are trained on is drawn by index 0
     fresh = every.draw(4096, owner).images
     judge.standardise(fresh[:2048])
-    judge.calibrate(torch.cat([fresh[2048:], soften(fresh[:2048], owner)]))
+    soft = soften(fresh[:2048], owner)
+    judge.calibrate(fresh[2048:], soft, every.draw_clips(512, owner, frames=3).images)
     return judge, history
 
 

@@ -55,6 +55,7 @@ def test_the_judge_is_right_on_fresh_renders_soft_ones_and_clips_and_says_what_i
         assert judge.look(images).broken().float().mean() <= 0.01
     right = accuracy(judge, clips.images, clips.labels)
     assert min(right[kind] for kind in ("colour", "object", "figure")) > 0.985
+    assert judge.look(clips.images).broken().float().mean() <= 0.01
     for spoil, _ in SPOILERS.values():
         assert judge.look(spoil(batch.images[:500], owner())).broken().float().mean() > 0.95
 
@@ -172,3 +173,15 @@ def test_clips_are_judged_over_their_frames(judge):
     moving = verdict.shows({"direction": "left"})
     assert torch.equal(moving, (batch.labels["direction"] == 0)[:, None].expand(-1, 4))
     assert "direction" in verdict.labels() and verdict.named("direction")[0] in ("left", "right", "up", "down")
+
+
+def test_every_part_has_few_false_alarms_alone(judge):
+    """A small part of sound clips that are harder to recognise is not drowned by many easy pictures."""
+    pictures, noise = EVERY.sample(200, 3).images, torch.rand(20, 2, 3, 64, 64, generator=owner())
+    before = float(judge.least)
+    try:
+        judge.calibrate(pictures, noise, alarms=0.0)
+        lowest = min(float(judge.look(part).recognised().min()) for part in (pictures, noise))
+        assert float(judge.least) == pytest.approx(min(max(lowest, 0.3), 0.7))
+    finally:
+        judge.least.fill_(before)
