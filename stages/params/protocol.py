@@ -68,6 +68,11 @@ def load_protocol(root: Path | str = "params") -> Protocol:
         raise ValueError(f"{path}: {key}: {complaint(error)}") from None
 
 
+def protocol_version(root: Path | str = "params") -> int | None:
+    """The version that a result made here keeps to; None in a folder without a protocol."""
+    return load_protocol(root).version if (located(root) / NAME).is_file() else None
+
+
 def check_tuning(concept: str, backbone: Mapping[str, object], where: str, root: Path | str = "params") -> None:
     """Raises a ValueError when settings are to be chosen on a concept or on a backbone's training that is reported.
 
