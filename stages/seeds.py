@@ -37,6 +37,8 @@ class Purpose(IntEnum):
     ATTACK = 11  # an attack's search
     ATTACKED = 12  # pictures of what an attack found
     BOOTSTRAP = 13  # intervals
+    TUNING = 14  # pictures by which settings are chosen
+    TRIAL = 15  # settings that a search tries
 
 
 def seed_of(purpose: Purpose, run: int, index: int = 0) -> int:

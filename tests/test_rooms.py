@@ -24,6 +24,7 @@ FLOORS = (  # lowest first: a room imports those before it, and itself
     "methods",
     "attacks",
     "metrics",
+    "tuning",
     "reporting",
 )
 

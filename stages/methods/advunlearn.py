@@ -19,7 +19,7 @@ from stages.methods.shared.trained_weights import Train, choose
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Natural, Needs, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate, Refuses
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -42,6 +42,9 @@ class AdvUnlearn(FromPrompts, Training):
         "guidance": {"states": ("student", "fresh")},
         "retain_batch": {"preserve": True},
         "empty": {"preserve": True},
+    }
+    REFUSES: ClassVar[Refuses] = {
+        "peace >= steps": "peace: {peace} of {steps} steps leaves none to attack in; lower it or choose esd"
     }
 
     train: Train | Literal["text_encoder"] = "text_encoder"  # which weights; the encoder's without its embeddings
@@ -69,10 +72,6 @@ class AdvUnlearn(FromPrompts, Training):
         """The trained weights; ValueError for a backbone that reads no text, or whose encoders take no free tokens, or
         fields that contradict each other."""
         concept = self.learned(concept)
-        if self.peace >= self.steps:
-            raise ValueError(
-                f"peace: {self.peace} of {self.steps} steps leaves none to attack in; lower it or choose esd"
-            )
         prompts, empty = Prompts.of(backbone, concept.prompts), backbone.encode([""]).repeat(self.batch)
         if "embeds" not in prompts.condition.tensors:
             raise ValueError(f"AdvUnlearn attacks the prompts of texts, and {backbone.name} knows classes; choose esd")

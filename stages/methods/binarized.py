@@ -17,7 +17,7 @@ from stages.methods.minimalist import references
 from stages.methods.shared.base import load_method
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Fraction, Needs
+from stages.params.types import Count, Fraction, Makes, Needs
 from stages.reading.unroll import Replay, keeps_history
 from stages.store.record import Record
 
@@ -31,6 +31,7 @@ class Binarized:
     """
 
     READS: ClassVar[Reads] = {"": "ends"}
+    MAKES: ClassVar[Makes] = {"of": "Mask"}
     NEEDS: ClassVar[Needs] = {"threshold": {"ratio": False}, "scope": {"ratio": True}}
 
     of: str = "minimalist"  # the method whose masks they are

@@ -23,7 +23,7 @@ from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
 from stages.params.pairs import of_concept
-from stages.params.types import Count, Natural, Needs, NonNegative, Pictures, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Pictures, Rate, Refuses
 from stages.training.float16 import LossScale
 from stages.training.minimize import Loss, minimize
 from stages.training.settings import Training
@@ -43,6 +43,11 @@ class ConceptAblation(FromPairs, Training):
         "pictures": {"states": ("pictures",), "images": False},
         "images": {"states": ("pictures",)},
         "augment": {"states": ("pictures",)},
+    }
+    REFUSES: ClassVar[Refuses] = {
+        "states == 'trajectory' and (target == 'noise' or prior)": (
+            "the noise is not known for states: trajectory; choose target: model and prior: 0"
+        )
     }
 
     train: Train = "cross-attn"  # which weights; see stages.methods.shared.trained_weights
@@ -70,8 +75,6 @@ class ConceptAblation(FromPairs, Training):
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The trained weights; ValueError for fields that contradict each other or that the backbone cannot serve."""
         concept = self.learned(concept)
-        if self.states == "trajectory" and (self.target == "noise" or self.prior):
-            raise ValueError("the noise is not known for states: trajectory; choose target: model and prior: 0")
         if not self.first_token:
             text_projections(backbone)  # refused here, before anything is drawn
         weights = Weights.copy(backbone, choose(backbone, self.train))

@@ -19,7 +19,7 @@ from stages.methods.shared.wording import own_words
 from stages.objectives import away, negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Natural, Needs, NonNegative, Rate
+from stages.params.types import Count, Natural, Needs, NonNegative, Rate, Refuses
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
 from stages.training.settings import Adam, Training
@@ -41,6 +41,11 @@ class ESD(FromPrompts, Training):
         "templates": {"bare": False},
         "limit": {"bare": False},
     }
+    REFUSES: ClassVar[Refuses] = {
+        "erase_from is not None and origin == 'uncond'": (
+            "erase_from needs origin: source; choose it, or leave erase_from out"
+        )
+    }
 
     train: Train = "x"  # which weights; see stages.methods.shared.trained_weights
     blocks: tuple[int, ...] = ()  # only those of these blocks; empty: of all
@@ -60,8 +65,6 @@ class ESD(FromPrompts, Training):
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The trained weights; ValueError for fields that contradict each other or that the backbone cannot serve."""
         concept = self.learned(concept)
-        if self.erase_from is not None and self.origin == "uncond":
-            raise ValueError("erase_from needs origin: source")
         erased = own_words(concept) if self.bare else concept.prompts
         sources = erased if self.erase_from is None else (self.erase_from,)
         prompts, begin = Prompts.of(backbone, erased), Prompts.of(backbone, sources)

@@ -22,7 +22,7 @@ from stages.methods.shared.preservation import Preservation
 from stages.objectives import erase_and_preserve, keep_gap, negative_guidance, open_probability
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Fraction, Natural, Needs, NonNegative, Rate
+from stages.params.types import Count, Fraction, Makes, Natural, Needs, NonNegative, Rate, Refuses
 from stages.reading.unroll import Replay, unroll
 from stages.seeds import pool as seeds_of_pool
 from stages.store.record import Record
@@ -52,6 +52,13 @@ class Minimalist(FromPairs, Training):
         "clear": {"through": ("run",)},
         "keep": {"sparsity": True},
     }
+    REFUSES: ClassVar[Refuses] = {
+        "through == 'run' and push": "push is for single predictions; choose through: state, or push: 0",
+        "through == 'state' and target == 'flowedit'": (
+            "target: flowedit edits what whole runs end in; choose through: run, or target: neutral"
+        ),
+    }
+    MAKES: ClassVar[Makes] = {"edit": "Resample"}
 
     masks: tuple[Family, ...] = ("hidden", "norm")  # what is masked
     linear: str = ".*(attn|ff).*"  # regular expression of the layers that the family `linear` masks
@@ -102,13 +109,9 @@ class Minimalist(FromPairs, Training):
         return final
 
     def over_runs(self, backbone: Backbone, concept: Concept, mask: Mask, seed: int) -> Loss:
-        """The distance of final latents, through every step of the sampler.
-
-        ValueError for `push`, or a backbone without such a sampler.
-        """
+        """The distance of final latents, through every step of the sampler; ValueError for a backbone without such a
+        sampler."""
         needs(backbone, Walks, "choose through: state")
-        if self.push:
-            raise ValueError("push is for single predictions; choose through: state")
         retain = list(concept.retain) if self.beta else []
         pairs, runs = self._targets(backbone, concept, retain, seed)
         samples = clearest(pairs, runs, self.clear)
@@ -173,10 +176,7 @@ class Minimalist(FromPairs, Training):
         return self.sampler_steps or backbone.settings.steps
 
     def over_states(self, backbone: Backbone, concept: Concept, mask: Mask, seed: int) -> Loss:
-        """The distance of single predictions on the frozen network's trajectories of the concept; ValueError for
-        `target: flowedit`."""
-        if self.target == "flowedit":
-            raise ValueError("target: flowedit edits what whole runs end in; choose through: run")
+        """The distance of single predictions on the frozen network's trajectories of the concept."""
         backbone.gather([*concept.prompts, *concept.retain, ""], seed)
         pairs = concept.pairs()
         preservation = Preservation.of(backbone, concept, self.beta, 1 if self.beta else 0, seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from stages.control.sites import Site
 from stages.interventions.steering.steering import Steering
 from stages.methods.shared.base import load_method
 from stages.params.concept import Concept
+from stages.params.types import Makes
 from stages.seeds import Purpose, generator
 
 
@@ -21,6 +23,8 @@ class RandomDirection:
 
     Sites, steps, strengths and gate stay. An effect that this has, too, is none of the direction that was learned.
     """
+
+    MAKES: ClassVar[Makes] = {"of": "Steering"}
 
     of: str = "mean_difference"  # the method whose directions are replaced
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -12,11 +13,14 @@ from stages.interventions.weights import Weights
 from stages.methods.random_direction import unit
 from stages.methods.shared.base import load_method
 from stages.params.concept import Concept
+from stages.params.types import Makes
 
 
 @dataclass(frozen=True)
 class RandomWeights:
     """Another method's weights W + D, every change D replaced by |D| R with a random R of Frobenius norm 1."""
+
+    MAKES: ClassVar[Makes] = {"of": "Weights"}
 
     of: str = "uce"  # the method whose changes are replaced
 

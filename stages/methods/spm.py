@@ -20,7 +20,7 @@ from stages.methods.shared.data import FromPairs
 from stages.objectives import negative_guidance
 from stages.params.concept import Concept
 from stages.params.kept import Reads
-from stages.params.types import Count, Fraction, Needs, NonNegative, Rate
+from stages.params.types import Count, Fraction, Needs, NonNegative, Rate, Refuses
 from stages.seeds import Purpose, generator
 from stages.training.float16 import LossScale
 from stages.training.minimize import minimize
@@ -48,6 +48,10 @@ class SPM(FromPairs, Training):
         "farness": {"anchor": True},
         "lengths": {"anchor": True, "anchoring": ("noise",)},
     }
+    REFUSES: ClassVar[Refuses] = {
+        "floor == 1": "a floor of 1 keeps every gate closed; choose one below",
+        "lengths[0] > lengths[1]": "lengths: the shorter comes first, got {lengths[0]} and {lengths[1]}",
+    }
 
     rank: Count = 1  # of A and B
     surrogate: Literal["empty", "neutral"] = "empty"  # what takes the concept's place
@@ -70,10 +74,9 @@ class SPM(FromPairs, Training):
     schedule: Schedule = "cosine"
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Membrane:
-        """The membranes; ValueError for a backbone that reads no text, KeyError for one without blocks."""
+        """The membranes; ValueError for fields that contradict each other or a backbone that reads no text, KeyError if
+        it has no blocks."""
         concept = self.learned(concept)
-        if self.floor == 1:
-            raise ValueError("a floor of 1 keeps every gate closed; choose one below")
         permeability, members = Permeability(self.measure, self.floor, self.power), apart(concept)
         text_features(backbone.encode([""]))
         changes = [self.teach(backbone, member, seed, i) for i, member in enumerate(members)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -196,16 +196,6 @@ def check_method_on(method: str, backbone: str, root: Path | str = "params") -> 
     resolved = method_params(method, backbone, root)
     check_fields(resolved, own["class"], where, root)
     check_effect(own["class"], resolved, split(method)[1], where, family=about["family"], tree=tree_of(root))
-    for key, value in referred(resolved, class_fields(own["class"], where, tree_of(root))):
-        try:
-            other = checked("methods", value, root)
-        except ValueError as error:
-            raise ValueError(f"{where}: {key}: {error}") from None
-        if key == "of" and not works_on(other, about["family"]):
-            have = ", ".join(other["families"])
-            raise ValueError(f"{where}: of: {value} works on {have}; {backbone} is of the family {about['family']}")
-        if key == "of" and "of" in class_fields(other["class"], where, tree_of(root)):
-            raise ValueError(f"{where}: of: {value} is of another method itself; name that one")
 
 
 def check_world(method: str, backbone: str, root: Path | str = "params") -> None:
@@ -227,14 +217,6 @@ def check_world(method: str, backbone: str, root: Path | str = "params") -> None
         f"{method} has settings for the small worlds (world: true) and {backbone} is a finished checkpoint; "
         f"for it: {', '.join(fit) or f'none; write a file that is like: {method}, with world: false'}"
     )
-
-
-def referred(content: Mapping[str, Any], known: Mapping[str, Field]) -> Iterator[tuple[str, str]]:
-    """The fields that name another method's file (`of`, `edit`), with the names."""
-    for key in ("of", "edit"):
-        value = content.get(key, known[key].default) if key in known else None
-        if isinstance(value, str) and value:
-            yield key, value
 
 
 def check_attack(name: str, root: Path | str = "params") -> dict[str, Any]:

@@ -3,16 +3,20 @@
     NEEDS: ClassVar[Needs] = {"guidance": {"states": ("student", "fresh")}, "empty": {"preserve": True}}
 
 says that `guidance` counts only with one of these states, and `empty` only with a `preserve` above 0. `family` stands
-for the backbone's family.
+for the backbone's family. Fields that contradict each other stand in `REFUSES`, each with the way out:
+
+    REFUSES: ClassVar[Refuses] = {"peace >= steps": "peace: {peace} of {steps} steps leaves none to attack in; ..."}
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from stages.params.source import TREE, class_fields, merged
+from stages.params.types import Refuses
 
 FAMILY = "family"  # a condition on the backbone, which is no field
 
@@ -38,12 +42,14 @@ def check_effect(
     family: str | None = None,
     tree: Path = TREE,
 ) -> None:
-    """Raises a ValueError for a field that is `written` in the content and has no effect, with the way out.
+    """Raises a ValueError for a field that is `written` in the content and has no effect, and for fields, written there
+    or not, that contradict each other; with the way out.
 
     What is written as 0, null or empty says itself that it has none. Conditions on the family count only if one is
     given.
     """
     values, needs = settings(path, content, tree) | {FAMILY: family}, merged(path, "NEEDS", tree)
+    _refuse(merged(path, "REFUSES", tree), values, f"{where}: ")
     for key in written:
         if not values.get(key):
             continue
@@ -52,6 +58,19 @@ def check_effect(
                 raise ValueError(f"{where}: {key} has no effect on the family {family}; leave {key} out")
             beside = f"{other}: {_shown(values[other])}"
             raise ValueError(f"{where}: {key} has no effect with {beside}; {_way(other, wanted)}, or leave {key} out")
+
+
+def check_settings(method: object) -> None:
+    """Raises a ValueError for fields of a method that contradict each other, as its class says in `REFUSES`."""
+    values = {field.name: getattr(method, field.name) for field in fields(cast(Any, method))}
+    for cls in type(method).__mro__:
+        _refuse(vars(cls).get("REFUSES", {}), values, "")
+
+
+def _refuse(refuses: Refuses, values: Mapping[str, Any], where: str) -> None:
+    for expression, says in refuses.items():
+        if eval(expression, {"__builtins__": {}}, dict(values)):  # written in a class of ours, not in a file
+            raise ValueError(where + says.format(**values))
 
 
 def unmet(conditions: Mapping[str, Any], values: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -13,12 +13,18 @@ from stages.params.load import method_params
 from stages.params.pairs import CONCEPT, of_concept, read_texts
 from stages.params.source import class_fields
 from stages.params.types import OnDisk, paths
+from stages.params.within import named, referred
 
 
 def check_data(method: str, backbone: str, concept: Concept, sets: Sequence[str], root: Path | str = "params") -> None:
-    """Raises a ValueError when files that a method names for a concept are missing or hold something else, or when one
-    of their prompts is measured, too, in one of the sets."""
-    where, content = method if "@" in method else f"params/methods/{method}.yaml", method_params(method, backbone, root)
+    """Raises a ValueError when files that a method, or one fitted within it, names for a concept are missing or hold
+    something else, or when one of their prompts is measured, too, in one of the sets."""
+    where, content = named(method), method_params(method, backbone, root)
+    for key, other in referred(content, root):
+        try:
+            check_data(other, backbone, concept, sets, root)
+        except ValueError as error:
+            raise ValueError(f"{where}: {key}: {error}") from None
     for key, name, mark in _named(content, where, root):
         path = of_concept(name, concept.name)
         check.check_path(path, mark, f"{where}: {key}: for the concept {concept.name}", root)
@@ -33,10 +39,13 @@ def check_data(method: str, backbone: str, concept: Concept, sets: Sequence[str]
 
 
 def lacks_data(method: str, backbone: str, concept: str, root: Path | str = "params") -> bool:
-    """Whether a method names a file or folder of the concept, by `{concept}`, that is not there."""
-    where, content = f"params/methods/{method}.yaml", method_params(method, backbone, root)
-    named = (name for _, name, _ in _named(content, where, root) if CONCEPT in name)
-    return any(not check.find_path(of_concept(name, concept), root).exists() for name in named)
+    """Whether a method, or one fitted within it, names a file or folder of the concept, by `{concept}`, that is not
+    there."""
+    where, content = named(method), method_params(method, backbone, root)
+    files = (name for _, name, _ in _named(content, where, root) if CONCEPT in name)
+    if any(lacks_data(other, backbone, concept, root) for _, other in referred(content, root)):
+        return True
+    return any(not check.find_path(of_concept(name, concept), root).exists() for name in files)
 
 
 def measured(concept: Concept, sets: Sequence[str], root: Path | str = "params") -> set[str]:

@@ -110,6 +110,15 @@ def defines(path: str, name: str, base: str, tree: Path = TREE) -> bool:
     return False
 
 
+def returned(path: str, name: str, tree: Path = TREE) -> str:
+    """The last name of the type that a method of a class, or of its nearest base, says it returns; "" if none says."""
+    for _, node in _bases(path, path, tree):
+        for one in node.body:
+            if isinstance(one, ast.FunctionDef) and one.name == name and one.returns is not None:
+                return ast.unparse(one.returns).strip("'\"").rpartition(".")[2]
+    return ""
+
+
 def code(path: str, tree: Path = TREE) -> str:
     """A digest of every module that a class or function at a dotted path rests on, blind to comments and layout."""
     state = hashlib.sha256()

@@ -16,6 +16,7 @@ from stages.params import check
 from stages.params.learning import check_data, lacks_data
 from stages.params.load import check_name, load_params, names
 from stages.params.names import sweep
+from stages.params.within import check_within
 
 ALWAYS = {"neutral": 0.5, "alone": 0.25, "synonym": 0.5}  # sets that no study has to name: the share of its concept's
 
@@ -62,6 +63,7 @@ def load_study(name: str, root: Path | str = "params") -> Study:
             raise ValueError(f"{method} is for concepts to {own['aim']}; the aim of {concept} is to {aim}")
     for backbone, method in study.unique("backbone", "method"):
         check.check_method_on(method, backbone, root)
+        check_within(method, backbone, root)
     for backbone, concept, method in study.unique("backbone", "concept", "method"):
         check_data(method, backbone, concepts[concept], list(study.prompts), root)
     for metric in study.metrics:

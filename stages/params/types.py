@@ -38,6 +38,10 @@ Pictures = Annotated[str, OnDisk("folder", "pictures")]
 # What a class says in `NEEDS`: fields, and the values of other fields with which alone they have an effect. `True`: any
 # but 0, null or empty; `False`: one of these. `family` is the backbone's. See stages.params.effect.
 Needs = Mapping[str, Mapping[str, tuple[Any, ...] | bool]]
+# What a class says in `REFUSES`: an expression of its fields that must not hold, and the way out, with fields in {}.
+Refuses = Mapping[str, str]
+# What a class says in `MAKES`: for a field that names another method, the class that its `fit` must return.
+Makes = Mapping[str, str]
 
 
 def paths(annotation: Any, value: Any) -> Iterator[tuple[str, OnDisk]]:

@@ -71,7 +71,7 @@ def minimize(
             break
         if step + 1 < training.steps:
             progress.save_if_due()
-    _check_parameters(parameters, training.steps - 1, label)
+    _check_parameters(parameters, len(history.losses) - 1, label)  # a plateau may have ended it early
     for each in averages:
         assign(parameters, each.values)
     progress.finish()

@@ -34,10 +34,14 @@ def vocabulary() -> dict[str, int]:
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Returns the tokenizer: lower case, one token per word, `<bos> ... <eos>`, 12 tokens at most, 64 entries."""
+    return word_level(vocabulary(), LENGTH)
+
+
+def word_level(ids: dict[str, int], length: int) -> PreTrainedTokenizerFast:
+    """Returns a tokenizer of these words and signs: lower case, `<bos> ... <eos>`, `length` tokens at most."""
     from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast  # a slow import that jobs of the judge do not need
 
-    ids = vocabulary()
     core = Tokenizer(models.WordLevel(ids, unk_token=UNKNOWN))
     core.normalizer = normalizers.Lowercase()
     core.pre_tokenizer = pre_tokenizers.Whitespace()
@@ -46,6 +50,6 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=core,
-        model_max_length=LENGTH,
+        model_max_length=length,
         **{"pad_token": PAD, "unk_token": UNKNOWN, "bos_token": BEGIN, "eos_token": END},
     )

@@ -20,6 +20,7 @@ def test_every_file_loads_and_is_checked(name):
         ("unlearndiffatk_objects_paper", {"tokens": 3, "samples": 50, "iterations": 40, "lr": 0.01}),
         ("p4d_n_paper", {"tokens": 16, "every": 0, "steps": 3000, "judge_every": 50, "lr": 0.1, "weight_decay": 0.1}),
         ("p4d_k_paper", {"every": 3, "steps": 3000, "judge_every": 50, "lr": 0.1, "weight_decay": 0.1}),
+        ("closed_gate_long", {"tokens": 5, "samples": 50, "iterations": 40, "lr": 0.01, "weight_decay": 0.1}),
         ("tina_paper", {"steps": 50, "iterations": 25, "lr": 0.001}),
         ("concept_inversion_paper", {"images": 25, "steps": 5000, "batch": 4, "accumulate": 4, "vectors": 1}),
         ("concept_inversion_4", {"vectors": 4}),

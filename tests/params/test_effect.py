@@ -1,5 +1,6 @@
 """A field that has no effect with the others is refused before anything runs, with the way out."""
 
+import ast
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,7 +63,11 @@ def test_conditions_are_told_of_many_methods_and_of_attacks() -> None:
         ("methods/esd_x_released", {"states": "frozen"}, "guidance has no effect with states: frozen; choose states:"),
         ("methods/esd", {"empty": 3, "preserve": 0.0}, "empty has no effect with preserve: 0.0; set preserve, too, or"),
         ("methods/minimalist_binary", {"ratio": 0.5, "threshold": 0.1}, "threshold has no effect with ratio: 0.5"),
-        ("methods/minimalist_released", {"push": 1.0}, "push has no effect with through: run; choose through: state"),
+        (
+            "methods/minimalist_released",
+            {"push": 1.0},
+            "push is for single predictions; choose through: state, or push: 0",
+        ),
         ("methods/minimalist_paper", {"linear": ".*"}, "linear has no effect with masks: ["),
         ("methods/receler_paper", {"localise": 0.0}, "has no effect with localise: 0.0; set localise, too, or leave"),
         ("methods/casteer", {"quantile": 0.9}, "quantile has no effect with gate: none; choose gate: region, or leave"),
@@ -83,6 +88,44 @@ def test_it_is_told_with_the_way_out(params: Path, name: str, keys: dict, says: 
     with pytest.raises(ValueError) as caught:
         check(stem, params)
     assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "keys", "says"),
+    [
+        ("spm_paper", {"floor": 1.0}, "a floor of 1 keeps every gate closed; choose one below"),
+        ("spm_paper", {"lengths": [1.2, 0.8]}, "lengths: the shorter comes first, got 1.2 and 0.8"),
+        (
+            "advunlearn",
+            {"steps": 3, "peace": 3},
+            "peace: 3 of 3 steps leaves none to attack in; lower it or choose esd",
+        ),
+        ("esd", {"erase_from": "a street"}, "erase_from needs origin: source; choose it, or leave"),
+        ("concept_ablation", {"states": "trajectory", "prior": 1.0}, "choose target: model and prior: 0"),
+        ("minimalist", {"through": "run", "push": 1.0}, "push is for single predictions; choose through: state, or"),
+        ("minimalist", {"through": "state", "target": "flowedit"}, "choose through: run, or target: neutral"),
+    ],
+)
+def test_fields_that_contradict_each_other_are_refused_wherever_they_are_written(params, name, keys, says):
+    """In the file that a preset is like, in the preset itself, and for one backbone."""
+    check_method(name, params)
+    content = {key: value for key, value in load_params("methods", name, params).items() if key != "backbones"}
+    (params / "methods/far.yaml").write_text(yaml.safe_dump(content | keys))
+    (params / "methods/near.yaml").write_text(yaml.safe_dump({"like": "far"}))
+    (params / "methods/there.yaml").write_text(yaml.safe_dump(content | {"backbones": {"sd-shapes": keys}}))
+    for other in ("far", "near", "there"):
+        with pytest.raises(ValueError) as caught:
+            check_method(other, params)
+        assert says in str(caught.value) and str(caught.value).startswith(f"params/methods/{other}.yaml: ")
+
+
+def test_a_contradiction_is_told_of_fields_whose_defaults_can_be_read() -> None:
+    told = [(path, expression) for path in CLASSES for expression in merged(path, "REFUSES")]
+    assert len(told) > 5
+    for path, expression in told:
+        known = class_fields(path, path)
+        for name in {node.id for node in ast.walk(ast.parse(expression)) if isinstance(node, ast.Name)}:
+            assert not known[name].required and (known[name].default is not None or "None" in known[name].text), name
 
 
 def test_a_variant_is_refused_on_the_backbone_where_its_field_is_idle() -> None:

@@ -54,6 +54,17 @@ def test_losses_that_no_longer_fall_end_the_training():
     assert len(history.losses) == 400 and not falling.over and falling.factor == 1.0
 
 
+def test_parameters_that_diverge_when_a_plateau_ends_the_training_are_told_at_that_step():
+    parameter = nn.Parameter(torch.ones(2))
+
+    def loss(step, generator):
+        return (1e30 * parameter.sum() if step == 14 else parameter.sum() * 0) + 1.0
+
+    plateau, training = Plateau(epoch=3, patience=4), Training(steps=400, lr=1e30, optimizer="adam")
+    with pytest.raises(FloatingPointError, match="parameters are not finite after step 14; lower"):
+        minimize(loss, [parameter], training, seed=0, companions=[plateau])
+
+
 def test_a_resumed_training_keeps_its_place_on_the_plateau(tmp_path):
 
     def run(stop=None):

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from tests import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-PINNED = ("workflow", "slurm", "test", "text")  # the extras that the lock file holds
+PINNED = ("workflow", "slurm", "test", "text", "tune")  # the extras that the lock file holds
 IMPORTED_AS = {"PIL": "pillow", "yaml": "pyyaml", "annotated_types": "annotated-types"}
 
 

@@ -8,7 +8,7 @@ from functools import cache
 sys.path.insert(0, workflow.basedir)  # a copied or moved clone runs its own code, whatever is installed
 
 from stages import params
-from stages.params import canonical, check, names, tracker
+from stages.params import canonical, check, names, tracker, within
 from stages.params.kept import kept_states, most
 from stages.params import study as studies
 
@@ -124,15 +124,13 @@ def with_code(content):
 
 
 def methods_within(content, backbone):
-    """The fields on this backbone of the methods that one fits within its own training: `of`, and `edit` if it edits.
+    """The fields on this backbone of the methods that one fits within its own training.
 
     Not of one whose masks are taken from a finished run.
     """
     if content["class"] == BINARIZED_CLASS:
         return {}
-    named = check.referred(content, check.class_fields(content["class"], content["class"]))
-    fitted = {key: name for key, name in named if key == "of" or content.get("target") == "flowedit"}
-    return {key: method_params(name, backbone) for key, name in fitted.items()}
+    return {key: method_params(name, backbone) for key, name in within.referred(content)}
 
 
 def train_params(wildcards):

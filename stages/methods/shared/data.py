@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from stages.params.concept import Concept
+from stages.params.effect import check_settings
 from stages.params.pairs import of_concept, read_pairs, read_texts
 from stages.params.types import Natural, Pairs, Prompts
 
@@ -33,8 +34,9 @@ class FromPrompts:
         """The concept with the prompts to learn from in the place of its own.
 
         FileNotFoundError or ValueError for a table that is missing or has the wrong columns, and for a template without
-        a place for the prompt.
+        a place for the prompt; ValueError for fields that contradict each other.
         """
+        check_settings(self)
         if not (self.data or self.templates or self.limit):
             return concept
         pairs, words = self._pairs(concept)
