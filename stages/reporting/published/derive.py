@@ -72,8 +72,6 @@ def _first(asked: Sequence[tuple[str, int]]) -> list[int]:
 
 def _statistics(outcomes: Outcomes, asked: Sequence[tuple[str, int]], rows: Sequence[int]) -> dict[str, Tensor]:
     """The outcomes of some rows as tensors (N,), NaN for None, and the numbers of their prompts."""
-    values = {
-        name: torch.tensor([math.nan if column[i] is None else float(column[i]) for i in rows], dtype=torch.float64)
-        for name, column in outcomes.items()
-    }
+    known = {name: [math.nan if column[i] is None else column[i] for i in rows] for name, column in outcomes.items()}
+    values = {name: torch.tensor(column, dtype=torch.float64) for name, column in known.items()}
     return values | {GROUP: number_prompts([asked[i][0] for i in rows])}

@@ -70,7 +70,7 @@ def pack(study: Outline, artifacts: Path, out: Path, *, params: Path | str, prot
     out.mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         (out / name).write_bytes(packed(text))
-    metrics = {name: _metric(name, params, contents) for name in study.metrics}
+    metrics = [_metric(name, params, contents) for name in study.metrics]
     about = asdict(study) | {
         "format": FORMAT,
         "runs": [_about(run, contents.get(run, {})) for run in study.runs],

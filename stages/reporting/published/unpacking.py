@@ -51,6 +51,7 @@ class Published:
     about: Mapping[str, Any]
     outline: Outline
     metrics: Mapping[str, Metric]
+    heads: Mapping[str, Mapping[str, Any]]  # metric -> what its files declare to the report
     pictures: Mapping[Run, Mapping[str, Pictures]]  # prompt set or attack -> its pictures
     values: Mapping[Run, Sequence[Mapping[str, Any]]]  # rows as the metrics wrote them
     records: Sequence[Mapping[str, Any]]
@@ -63,18 +64,21 @@ def read(folder: Path) -> Published:
         if about["format"] != FORMAT:
             raise ValueError(f"{folder / ABOUT}: of format {about['format']}; this version reads {FORMAT}")
         runs = tuple(Run(*(run[key] for key in RUN)) for run in about["runs"])
+        heads = {metric["name"]: metric["head"] for metric in about["metrics"]}
+        metrics = {metric["name"]: build(metric["params"], f"{folder / ABOUT}") for metric in about["metrics"]}
         outline = Outline(
-            *(about[key] for key in ("name", "description")),
-            runs,
-            tuple(about["metrics"]),
-            *(about[key] for key in ("families", "concepts")),
+            name=about["name"],
+            description=about["description"],
+            runs=runs,
+            metrics=tuple(metrics),
+            families=about["families"],
+            concepts=about["concepts"],
         )
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         path = folder / ABOUT
         raise ValueError(f"{path} is damaged ({error!r}); {DAMAGED.format(path=path)}") from None
-    metrics = {name: build(metric["params"], f"{folder / ABOUT}: {name}") for name, metric in about["metrics"].items()}
     records = [json.loads(line) for line in read_text(folder / RECORDS).splitlines()]
-    return Published(folder, about, outline, metrics, _pictures(folder), _values(folder), records)
+    return Published(folder, about, outline, metrics, heads, _pictures(folder), _values(folder), records)
 
 
 def unpack(published: Published, tree: Path) -> Derived:
@@ -107,7 +111,7 @@ def unpack(published: Published, tree: Path) -> Derived:
                 rows.append(found.get(key, {k: v for k, v in row.items() if k != "file"}))
             if unwritten := sorted(found.keys() - {(row["prompts"], row["metric"]) for row in written}):
                 raise ValueError(f"{published.folder / VALUES}: {_said(run, *unwritten[0])}: missing")
-            content = published.about["metrics"][name]["head"] | {"metric": name, "rows": rows}
+            content: dict[str, Any] = {**published.heads[name], "metric": name, "rows": rows}
             content["samples"] = {
                 prompts: pictures.outcomes[name] for prompts, pictures in sets.items() if name in pictures.outcomes
             }
