@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from stages.training.settings import Schedule, Training
 from stages.worlds.shapes import Batch, Shapes
 from stages.worlds.words import make_tokenizer
 
-AUTOENCODER = "artifacts/worlds/{world}/{part}"
+WORLDS = "artifacts/worlds"  # the folder of worlds and their parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +50,14 @@ def pretrain(
     seed: int = 0,
     exclude: str | None = None,
     device: str | None = None,
+    worlds: Path | str = WORLDS,
 ) -> Family:
     """A backbone of class `cls` trained from scratch on its world; `exclude` is never rendered nor named.
 
     ValueError for a recipe with unknown fields; FileNotFoundError if the world's autoencoder is not trained yet.
     """
     recipe = construct(Recipe, settings.pretrain, f"{name}: pretrain")
-    vae = cls.load_autoencoder(AUTOENCODER.format(world=settings.world, part=settings.autoencoder))
+    vae = cls.load_autoencoder(Path(worlds) / str(settings.world) / settings.autoencoder)
     backbone = cls.create(name, settings, make_tokenizer(), vae, recipe.seed + seed, choose_device(name, device))
     train(backbone, render(settings, recipe, seed, exclude), recipe, seed)
     freeze(backbone.modules().values())

@@ -84,8 +84,15 @@ def _read(kind: str, name: str, root: Path | str) -> tuple[Path, dict[str, Any]]
     path = located(root) / kind / f"{name}.yaml"
     if not path.is_file():
         raise ValueError(f"no {singular} {name!r}{suggestion(name, names(kind, root))}{_elsewhere(root)}")
+    return path, read_yaml(path)
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The content of a YAML file that holds a mapping; ValueError names one that is missing or does not."""
+    if not path.is_file():
+        raise ValueError(f"{path} is missing")
     written = path.stat()
-    return path, copy.deepcopy(_parsed(path, written.st_mtime_ns, written.st_size))
+    return copy.deepcopy(_parsed(path, written.st_mtime_ns, written.st_size))
 
 
 @functools.lru_cache(maxsize=1024)
