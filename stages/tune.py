@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.launch.cli import entry, set_up
-from stages.params import build, canonical, check_name, load_params
+from stages.params import build, canonical, check_name, load_params, metric_params
 from stages.params.check import digest_of
 from stages.params.concept import load_concept
 from stages.store.record import git, versions
@@ -53,7 +53,7 @@ def search(args: argparse.Namespace, what: Searched) -> None:
     """Runs the trials that the journal lacks, and writes all of them."""
     concepts = [load_concept(name) for name in args.concepts]
     sets = {concept.name: tuning_sets(concept) for concept in concepts}
-    metric = load_params("metrics", args.metric)
+    metric = metric_params(args.metric, args.backbone)
     set_up(args.threads)
     from stages.backbones import load_backbone
     from stages.tuning.measuring import Bench, Case

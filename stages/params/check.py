@@ -260,15 +260,18 @@ def check_metric(name: str, root: Path | str = "params") -> dict[str, Any]:
 def check_metric_for(metric: str, concept: Concept, backbone: str, root: Path | str = "params") -> None:
     """Raises a ValueError when a metric cannot judge a concept's pictures by a backbone.
 
-    Metrics say what they can in class constants (stages/metrics/base.py): WORLD, LABELS, CHOICES.
+    Metrics say what they can in class constants (stages/metrics/base.py): WORLDS, LABELS, CHOICES.
     """
     where, content = f"params/metrics/{metric}.yaml", load_params("metrics", metric, root)
     tree, about = tree_of(root), load_params("backbones", backbone, root)
-    world, labels = (constant(content["class"], name, tree) for name in ("WORLD", "LABELS"))
-    if world and about.get("world") != world:
-        others = [name for name in names("metrics", root) if not _world_of_metric(name, root)]
+    worlds, labels = (constant(content["class"], name, tree) for name in ("WORLDS", "LABELS"))
+    if worlds and about.get("world") not in worlds:
+        others = [name for name in names("metrics", root) if not _worlds_of_metric(name, root)]
         drawn = f"draws the world {about['world']}" if about.get("world") else "is a finished checkpoint"
-        raise ValueError(f"{metric} judges the world of {world} alone; {backbone} {drawn}; for it: {', '.join(others)}")
+        raise ValueError(
+            f"{metric} judges small worlds alone ({', '.join(worlds)}); {backbone} {drawn}; for it: {', '.join(others)}"
+        )
+    labels = labels and labels.get(about.get("world"))
     choices = _choices(content, where, tree)
     for label, value in [(label, value) for label, wanted in concept.target.items() for value in values(wanted)]:
         if labels and label not in labels:
@@ -338,12 +341,12 @@ def _choices(content: Mapping[str, Any], where: str, tree: Path) -> Mapping[str,
     return {content.get("label", known["label"].default): given}
 
 
-def _world_of_metric(name: str, root: Path | str) -> str | None:
-    """The world that a metric is bound to; a broken file counts as bound, so that it is not proposed."""
+def _worlds_of_metric(name: str, root: Path | str) -> Sequence[str] | None:
+    """The worlds that a metric is bound to; a broken file counts as bound, so that it is not proposed."""
     try:
-        return constant(load_params("metrics", name, root)["class"], "WORLD", tree_of(root))
+        return constant(load_params("metrics", name, root)["class"], "WORLDS", tree_of(root))
     except (ValueError, KeyError):
-        return "unreadable"
+        return ("unreadable",)
 
 
 def _own(content: Mapping[str, Any], kind: str, name: str, root: Path | str) -> list[str]:

@@ -149,6 +149,15 @@ def method_params(name: str, backbone: str, root: Path | str = "params") -> dict
     return fields | (overrides.get(backbone) or {}) | split(name)[1]
 
 
+def metric_params(name: str, backbone: str, root: Path | str = "params") -> dict[str, Any]:
+    """A metric's fields for the samples of a backbone: `{world}` in them is the world that it was trained on."""
+    content, world = load_params("metrics", name, root), load_params("backbones", backbone, root).get("world", "")
+    return {
+        key: value.replace("{world}", world) if isinstance(value, str) and world else value
+        for key, value in content.items()
+    }
+
+
 def alike(backbone: str, root: Path | str = "params") -> Iterator[str]:
     """A backbone, the one that its file is `like`, and so on; nothing if it has no file."""
     if (located(root) / "backbones" / f"{backbone}.yaml").is_file():

@@ -308,10 +308,7 @@ def test_a_table_that_lacks_what_the_concept_needs_is_told_before_anything_runs(
 def test_a_judge_of_a_small_world_is_refused_on_a_real_checkpoint(params: Path) -> None:
     study(params, ["clip_rates", "drift"], backbones=["sd14"], concepts=["dog"], methods=["none"])
     says = refusal(params)
-    assert (
-        "drift judges the world of shapes alone; sd14 is a finished checkpoint; for it: clip_frechet, clip_rates"
-        in says
-    )
+    assert "drift judges small worlds alone (shapes, scenes); sd14 is a finished checkpoint; for it: clip_fr" in says
 
 
 def test_settings_for_a_small_world_are_refused_on_a_real_checkpoint_with_those_that_fit(params: Path) -> None:

@@ -11,6 +11,7 @@ from stages import params
 from stages.params import canonical, check, names, tracker, within, zoo
 from stages.params.kept import kept_states, most
 from stages.params import study as studies
+from stages.worlds.by_name import WORLDS, code_of
 
 load_params, method_params = cache(params.load_params), cache(params.method_params)  # thousands of jobs, few files
 digest = cache(check.code)
@@ -67,12 +68,7 @@ def masks_of(method, backbone):
     return method_params(method, backbone).get("of", "minimalist")
 
 
-WORLD = "stages.worlds.shapes.Shapes"
-PARTS = {  # of a world: what has to be trained before its backbones and its metrics, and by which code
-    "judge": [WORLD, "stages.worlds.judge.Judge", "stages.worlds.train_judge.train_judge"],
-    "autoencoder": [WORLD, "stages.worlds.autoencoder.train_autoencoder"],
-    "tokenizer": [WORLD, "stages.worlds.tokenizer.train_tokenizer"],
-}
+PARTS = ("judge", "autoencoder", "tokenizer")  # of a world: what is trained before its backbones and its metrics
 
 
 def one_of(names):
@@ -86,7 +82,7 @@ wildcard_constraints:
     method=one_of(name for name in METHODS if name not in UNTRAINED),
     attack=one_of(names("attacks")),
     part=one_of(PARTS),
-    world="[a-z0-9_-]+",
+    world=one_of(WORLDS),
     seed="[0-9]+",
 
 
@@ -120,7 +116,7 @@ def pretrain_params(wildcards):
 
 def part_params(wildcards):
     """Digests of the code that a part of a world is trained by."""
-    return [digest(path) for path in PARTS[wildcards.part]]
+    return [digest(path) for path in code_of(wildcards.world, wildcards.part)]
 
 
 def made_by(training, stored):
