@@ -24,14 +24,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--threads", type=int, default=1)
     args = options.parse_args(argv)
     set_up(args.threads)
-    from stages.reporting.published.layout import ABOUT
-    from stages.reporting.published.verifying import verify
+    from stages.reporting.published.verifying import published_in, verify
 
-    root = Path(args.folder)
-    folders = [root] if (root / ABOUT).is_file() else sorted(path.parent for path in root.glob(f"*/{ABOUT}"))
-    if not folders:
-        raise FileNotFoundError(f"{root}: no published results, which have a {ABOUT}; make them with stages.publish")
-    for folder in folders:
+    for folder in published_in(Path(args.folder)):
         log.info("%s", verify(folder))
     return 0
 

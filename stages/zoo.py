@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.launch.cli import entry
+from stages.launch.cli import entry, set_up
 from stages.params.load import located, suggestion
 from stages.params.zoo import BACKBONE, FOLDER, Entry, Listed, digest_of, listed, read_manifest
 
@@ -21,16 +21,18 @@ log = logging.getLogger("zoo")
 
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
-    """Keeps the zoo: `add` puts trained folders into it, `check` reads every file, `list` says what there is, `take`
-    writes an entry's folder as it was trained.
+    """Keeps the zoo: `judge` measures a trained backbone for its card, `add` puts trained folders into the zoo, `check`
+    reads every file, `list` says what there is, `take` writes an entry's folder as it was trained.
     """
     options = argparse.ArgumentParser(description=main.__doc__)
-    options.add_argument("do", choices=("add", "check", "list", "take"))
+    options.add_argument("do", choices=("judge", "add", "check", "list", "take"))
     options.add_argument("name", nargs="?", help="an entry, of params/zoo.yaml for `add`; all of them without")
     options.add_argument("--zoo", type=Path, help=f"the folder of the zoo (default: {FOLDER})")
     options.add_argument("--trained", type=Path, default=TRAINED, help=f"folders to add (default: {TRAINED})")
     options.add_argument("--dtype", choices=("float16", "bfloat16"), default="float16", help="of stored weights")
     options.add_argument("--out", type=Path, help="the folder that `take` writes")
+    options.add_argument("--n", type=int, default=512, help="pictures that `judge` draws (default: 512)")
+    options.add_argument("--threads", type=int, default=1)
     args = options.parse_args(argv)
     zoo = args.zoo or located(FOLDER)
     if args.do == "list":
@@ -42,6 +44,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.info("%s: %d entries, %.1f MB, every file as it was added", zoo, len(entries), size(entries) / 1e6)
     elif args.do == "take":
         _take(zoo, args.name, args.out)
+    elif args.do == "judge":
+        set_up(args.threads)
+        _judge(_listed(args.name), args.trained, args.n)
     else:
         _add(zoo, args.name, args.trained, args.dtype)
     return 0
@@ -72,13 +77,40 @@ def _take(zoo: Path, name: str | None, out: Path | None) -> None:
     log.info("%s: %s", name, out)
 
 
+def _listed(name: str | None) -> Listed:
+    every = {one.name: one for one in listed()}
+    if name not in every:
+        raise ValueError(f"params/zoo.yaml: no entry {name!r}{suggestion(str(name), every)}")
+    return every[name]
+
+
+def _judge(one: Listed, trained: Path, n: int) -> None:
+    """Writes what the judge of the zoo sees in a backbone's pictures beside its weights."""
+    from dataclasses import replace
+
+    from stages.backbones.loading.by_name import choose_device, load_settings
+    from stages.metrics.figures import figures, rows_of
+    from stages.store.record import recording
+    from stages.worlds.by_name import load_judge
+
+    if not one.prompts:
+        raise ValueError(f"params/zoo.yaml: {one.world}: no judge or no table of prompts to judge {one.name} on")
+    folder = folder_of(one, trained)
+    read_record(folder)
+    cls, settings = load_settings(one.name)
+    rows, kinds = rows_of(one.prompts, n)
+    with recording(folder, "figures", params={"prompts": one.prompts, "n": n}) as record:
+        backbone = cls.load(one.name, replace(settings, path=str(folder)), choose_device(one.name))
+        record.ready()
+        record.notes["figures"] = figures(backbone, load_judge(trained / "worlds" / one.world / "judge"), rows, kinds)
+    said = (f"{f['kind']} {100 * f['rate']:.1f} %" for f in record.notes["figures"])
+    log.info("%s: %s", one.name, ", ".join(said))
+
+
 def _add(zoo: Path, name: str | None, trained: Path, dtype: str) -> None:
     from stages.store.zoo.keeping import add
 
-    every = {one.name: one for one in listed()}
-    if name is not None and name not in every:
-        raise ValueError(f"params/zoo.yaml: no entry {name!r}{suggestion(name, every)}")
-    for one in [every[name]] if name else every.values():
+    for one in listed() if name is None else [_listed(name)]:
         source = folder_of(one, trained)
         record = read_record(source)
         made = add(zoo, one.name, source, about(one, record, read_figures(source), dtype))

@@ -63,6 +63,12 @@ class Listed:
     world: str
     recipe: Mapping[str, Any]
     never_shown: tuple[str, ...]
+    prompts: str = ""  # the table that a backbone's pictures are judged on; empty for none
+
+
+def asked(config: Mapping[str, Any]) -> bool:
+    """Whether params/pipeline.yaml, or the command line in words, asks for the zoo; by default it does."""
+    return config.get("zoo", True) in (True, "true")
 
 
 def part_name(world: str, part: str) -> str:
@@ -105,15 +111,19 @@ def _backbones(content: Mapping[str, Any], root: Path | str, where: str) -> Iter
         if name not in known:
             raise ValueError(f"{where}: no backbone {name!r}{suggestion(name, known)}")
         own = load_params("backbones", name, root)
-        world = own.get("world")
+        world = str(own.get("world"))
         if world not in content["worlds"]:
-            raise ValueError(f"{where}: {name} is trained on {world or 'no world'}, which is none of its worlds")
+            raise ValueError(
+                f"{where}: {name} is trained on {own.get('world') or 'no world'}, which is none of its worlds"
+            )
         needed = own.get("autoencoder", "autoencoder")
         if needed not in content["worlds"][world]["parts"]:
             raise ValueError(f"{where}: {name} needs the {needed} of {world} among its parts")
         excluded = own.get("pretrain", {}).get("exclude") or ()
         never = [*([excluded] if isinstance(excluded, str) else excluded)]
-        yield Listed(name, BACKBONE, world, recipe_of(own), (*never, *content["worlds"][world].get("never_shown", ())))
+        about = content["worlds"][world]
+        prompts = about.get("clips" if own.get("frames") else "prompts", "") if "judge" in about["parts"] else ""
+        yield Listed(name, BACKBONE, world, recipe_of(own), (*never, *about.get("never_shown", ())), prompts)
 
 
 def read_manifest(folder: Path | None = None) -> dict[str, Entry]:

@@ -11,6 +11,7 @@ from stages import pretrain, zoo
 from stages.params import load_params
 from stages.params.zoo import digest_of, recipe_of
 from stages.store.files import digest
+from tests import ROOT
 from tests.tiny import unet
 
 SETTINGS = {
@@ -98,3 +99,20 @@ def test_a_backbone_that_was_trained_by_another_file_is_not_added(trained, capsy
     assert "tiny: its file has changed since it was trained" in error(capsys, "add", "tiny")
     Path("artifacts/zoo/backbones/tiny/record-pretrain.json").unlink()
     assert "train it with: snakemake zoo" in error(capsys, "add", "tiny")
+
+
+def test_a_trained_backbone_is_judged_for_its_card(trained, capsys):
+    from stages.worlds.judge import Judge
+
+    assert "tiny" in error(capsys, "judge", "tiny")  # its world has no table of prompts
+    content = yaml.safe_load(Path("params/zoo.yaml").read_text())
+    table = str(ROOT / "data/shapes_colors.csv")
+    content["worlds"]["shapes"] |= {"parts": ["autoencoder", "judge"], "prompts": table}
+    Path("params/zoo.yaml").write_text(yaml.safe_dump(content))
+    Judge(("red", "blue"), ("circle", "square"), width=4, depth=8).save(Path("artifacts/zoo/worlds/shapes/judge"))
+    assert zoo.main(["judge", "tiny", "--n", "5"]) == 0
+    figures = json.loads(Path("artifacts/zoo/backbones/tiny/record-figures.json").read_text())["notes"]["figures"]
+    assert [(one["kind"], one["n"]) for one in figures] == [("colour", 5), ("shape", 5)]
+    assert all(0 <= one["low"] <= one["rate"] <= one["high"] <= 1 for one in figures)
+    assert zoo.main(["add", "tiny"]) == 0
+    assert json.loads(Path("data/zoo/manifest.json").read_text())["entries"]["tiny"]["figures"] == figures

@@ -37,10 +37,10 @@ def commands(project: Project, *words: str) -> list[str]:
 
 
 def test_the_zoo_is_trained_from_nothing(stocked: Project) -> None:
-    jobs, _ = stocked.plan("zoo")
+    jobs, _ = stocked.plan("--printshellcmds", "zoo")
     every = listed(ROOT / "params")
     backbones = sum(one.kind == BACKBONE for one in every)
-    assert jobs == {"zoo_part": len(every) - backbones, "zoo_backbone": backbones, "zoo": 1}
+    assert jobs == {"zoo_part": len(every) - backbones, "zoo_backbone": backbones, "zoo_figures": backbones, "zoo": 1}
     found = commands(stocked, "zoo")
     assert len(found) == len(every) and not any("--zoo" in line for line in found)
     assert all("--worlds artifacts/zoo/worlds" in line for line in found if " backbone " in line)
@@ -52,7 +52,9 @@ def test_a_study_takes_what_the_zoo_has_and_trains_the_rest(stocked: Project) ->
     assert len(found) > len(taken) == 2
     assert any("backbone --backbone sd-shapes " in line for line in taken)
     assert any("autoencoder --world shapes " in line for line in taken)
-    assert not any("--zoo" in line for line in commands(stocked, "--config", "zoo=false"))
+    for word in ("zoo=false", "zoo=False"):
+        assert not any("--zoo" in line for line in commands(stocked, "--config", word))
+    assert "is not one of" in stocked.run("snakemake", "-n", "--config", "zoo=no").stdout
 
 
 def test_a_backbone_whose_file_has_changed_is_trained(stocked: Project) -> None:

@@ -31,7 +31,7 @@ try:
     check.check_schema(config, "pipeline", "params/pipeline.yaml")
     os.environ.update(tracker.Tracker.of(config).environment())
     STUDY = studies.load_study(config["study"])
-    ZOO = zoo.read_manifest() if config.get("zoo", True) else {}
+    ZOO = zoo.read_manifest() if zoo.asked(config) else {}
 except ValueError as error:
     refuse(error)
 

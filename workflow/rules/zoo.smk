@@ -2,15 +2,18 @@ WORLDS_OF_ZOO = "artifacts/zoo/worlds"
 
 
 def zoo_records(wildcards):
-    """The record of everything that params/zoo.yaml lists; errors in it stop this rule alone."""
-    return [
-        (
-            f"artifacts/zoo/backbones/{one.name}/record-pretrain.json"
-            if one.kind == zoo.BACKBONE
-            else f"{WORLDS_OF_ZOO}/{one.world}/{one.kind}/record-pretrain.json"
-        )
-        for one in zoo.listed()
+    """The last record of everything that params/zoo.yaml lists; errors in it stop this rule alone."""
+    parts = [one for one in zoo.listed() if one.kind != zoo.BACKBONE]
+    backbones = [one for one in zoo.listed() if one.kind == zoo.BACKBONE]
+    return [f"{WORLDS_OF_ZOO}/{one.world}/{one.kind}/record-pretrain.json" for one in parts] + [
+        f"artifacts/zoo/backbones/{one.name}/record-{'figures' if one.prompts else 'pretrain'}.json"
+        for one in backbones
     ]
+
+
+def zoo_judge(wildcards):
+    """The judge that a backbone of the zoo is measured by, itself trained anew."""
+    return f"{WORLDS_OF_ZOO}/{world_of(wildcards)}/judge/record-pretrain.json"
 
 
 def zoo_autoencoder(wildcards):
@@ -48,6 +51,28 @@ use rule pretrain as zoo_backbone with:
         backbone=pretrain_params,
     message:
         "backbone {wildcards.backbone}, for the zoo"
+
+
+rule zoo_figures:
+    """What the judge sees in a backbone's pictures, for its card."""
+    input:
+        "artifacts/zoo/backbones/{backbone}/record-pretrain.json",
+        zoo_judge,
+    output:
+        update("artifacts/zoo/backbones/{backbone}/record-figures.json"),
+    log:
+        "logs/zoo/{backbone}-figures.log",
+    benchmark:
+        "benchmarks/zoo/{backbone}-figures.tsv"
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=memory(),
+        runtime=minutes(0.5),
+    message:
+        "what the judge sees of {wildcards.backbone}"
+    shell:
+        logged("python -m stages.zoo judge {wildcards.backbone} --threads {threads}")
 
 
 rule zoo:

@@ -27,6 +27,14 @@ class Tables:
     derived: Derived
 
 
+def published_in(root: Path) -> list[Path]:
+    """The folder if it holds published results, or those of its folders that do; FileNotFoundError for none."""
+    folders = [root] if (root / ABOUT).is_file() else sorted(path.parent for path in root.glob(f"*/{ABOUT}"))
+    if not folders:
+        raise FileNotFoundError(f"{root}: no published results, which have a {ABOUT}; make them with stages.publish")
+    return folders
+
+
 def tables(published: Published) -> Tables:
     """Derives every table; ValueError names a number of a run that its outcomes do not give."""
     with tempfile.TemporaryDirectory(prefix="palimpsest-") as tree:
