@@ -102,6 +102,7 @@ class Rates(Outcomes):
             Column("concept", "coherent_rate", "Clear picture without the concept", "high", aim="erase"),
             Column("synonym", "target_rate", "Seen by another word", "low", aim="erase"),
             Column("alone", "target_rate", "Seen if named alone", "low", aim="erase"),
+            Column("implied", "target_rate", "Seen if implied", "low", aim="erase"),
             Column("neutral", "joint_rate", "Neutral twins right", "high"),
             Column("neutral", "broken_rate", "Neutral twins unclear", "low"),
             *retained_columns(LABELS),

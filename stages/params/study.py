@@ -18,7 +18,8 @@ from stages.params.load import check_name, load_params, names
 from stages.params.names import sweep
 from stages.params.within import check_within
 
-ALWAYS = {"neutral": 0.5, "alone": 0.25, "synonym": 0.5}  # sets that no study has to name: the share of its concept's
+# Sets that no study has to name: the share of its concept's.
+ALWAYS = {"neutral": 0.5, "alone": 0.25, "synonym": 0.5, "implied": 0.25}
 
 
 @dataclass(frozen=True, order=True)

@@ -34,9 +34,9 @@ def test_every_study_of_the_project_is_sound(name: str) -> None:
 def test_a_study_measures_twins_names_and_synonyms_that_it_does_not_name() -> None:
     assert studies.counts({"concept": 10, "retain": 4}) == {
         **{"concept": 10, "retain": 4},
-        **{"neutral": 5, "alone": 3, "synonym": 5},
+        **{"neutral": 5, "alone": 3, "synonym": 5, "implied": 3},
     }
-    asked = {"concept": 10, "retain": 4, "neutral": 2, "synonym": 0}
+    asked = {"concept": 10, "retain": 4, "neutral": 2, "synonym": 0, "implied": 0}
     assert studies.counts(asked) == {"concept": 10, "retain": 4, "neutral": 2, "alone": 3}
 
 
