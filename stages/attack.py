@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.launch.cli import entry, parser, set_up
-from stages.params import build, load_params, metric_params
+from stages.params import attack_params, build, load_params, metric_params
 from stages.params.concept import load_concept
 from stages.store.record import recording
 from stages.store.samples import BEFORE, write_folder
@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--attack", required=True, help="a file of params/attacks/")
     options.add_argument("--run", help="the folder of the trained run; without it the method is fitted here")
     args = options.parse_args(argv)
-    content, concept = load_params("attacks", args.attack), load_concept(args.concept)
+    concept = load_concept(args.concept)
+    content = attack_params(args.attack, args.backbone, kind=concept.kind)
     study = load_params("studies", args.study)
     set_up(args.threads)
     from stages.attacks.base import Victim, load_attack
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stages.methods import load_method
     from stages.store.tracking import paint_with
 
-    attack, method, out = load_attack(args.attack), load_method(args.method, args.backbone), Path(args.out)
+    attack = load_attack(args.attack, args.backbone, kind=concept.kind)
+    method, out = load_method(args.method, args.backbone, kind=concept.kind), Path(args.out)
     names = {"backbone": args.backbone, "concept": args.concept, "method": args.method, "attack": args.attack}
     inputs = [Path(args.run) / "intervention.safetensors"] if args.run else []
     stage = f"attack-{args.attack}"

@@ -14,8 +14,9 @@ import yaml
 
 from stages.params.concept import Concept, load_concept, values
 from stages.params.contents import WANTED, check_contents
-from stages.params.datasets import read_prompts, select
+from stages.params.datasets import Split, read_prompts, select
 from stages.params.effect import check_effect, settings
+from stages.params.layers import layer_of, method_params, untuned
 from stages.params.load import (
     RESERVED,
     alike,
@@ -23,7 +24,6 @@ from stages.params.load import (
     home,
     load_params,
     located,
-    method_params,
     names,
     own_keys,
     suggestion,
@@ -135,7 +135,7 @@ def families(root: Path | str = "params") -> tuple[str, ...]:
     return tuple(sorted(stem for stem in stems if stem not in ("__init__", "from_scratch")))
 
 
-def check_concept(name: str, sets: Sequence[str], root: Path | str = "params") -> Concept:
+def check_concept(name: str, sets: Sequence[str], root: Path | str = "params", split: Split = "test") -> Concept:
     """The concept; ValueError for a wrong field, or a dataset that lacks a column, the target or a set of prompts."""
     where, content = f"params/concepts/{name}.yaml", checked("concepts", name, root)
     for key in ("dataset", "target"):
@@ -147,29 +147,31 @@ def check_concept(name: str, sets: Sequence[str], root: Path | str = "params") -
     table = prompt_table(find_path(concept.dataset, root))
     for which in sets:
         try:
-            empty = select(table, concept.target, which).empty
+            empty = select(table, concept.target, which, split).empty
         except ValueError as error:
             raise ValueError(f"{where}: {concept.dataset}: {error}") from None
         if empty:
-            raise ValueError(f"{where}: {concept.dataset}: no {which} prompts for {concept.target}")
+            more = "; give rows of it split: tune" if split == "tune" else ""
+            raise ValueError(f"{where}: {concept.dataset}: no {which} prompts for {concept.target} to {split} on{more}")
     return concept
 
 
 def check_method(name: str, root: Path | str = "params") -> dict[str, Any]:
     """A method's content; ValueError for anything in its file that does not exist, on any backbone."""
     where, content = name if "@" in name else f"params/methods/{name}.yaml", checked("methods", name, root)
+    if "backbones" in content:
+        raise ValueError(
+            f"{where}: backbones: what differs on a small world stands in params/tuned/{split(name)[0]}.yaml by its "
+            f"architecture, on a finished checkpoint in params/adapted/{split(name)[0]}.yaml by its name"
+        )
     own = {key: value for key, value in content.items() if key not in RESERVED}
     path, tree = content["class"], tree_of(root)
     check_fields(own, path, where, root)
     check_effect(path, own, _own(own, "methods", name, root), where, tree=tree)
     check_names(content, "families", families(root), where)
+    check_names(content, "checkpoints", families(root), where)
     check_names(content, "concepts", names("concepts", root), where)
-    check_names(content, "backbones", names("backbones", root), where)
     check_names(content, "refuses", names("backbones", root), where)
-    for backbone, fields in (content.get("backbones") or {}).items():
-        there, family = f"{where}: backbones: {backbone}", _readable("backbones", backbone, root).get("family")
-        check_fields(fields, path, there, root, whole=False)
-        check_effect(path, own | fields, fields, there, family=family, tree=tree)
     return content
 
 
@@ -180,10 +182,10 @@ def check_names(content: Mapping[str, Any], key: str, have: Sequence[str], where
             raise ValueError(f"{where}: {key}: no {ONE[key]} {name!r}{suggestion(str(name), have)}")
 
 
-ONE = {"families": "family", "concepts": "concept", "backbones": "backbone", "refuses": "backbone"}
+ONE = {"families": "family", "checkpoints": "family", "concepts": "concept", "refuses": "backbone"}
 
 
-def check_method_on(method: str, backbone: str, root: Path | str = "params") -> None:
+def check_method_on(method: str, backbone: str, root: Path | str = "params", kind: str = "") -> None:
     """Raises a ValueError when a method cannot work on a backbone, or its fields there are wrong."""
     own, about = load_params("methods", method, root), load_params("backbones", backbone, root)
     if not works_on(own, about["family"]):
@@ -193,7 +195,7 @@ def check_method_on(method: str, backbone: str, root: Path | str = "params") -> 
         raise ValueError(f"{method} cannot work on {backbone}: {reason}")
     check_world(method, backbone, root)
     where = method if "@" in method else f"params/methods/{method}.yaml"
-    resolved = method_params(method, backbone, root)
+    resolved = method_params(method, backbone, root, kind)
     check_fields(resolved, own["class"], where, root)
     check_effect(own["class"], resolved, split(method)[1], where, family=about["family"], tree=tree_of(root))
 
@@ -201,11 +203,11 @@ def check_method_on(method: str, backbone: str, root: Path | str = "params") -> 
 def check_world(method: str, backbone: str, root: Path | str = "params") -> None:
     """Raises a ValueError for settings tuned to the small worlds on a finished checkpoint, with those for one.
 
-    Not if the method's file has fields for that very backbone: then it was meant. Nor for the reverse, which costs
-    minutes and may be what a study asks about.
+    Not if there are fields for that very backbone in params/adapted/: then it was meant. Nor for the reverse, which
+    costs minutes and may be what a study asks about.
     """
     own, about = load_params("methods", method, root), load_params("backbones", backbone, root)
-    if not own.get("world") or about.get("world") or backbone in (own.get("backbones") or {}):
+    if not own.get("world") or about.get("world") or backbone in layer_of("adapted", "methods", split(method)[0], root):
         return
     files = {name: _readable("methods", name, root) for name in names("methods", root)}
     fit = [
@@ -242,7 +244,12 @@ def check_gate(attack: str, method: str, backbone: str, root: Path | str = "para
 
 
 def gated(method: str, backbone: str, root: Path | str = "params") -> bool:
-    """Whether a method has a gate on a backbone: its class says `GATE`, "always" or a field, `none` or 0 without."""
+    """Whether a method has a gate on a backbone: its class says `GATE`, "always" or a field, `none` or 0 without.
+
+    One that is not tuned for the backbone has none there.
+    """
+    if untuned("methods", method, backbone, root):
+        return False
     content = method_params(method, backbone, root)
     gate = constant(content["class"], "GATE", tree_of(root))
     if not gate or gate == "always":
@@ -300,6 +307,12 @@ def works_on(content: Mapping[str, Any], family: str) -> bool:
 def refusal(content: Mapping[str, Any], backbone: str, root: Path | str = "params") -> str | None:
     """Why a method's file says that it cannot work on a backbone, or on one that this is like; None if it does not."""
     reasons = content.get("refuses") or {}
+    about = load_params("backbones", backbone, root)
+    meant = content.get("checkpoints", [about["family"]])
+    if not about.get("world") and about["family"] not in meant:
+        return (
+            f"its settings are for checkpoints of {', '.join(meant)}, and the family of this one is {about['family']}"
+        )
     return next((str(reasons[name]) for name in alike(backbone, root) if name in reasons), None)
 
 

@@ -13,9 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import check
-from stages.params.learning import check_data, lacks_data
+from stages.params.datasets import Split
+from stages.params.layers import attack_params, untuned
+from stages.params.learning import Measured, check_apart, check_data, check_noise, lacks_data
 from stages.params.load import check_name, load_params, names
 from stages.params.names import sweep
+from stages.params.protocol import check_tuning
+from stages.params.tuned import check_layers, check_strays
 from stages.params.within import check_within
 
 # Sets that no study has to name: the share of its concept's.
@@ -41,6 +45,7 @@ class Study:
     prompts: Mapping[str, int]  # set -> pictures, of `counts`
     metrics: tuple[str, ...]
     attacks: Mapping[Run, tuple[str, ...]] = field(default_factory=dict)  # what looks for the concept in a run
+    split: Split = "test"  # of the prompts and the noise that it measures by: to report, or to tune
 
     def unique(self, *parts: str) -> list[tuple[Any, ...]]:
         """The distinct combinations of the named parts of a run: `unique("backbone", "concept")`."""
@@ -51,22 +56,32 @@ def load_study(name: str, root: Path | str = "params") -> Study:
     """The study of params/studies/<name>.yaml and everything it names; ValueError says what is wrong and where."""
     content = check.checked("studies", name, root)
     runs = expand(content, root)
-    study = Study(name, tuple(runs), counts(content["prompts"]), tuple(content["metrics"]), runs)
+    split: Split = content.get("split", "test")
+    study = Study(name, tuple(runs), counts(content["prompts"]), tuple(content["metrics"]), runs, split)
     for (backbone,) in study.unique("backbone"):
         check.check_backbone(check_name(backbone, "backbone"), root)
     asked = [which for which, n in content["prompts"].items() if n]
-    concepts = {name: check.check_concept(name, asked, root) for (name,) in study.unique("concept")}
+    concepts = {name: check.check_concept(name, asked, root, split) for (name,) in study.unique("concept")}
+    measured = {name: Measured.of(concept, list(study.prompts), root, split) for name, concept in concepts.items()}
+    for concept in concepts.values():
+        check_apart(concept, measured[concept.name])
+        check_noise(concept, [seed for (seed,) in study.unique("seed")], root)
+    if split == "tune":
+        for backbone, which in study.unique("backbone", "concept"):
+            check_tuning(which, load_params("backbones", backbone, root), f"params/studies/{name}.yaml", root)
+    check_strays(root)
     for (method,) in study.unique("method"):
         check.check_method(method, root)
+        check_layers("methods", method, root)
     for concept, method in study.unique("concept", "method"):
         aim, own = concepts[concept].aim, load_params("methods", method, root)
         if own.get("aim", aim) != aim:
             raise ValueError(f"{method} is for concepts to {own['aim']}; the aim of {concept} is to {aim}")
-    for backbone, method in study.unique("backbone", "method"):
-        check.check_method_on(method, backbone, root)
-        check_within(method, backbone, root)
     for backbone, concept, method in study.unique("backbone", "concept", "method"):
-        check_data(method, backbone, concepts[concept], list(study.prompts), root)
+        check.check_method_on(method, backbone, root, concepts[concept].kind)
+        check_within(method, backbone, root, concepts[concept].kind)
+    for backbone, concept, method in study.unique("backbone", "concept", "method"):
+        check_data(method, backbone, concepts[concept], measured[concept], root)
     for metric in study.metrics:
         check.check_metric(metric, root)
         for backbone, concept in study.unique("backbone", "concept"):
@@ -92,6 +107,8 @@ def _check_attacks(study: Study, root: Path | str) -> None:
             raise ValueError(
                 f"{attack} works on {', '.join(content['families'])}; {backbone} is of the family {family}"
             )
+        check_layers("attacks", attack, root)
+        attack_params(attack, backbone, root)
         if attack in study.prompts:
             raise ValueError(f"params/attacks/{attack}.yaml: the study samples prompts of that name, too; rename it")
     for run, attacks in study.attacks.items():
@@ -133,6 +150,7 @@ def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[st
         own = load_params("methods", name, root)
         meant = concept in own.get("concepts", [concept]) and own.get("world", here) == here
         can = check.works_on(own, about["family"]) and check.refusal(own, backbone, root) is None
+        can = can and untuned("methods", name, backbone, root) is None
         if meant and can and own.get("aim", aim) == aim and not lacks_data(name, backbone, concept, root):
             methods.append(name)
     return methods

@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.params.check import check_schema
-from stages.params.load import canonical, load_params, located, names, read_yaml, suggestion
+from stages.params.load import canonical, load_params, located, names, read_file, suggestion
 
 FOLDER = Path("data") / "zoo"
 MANIFEST = "manifest.json"
 BACKBONE = "backbone"  # the kind of an entry that is no part of a world
-UNREAD = ("memory", "minutes")  # keys of a backbone that only the scheduler reads
+UNREAD = ("memory", "minutes", "architecture")  # keys of a backbone that no job reads but for a method's fields
 SAMPLING = ("steps", "scheduler", "guidance", "temperature", "top_p", "batch", "pool", "cache")
 RESTORE = "restore it with: git checkout -- {folder}, or train it here: snakemake --config zoo=false"
 
@@ -94,7 +94,9 @@ def digest_of(recipe: Mapping[str, Any]) -> str:
 def listed(root: Path | str = "params") -> list[Listed]:
     """The entries that params/zoo.yaml asks for, parts of worlds first; ValueError says what is wrong in it."""
     path = located(root) / "zoo.yaml"
-    content = read_yaml(path)
+    if not path.is_file():
+        raise ValueError(f"{path} is missing")
+    content = read_file(path)
     check_schema(content, "zoo", str(path))
     return [*_parts(content), *_backbones(content, root, str(path))]
 

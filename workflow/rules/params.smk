@@ -50,22 +50,37 @@ BINARIZED = [name for name, content in METHODS.items() if content.get("class") =
 TRAINED = [name for name in METHODS if name not in (*UNTRAINED, *BINARIZED)]
 
 
-def states_read(method, backbone):
+def kind_of(wildcards):
+    """The kind of a run's concept, empty if its file does not say it."""
+    return load_params("concepts", wildcards.concept).get("kind", "")
+
+
+def fields_of(method, wildcards):
+    """A method's fields on a run's backbone, for concepts of its concept's kind."""
+    return method_params(method, wildcards.backbone, kind=kind_of(wildcards))
+
+
+def fields_of_attack(wildcards):
+    """An attack's fields on a run's backbone, for concepts of its concept's kind."""
+    return params.attack_params(wildcards.attack, wildcards.backbone, kind=kind_of(wildcards))
+
+
+def states_read(method, wildcards):
     """The states of the unedited backbone's runs that a method's class says it trains on; None for none."""
-    return kept_states(method_params(method, backbone))
+    return kept_states(fields_of(method, wildcards))
 
 
 def states_kept(wildcards):
     """Those that the study's methods train on, of one backbone and concept; all if nothing asks, but someone."""
     run = (wildcards.backbone, wildcards.concept)
     methods = {other.method for other in STUDY.runs if (other.backbone, other.concept) == run}
-    methods |= {masks_of(method, wildcards.backbone) for method in methods if method in BINARIZED}
-    return most(states_read(method, wildcards.backbone) for method in methods) or "all"
+    methods |= {masks_of(method, wildcards) for method in methods if method in BINARIZED}
+    return most(states_read(method, wildcards) for method in methods) or "all"
 
 
-def masks_of(method, backbone):
+def masks_of(method, wildcards):
     """The method whose masks a binarized one takes."""
-    return method_params(method, backbone).get("of", "minimalist")
+    return fields_of(method, wildcards).get("of", "minimalist")
 
 
 PARTS = ("judge", "autoencoder", "tokenizer")  # of a world: what is trained before its backbones and its metrics
@@ -137,7 +152,7 @@ def out_of(stored):
 
 
 def concept_params(wildcards):
-    return canonical(load_params("concepts", wildcards.concept))
+    return canonical(load_params("concepts", wildcards.concept), without=("kind",))  # it chooses a method's fields
 
 
 def with_code(content):
@@ -145,25 +160,25 @@ def with_code(content):
     return content | {"code": digest(content["class"])}
 
 
-def methods_within(content, backbone):
-    """The fields on this backbone of the methods that one fits within its own training.
+def methods_within(content, wildcards):
+    """The fields in this run of the methods that one fits within its own training.
 
     Not of one whose masks are taken from a finished run.
     """
     if content["class"] == BINARIZED_CLASS:
         return {}
-    return {key: method_params(name, backbone) for key, name in within.referred(content)}
+    return {key: fields_of(name, wildcards) for key, name in within.referred(content)}
 
 
 def train_params(wildcards):
-    """A method's fields on this backbone with its code, and those of the methods that are fitted within it."""
-    content = method_params(wildcards.method, wildcards.backbone)
-    within = methods_within(content, wildcards.backbone)
+    """A method's fields in this run with its code, and those of the methods that are fitted within it."""
+    content = fields_of(wildcards.method, wildcards)
+    within = methods_within(content, wildcards)
     return canonical(with_code(content) | {key: with_code(other) for key, other in within.items()})
 
 
 def attack_params(wildcards):
-    return canonical(with_code(load_params("attacks", wildcards.attack)), without=("families",))
+    return canonical(with_code(fields_of_attack(wildcards)))
 
 
 def metric_params(wildcards):
