@@ -14,7 +14,7 @@ from stages.launch.cli import entry, set_up
 from stages.store.files import replacing
 
 CODE = ("stages", "Infinity")
-PINS = ("requirements.lock", "pyproject.toml", "LICENSE")
+PINS = ("requirements.lock", "pyproject.toml", "LICENSE", "params/protocol.yaml")
 RESULTS = "results"  # the folder of results in the zip
 WHEN = (1980, 1, 1, 0, 0, 0)  # of every file in it: equal content gives equal bytes
 log = logging.getLogger("bundle")

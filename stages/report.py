@@ -41,16 +41,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stages.reporting.attempts import Attempts
     from stages.reporting.collect import collect
     from stages.reporting.page import render
-    from stages.reporting.pooling import pooled
     from stages.reporting.tables import results
-    from stages.reporting.texts import table_texts
+    from stages.reporting.texts import all_numbers, table_texts
 
     study, out = collect(args.study, args.out, args.params), Path(args.out)
     for name in study.missing:
         log.warning("not measured, left out: %s", name)
     for caveat in study.caveats:
         log.warning("%s", caveat)
-    numbers, attempts = pooled(study), Attempts()
+    numbers, attempts = all_numbers(study), Attempts()
     frame = results(study, numbers)
     for name, text in table_texts(study, frame, numbers).items():
         write_text(out / "tables" / name, text)

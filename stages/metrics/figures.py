@@ -16,8 +16,13 @@ from stages.worlds.by_name import Judge
 
 
 def rows_of(table: str, n: int) -> tuple[list[Row], list[str]]:
-    """n rows of a prompt table, spread evenly, each with noise of its own, and the names of its labels."""
+    """n rows of a prompt table, spread evenly, each with noise of its own, and the names of its labels.
+
+    Only rows whose `split` is test, if the table has one.
+    """
     frame = read_prompts(table)
+    if "split" in frame:
+        frame = frame[frame["split"] == "test"]
     records = [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")]
     chosen = [(i, records[i * len(records) // n if n < len(records) else i % len(records)]) for i in range(n)]
     return [row | {"seed": hashed(Purpose.PICTURE, "figures", i)} for i, row in chosen], labels(frame)

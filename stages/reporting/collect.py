@@ -95,7 +95,6 @@ class Collected:
 
 
 Contents = Mapping[str, Mapping[str, Any]]  # metric -> the content of its file for one run
-ABOUT = ("aim", "target", "sensitive")  # the keys of a concept's file that a report reads
 
 
 @dataclass(frozen=True)
@@ -106,8 +105,8 @@ class Outline:
     description: str
     runs: tuple[Run, ...]  # in the order of the study
     metrics: tuple[str, ...]
-    families: Mapping[str, str]  # backbone -> family
-    concepts: Mapping[str, Mapping[str, Any]]  # concept -> the keys `ABOUT` of its file
+    backbones: Mapping[str, Mapping[str, Any]]  # backbone -> its file
+    concepts: Mapping[str, Mapping[str, Any]]  # concept -> its file
 
 
 def collect(name: str, artifacts: Path | str, params: Path | str = "params") -> Collected:
@@ -119,14 +118,13 @@ def outline(name: str, params: Path | str = "params") -> Outline:
     """The outline of params/studies/<name>.yaml."""
     study = load_study(name, params)
     backbones, concepts = (sorted({getattr(run, part) for run in study.runs}) for part in ("backbone", "concept"))
-    about = {concept: load_params("concepts", concept, params) for concept in concepts}
     return Outline(
         name=name,
         description=str(load_params("studies", name, params).get("description", "")).strip(),
         runs=study.runs,
         metrics=study.metrics,
-        families={backbone: load_params("backbones", backbone, params)["family"] for backbone in backbones},
-        concepts={concept: {key: own[key] for key in ABOUT if key in own} for concept, own in about.items()},
+        backbones={backbone: load_params("backbones", backbone, params) for backbone in backbones},
+        concepts={concept: load_params("concepts", concept, params) for concept in concepts},
     )
 
 
@@ -149,7 +147,7 @@ def gather(study: Outline, artifacts: Path | str) -> Collected:
         description=study.description,
         results=tuple(_result(run, cells[run], folder, name, contents[run]) for run, folder in finished.items()),
         missing=missing,
-        families=study.families,
+        families={backbone: content["family"] for backbone, content in study.backbones.items()},
         sensitive={concept: bool(content.get("sensitive")) for concept, content in about.items()},
         columns=_columns(study.metrics, contents.values())
         + _of_members(about[name] for name in sorted({run.concept for run in finished})),

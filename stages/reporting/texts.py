@@ -10,9 +10,15 @@ from stages.reporting.collect import Collected
 from stages.reporting.markdown import markdown
 from stages.reporting.numbers import Numbers
 from stages.reporting.overview import matrix
+from stages.reporting.pooling import pooled
 from stages.reporting.tables import flat, tradeoff
 
 DIGITS = "%.6g"  # enough for any number here, and the same text on every machine
+
+
+def all_numbers(study: Collected) -> Numbers:
+    """Every number of a study's tables; errors as of `pooled`."""
+    return pooled(study)
 
 
 def table_texts(study: Collected, frame: pd.DataFrame, numbers: Numbers) -> dict[str, str]:

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from stages.params.load import located, read_file
 from stages.reporting.attempts import Attempts
 from stages.reporting.collect import Collected, gather, outline
 from stages.reporting.numbers import Numbers
 from stages.reporting.page import render
-from stages.reporting.pooling import pooled
 from stages.reporting.published.layout import ABOUT, OUTCOMES, PAGE, RECORDS, TABLES, VALUES
 from stages.reporting.published.packing import pack
 from stages.reporting.published.unpacking import CLOSE, read
 from stages.reporting.published.verifying import digests, tables
-from stages.store.files import digest, replacing, write_json, write_text
+from stages.reporting.texts import all_numbers
+from stages.store.files import replacing, write_json, write_text
 
 THINNED = (None, 4, 2, 1)  # pictures of a row and prompt set on the page, until the folder is small enough
-PROTOCOL = Path("docs") / "protocol.md"
 MEGABYTE = 10**6
 
 
@@ -37,9 +36,9 @@ def publish(name: str, artifacts: Path, out: Path, *, params: Path | str = "para
             f"study {name}: {len(study.missing)} of its runs are not finished, such as {study.missing[0]}; run: "
             f"snakemake --config study={name}"
         )
-    numbers = pooled(study)
+    numbers = all_numbers(study)
     with replacing(out) as folder:
-        pack(about, artifacts, folder, params=params, protocol=protocol(PROTOCOL))
+        pack(about, artifacts, folder, params=params, protocol=protocol(params))
         found = tables(read(folder))
         _check(numbers, found.numbers)
         for file, text in found.texts.items():
@@ -51,12 +50,11 @@ def publish(name: str, artifacts: Path, out: Path, *, params: Path | str = "para
     return f"{out}: {found.derived.pictures:,} pictures' outcomes, {len(found.texts)} tables, {size / MEGABYTE:.1f} MB"
 
 
-def protocol(path: Path) -> dict[str, Any]:
-    """The version on a line `Version: x` of the protocol's page, and the page's sha256; nulls without a page."""
-    if not path.is_file():
-        return {"version": None, "sha256": None}
-    found = re.search(r"^Version:?\s+(\S+)", path.read_text(encoding="utf-8"), re.MULTILINE | re.IGNORECASE)
-    return {"version": found[1] if found else None, "sha256": digest(path)}
+def protocol(params: Path | str) -> dict[str, Any]:
+    """The protocol that the study kept to, and its version; nulls without one."""
+    path = located(params) / "protocol.yaml"
+    content = read_file(path) if path.is_file() else {}
+    return {"version": content.get("version"), "content": content}
 
 
 def _add_page(study: Collected, numbers: Numbers, folder: Path, params: Path | str, limit: float) -> int:
@@ -89,7 +87,7 @@ def _readme(study: Collected, out: Path) -> str:
 
 | file | holds |
 |---|---|
-| `{ABOUT}` | the study, its metrics with their settings, the protocol's version, the commit, sha256 of each file |
+| `{ABOUT}` | the study, its metrics with their settings, the protocol, the commit, sha256 of each file |
 | `{OUTCOMES}` | a row per picture: run, prompt, seed of the noise, and every outcome of every metric |
 | `{VALUES}` | a row per number of a single run, as its metric wrote it |
 | `{RECORDS}` | the record of every run: settings, seed, commit, processor, versions, seconds; without loss curves |

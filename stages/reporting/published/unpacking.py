@@ -71,7 +71,7 @@ def read(folder: Path) -> Published:
             description=about["description"],
             runs=runs,
             metrics=tuple(metrics),
-            families=about["families"],
+            backbones=about["backbones"],
             concepts=about["concepts"],
         )
     except (json.JSONDecodeError, KeyError, TypeError) as error:

@@ -10,12 +10,11 @@ from pathlib import Path
 
 from stages.reporting.collect import gather
 from stages.reporting.numbers import Numbers
-from stages.reporting.pooling import pooled
 from stages.reporting.published.compare import difference
 from stages.reporting.published.layout import ABOUT, DAMAGED, TABLES, read_text
 from stages.reporting.published.unpacking import Derived, Published, read, unpack
 from stages.reporting.tables import results
-from stages.reporting.texts import table_texts
+from stages.reporting.texts import all_numbers, table_texts
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ def tables(published: Published) -> Tables:
     with tempfile.TemporaryDirectory(prefix="palimpsest-") as tree:
         derived = unpack(published, Path(tree))
         study = gather(published.outline, tree)
-        numbers = pooled(study)
+        numbers = all_numbers(study)
         return Tables(table_texts(study, results(study, numbers), numbers), numbers, derived)
 
 

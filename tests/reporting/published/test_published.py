@@ -9,6 +9,7 @@ from dataclasses import asdict
 
 import pytest
 import torch
+import yaml
 
 from stages import publish, verify
 from stages.metrics.attacked import add_attacks, add_successes
@@ -129,6 +130,14 @@ def test_the_tables_are_the_report_s_and_follow_from_the_outcomes(published, cap
         assert (out / "tables" / path.name).read_text() == path.read_text()
     printed = (out / "tables/results.csv").read_text()
     assert all(f",bell,{name}," in printed for name in ("attack_rate", "asr", "pre_asr"))
+
+
+def test_the_protocol_and_the_machine_are_kept(published):
+    tree, out = published
+    about = json.loads((out / "study.json").read_text())
+    kept = yaml.safe_load((tree.params / "protocol.yaml").read_text())
+    assert about["protocol"] == {"version": kept["version"], "content": kept}
+    assert about["published"]["processor"]["name"] and about["published"]["versions"]["torch"]
 
 
 def test_a_folder_of_studies_is_verified_each(published):
