@@ -11,7 +11,8 @@ from typing import Any, ClassVar, Literal
 
 from torch import Tensor
 
-from stages.metrics.intervals import DRAWS, effective_samples, paired_bootstrap, wilson
+from stages.metrics.intervals import DRAWS, paired_bootstrap
+from stages.metrics.proportions import difference, rate_interval
 from stages.metrics.samples import Samples, finite
 
 Statistics = dict[str, Tensor]
@@ -34,16 +35,20 @@ class Value:
 
 
 def rate(outcomes: Tensor, groups: Tensor) -> Value:
-    """The share of ones among outcomes (N,) with its Wilson interval; NaN does not count.
+    """The share of ones among outcomes (N,) with the interval of `stages.metrics.proportions`; NaN does not count.
 
     `groups` (N,) numbers the prompts. ValueError if every outcome is NaN.
     """
     known = ~outcomes.isnan()
     values = outcomes[known]
-    successes, n = int(values.sum()), len(values)
-    if not n:
-        raise ValueError("a rate needs at least one outcome")
-    return Value(successes / n, *wilson(successes, n, effective=effective_samples(values, groups[known])), n)
+    interval = rate_interval(values, groups[known])
+    return Value(int(values.sum()) / len(values), *interval, len(values))
+
+
+def rate_change(edited: Tensor, original: Tensor, groups: Tensor) -> Value:
+    """The difference of two rates on the same prompts and noise, both outcomes (N,), with its paired score interval."""
+    found = difference(edited, original, groups)
+    return Value(found.value, found.low, found.high, int((~(edited.isnan() | original.isnan())).sum()))
 
 
 def change(edited: Tensor, original: Tensor, groups: Tensor, *, seed: int, draws: int = DRAWS) -> Value:

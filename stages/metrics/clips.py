@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from stages.metrics.base import Better, Column, Value, change, rate
+from stages.metrics.base import Better, Column, Value, change, rate, rate_change
 from stages.metrics.intervals import bootstrap
 from stages.metrics.samples import Samples
 
@@ -47,7 +47,7 @@ def longest_run(frames: Tensor) -> Tensor:
 def rates(
     edited: Mapping[str, Tensor], original: Mapping[str, Tensor] | None, groups: Tensor, *, seed: int, draws: int
 ) -> dict[str, Value]:
-    """A rate of each outcome (N,), `name_rate` with Wilson's interval, or the mean of a share, under its own name.
+    """A rate of each outcome (N,), `name_rate`, or the mean of a share, under its own name.
 
     With an original, the change of each, too. `groups` (N,) numbers the prompts.
     """
@@ -60,8 +60,11 @@ def rates(
             mean(outcomes, groups, **settings) if share else rate(outcomes, groups)
         )
         if original is not None:
-            label = name if share else f"{name}_rate"
-            changes[f"{label}_change"] = change(outcomes, original[name], groups, **settings)
+            changes[f"{name}_change" if share else f"{name}_rate_change"] = (
+                change(outcomes, original[name], groups, **settings)
+                if share
+                else rate_change(outcomes, original[name], groups)
+            )
     return values | changes
 
 
