@@ -28,6 +28,7 @@ from writing import keys_of, leading, listed, page, table  # noqa: E402
 from stages.documented.published import compare, every_field, presets, read_paper  # noqa: E402
 from stages.params import load_params, names  # noqa: E402
 from stages.params.kept import kept_states  # noqa: E402
+from stages.params.layers import for_kind, layer_of  # noqa: E402
 from stages.params.load import RESERVED  # noqa: E402
 
 PARAMS, SCHEMAS = ROOT / "params", ROOT / "stages" / "params" / "schemas"
@@ -87,7 +88,7 @@ def methods() -> str:
                 "fit returns": fit_returns(content["class"]),
                 "families": ", ".join(content.get("families", ["all"])),
                 "fitted in": "the job that samples" if content.get("trained") is False else "a job of its own",
-                "trains on": trained_on(content),
+                "trains on": trained_on(name, content),
                 "settings for": {True: "small worlds", False: "real checkpoints"}.get(content.get("world"), "both"),
                 "about": comment("methods", name),
             }
@@ -139,11 +140,13 @@ def compared(line: Any) -> dict[str, str]:
     }
 
 
-def trained_on(content: Mapping[str, Any]) -> str:
-    """The states of the backbone's runs that a method's file reads, and those that its fields for a backbone do."""
+def trained_on(name: str, content: Mapping[str, Any]) -> str:
+    """The states of the backbone's runs that a method's file reads, and those that it does on some backbones."""
     own = {key: value for key, value in content.items() if key not in RESERVED or key == "class"}
     states = kept_states(own, ROOT)
-    others = {name: kept_states(own | fields, ROOT) for name, fields in (content.get("backbones") or {}).items()}
+    over = {layer: layer_of(layer, "methods", name, PARAMS) for layer in ("tuned", "adapted")}
+    rows = [(where, for_kind(row, "")) for each in over.values() for where, row in each.items()]
+    others = {where: kept_states(own | row, ROOT) for where, row in rows}
     different = {name: other for name, other in others.items() if other != states}
     said = [states or "none", *(f"{other or 'none'} on `{name}`" for name, other in different.items())]
     return ", ".join(said)

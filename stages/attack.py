@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.launch.cli import entry, parser, set_up
-from stages.params import build, load_params
+from stages.params import attack_params, build, load_params, metric_params
 from stages.params.concept import load_concept
 from stages.store.record import recording
 from stages.store.samples import BEFORE, write_folder
@@ -34,7 +34,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--attack", required=True, help="a file of params/attacks/")
     options.add_argument("--run", help="the folder of the trained run; without it the method is fitted here")
     args = options.parse_args(argv)
-    content, concept = load_params("attacks", args.attack), load_concept(args.concept)
+    concept = load_concept(args.concept)
+    content = attack_params(args.attack, args.backbone, kind=concept.kind)
     study = load_params("studies", args.study)
     set_up(args.threads)
     from stages.attacks.base import Victim, load_attack
@@ -45,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stages.methods import load_method
     from stages.store.tracking import paint_with
 
-    attack, method, out = load_attack(args.attack), load_method(args.method, args.backbone), Path(args.out)
+    attack = load_attack(args.attack, args.backbone, kind=concept.kind)
+    method, out = load_method(args.method, args.backbone, kind=concept.kind), Path(args.out)
     names = {"backbone": args.backbone, "concept": args.concept, "method": args.method, "attack": args.attack}
     inputs = [Path(args.run) / "intervention.safetensors"] if args.run else []
     stage = f"attack-{args.attack}"
@@ -54,7 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         record.ready()
         intervention = load(Path(args.run)) if args.run else method.fit(backbone, concept, seed=args.seed)
         paint_with(painter(backbone, concept.prompts))
-        victim = Victim(intervention, judge(study.get("metrics", ()), concept.target))
+        victim = Victim(intervention, judge(study.get("metrics", ()), concept.target, args.backbone))
         attempt = attack.search(backbone, concept, seed=args.seed, victim=victim)
         n = max(study["prompts"]["concept"], len(attempt.prompts))
         found = [asdict(one) for one in attempt.found]
@@ -72,13 +74,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def judge(metrics: Sequence[str], target: Mapping[str, str]) -> Sees | None:
+def judge(metrics: Sequence[str], target: Mapping[str, str], backbone: str) -> Sees | None:
     """The verdict of the first metric that sees the concept, on pictures as their files hold them; None if none."""
     import torch
 
     from stages.metrics.samples import Samples
 
-    built = (build(load_params("metrics", name), f"params/metrics/{name}.yaml") for name in metrics)
+    built = (build(metric_params(name, backbone), f"params/metrics/{name}.yaml") for name in metrics)
     metric = next((each for each in built if each.seen), None)
     if metric is None:
         return None

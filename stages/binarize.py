@@ -32,7 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     args = options.parse_args(argv)
     check_name(args.method, "method")
-    params = method_params(args.method, args.backbone)
+    kind = load_concept(args.concept).kind
+    params = method_params(args.method, args.backbone, kind=kind)
     concepts = [load_concept(concept_of(Path(run), args.concept)) for run in args.runs]
     set_up(args.threads)
     from stages.backbones import load_backbone
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stages.methods import load_method
     from stages.methods.binarized import Binarized
 
-    method = load_method(args.method, args.backbone)
+    method = load_method(args.method, args.backbone, kind=kind)
     if not isinstance(method, Binarized):
         raise ValueError(f"params/methods/{args.method}.yaml: class must be Binarized, got {type(method).__name__}")
     masks = [load(Path(run)) for run in args.runs]

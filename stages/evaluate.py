@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from stages.launch.cli import entry, parser, set_up
-from stages.params import build, check_name, load_params
+from stages.params import build, check_name, load_params, metric_params
 from stages.params.concept import load_concept
 from stages.params.layout import run_folder
 from stages.params.study import counts
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for kind in ("backbone", "concept", "method"):
         check_name(getattr(args, kind), kind)
     concept, study = load_concept(args.concept), load_params("studies", args.study)
-    contents = {name: load_params("metrics", name) for name in study["metrics"]}
+    contents = {name: metric_params(name, args.backbone) for name in study["metrics"]}
     set_up(args.threads)
     from stages.metrics.base import measure, measure_all
     from stages.metrics.samples import SampleFolders

@@ -30,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
     set_up(args.threads)
-    make = {"judge": judge, "autoencoder": autoencoder, "tokenizer": tokenizer, "backbone": backbone}[args.what]
+    make = backbone if args.what == "backbone" else part
     out = Path(args.out)
     params: dict[str, Any] = {"what": args.what, "world": args.world}
     if args.what == "backbone":
@@ -44,28 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def judge(args: argparse.Namespace) -> Callable[[Path], Any]:
-    """The classifier of colour and shape."""
-    from stages.worlds.shapes import Shapes
-    from stages.worlds.train_judge import train_judge
+def part(args: argparse.Namespace) -> Callable[[Path], Any]:
+    """The judge of a world, its autoencoder, or the tokenizer that turns its pictures into bits."""
+    from stages.worlds.by_name import train_part
 
-    return train_judge(Shapes(), seed=args.seed)[0].save
-
-
-def autoencoder(args: argparse.Namespace) -> Callable[[Path], Any]:
-    """The small autoencoder that the world's latent backbones share."""
-    from stages.worlds.autoencoder import train_autoencoder
-    from stages.worlds.shapes import Shapes
-
-    return train_autoencoder(Shapes(), seed=args.seed)[0].save_pretrained
-
-
-def tokenizer(args: argparse.Namespace) -> Callable[[Path], Any]:
-    """The tokenizer that turns the world's pictures into bits."""
-    from stages.worlds.shapes import Shapes
-    from stages.worlds.tokenizer import train_tokenizer
-
-    return train_tokenizer(Shapes(), seed=args.seed)[0].save_pretrained
+    trained = train_part(args.world, args.what, args.seed)
+    return trained.save if args.what == "judge" else trained.save_pretrained
 
 
 def backbone(args: argparse.Namespace) -> Callable[[Path], Any]:

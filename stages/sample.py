@@ -38,10 +38,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stages.interventions import load, save
     from stages.methods import load_method
 
-    method, out = load_method(args.method, args.backbone), Path(args.out)
+    method, out = load_method(args.method, args.backbone, kind=concept.kind), Path(args.out)
     intervention = load(Path(args.run)) if args.run else None
     params = {"backbone": args.backbone, "concept": args.concept, "method": args.method}
-    params |= {} if args.run else method_params(args.method, args.backbone)
+    params |= {} if args.run else method_params(args.method, args.backbone, kind=concept.kind)
     inputs = [Path(args.prompts), *([Path(args.run) / "intervention.safetensors"] if args.run else [])]
     with recording(out, "sample", params=params, seed=args.seed, inputs=inputs) as record:
         backbone = load_backbone(args.backbone)

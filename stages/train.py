@@ -28,7 +28,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--latents", default=None, help="the trajectories that stages.precompute wrote")
     args = options.parse_args(argv)
     check_name(args.method, "method")
-    concept, params = load_concept(args.concept), method_params(args.method, args.backbone)
+    concept = load_concept(args.concept)
+    params = method_params(args.method, args.backbone, kind=concept.kind)
     set_up(args.threads)
     from stages.backbones import load_backbone
     from stages.backbones.core.blueprint import Blueprint

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.launch.cli import entry, set_up
-from stages.params import build, canonical, check_name, load_params
+from stages.params import build, canonical, check_name, load_params, metric_params
 from stages.params.check import digest_of
 from stages.params.protocol import Protocol, load_protocol
 from stages.store.record import git, versions
@@ -54,7 +54,7 @@ def search(args: argparse.Namespace, what: Searched, protocol: Protocol) -> None
     concepts = [tuning_concept(name, what, args.backbone) for name in args.concepts]
     sets = {concept.name: tuning_sets(concept) for concept in concepts}
     chances = {concept.name: chance_of(concept, world, protocol) for concept in concepts}
-    judged = load_params("metrics", args.metric)
+    judged = metric_params(args.metric, args.backbone)
     set_up(args.threads)
     from stages.backbones import load_backbone
     from stages.tuning.measuring import Bench, Case
@@ -101,7 +101,7 @@ def question(args: argparse.Namespace, what: Searched, about: Mapping[str, Any],
         "code": digest_of(what.base),
         "backbones": [load_params("backbones", name) for name in (args.backbone, args.oracle) if name],
         "concepts": [load_params("concepts", name) for name in args.concepts],
-        "metric": load_params("metrics", args.metric),
+        "metric": metric_params(args.metric, args.backbone),
         "sets": sets,
     }
     return hashlib.sha256(canonical(parts).encode()).hexdigest()[:12]

@@ -74,7 +74,7 @@ def attack() -> list[str]:
     """The prompts that `detour` finds."""
     from stages.attacks.base import load_attack
 
-    return list(load_attack("detour").search(load_backbone("sd-tiny"), load_concept("red"), seed=0).prompts)
+    return list(load_attack("detour", "sd-tiny").search(load_backbone("sd-tiny"), load_concept("red"), seed=0).prompts)
 
 
 def metric() -> list[dict[str, Any]]:

@@ -227,7 +227,7 @@ def test_the_checkpoint_of_the_page_samples(followed: dict) -> None:
 
 def test_the_table_of_the_page_gives_prompt_sets(followed: dict) -> None:
     asked = {"concept": ["van gogh"], "retain": ["", "hokusai", "monet"]}
-    assert followed["prompts"] == asked | {"neutral": [""], "alone": [], "synonym": []}
+    assert followed["prompts"] == asked | {"neutral": [""], "alone": [], "synonym": [], "implied": []}
 
 
 def test_the_tutorial_leaves_what_it_says(followed: dict) -> None:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from stages.backbones.core.base import Backbone
 from stages.interventions.base import Identity, Intervention
-from stages.params import build, load_params
+from stages.params import attack_params, build
 from stages.params.concept import Concept
 from stages.seeds import Purpose, seed_of
 
@@ -86,7 +86,7 @@ class Attack(Protocol):
     """A dataclass whose fields are the hyperparameters. It attaches whom it attacks when it needs it:
 
         victim = Victim(intervention)
-        attempt = load_attack("ring_a_bell").search(backbone, concept, seed=0, victim=victim)
+        attempt = load_attack("ring_a_bell", backbone.name).search(backbone, concept, seed=0, victim=victim)
         with victim.attach(backbone), attempt.intervention.attach(backbone):
             pictures = backbone.sample(backbone.encode(attempt.prompts), seeds=[0], steps=20, guidance=7.5)
 
@@ -105,7 +105,9 @@ def measured_seed(number: int) -> int:
     return seed_of(Purpose.ATTACKED, 0, number)
 
 
-def load_attack(name: str, root: Path | str = "params") -> Attack:
-    """The attack of params/attacks/<name>.yaml; ValueError names the file and key that is wrong."""
-    content = {key: value for key, value in load_params("attacks", name, root).items() if key != "families"}
-    return build(content, f"{root}/attacks/{name}.yaml")
+def load_attack(name: str, backbone: str, root: Path | str = "params", kind: str = "") -> Attack:
+    """The attack of params/attacks/<name>.yaml with its settings on that backbone, for concepts of a kind.
+
+    ValueError names the file and key that is wrong.
+    """
+    return build(attack_params(name, backbone, root, kind), f"{root}/attacks/{name}.yaml")

@@ -46,9 +46,9 @@ class DiT(Latent):
     @classmethod
     def assemble(cls, settings: Settings, parts: Mapping[str, Any]) -> DiTPipeline:
         """The pipeline with its classes: settings.build's `labels` (id: names), or its world's."""
-        from stages.worlds.classes import classes
+        from stages.worlds.by_name import classes
 
-        labels = settings.build.get("labels") or classes()
+        labels = settings.build.get("labels") or classes(settings.world or "shapes")
         pipeline = DiTPipeline(**parts, id2label=labels)
         pipeline.register_to_config(id2label=labels)
         return pipeline

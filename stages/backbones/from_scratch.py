@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,8 +20,7 @@ from stages.store.tracking import paint_with
 from stages.training.minimize import minimize
 from stages.training.progress import History
 from stages.training.settings import Schedule, Training
-from stages.worlds.shapes import Batch, Shapes
-from stages.worlds.words import make_tokenizer
+from stages.worlds.by_name import Drawn, Exclude, make_tokenizer, make_world
 
 AUTOENCODER = "artifacts/worlds/{world}/{part}"
 
@@ -37,8 +38,8 @@ class Recipe(Training):
     draws: Count = 1  # of each training time, of which the noisiest counts: form is decided at high noise
     clip: Rate | None = 1.0
     seed: int = 0
-    exclude: str | None = None  # labels that are never rendered nor named, such as `yellow cross`
-    colours: tuple[str, ...] = Shapes.colours  # of the world that it is shown: more of them, more freely combined
+    exclude: str | tuple[str, ...] | None = None  # concepts that are never rendered nor named, such as `yellow cross`
+    world: Mapping[str, Any] = field(default_factory=dict)  # fields of the world that are not its defaults
 
 
 def pretrain(
@@ -47,35 +48,47 @@ def pretrain(
     settings: Settings,
     *,
     seed: int = 0,
-    exclude: str | None = None,
+    exclude: Exclude = None,
     device: str | None = None,
 ) -> Family:
-    """A backbone of class `cls` trained from scratch on its world; `exclude` is never rendered nor named.
+    """A backbone of class `cls` trained from scratch on its world; what to `exclude` is never rendered nor named.
 
     ValueError for a recipe with unknown fields; FileNotFoundError if the world's autoencoder is not trained yet.
     """
     recipe = construct(Recipe, settings.pretrain, f"{name}: pretrain")
-    vae = cls.load_autoencoder(AUTOENCODER.format(world=settings.world, part=settings.autoencoder))
-    backbone = cls.create(name, settings, make_tokenizer(), vae, recipe.seed + seed, choose_device(name, device))
+    world = world_of(name, settings)
+    vae = cls.load_autoencoder(AUTOENCODER.format(world=world, part=settings.autoencoder))
+    backbone = cls.create(name, settings, make_tokenizer(world), vae, recipe.seed + seed, choose_device(name, device))
     train(backbone, render(settings, recipe, seed, exclude), recipe, seed)
     freeze(backbone.modules().values())
     return backbone
 
 
-def render(settings: Settings, recipe: Recipe, seed: int, exclude: str | None = None) -> Batch:
-    """Captioned pictures of the world, or clips of settings.frames frames.
+def world_of(name: str, settings: Settings) -> str:
+    """The world that a backbone is trained on; ValueError for a finished checkpoint."""
+    if settings.world is None:
+        raise ValueError(f"{name} is a checkpoint at {settings.path}, and no world is there to train it on")
+    return settings.world
 
-    ValueError if both the recipe and `exclude` leave something out.
+
+def render(settings: Settings, recipe: Recipe, seed: int, exclude: Exclude = None) -> Drawn:
+    """Captioned pictures of the world, or clips of settings.frames frames, without what is to be left out.
+
+    Both the recipe and `exclude` can name concepts. ValueError for one that is not of the world.
     """
-    if exclude and recipe.exclude:
-        raise ValueError(f"a backbone trained without {recipe.exclude!r} cannot be trained without {exclude!r}, too")
-    world, seed, exclude = Shapes(colours=recipe.colours), recipe.seed + seed, exclude or recipe.exclude
+    name = world_of("this", settings)
+    world, seed = make_world(name, recipe.world, "pretrain: world"), recipe.seed + seed
+    left_out = [*_concepts(recipe.exclude), *_concepts(exclude)]
     if settings.frames:
-        return world.clips(recipe.images, seed, settings.frames, exclude)
-    return world.sample(recipe.images, seed, exclude)
+        return world.clips(recipe.images, seed, settings.frames, left_out)
+    return world.sample(recipe.images, seed, left_out)
 
 
-def train(backbone: Family, data: Batch, recipe: Recipe, seed: int) -> History:
+def _concepts(exclude: Exclude) -> tuple[str, ...]:
+    return (exclude,) if isinstance(exclude, str) else tuple(exclude or ())
+
+
+def train(backbone: Family, data: Drawn, recipe: Recipe, seed: int) -> History:
     """Fits network and text encoder jointly to captioned pictures or clips; leaves the averaged weights in place.
 
     Parts stay in evaluation mode: the dropout of diffusers and transformers (labels of a DiT among it) draws from the

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.params import load_params, method_params, names
+from stages.params import attack_params, method_params, names
 from stages.params.source import class_fields
 
 PAPERS = Path(__file__).parent / "papers"
@@ -143,7 +143,7 @@ def _content(kind: Kind, name: str) -> dict[str, Any]:
 
 def every_field(kind: Kind, name: str, backbone: str, root: Path | str = "params") -> dict[str, Any]:
     """Every field of a preset on a backbone: the file's value or the class's default."""
-    content = method_params(name, backbone, root) if kind == "methods" else load_params(kind, name, root)
+    content = (method_params if kind == "methods" else attack_params)(name, backbone, root)
     return {key: content.get(key, field.default) for key, field in class_fields(content["class"], name).items()}
 
 

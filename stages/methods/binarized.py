@@ -46,7 +46,10 @@ class Binarized:
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Mask:
         """Fits the masks first (stages.binarize takes those of a finished run); ValueError if they are none."""
         return self.apply(
-            load_method(self.of, backbone.name).fit(backbone, concept, seed=seed), backbone, concept, seed
+            load_method(self.of, backbone.name, kind=concept.kind).fit(backbone, concept, seed=seed),
+            backbone,
+            concept,
+            seed,
         )
 
     def apply(self, mask: Intervention, backbone: Backbone, concept: Concept, seed: int) -> Mask:

@@ -137,7 +137,7 @@ class Minimalist(FromPairs, Training):
         runs = references(backbone, [*sum(pairs, ()), *retain], self.seeds, self.steps_of(backbone), seed)
         if self.target != "flowedit":
             return pairs, runs
-        edits = load_method(self.edit, backbone.name).fit(backbone, concept, seed=seed)
+        edits = load_method(self.edit, backbone.name, kind=concept.kind).fit(backbone, concept, seed=seed)
         if not isinstance(edits, Resample):
             raise ValueError(f"edit: {self.edit} makes a {type(edits).__name__}, not an edit of samples; take flowedit")
         for prompt, neutral in pairs:

@@ -30,7 +30,7 @@ class RandomDirection:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Steering:
         """The steering; ValueError if that method moves nothing along a direction."""
-        learned = load_method(self.of, backbone.name).fit(backbone, concept, seed=seed)
+        learned = load_method(self.of, backbone.name, kind=concept.kind).fit(backbone, concept, seed=seed)
         if not isinstance(learned, Steering) or not all("direction" in by for by in learned.maps.values()):
             raise ValueError(f"{self.of} steers along no direction on {backbone.name}: no random one can replace it")
         units: dict[Site, Tensor] = {}

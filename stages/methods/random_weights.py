@@ -26,7 +26,7 @@ class RandomWeights:
 
     def fit(self, backbone: Backbone, concept: Concept, *, seed: int) -> Weights:
         """The weights; ValueError if that method changes none."""
-        learned = load_method(self.of, backbone.name).fit(backbone, concept, seed=seed)
+        learned = load_method(self.of, backbone.name, kind=concept.kind).fit(backbone, concept, seed=seed)
         if not isinstance(learned, Weights):
             raise ValueError(f"{self.of} made a {type(learned).__name__}: only changes of weights have a random twin")
         return Weights({name: moved(backbone, name, new, seed, i) for i, (name, new) in enumerate(learned.items())})

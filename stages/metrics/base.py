@@ -89,8 +89,8 @@ class Metric(ABC):
     The constants say what it can judge: a study that asks for more is refused before anything runs.
     """
 
-    WORLD: ClassVar[str | None] = None  # the only world whose pictures it can judge
-    LABELS: ClassVar[tuple[str, ...] | None] = None  # the only labels of a target that it can judge
+    WORLDS: ClassVar[tuple[str, ...] | None] = None  # the only worlds whose pictures it can judge
+    LABELS: ClassVar[Mapping[str, tuple[str, ...]] | None] = None  # the only labels of a target, by world
     CHOICES: ClassVar[str | None] = None  # the field that lists the values of a label that it can tell apart
 
     unasked = False  # whether NaN among the features stands for what a sample was not asked for

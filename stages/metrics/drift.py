@@ -9,7 +9,7 @@ from torch import Tensor
 
 from stages.metrics.base import GROUP, Column, Metric, Statistics, Value
 from stages.metrics.intervals import DRAWS, bootstrap, number_prompts
-from stages.metrics.judged import JUDGE, judge_features
+from stages.metrics.judged import JUDGE, WORLDS, judge_features
 from stages.metrics.samples import Samples, floats
 from stages.params.types import Count
 
@@ -18,9 +18,9 @@ from stages.params.types import Count
 class Drift(Metric):
     """The mean absolute difference of pixels in [0, 1], and the Euclidean one of standardised judge features."""
 
-    WORLD: ClassVar[str] = "shapes"
+    WORLDS: ClassVar[tuple[str, ...]] = WORLDS
 
-    judge: str = JUDGE  # folder of the judge
+    judge: str = JUDGE  # folder of the judge; {world}: of the backbone's world
     draws: Count = DRAWS  # resamples of the bootstrap
     seed: int = 0  # of the bootstrap
 

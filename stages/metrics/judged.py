@@ -1,6 +1,6 @@
-"""The judge of the world of shapes as metrics read it."""
+"""The judges of the small worlds as metrics read them."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, ClassVar
@@ -15,20 +15,19 @@ from stages.metrics.samples import Samples, finite, floats, frames
 from stages.params.source import code
 from stages.params.types import Count
 from stages.seeds import Purpose
-from stages.worlds.captions import DIRECTIONS
-from stages.worlds.judge import Judge
-from stages.worlds.shapes import Shapes
+from stages.worlds import by_name
+from stages.worlds.by_name import Judge
 
-JUDGE = "artifacts/worlds/shapes/judge"
-LABELS = ("colour", "shape", "direction")
-PAIR = "pair"  # a label that is colour and shape at once, such as `red circle`
+JUDGE = "artifacts/worlds/{world}/judge"
+WORLDS = ("shapes", "scenes")
+PAIR = "pair"  # a label that is colour and shape, or object, at once, such as `red circle`
 REAL = 1  # the index of the renders that features are compared with; 0 trains backbones
 
 
 @cache
 def load_judge(folder: str) -> Judge:
     """A saved judge, loaded once; ValueError names a file that is damaged."""
-    return Judge.load(folder)
+    return by_name.load_judge(folder)
 
 
 def judge_features(judge: str, samples: Samples) -> Tensor:
@@ -43,8 +42,9 @@ def real_features(judge: str, samples: Samples, n: int, seed: int) -> Tensor:
     Each row is rendered as often as the others, whatever their order; a label that it leaves open is drawn evenly. They
     are computed once for all runs that ask for the same, and kept on disk.
     """
-    rows = [_apart(row) for row in samples.rows]
-    asked = tuple(sorted(tuple(str(row.get(label, "")) for label in LABELS) for row in rows))
+    drawn = load_judge(judge).drawn
+    rows = [_apart(row, drawn) for row in samples.rows]
+    asked = tuple(sorted(tuple(str(row.get(label, "")) for label in drawn) for row in rows))
     clip = samples.images.shape[1] if samples.images.ndim == 5 else None
     return _real_features(load_judge(judge), judge, asked, samples.images.shape[-1], clip, n, seed)
 
@@ -53,10 +53,10 @@ def real_features(judge: str, samples: Samples, n: int, seed: int) -> Tensor:
 class Judged(Metric):
     """The features of a distance by the judge: those of the samples, and those of real renders."""
 
-    WORLD: ClassVar[str] = "shapes"
+    WORLDS: ClassVar[tuple[str, ...]] = WORLDS
 
     seed: int = 0  # of the renders and of the jackknife
-    judge: str = JUDGE  # folder of the judge
+    judge: str = JUDGE  # folder of the judge; {world}: of the backbone's world
     reference: Count = 2048  # frames of real renders, at least
 
     def features(self, samples: Samples) -> Tensor:
@@ -67,9 +67,9 @@ class Judged(Metric):
         return {"features": features, "real": real_features(self.judge, samples, self.reference, self.seed)}
 
 
-def _apart(row: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The row with the labels of its pair, if it has one."""
-    return {**row, **dict(zip(LABELS, row[PAIR].split(), strict=False))} if row.get(PAIR) else row
+def _apart(row: Mapping[str, Any], drawn: Sequence[str]) -> Mapping[str, Any]:
+    """The row with the labels of its pair, if it has one: the first two of those that are `drawn`."""
+    return {**row, **dict(zip(drawn, row[PAIR].split(), strict=False))} if row.get(PAIR) else row
 
 
 @lru_cache(maxsize=16)
@@ -90,18 +90,6 @@ def _rendered(
     judge: Judge, asked: tuple[tuple[str, ...], ...], size: int, clip: int | None, n: int, seed: int
 ) -> Tensor:
     generator = seeds.generator(Purpose.WORLD, seed, REAL)
-    world = Shapes(size=size, colours=judge.colours, shapes=judge.shapes)
-    rows = asked * -(-n // (len(asked) * (clip or 1)))
-    options = (world.colours, world.shapes, DIRECTIONS)
-    colour, shape, direction = (
-        _indices(column, names, generator) for column, names in zip(zip(*rows, strict=True), options, strict=True)
-    )
-    if clip is None:
-        return judge.features(world.render(colour, shape, generator))[:, None]
-    return judge.features(frames(world.film(colour, shape, direction, generator, clip))).unflatten(0, (-1, clip))
-
-
-def _indices(values: tuple[str, ...], names: tuple[str, ...], generator: torch.Generator) -> Tensor:
-    drawn = torch.randint(len(names), (len(values),), generator=generator)
-    known = torch.tensor([names.index(value) if value in names else -1 for value in values])
-    return torch.where(known < 0, drawn, known)
+    rows = [dict(zip(judge.drawn, labels, strict=True)) for labels in asked * -(-n // (len(asked) * (clip or 1)))]
+    images = judge.world(size).renders(rows, generator, clip)
+    return judge.features(frames(images)).unflatten(0, (-1, clip or 1))

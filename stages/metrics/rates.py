@@ -11,14 +11,20 @@ from torch import Tensor
 from stages.metrics.base import GROUP, Column, Metric, Statistics, Value
 from stages.metrics.clips import rates, share_columns, verdict_names, verdicts
 from stages.metrics.intervals import DRAWS, number_prompts
-from stages.metrics.judged import JUDGE, PAIR, load_judge
-from stages.metrics.judged import LABELS as DRAWN
+from stages.metrics.judged import JUDGE, WORLDS, load_judge
 from stages.metrics.members import each_member, members_of, shown
 from stages.metrics.samples import Samples, finite
 from stages.params.concept import values
 from stages.params.types import Count
 
-LABELS = (*DRAWN, PAIR)
+OF_WORLDS = {  # the labels that the judge of each world sees
+    "shapes": ("colour", "shape", "direction", "pair"),
+    "scenes": (
+        *("colour", "object", "texture", "style", "figure", "place", "background", "other_colour", "other_object"),
+        *("pair", "direction"),
+    ),
+}
+LABELS = tuple(dict.fromkeys(label for labels in OF_WORLDS.values() for label in labels))
 HEADS = {"direction": "motion", "class": "things", "pair": "pairs"}  # how a column's head calls a label
 
 
@@ -64,18 +70,18 @@ class Outcomes(Metric):
 
 @dataclass(frozen=True)
 class Rates(Outcomes):
-    """Rates by the judge of the world of shapes.
+    """Rates by the judge of a small world.
 
     target: the concept is seen, in any frame of a clip; of several, the one that the prompt names, and each of them by
-    its own name. broken: no clear shape. coherent: neither of the two. colour, shape, pair, direction: as the prompt
+    its own name. broken: nothing clear. coherent: neither of the two. colour, shape, style and the like: as the prompt
     asks. other: all labels right but the concept's, if every prompt asks for the concept. joint: all labels right, for
     other prompts. A clip's labels but the target are of the mean of its frames.
     """
 
-    WORLD: ClassVar[str] = "shapes"
-    LABELS: ClassVar[tuple[str, ...]] = LABELS
+    WORLDS: ClassVar[tuple[str, ...]] = WORLDS
+    LABELS: ClassVar[Mapping[str, tuple[str, ...]]] = OF_WORLDS
 
-    judge: str = JUDGE  # folder of the judge
+    judge: str = JUDGE  # folder of the judge; {world}: of the backbone's world
 
     def names(self, samples: Samples) -> tuple[str, ...]:
         verdict = (*verdict_names("target", samples), "broken", "coherent")
@@ -93,6 +99,7 @@ class Rates(Outcomes):
             Column("concept", "coherent_rate", "Clear picture without the concept", "high", aim="erase"),
             Column("synonym", "target_rate", "Seen by another word", "low", aim="erase"),
             Column("alone", "target_rate", "Seen if named alone", "low", aim="erase"),
+            Column("implied", "target_rate", "Seen if implied", "low", aim="erase"),
             Column("neutral", "joint_rate", "Neutral twins right", "high"),
             Column("neutral", "broken_rate", "Neutral twins unclear", "low"),
             *retained_columns(LABELS),
@@ -102,7 +109,7 @@ class Rates(Outcomes):
         self, samples: Samples, asked: Sequence[Sequence[str]], members: Mapping[str, tuple[str, str]]
     ) -> Tensor:
         verdict = load_judge(self.judge).look(samples.images)
-        finite(torch.cat([verdict.colour, verdict.shape], 1), samples, "the judge's answers")
+        finite(verdict.probabilities(), samples, "the judge's answers")
         right = [as_asked(verdict, samples, labels) for labels in asked]
         target, broken = verdicts("target", shown(verdict, samples), samples), verdict.broken()
         coherent = (target["target"] == 0) & ~broken

@@ -1,5 +1,6 @@
 """Whatever reads params/ and data/: names checked, keys checked, values checked, every error one line."""
 
+from stages.params.layers import attack_params, kind_of, method_params
 from stages.params.load import (
     KINDS,
     build,
@@ -7,7 +8,7 @@ from stages.params.load import (
     check_name,
     construct,
     load_params,
-    method_params,
+    metric_params,
     names,
     resolve_class,
     suggestion,
@@ -15,12 +16,15 @@ from stages.params.load import (
 
 __all__ = [
     "KINDS",
+    "attack_params",
     "build",
     "canonical",
     "check_name",
     "construct",
+    "kind_of",
     "load_params",
     "method_params",
+    "metric_params",
     "names",
     "resolve_class",
     "suggestion",

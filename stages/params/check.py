@@ -16,6 +16,7 @@ from stages.params.concept import Concept, load_concept, values
 from stages.params.contents import WANTED, check_contents
 from stages.params.datasets import read_prompts, select
 from stages.params.effect import check_effect, settings
+from stages.params.layers import layer_of, method_params, untuned
 from stages.params.load import (
     RESERVED,
     alike,
@@ -23,7 +24,6 @@ from stages.params.load import (
     home,
     load_params,
     located,
-    method_params,
     names,
     own_keys,
     suggestion,
@@ -158,18 +158,19 @@ def check_concept(name: str, sets: Sequence[str], root: Path | str = "params") -
 def check_method(name: str, root: Path | str = "params") -> dict[str, Any]:
     """A method's content; ValueError for anything in its file that does not exist, on any backbone."""
     where, content = name if "@" in name else f"params/methods/{name}.yaml", checked("methods", name, root)
+    if "backbones" in content:
+        raise ValueError(
+            f"{where}: backbones: what differs on a small world stands in params/tuned/{split(name)[0]}.yaml by its "
+            f"architecture, on a finished checkpoint in params/adapted/{split(name)[0]}.yaml by its name"
+        )
     own = {key: value for key, value in content.items() if key not in RESERVED}
     path, tree = content["class"], tree_of(root)
     check_fields(own, path, where, root)
     check_effect(path, own, _own(own, "methods", name, root), where, tree=tree)
     check_names(content, "families", families(root), where)
+    check_names(content, "checkpoints", families(root), where)
     check_names(content, "concepts", names("concepts", root), where)
-    check_names(content, "backbones", names("backbones", root), where)
     check_names(content, "refuses", names("backbones", root), where)
-    for backbone, fields in (content.get("backbones") or {}).items():
-        there, family = f"{where}: backbones: {backbone}", _readable("backbones", backbone, root).get("family")
-        check_fields(fields, path, there, root, whole=False)
-        check_effect(path, own | fields, fields, there, family=family, tree=tree)
     return content
 
 
@@ -180,10 +181,10 @@ def check_names(content: Mapping[str, Any], key: str, have: Sequence[str], where
             raise ValueError(f"{where}: {key}: no {ONE[key]} {name!r}{suggestion(str(name), have)}")
 
 
-ONE = {"families": "family", "concepts": "concept", "backbones": "backbone", "refuses": "backbone"}
+ONE = {"families": "family", "checkpoints": "family", "concepts": "concept", "refuses": "backbone"}
 
 
-def check_method_on(method: str, backbone: str, root: Path | str = "params") -> None:
+def check_method_on(method: str, backbone: str, root: Path | str = "params", kind: str = "") -> None:
     """Raises a ValueError when a method cannot work on a backbone, or its fields there are wrong."""
     own, about = load_params("methods", method, root), load_params("backbones", backbone, root)
     if not works_on(own, about["family"]):
@@ -193,7 +194,7 @@ def check_method_on(method: str, backbone: str, root: Path | str = "params") -> 
         raise ValueError(f"{method} cannot work on {backbone}: {reason}")
     check_world(method, backbone, root)
     where = method if "@" in method else f"params/methods/{method}.yaml"
-    resolved = method_params(method, backbone, root)
+    resolved = method_params(method, backbone, root, kind)
     check_fields(resolved, own["class"], where, root)
     check_effect(own["class"], resolved, split(method)[1], where, family=about["family"], tree=tree_of(root))
 
@@ -201,11 +202,11 @@ def check_method_on(method: str, backbone: str, root: Path | str = "params") -> 
 def check_world(method: str, backbone: str, root: Path | str = "params") -> None:
     """Raises a ValueError for settings tuned to the small worlds on a finished checkpoint, with those for one.
 
-    Not if the method's file has fields for that very backbone: then it was meant. Nor for the reverse, which costs
-    minutes and may be what a study asks about.
+    Not if there are fields for that very backbone in params/adapted/: then it was meant. Nor for the reverse, which
+    costs minutes and may be what a study asks about.
     """
     own, about = load_params("methods", method, root), load_params("backbones", backbone, root)
-    if not own.get("world") or about.get("world") or backbone in (own.get("backbones") or {}):
+    if not own.get("world") or about.get("world") or backbone in layer_of("adapted", "methods", split(method)[0], root):
         return
     files = {name: _readable("methods", name, root) for name in names("methods", root)}
     fit = [
@@ -242,7 +243,12 @@ def check_gate(attack: str, method: str, backbone: str, root: Path | str = "para
 
 
 def gated(method: str, backbone: str, root: Path | str = "params") -> bool:
-    """Whether a method has a gate on a backbone: its class says `GATE`, "always" or a field, `none` or 0 without."""
+    """Whether a method has a gate on a backbone: its class says `GATE`, "always" or a field, `none` or 0 without.
+
+    One that is not tuned for the backbone has none there.
+    """
+    if untuned("methods", method, backbone, root):
+        return False
     content = method_params(method, backbone, root)
     gate = constant(content["class"], "GATE", tree_of(root))
     if not gate or gate == "always":
@@ -260,15 +266,18 @@ def check_metric(name: str, root: Path | str = "params") -> dict[str, Any]:
 def check_metric_for(metric: str, concept: Concept, backbone: str, root: Path | str = "params") -> None:
     """Raises a ValueError when a metric cannot judge a concept's pictures by a backbone.
 
-    Metrics say what they can in class constants (stages/metrics/base.py): WORLD, LABELS, CHOICES.
+    Metrics say what they can in class constants (stages/metrics/base.py): WORLDS, LABELS, CHOICES.
     """
     where, content = f"params/metrics/{metric}.yaml", load_params("metrics", metric, root)
     tree, about = tree_of(root), load_params("backbones", backbone, root)
-    world, labels = (constant(content["class"], name, tree) for name in ("WORLD", "LABELS"))
-    if world and about.get("world") != world:
-        others = [name for name in names("metrics", root) if not _world_of_metric(name, root)]
+    worlds, labels = (constant(content["class"], name, tree) for name in ("WORLDS", "LABELS"))
+    if worlds and about.get("world") not in worlds:
+        others = [name for name in names("metrics", root) if not _worlds_of_metric(name, root)]
         drawn = f"draws the world {about['world']}" if about.get("world") else "is a finished checkpoint"
-        raise ValueError(f"{metric} judges the world of {world} alone; {backbone} {drawn}; for it: {', '.join(others)}")
+        raise ValueError(
+            f"{metric} judges small worlds alone ({', '.join(worlds)}); {backbone} {drawn}; for it: {', '.join(others)}"
+        )
+    labels = labels and labels.get(about.get("world"))
     choices = _choices(content, where, tree)
     for label, value in [(label, value) for label, wanted in concept.target.items() for value in values(wanted)]:
         if labels and label not in labels:
@@ -297,6 +306,12 @@ def works_on(content: Mapping[str, Any], family: str) -> bool:
 def refusal(content: Mapping[str, Any], backbone: str, root: Path | str = "params") -> str | None:
     """Why a method's file says that it cannot work on a backbone, or on one that this is like; None if it does not."""
     reasons = content.get("refuses") or {}
+    about = load_params("backbones", backbone, root)
+    meant = content.get("checkpoints", [about["family"]])
+    if not about.get("world") and about["family"] not in meant:
+        return (
+            f"its settings are for checkpoints of {', '.join(meant)}, and the family of this one is {about['family']}"
+        )
     return next((str(reasons[name]) for name in alike(backbone, root) if name in reasons), None)
 
 
@@ -338,12 +353,12 @@ def _choices(content: Mapping[str, Any], where: str, tree: Path) -> Mapping[str,
     return {content.get("label", known["label"].default): given}
 
 
-def _world_of_metric(name: str, root: Path | str) -> str | None:
-    """The world that a metric is bound to; a broken file counts as bound, so that it is not proposed."""
+def _worlds_of_metric(name: str, root: Path | str) -> Sequence[str] | None:
+    """The worlds that a metric is bound to; a broken file counts as bound, so that it is not proposed."""
     try:
-        return constant(load_params("metrics", name, root)["class"], "WORLD", tree_of(root))
+        return constant(load_params("metrics", name, root)["class"], "WORLDS", tree_of(root))
     except (ValueError, KeyError):
-        return "unreadable"
+        return ("unreadable",)
 
 
 def _own(content: Mapping[str, Any], kind: str, name: str, root: Path | str) -> list[str]:

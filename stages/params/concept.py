@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from stages.params import construct, load_params
+from stages.params.types import Kind
 
 PLACE = "{}"  # in a prompt: a member's name stands here
 ARTICLES = ("a", "an", "the")
@@ -38,6 +39,7 @@ class Concept:
     words: tuple[str, ...] = ()  # that name it, in the singular; empty: its members, or the words twins lack
     synonyms: tuple[str, ...] = ()  # other words that mean it: measured, and therefore erased only if asked for
     members: tuple[str, ...] = ()  # names of the concepts that are one here
+    kind: Kind | Literal[""] = ""  # methods may be tuned for concepts of a kind; empty: what is for all of them
 
     def __post_init__(self) -> None:
         for name in ("prompts", "neutral", "retain"):

@@ -23,7 +23,7 @@ from stages.params.tables import Row, read_rows, say_unused
 Target = Mapping[str, str | Sequence[str]]  # label -> the value that counts as the concept, or several
 
 SCHEMA = Path(__file__).parent / "schemas" / "prompts.schema.yaml"
-SETS = ("concept", "neutral", "retain", "alone", "synonym")
+SETS = ("concept", "neutral", "retain", "alone", "synonym", "implied")
 INTEGERS = ("id", "seed")
 KEPT = ("id", "prompt", "seed")  # of a set's rows, beside their labels; seed only if the table has it
 COLUMNS = {  # other names of a dataset's columns, where the table has none of the name itself
@@ -67,12 +67,14 @@ def select(table: pd.DataFrame, target: Target, which: str) -> pd.DataFrame:
     """Returns the rows (id, prompt, seed and labels) of one set of the concept `target`, such as {"colour": "red"}.
 
     concept: prompts that show it; neutral: the same rows without it; retain: prompts that do not show it;
-    alone: prompts that name it and nothing else; synonym: prompts that mean it in another word.
+    alone: prompts that name it and nothing else; synonym: prompts that mean it in another word; implied: prompts that
+    show it without naming it, as "a tomato" shows red.
     """
     if which not in SETS:
         raise ValueError(f"prompt set must be one of {', '.join(SETS)}, got {which!r}")
     shown = _shows(table, target)
-    kinds = {"retain": ["full", "unrelated"], "alone": ["alone"], "synonym": ["synonym"]}.get(which, ["full"])
+    named = {which: [which] for which in ("alone", "synonym", "implied")}
+    kinds = {"retain": ["full", "unrelated"], **named}.get(which, ["full"])
     rows = table[(~shown if which == "retain" else shown) & table["set"].isin(kinds)]
     if which == "alone":
         rows = rows[(rows[[name for name in labels(table) if name not in target]] == "").all(axis=1)]

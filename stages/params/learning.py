@@ -9,7 +9,7 @@ from typing import Any
 from stages.params import check
 from stages.params.concept import Concept
 from stages.params.datasets import has, select
-from stages.params.load import method_params
+from stages.params.layers import kind_of, method_params
 from stages.params.pairs import CONCEPT, of_concept, read_texts
 from stages.params.source import class_fields
 from stages.params.types import OnDisk, paths
@@ -19,7 +19,7 @@ from stages.params.within import named, referred
 def check_data(method: str, backbone: str, concept: Concept, sets: Sequence[str], root: Path | str = "params") -> None:
     """Raises a ValueError when files that a method, or one fitted within it, names for a concept are missing or hold
     something else, or when one of their prompts is measured, too, in one of the sets."""
-    where, content = named(method), method_params(method, backbone, root)
+    where, content = named(method), method_params(method, backbone, root, concept.kind)
     for key, other in referred(content, root):
         try:
             check_data(other, backbone, concept, sets, root)
@@ -41,7 +41,7 @@ def check_data(method: str, backbone: str, concept: Concept, sets: Sequence[str]
 def lacks_data(method: str, backbone: str, concept: str, root: Path | str = "params") -> bool:
     """Whether a method, or one fitted within it, names a file or folder of the concept, by `{concept}`, that is not
     there."""
-    where, content = named(method), method_params(method, backbone, root)
+    where, content = named(method), method_params(method, backbone, root, kind_of(concept, root))
     files = (name for _, name, _ in _named(content, where, root) if CONCEPT in name)
     if any(lacks_data(other, backbone, concept, root) for _, other in referred(content, root)):
         return True

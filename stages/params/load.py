@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 KINDS = ("studies", "backbones", "methods", "concepts", "attacks", "metrics")
 # Keys of a method's or an attack's file that are no fields of its class.
-RESERVED = ("class", "backbones", "trained", "families", "concepts", "aim", "world", "refuses")
+RESERVED = ("class", "trained", "families", "concepts", "aim", "world", "refuses", "checkpoints")
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
 HOME = "PALIMPSEST_HOME"  # the environment variable that names the folder of params/, data/ and artifacts/
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one reads ten times as fast
@@ -52,19 +52,19 @@ def load_params(kind: str, name: str, root: Path | str = "params") -> dict[str, 
 
     A file may be `like` another one, which it changes by its own keys; maps are joined key by key.
     """
-    contents = [content for _, content in _chain(kind, name, root)]
-    return functools.reduce(_joined, reversed(contents))
+    contents = [content for _, content in chain(kind, name, root)]
+    return functools.reduce(joined, reversed(contents))
 
 
 def own_keys(kind: str, name: str, root: Path | str = "params") -> set[str]:
     """The keys that a file says itself, without those of the file that it is `like`."""
-    return set(next(_chain(kind, name, root))[1])
+    return set(next(chain(kind, name, root))[1])
 
 
-def _chain(kind: str, name: str, root: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
-    """A file's name and its own keys, then those of the file that it is `like`, and so on."""
+def chain(kind: str, name: str, root: Path | str) -> Iterator[tuple[str, dict[str, Any]]]:
+    """A file's name and its own keys, then those of the file that it is `like`, and so on; ValueError for a circle."""
     paths: list[Path] = []
-    next_one: str | None = name
+    next_one: str | None = split(check_name(name, kind[:-1]))[0] if kind == "methods" else name
     while next_one is not None:
         try:
             path, content = _read(kind, next_one, root)
@@ -80,12 +80,16 @@ def _chain(kind: str, name: str, root: Path | str) -> Iterator[tuple[str, dict[s
 
 def _read(kind: str, name: str, root: Path | str) -> tuple[Path, dict[str, Any]]:
     singular = {"studies": "study"}.get(kind, kind.rstrip("s"))
-    name = split(check_name(name, singular))[0]
-    path = located(root) / kind / f"{name}.yaml"
+    path = located(root) / kind / f"{check_name(name, singular)}.yaml"
     if not path.is_file():
         raise ValueError(f"no {singular} {name!r}{suggestion(name, names(kind, root))}{_elsewhere(root)}")
+    return path, read_file(path)
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The mapping that a YAML file holds; ValueError names the file that holds none."""
     written = path.stat()
-    return path, copy.deepcopy(_parsed(path, written.st_mtime_ns, written.st_size))
+    return copy.deepcopy(_parsed(path, written.st_mtime_ns, written.st_size))
 
 
 @functools.lru_cache(maxsize=1024)
@@ -107,7 +111,8 @@ def _elsewhere(root: Path | str) -> str:
     return f"; there is no folder {located(root).absolute()}: run from the project's folder, or set {HOME} to it"
 
 
-def _joined(other: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+def joined(other: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:
+    """A file's own keys over those of the one that it is `like`; maps are joined key by key."""
     both = {key for key in own if isinstance(own[key], dict) and isinstance(other.get(key), dict)}
     return other | own | {key: other[key] | own[key] for key in both}
 
@@ -127,25 +132,19 @@ def suggestion(name: str, have: Iterable[str]) -> str:
     return f"{f'; did you mean {near[0]}?' if near else ';'} have: {', '.join(have) or 'none'}"
 
 
-def method_params(name: str, backbone: str, root: Path | str = "params") -> dict[str, Any]:
-    """A method's fields for one backbone: the file's own, its overrides for that backbone, those of the variant.
-
-    The overrides are those under the backbone's name, else under that of the nearest backbone that it is `like`.
-    """
-    content = load_params("methods", name, root)
-    overrides = content.get("backbones") or {}
-    if not isinstance(overrides, Mapping):
-        raise ValueError(f"params/methods/{name}.yaml: backbones must map a backbone's name to fields")
-    fields = {key: value for key, value in content.items() if key not in RESERVED or key == "class"}
-    if overrides and backbone not in overrides:
-        backbone = next((other for other in alike(backbone, root) if other in overrides), backbone)
-    return fields | (overrides.get(backbone) or {}) | split(name)[1]
+def metric_params(name: str, backbone: str, root: Path | str = "params") -> dict[str, Any]:
+    """A metric's fields for the samples of a backbone: `{world}` in them is the world that it was trained on."""
+    content, world = load_params("metrics", name, root), load_params("backbones", backbone, root).get("world", "")
+    return {
+        key: value.replace("{world}", world) if isinstance(value, str) and world else value
+        for key, value in content.items()
+    }
 
 
 def alike(backbone: str, root: Path | str = "params") -> Iterator[str]:
     """A backbone, the one that its file is `like`, and so on; nothing if it has no file."""
     if (located(root) / "backbones" / f"{backbone}.yaml").is_file():
-        yield from (name for name, _ in _chain("backbones", backbone, root))
+        yield from (name for name, _ in chain("backbones", backbone, root))
 
 
 def resolve_class(path: str, where: str) -> type:

@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import check
+from stages.params.layers import attack_params, untuned
 from stages.params.learning import check_data, lacks_data
 from stages.params.load import check_name, load_params, names
 from stages.params.names import sweep
+from stages.params.tuned import check_layers, check_strays
 from stages.params.within import check_within
 
-ALWAYS = {"neutral": 0.5, "alone": 0.25, "synonym": 0.5}  # sets that no study has to name: the share of its concept's
+# Sets that no study has to name: the share of its concept's.
+ALWAYS = {"neutral": 0.5, "alone": 0.25, "synonym": 0.5, "implied": 0.25}
 
 
 @dataclass(frozen=True, order=True)
@@ -55,15 +58,17 @@ def load_study(name: str, root: Path | str = "params") -> Study:
         check.check_backbone(check_name(backbone, "backbone"), root)
     asked = [which for which, n in content["prompts"].items() if n]
     concepts = {name: check.check_concept(name, asked, root) for (name,) in study.unique("concept")}
+    check_strays(root)
     for (method,) in study.unique("method"):
         check.check_method(method, root)
+        check_layers("methods", method, root)
     for concept, method in study.unique("concept", "method"):
         aim, own = concepts[concept].aim, load_params("methods", method, root)
         if own.get("aim", aim) != aim:
             raise ValueError(f"{method} is for concepts to {own['aim']}; the aim of {concept} is to {aim}")
-    for backbone, method in study.unique("backbone", "method"):
-        check.check_method_on(method, backbone, root)
-        check_within(method, backbone, root)
+    for backbone, concept, method in study.unique("backbone", "concept", "method"):
+        check.check_method_on(method, backbone, root, concepts[concept].kind)
+        check_within(method, backbone, root, concepts[concept].kind)
     for backbone, concept, method in study.unique("backbone", "concept", "method"):
         check_data(method, backbone, concepts[concept], list(study.prompts), root)
     for metric in study.metrics:
@@ -91,6 +96,8 @@ def _check_attacks(study: Study, root: Path | str) -> None:
             raise ValueError(
                 f"{attack} works on {', '.join(content['families'])}; {backbone} is of the family {family}"
             )
+        check_layers("attacks", attack, root)
+        attack_params(attack, backbone, root)
         if attack in study.prompts:
             raise ValueError(f"params/attacks/{attack}.yaml: the study samples prompts of that name, too; rename it")
     for run, attacks in study.attacks.items():
@@ -132,6 +139,7 @@ def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[st
         own = load_params("methods", name, root)
         meant = concept in own.get("concepts", [concept]) and own.get("world", here) == here
         can = check.works_on(own, about["family"]) and check.refusal(own, backbone, root) is None
+        can = can and untuned("methods", name, backbone, root) is None
         if meant and can and own.get("aim", aim) == aim and not lacks_data(name, backbone, concept, root):
             methods.append(name)
     return methods

@@ -23,6 +23,9 @@ class OnDisk:
     holds: Holds = ""
 
 
+# What a concept is; params/tuned/ may have a setting for each kind.
+Kind = Literal["attribute", "object", "texture", "style", "character", "combination", "place"]
+
 Count = Annotated[int, Gt(0)]
 Natural = Annotated[int, Ge(0)]
 Rate = Annotated[float, Gt(0)]

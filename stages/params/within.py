@@ -8,7 +8,7 @@ from typing import Any
 
 from stages.params import check
 from stages.params.effect import effective
-from stages.params.load import method_params
+from stages.params.layers import method_params
 from stages.params.source import class_fields, merged, returned
 
 KEYS = ("of", "edit")  # fields that name another method's file
@@ -21,14 +21,14 @@ def referred(content: Mapping[str, Any], root: Path | str = "params") -> Iterato
     yield from ((key, values[key]) for key in KEYS if isinstance(values.get(key), str) and values[key])
 
 
-def check_within(method: str, backbone: str, root: Path | str = "params") -> None:
+def check_within(method: str, backbone: str, root: Path | str = "params", kind: str = "") -> None:
     """Raises a ValueError when a method that another one names is wrong, cannot work on the backbone, makes something
     else than is needed, or is of a third one."""
-    where, content, tree = named(method), method_params(method, backbone, root), check.tree_of(root)
+    where, content, tree = named(method), method_params(method, backbone, root, kind), check.tree_of(root)
     for key, other in referred(content, root):
         try:
             path = check.check_method(other, root)["class"]
-            check.check_method_on(other, backbone, root)
+            check.check_method_on(other, backbone, root, kind)
         except ValueError as error:
             raise ValueError(f"{where}: {key}: {error}") from None
         if key == "of" and "of" in class_fields(path, where, tree):

@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stages.worlds.captions import DIRECTIONS
+from stages.worlds.shapes import Shapes
 
 NONE = "none"  # the last class of each head: no colour, no clear shape
 
@@ -68,6 +69,10 @@ class Verdict:
         """Returns (N,) bool: whether each picture shows no clear shape."""
         return self.shape.argmax(1) == len(self.shapes)
 
+    def probabilities(self) -> Tensor:
+        """Returns (N, C + S + 2), of all colours and shapes."""
+        return torch.cat([self.colour, self.shape], 1)
+
 
 class Judge(nn.Module):
     """Classifies pictures (N, 3, H, W) in [0, 1] by colour and shape; its features serve distances of distributions.
@@ -76,6 +81,8 @@ class Judge(nn.Module):
     >>> judge.look(images).named("colour")
     ['red', 'blue', 'none']
     """
+
+    drawn = ("colour", "shape", "direction")  # labels that `Shapes.renders` takes
 
     mean: Tensor  # (depth,) of the features of real renders
     scale: Tensor  # (depth,) their standard deviation
@@ -121,6 +128,10 @@ class Judge(nn.Module):
         colour, shape = (part.softmax(1) for part in joined)
         each = Verdict(self.colours, self.shapes, colour, shape)
         return each if images.ndim == 4 else each.over_clips(direction(images))
+
+    def world(self, size: int) -> Shapes:
+        """The world of its colours and shapes, with pictures of that size."""
+        return Shapes(size=size, colours=self.colours, shapes=self.shapes)
 
     def save(self, folder: str | Path) -> None:
         """Writes judge.safetensors and judge.json."""

@@ -1,6 +1,6 @@
 """The world of shapes: captioned pictures and clips of one coloured shape, whose truth is known."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -20,6 +20,9 @@ PALETTE = {
     "orange": (0.96, 0.52, 0.08),
     "cyan": (0.15, 0.80, 0.85),
 }
+
+
+Exclude = str | Sequence[str] | None
 
 
 @dataclass(frozen=True)
@@ -61,14 +64,14 @@ class Shapes:
         if self.size < 8 or not 0 < low <= high:
             raise ValueError(f"size must be 8 or more and radius rise from above 0, got {self.size}, {self.radius}")
 
-    def sample(self, n: int, seed: int, exclude: str | None = None) -> Batch:
-        """Returns `n` captioned pictures; `exclude` ("red", "circle", "red circle") is neither drawn nor named.
+    def sample(self, n: int, seed: int, exclude: Exclude = None) -> Batch:
+        """Returns `n` captioned pictures; what to `exclude` ("red", "circle", "red circle") is neither drawn nor named.
 
-        ValueError if `exclude` is not a colour, a shape or `colour shape` of this world.
+        ValueError if `exclude`, or one of several, is not a colour, a shape or `colour shape` of this world.
         """
         return self.draw(n, seeds.generator(Purpose.WORLD, seed), exclude)
 
-    def draw(self, n: int, generator: torch.Generator, exclude: str | None = None) -> Batch:
+    def draw(self, n: int, generator: torch.Generator, exclude: Exclude = None) -> Batch:
         """Returns `n` captioned pictures as `sample` does, drawn from `generator`."""
         colour, shape = self._pick(n, generator, exclude)
         scene, light = self._scene(colour, shape, generator)
@@ -79,7 +82,7 @@ class Shapes:
         """Returns pictures (N, 3, H, W) in [0, 1] of the colours and shapes with these indices (N,)."""
         return rasterise(self._scene(colour, shape, generator)[0], self.shapes, self.size)
 
-    def clips(self, n: int, seed: int, frames: int = 9, exclude: str | None = None) -> Batch:
+    def clips(self, n: int, seed: int, frames: int = 9, exclude: Exclude = None) -> Batch:
         """Returns `n` captioned clips of a shape that moves left, right, up or down on a dark background.
 
         ValueError for an `exclude` that `sample` refuses.
@@ -98,10 +101,24 @@ class Shapes:
         """Returns clips (N, F, 3, H, W) in [0, 1] of the colours, shapes and directions with these indices (N,)."""
         return self._film(colour, shape, direction, generator, frames)[0]
 
-    def _pick(self, n: int, generator: torch.Generator, exclude: str | None) -> tuple[Tensor, Tensor]:
+    def renders(
+        self, rows: Sequence[Mapping[str, str]], generator: torch.Generator, frames: int | None = None
+    ) -> Tensor:
+        """Returns a picture, or a clip of `frames`, of each row's labels; one that it leaves open is drawn evenly."""
+        options = {"colour": self.colours, "shape": self.shapes, "direction": DIRECTIONS}
+        colour, shape, direction = (
+            _indices([row.get(label, "") for row in rows], names, generator) for label, names in options.items()
+        )
+        if frames is None:
+            return self.render(colour, shape, generator)
+        return self.film(colour, shape, direction, generator, frames)
+
+    def _pick(self, n: int, generator: torch.Generator, exclude: Exclude) -> tuple[Tensor, Tensor]:
         pairs = [(c, s) for c in range(len(self.colours)) for s in range(len(self.shapes))]
-        if exclude is not None:
-            pairs = [pair for pair in pairs if not self._shows(pair, exclude)]
+        for concept in (exclude,) if isinstance(exclude, str) else exclude or ():
+            pairs = [pair for pair in pairs if not self._shows(pair, concept)]
+        if not pairs:
+            raise ValueError(f"nothing is left to draw without {exclude!r}")
         chosen = torch.tensor(pairs)[torch.randint(len(pairs), (n,), generator=generator)]
         return chosen[:, 0], chosen[:, 1]
 
@@ -148,6 +165,13 @@ class Shapes:
         radius = (0.8 * scene.radius).repeat_interleave(frames, 0)
         moving = replace(scene, **still, radius=radius, centre=(0.5 * scene.centre[:, None] + path).flatten(0, 1))
         return rasterise(moving, self.shapes, self.size).unflatten(0, (-1, frames)), light
+
+
+def _indices(values: Sequence[str], names: tuple[str, ...], generator: torch.Generator) -> Tensor:
+    """The indices (N,) of values among names, drawn evenly for one that is none of them."""
+    drawn = torch.randint(len(names), (len(values),), generator=generator)
+    known = torch.tensor([names.index(value) if value in names else -1 for value in values])
+    return torch.where(known < 0, drawn, known)
 
 
 def _known(kind: str, names: tuple[str, ...] | list[str], have: Mapping[str, object]) -> tuple[str, ...]:

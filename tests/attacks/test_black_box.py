@@ -86,4 +86,4 @@ def test_what_the_table_lacks_is_named(backbone, tmp_path):
         asked("languages", backbone=backbone, table=str(table))
     with pytest.raises(FileNotFoundError, match="is missing"):
         asked("synonyms", backbone=backbone, table=str(tmp_path / "none.yaml"))
-    assert load_attack("black_box_synonyms").kinds == ("synonyms",)
+    assert load_attack("black_box_synonyms", "any").kinds == ("synonyms",)

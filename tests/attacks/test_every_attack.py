@@ -21,7 +21,7 @@ CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
 
 @pytest.mark.parametrize("name", names("attacks"))
 def test_an_attack_finds_prompts_and_leaves_the_backbone_as_it_was(name, backbone, concept):
-    attack = load_attack(name)
+    attack = load_attack(name, "sd-shapes")
     have = {field.name for field in dataclasses.fields(attack)}
     small = {key: value for key, value in SMALL.items() if key in have and (name, key) != NOT_NUMBERS}
     attack = dataclasses.replace(attack, **small)

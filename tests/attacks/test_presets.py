@@ -9,7 +9,7 @@ from stages.params.check import check_attack
 
 @pytest.mark.parametrize("name", names("attacks"))
 def test_every_file_loads_and_is_checked(name):
-    assert load_attack(name)
+    assert load_attack(name, "any")
     assert check_attack(name)["class"] == load_params("attacks", name)["class"]
 
 
@@ -30,7 +30,7 @@ def test_every_file_loads_and_is_checked(name):
     ],
 )
 def test_papers_presets(name, says):
-    attack = load_attack(name)
+    attack = load_attack(name, "any")
     assert {key: getattr(attack, key) for key in says} == says
 
 
@@ -38,7 +38,7 @@ def test_concept_inversion_has_one_budget_for_all_its_rows():
     """The controls spend what the attack spends: pictures, steps, batch."""
     shared = ("images", "steps", "batch", "lr", "schedule", "initialiser", "flip")
     own, *others = (
-        load_attack(name)
+        load_attack(name, "any")
         for name in ("concept_inversion", "concept_inversion_unrelated", "concept_inversion_4", "concept_inversion_8")
     )
     for other in others:

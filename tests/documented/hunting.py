@@ -101,7 +101,7 @@ def edited(network: Any, gated: bool) -> Any:
 def hunt(name: str, backbone: str, **changes: Any) -> Hunted:
     """Runs the preset on its backbone's twin, against a judge whose verdicts are known."""
     seen, network = Hunted(), reader(backbone)
-    attack = dataclasses.replace(load_attack(name), **changes)
+    attack = dataclasses.replace(load_attack(name, backbone), **changes)
     intervention = edited(network, isinstance(attack, ClosedGate))
     handle = register_optimizer_step_post_hook(seen.count)
     try:

@@ -157,7 +157,7 @@ def test_an_attack_searches_in_the_edited_backbone_and_draws_what_it_found(proje
 def test_neutral_twins_and_prompts_that_mean_the_concept_otherwise_are_measured_unless_left_out(project):
     write("metrics", "rates", {"class": "stages.metrics.rates.Rates", "draws": 100})
     counts, found = {"concept": 3, "retain": 5}, []
-    for prompts in (counts | {"neutral": 0, "alone": 0, "synonym": 0}, counts):
+    for prompts in (counts | {"neutral": 0, "alone": 0, "synonym": 0, "implied": 0}, counts):
         write("studies", "mini", {"prompts": prompts, "metrics": ["rates"]})
         run = "artifacts/runs/tiny/red/none/1"
         shutil.rmtree(run, ignore_errors=True)

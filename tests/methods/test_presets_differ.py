@@ -6,11 +6,10 @@ from itertools import combinations
 import pytest
 import torch
 
-from stages.params import load_params, names
+from stages.params import load_params, method_params, names
 from stages.params.check import works_on
 from stages.params.concept import Concept
 from stages.params.effect import effective
-from stages.params.load import method_params
 from tests.methods.cut_down import small
 from tests.tiny import unet
 

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from stages.params import load_params, names
+from stages.params import load_params, method_params, names
 from stages.params.check import check_attack, check_method, check_method_on
 from stages.params.effect import FAMILY, check_effect, effective
-from stages.params.load import method_params
 from stages.params.source import class_fields, merged
+from stages.params.tuned import check_layers
 from tests import ROOT
 
 ESD = "stages.methods.esd.ESD"
@@ -71,11 +71,6 @@ def test_conditions_are_told_of_many_methods_and_of_attacks() -> None:
         ("methods/minimalist_paper", {"linear": ".*"}, "linear has no effect with masks: ["),
         ("methods/receler_paper", {"localise": 0.0}, "has no effect with localise: 0.0; set localise, too, or leave"),
         ("methods/casteer", {"quantile": 0.9}, "quantile has no effect with gate: none; choose gate: region, or leave"),
-        (
-            "methods/esd_x_paper",
-            {"backbones": {"sd14": {"states": "frozen", "guidance": 5.0}}},
-            "methods/esd_x_paper.yaml: backbones: sd14: guidance has no effect with states: frozen",
-        ),
         ("attacks/p4d_k", {"tokens": 4}, "tokens has no effect with every: 2; leave every out, or leave tokens out"),
         ("attacks/relearning_full", {"rank": 4}, "rank has no effect with train: full; choose train: lora"),
     ],
@@ -107,16 +102,21 @@ def test_it_is_told_with_the_way_out(params: Path, name: str, keys: dict, says: 
     ],
 )
 def test_fields_that_contradict_each_other_are_refused_wherever_they_are_written(params, name, keys, says):
-    """In the file that a preset is like, in the preset itself, and for one backbone."""
+    """In the file that a preset is like, in the preset itself, and where it is tuned."""
     check_method(name, params)
-    content = {key: value for key, value in load_params("methods", name, params).items() if key != "backbones"}
+    content = load_params("methods", name, params)
     (params / "methods/far.yaml").write_text(yaml.safe_dump(content | keys))
     (params / "methods/near.yaml").write_text(yaml.safe_dump({"like": "far"}))
-    (params / "methods/there.yaml").write_text(yaml.safe_dump(content | {"backbones": {"sd-shapes": keys}}))
-    for other in ("far", "near", "there"):
+    for other in ("far", "near"):
         with pytest.raises(ValueError) as caught:
             check_method(other, params)
         assert says in str(caught.value) and str(caught.value).startswith(f"params/methods/{other}.yaml: ")
+    (params / "methods/there.yaml").write_text(yaml.safe_dump(content))
+    (params / "tuned/there.yaml").write_text(yaml.safe_dump({"sd": keys}))
+    check_method("there", params)
+    with pytest.raises(ValueError) as caught:
+        check_layers("methods", "there", params)
+    assert says in str(caught.value) and str(caught.value).startswith("params/tuned/there.yaml: sd: ")
 
 
 def test_a_contradiction_is_told_of_fields_whose_defaults_can_be_read() -> None:

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from stages.methods import load_method
-from stages.methods.esd import ESD
-from stages.params import build, check_name, construct, load_params, method_params, names
+from stages.params import build, check_name, construct, load_params, names
 from stages.params.concept import Concept, load_concept
 from stages.params.types import Count
 
@@ -22,38 +21,8 @@ class Thing:
 def root(tmp_path):
     folder = tmp_path / "params" / "methods"
     folder.mkdir(parents=True)
-    (folder / "esd.yaml").write_text("class: stages.methods.esd.ESD\nsteps: 10\nbackbones:\n  other: {steps: 20}\n")
+    (folder / "esd.yaml").write_text("class: stages.methods.esd.ESD\nsteps: 10\n")
     return tmp_path / "params"
-
-
-def test_a_method_comes_from_its_file_with_overrides(root):
-    assert load_method("esd", "any", root) == ESD(steps=10)
-    assert load_method("esd", "other", root).steps == 20
-    assert method_params("esd", "any", root) == {"class": "stages.methods.esd.ESD", "steps": 10}
-
-
-def test_a_backbone_takes_the_overrides_of_the_nearest_that_it_is_like(root):
-    folder = root / "backbones"
-    folder.mkdir()
-    for name, like in {"other": "far", "lean": "other", "leaner": "lean", "plain": "other"}.items():
-        (folder / f"{name}.yaml").write_text(f"like: {like}\n")
-    (folder / "far.yaml").write_text("family: unet\n")
-    given = "class: c\nsteps: 10\nbackbones:\n  far: {steps: 5, lr: 1.0}\n  other: {steps: 20}\n  plain: {}\n"
-    (root / "methods" / "esd.yaml").write_text(given)
-    for name in ("other", "lean", "leaner"):
-        assert method_params("esd", name, root) == {"class": "c", "steps": 20}
-    assert method_params("esd@steps=30", "leaner", root)["steps"] == 30
-    assert method_params("esd", "far", root) == {"class": "c", "steps": 5, "lr": 1.0}
-    assert method_params("esd", "plain", root) == {"class": "c", "steps": 10}
-
-
-def test_new_words_are_learned_on_withheld_worlds_by_their_own_settings():
-    for name in names("methods"):
-        if name.startswith("textual_inversion"):
-            own = load_params("methods", name).get("backbones", {})
-            plain = method_params(name, "any")
-            for backbone in ("sd-withheld", "flux-withheld", "infinity-withheld"):
-                assert method_params(name, backbone) == plain | own.get(backbone, {})
 
 
 @pytest.mark.parametrize(

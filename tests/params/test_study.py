@@ -34,9 +34,9 @@ def test_every_study_of_the_project_is_sound(name: str) -> None:
 def test_a_study_measures_twins_names_and_synonyms_that_it_does_not_name() -> None:
     assert studies.counts({"concept": 10, "retain": 4}) == {
         **{"concept": 10, "retain": 4},
-        **{"neutral": 5, "alone": 3, "synonym": 5},
+        **{"neutral": 5, "alone": 3, "synonym": 5, "implied": 3},
     }
-    asked = {"concept": 10, "retain": 4, "neutral": 2, "synonym": 0}
+    asked = {"concept": 10, "retain": 4, "neutral": 2, "synonym": 0, "implied": 0}
     assert studies.counts(asked) == {"concept": 10, "retain": 4, "neutral": 2, "alone": 3}
 
 
@@ -112,8 +112,9 @@ def test_a_method_named_for_a_family_it_cannot_work_on_is_refused(params: Path) 
 
 
 def test_a_bad_value_is_found_where_a_backbone_overrides_it(params: Path) -> None:
-    esd = params / "methods/esd.yaml"
-    esd.write_text(esd.read_text() + "\nlr: -1.0\nbackbones: {sd-shapes: {lr: 1.0e-4}, sd-tiny: {lr: 1.0e-4}}\n")
+    esd, tuned = params / "methods/esd.yaml", params / "tuned/esd.yaml"
+    esd.write_text(esd.read_text() + "\nlr: -1.0\n")
+    tuned.write_text("sd: {lr: 1.0e-4}\n")
     with pytest.raises(ValueError, match="methods/esd.yaml: lr: .* got -1"):
         studies.load_study("demo", params)
 

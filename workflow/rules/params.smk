@@ -11,6 +11,7 @@ from stages import params
 from stages.params import canonical, check, names, tracker, within
 from stages.params.kept import kept_states, most
 from stages.params import study as studies
+from stages.worlds.by_name import WORLDS, code_of
 
 load_params, method_params = cache(params.load_params), cache(params.method_params)  # thousands of jobs, few files
 digest = cache(check.code)
@@ -48,30 +49,40 @@ BINARIZED = [name for name, content in METHODS.items() if content.get("class") =
 TRAINED = [name for name in METHODS if name not in (*UNTRAINED, *BINARIZED)]
 
 
-def states_read(method, backbone):
+def kind_of(wildcards):
+    """The kind of a run's concept, empty if its file does not say it."""
+    return load_params("concepts", wildcards.concept).get("kind", "")
+
+
+def fields_of(method, wildcards):
+    """A method's fields on a run's backbone, for concepts of its concept's kind."""
+    return method_params(method, wildcards.backbone, kind=kind_of(wildcards))
+
+
+def fields_of_attack(wildcards):
+    """An attack's fields on a run's backbone, for concepts of its concept's kind."""
+    return params.attack_params(wildcards.attack, wildcards.backbone, kind=kind_of(wildcards))
+
+
+def states_read(method, wildcards):
     """The states of the unedited backbone's runs that a method's class says it trains on; None for none."""
-    return kept_states(method_params(method, backbone))
+    return kept_states(fields_of(method, wildcards))
 
 
 def states_kept(wildcards):
     """Those that the study's methods train on, of one backbone and concept; all if nothing asks, but someone."""
     run = (wildcards.backbone, wildcards.concept)
     methods = {other.method for other in STUDY.runs if (other.backbone, other.concept) == run}
-    methods |= {masks_of(method, wildcards.backbone) for method in methods if method in BINARIZED}
-    return most(states_read(method, wildcards.backbone) for method in methods) or "all"
+    methods |= {masks_of(method, wildcards) for method in methods if method in BINARIZED}
+    return most(states_read(method, wildcards) for method in methods) or "all"
 
 
-def masks_of(method, backbone):
+def masks_of(method, wildcards):
     """The method whose masks a binarized one takes."""
-    return method_params(method, backbone).get("of", "minimalist")
+    return fields_of(method, wildcards).get("of", "minimalist")
 
 
-WORLD = "stages.worlds.shapes.Shapes"
-PARTS = {  # of a world: what has to be trained before its backbones and its metrics, and by which code
-    "judge": [WORLD, "stages.worlds.judge.Judge", "stages.worlds.train_judge.train_judge"],
-    "autoencoder": [WORLD, "stages.worlds.autoencoder.train_autoencoder"],
-    "tokenizer": [WORLD, "stages.worlds.tokenizer.train_tokenizer"],
-}
+PARTS = ("judge", "autoencoder", "tokenizer")  # of a world: what is trained before its backbones and its metrics
 
 
 def one_of(names):
@@ -85,7 +96,7 @@ wildcard_constraints:
     method=one_of(name for name in METHODS if name not in UNTRAINED),
     attack=one_of(names("attacks")),
     part=one_of(PARTS),
-    world="[a-z0-9_-]+",
+    world=one_of(WORLDS),
     seed="[0-9]+",
 
 
@@ -95,7 +106,7 @@ def attacks_on(wildcards):
     return STUDY.attacks[run]
 
 
-UNREAD = ("memory", "minutes")  # keys of a backbone that only the scheduler reads
+UNREAD = ("memory", "minutes", "architecture")  # keys of a backbone that no job reads but for a method's fields
 SAMPLING = ("steps", "scheduler", "guidance", "temperature", "top_p", "batch", "pool", "cache")
 
 
@@ -111,11 +122,11 @@ def pretrain_params(wildcards):
 
 def part_params(wildcards):
     """Digests of the code that a part of a world is trained by."""
-    return [digest(path) for path in PARTS[wildcards.part]]
+    return [digest(path) for path in code_of(wildcards.world, wildcards.part)]
 
 
 def concept_params(wildcards):
-    return canonical(load_params("concepts", wildcards.concept))
+    return canonical(load_params("concepts", wildcards.concept), without=("kind",))  # it chooses a method's fields
 
 
 def with_code(content):
@@ -123,25 +134,25 @@ def with_code(content):
     return content | {"code": digest(content["class"])}
 
 
-def methods_within(content, backbone):
-    """The fields on this backbone of the methods that one fits within its own training.
+def methods_within(content, wildcards):
+    """The fields in this run of the methods that one fits within its own training.
 
     Not of one whose masks are taken from a finished run.
     """
     if content["class"] == BINARIZED_CLASS:
         return {}
-    return {key: method_params(name, backbone) for key, name in within.referred(content)}
+    return {key: fields_of(name, wildcards) for key, name in within.referred(content)}
 
 
 def train_params(wildcards):
-    """A method's fields on this backbone with its code, and those of the methods that are fitted within it."""
-    content = method_params(wildcards.method, wildcards.backbone)
-    within = methods_within(content, wildcards.backbone)
+    """A method's fields in this run with its code, and those of the methods that are fitted within it."""
+    content = fields_of(wildcards.method, wildcards)
+    within = methods_within(content, wildcards)
     return canonical(with_code(content) | {key: with_code(other) for key, other in within.items()})
 
 
 def attack_params(wildcards):
-    return canonical(with_code(load_params("attacks", wildcards.attack)), without=("families",))
+    return canonical(with_code(fields_of_attack(wildcards)))
 
 
 def metric_params(wildcards):

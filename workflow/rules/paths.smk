@@ -48,18 +48,18 @@ def training_inputs(wildcards):
     """What a method learns from; nothing if it reads none of the unedited backbone's runs."""
     if wildcards.method == ORACLE:
         return made_autoencoder(wildcards)
-    return filled(LATENTS, wildcards) if states_read(wildcards.method, wildcards.backbone) else []
+    return filled(LATENTS, wildcards) if states_read(wildcards.method, wildcards) else []
 
 
 def method_files(wildcards):
     """The files that the fields of a method, and of those fitted within it, name: pictures of a word, a setup, prompts."""
-    content = method_params(wildcards.method, wildcards.backbone)
-    every = [content, *methods_within(content, wildcards.backbone).values()]
+    content = fields_of(wildcards.method, wildcards)
+    every = [content, *methods_within(content, wildcards).values()]
     return sorted({file for one in every for file in check.watched(one, concept=wildcards.concept)})
 
 
 def attack_files(wildcards):
-    return check.watched(load_params("attacks", wildcards.attack))
+    return check.watched(fields_of_attack(wildcards))
 
 
 def metric_files(wildcards):
@@ -68,7 +68,7 @@ def metric_files(wildcards):
 
 def trained_masks(wildcards):
     """The run whose masks a binarized method takes."""
-    of = masks_of(wildcards.method, wildcards.backbone)
+    of = masks_of(wildcards.method, wildcards)
     return filled(f"{RUN}/intervention.safetensors", wildcards, method=of)
 
 

@@ -22,8 +22,8 @@ def search_params(wildcards):
     """All that a search depends on: the space, the method's own fields and code, and the side that it looks at."""
     side = searched_on(wildcards)
     concepts = {name: load_params("concepts", name) for name in side.concepts}
-    own = with_code({key: value for key, value in load_params("methods", wildcards.method).items()})
-    metric = with_code(load_params("metrics", side.metric))
+    own = with_code(load_params("methods", wildcards.method))
+    metric = with_code(params.metric_params(side.metric, wildcards.backbone))
     space = load_params("tuning", wildcards.method)
     return canonical({"space": space, "method": own, "concepts": concepts, "metric": metric, "trials": PROTOCOL.trials})
 

@@ -14,6 +14,7 @@ class Settings:
 
     path: str  # a folder in the ecosystem's own format, or a repository id
     family: str
+    architecture: str = ""  # methods tuned on small worlds have settings for each, see params/tuned/
     world: str | None = None
     revision: str | None = None
     variant: str | None = None  # of the weight files, such as fp16

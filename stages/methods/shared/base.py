@@ -29,9 +29,9 @@ class Method(Protocol):
         """The intervention that this method makes of the backbone for the concept."""
 
 
-def load_method(name: str, backbone: str, root: Path | str = "params") -> Method:
-    """The method of params/methods/<name>.yaml with its overrides for that backbone."""
-    return build(method_params(name, backbone, root), f"{root}/methods/{name}.yaml")
+def load_method(name: str, backbone: str, root: Path | str = "params", kind: str = "") -> Method:
+    """The method of params/methods/<name>.yaml with its settings on that backbone, for concepts of a kind."""
+    return build(method_params(name, backbone, root, kind), f"{root}/methods/{name}.yaml")
 
 
 @dataclass

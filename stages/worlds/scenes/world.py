@@ -10,7 +10,7 @@ from stages import seeds
 from stages.seeds import Purpose
 from stages.worlds.scenes import combinations
 from stages.worlds.scenes.grammar import write_captions
-from stages.worlds.scenes.labels import DIRECTIONS, LABELS, WITHHELD
+from stages.worlds.scenes.labels import DEFAULTS, DIRECTIONS, LABELS, WITHHELD
 from stages.worlds.scenes.looks import TILES
 from stages.worlds.scenes.palette import INKS, PAPERS
 from stages.worlds.scenes.render import Things, rasterise
@@ -46,6 +46,7 @@ class Scenes:
     withheld: tuple[str, ...] = WITHHELD  # concepts that are never drawn nor named, unless `render` is asked for them
     offset: float = 1.5  # pixels that a centre may be off its place, each way
     rotation: float = 0.1  # radians, each way
+    spread: float = 1.0  # pixels that the radius of a thing in the middle may differ, each way
     travel: float = 20.0  # pixels that a clip's object moves from the first to the last frame
 
     def __post_init__(self) -> None:
@@ -78,7 +79,10 @@ class Scenes:
 
         ValueError as of `sample`.
         """
-        generator = seeds.generator(Purpose.WORLD, seed)
+        return self.draw_clips(n, seeds.generator(Purpose.WORLD, seed), frames, exclude)
+
+    def draw_clips(self, n: int, generator: torch.Generator, frames: int = 9, exclude: Exclude = None) -> Batch:
+        """Returns `n` captioned clips as `clips` does, drawn from `generator`."""
         labels = self._pick(n, generator, exclude, clips=True)
         images = self.film(labels, generator, frames)
         return Batch(images, write_captions(named(labels), generator), labels)
@@ -111,6 +115,28 @@ class Scenes:
         images = rasterise(paper.repeat_interleave(frames, 0), moving, self.size)
         return images.unflatten(0, (-1, frames))
 
+    def renders(
+        self, rows: Sequence[Mapping[str, str]], generator: torch.Generator, frames: int | None = None
+    ) -> Tensor:
+        """Returns a picture, or a clip of `frames`, of each row's labels.
+
+        Of labels that a row leaves open, colour, object, background and direction are drawn evenly; others are default.
+        """
+        given = {
+            kind: torch.tensor([names.index(name) if (name := row.get(kind)) in names else -1 for row in rows])
+            for kind, names in self.names.items()
+        }
+        labels = {kind: given[kind] for kind in ("figure", "other_colour", "other_object")}
+        labels |= {kind: given[kind].clamp(min=0) for kind in DEFAULTS}
+        for kind in ("colour", "object", "background", "direction"):
+            drawn = torch.randint(len(self.names[kind]), (len(rows),), generator=generator)
+            labels[kind] = torch.where(given[kind] < 0, drawn, given[kind])
+        neon = labels["style"] == self.names["style"].index("neon")
+        labels["background"] = torch.where(neon, 0, labels["background"])
+        for kind in ("colour", "object"):
+            labels[kind] = torch.where(labels["figure"] < 0, labels[kind], -1)
+        return self.render(labels, generator) if frames is None else self.film(labels, generator, frames)
+
     def _pick(self, n: int, generator: torch.Generator, exclude: Exclude, *, clips: bool) -> dict[str, Tensor]:
         """Labels of n pictures or clips."""
         concepts = (exclude,) if isinstance(exclude, str) else tuple(exclude or ())
@@ -136,7 +162,7 @@ class Scenes:
         paper = torch.tensor([*PAPERS.values()])[labels["background"]] + 0.02 * uniform(n, 1) + 0.008 * uniform(n, 3)
         ink = torch.tensor([*INKS.values()])[labels["colour"]] + 0.03 * uniform(n, 3)
         figure = labels["figure"]
-        radius = torch.where(figure < 0, 19.0, 22.0) + uniform(n)
+        radius = torch.where(figure < 0, 19.0, 22.0) + self.spread * uniform(n)
         return paper.clamp(0, 1), Things(
             object=labels["object"],
             figure=figure,

@@ -1,0 +1,102 @@
+"""The settings of a method or an attack on one backbone: its own file, and what lies over that there.
+
+    params/methods/esd_x.yaml          the method as its paper has it
+    params/tuned/esd_x.yaml            architecture -> the fields that differ on our small worlds, for all concepts;
+                                       among them kind of concept -> those that differ for that kind
+    params/adapted/esd_x.yaml          checkpoint -> the fields that differ there, and on those that are `like` it
+    params/tuned/attacks/p4d_k.yaml    the same of an attack
+
+A variant's fields, `esd_x@lr=1.0e-3`, lie on top. A file that is `like` another starts from that one's fields on the
+backbone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from stages.params.load import RESERVED, alike, chain, joined, load_params, located, read_file
+from stages.params.names import split
+from stages.params.types import Kind
+
+What = Literal["methods", "attacks"]
+CONCEPTS: tuple[str, ...] = get_args(Kind)  # what a key below an architecture may be, beside a field
+FOLDERS = {  # of what lies over a file, by what that is of
+    "tuned": {"methods": "tuned", "attacks": "tuned/attacks"},
+    "adapted": {"methods": "adapted", "attacks": "adapted/attacks"},
+}
+
+
+def method_params(name: str, backbone: str, root: Path | str = "params", kind: str = "") -> dict[str, Any]:
+    """A method's fields on a backbone for concepts of a kind, `class` among them.
+
+    A backbone without a file gets the method's own. ValueError for a small world that the method is not tuned on.
+    """
+    return _resolved("methods", name, backbone, root, kind)
+
+
+def attack_params(name: str, backbone: str, root: Path | str = "params", kind: str = "") -> dict[str, Any]:
+    """An attack's fields on a backbone for concepts of a kind; as of `method_params`."""
+    return _resolved("attacks", name, backbone, root, kind)
+
+
+def kind_of(concept: str, root: Path | str = "params") -> str:
+    """The kind that a concept's file says it is of, empty if it does not."""
+    return str(load_params("concepts", concept, root).get("kind", ""))
+
+
+def untuned(what: What, name: str, backbone: str, root: Path | str = "params") -> str | None:
+    """Why a method or an attack has no settings on a backbone, with the way out; None if it has."""
+    about = _about(backbone, root)
+    if not about.get("world"):
+        return None
+    rows = next(filter(None, (layer_of("tuned", what, file, root) for file, _ in chain(what, name, root))), {})
+    if not rows or about.get("architecture") in rows:
+        return None
+    path = f"params/{FOLDERS['tuned'][what]}/{split(name)[0]}.yaml"
+    return (
+        f"{name} is tuned on small worlds of {', '.join(rows)}; {backbone} has the architecture "
+        f"{about.get('architecture')}: search its settings (python -m stages.tune), or write them to {path}"
+    )
+
+
+def layer_of(layer: str, what: What, file: str, root: Path | str = "params") -> dict[str, Any]:
+    """All that a file of params/<layer>/ says of a method or an attack; {} if there is none."""
+    path = located(root) / FOLDERS[layer][what] / f"{file}.yaml"
+    return read_file(path) if path.is_file() else {}
+
+
+def layered(layer: str, what: What, root: Path | str = "params") -> list[str]:
+    """The names of the files of a layer, sorted."""
+    return sorted(path.stem for path in (located(root) / FOLDERS[layer][what]).glob("*.yaml"))
+
+
+def for_kind(row: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """The fields of an architecture's row for concepts of a kind: those for all, and over them those for the kind."""
+    return {key: value for key, value in row.items() if key not in CONCEPTS} | dict(row.get(kind) or {})
+
+
+def _resolved(what: What, name: str, backbone: str, root: Path | str, kind: str) -> dict[str, Any]:
+    if reason := untuned(what, name, backbone, root):
+        raise ValueError(reason)
+    fields: dict[str, Any] = {}
+    for file, own in reversed(list(chain(what, name, root))):
+        fields = joined(fields, {key: value for key, value in own.items() if key not in RESERVED or key == "class"})
+        fields |= _over(what, file, backbone, root, kind)
+    return fields | split(name)[1]
+
+
+def _over(what: What, file: str, backbone: str, root: Path | str, kind: str) -> dict[str, Any]:
+    """The fields that lie over a file on a backbone."""
+    about = _about(backbone, root)
+    if about.get("world"):
+        return for_kind(layer_of("tuned", what, file, root).get(about.get("architecture", "")) or {}, kind)
+    rows = layer_of("adapted", what, file, root)
+    nearest = next((other for other in (backbone, *alike(backbone, root)) if other in rows), "")
+    return dict(rows.get(nearest) or {})
+
+
+def _about(backbone: str, root: Path | str) -> dict[str, Any]:
+    """What a backbone's file says; {} without one."""
+    return load_params("backbones", backbone, root) if any(alike(backbone, root)) else {}
