@@ -4,9 +4,11 @@ import pytest
 import yaml
 
 from stages.params import load_params, names
-from stages.params.check import works_on
+from stages.params.check import check_fields, works_on
+from stages.params.effect import check_effect
 from stages.params.protocol import load_protocol
-from stages.tuning.space import MOST, Space, architecture_of, load_space, searched
+from stages.tuning.log import with_effect
+from stages.tuning.space import MOST, Space, architecture_of, load_space, own_fields, searched
 from tests import ROOT
 
 PARAMS = ROOT / "params"
@@ -33,9 +35,13 @@ def test_no_method_has_more_trials_than_another():
 def test_every_value_of_a_space_is_taken_on_every_architecture(name):
     own, tried = load_params("methods", name, PARAMS), 0
     for architecture, backbone in SMALL.items():
-        if works_on(own, load_params("backbones", backbone, PARAMS)["family"]):
+        family = load_params("backbones", backbone, PARAMS)["family"]
+        if works_on(own, family):
             found = searched(name, backbone, PARAMS)
             assert found.architecture == architecture and set(found.first) == set(found.space.search)
+            row = with_effect(name, {**found.space.fixed, **found.first})  # as it is written, and then read
+            check_fields(row, own["class"], name, PARAMS, whole=False)
+            check_effect(own["class"], {**own_fields(name, PARAMS), **row}, row, name, family=family)
             tried += 1
     assert tried
 
