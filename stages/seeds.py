@@ -41,6 +41,9 @@ class Purpose(IntEnum):
     TRIAL = 15  # settings that a search tries
 
 
+MEASURED = {"tune": Purpose.TUNING, "test": Purpose.PICTURE}  # by split, what measured pictures are drawn for
+
+
 def seed_of(purpose: Purpose, run: int, index: int = 0) -> int:
     """The seed, in [2^28, 2^32), of draw `index` for a purpose in a run; ValueError if a number is negative."""
     if run < 0 or index < 0:
@@ -56,17 +59,33 @@ def hashed(purpose: Purpose, *parts: object) -> int:
     return purpose * GIVEN + int.from_bytes(digest[:4], "little") % GIVEN
 
 
+FITTING = (Purpose.POOL, Purpose.ACTIVATIONS)  # purposes of the network's own runs that methods learn from
+
+
+def owner(seed: int) -> tuple[Purpose, int, int] | None:
+    """The purpose, run and index whose `seed_of` this is; None for a seed that is left to the tables of others.
+
+    A hashed draw has an owner, too, though not the one that it was made for.
+    """
+    if seed // GIVEN not in list(Purpose):
+        return None
+    return Purpose(seed // GIVEN), *divmod(unmixed(seed % GIVEN), DRAWS)
+
+
 def pool(run: int, n: int) -> list[int]:
     """The seeds of the n trajectories of each prompt that a run trains on."""
     return [seed_of(Purpose.POOL, run, i) for i in range(n)]
 
 
-def picture(place: int, repeat: int, given: int | None = None) -> int:
+def picture(place: int, repeat: int, given: int | None = None, split: str = "test") -> int:
     """The seed of a measured picture: of the row at `place` of its table, drawn for the `repeat`-th time.
 
     It knows no run: every method, trained with whatever seed, is measured on the same noise, picture by picture.
-    A seed `given` in the table is kept for the first picture of the row; if it is below 2^28, it meets none of ours.
+    Settings are chosen (`split` "tune") by other noise than is reported ("test"). A seed `given` in the table is kept
+    for the first picture of the row in test; if it is below 2^28, it meets none of ours. KeyError for another split.
     """
+    if (purpose := MEASURED[split]) is Purpose.TUNING:
+        return seed_of(purpose, 0, place * REPEATS + repeat)
     if given is None:
         return seed_of(Purpose.PICTURE, 0, place * REPEATS + repeat)
     return given if repeat == 0 else hashed(Purpose.PICTURE, given, repeat, "repeat")
@@ -78,6 +97,15 @@ def mixed(number: int) -> int:
         number ^= number >> shift
         number = number * odd % GIVEN
     return number ^ number >> 15
+
+
+def unmixed(number: int) -> int:
+    """The number that `mixed` makes this one of."""
+    number ^= number >> 15
+    for shift, odd in ((12, 0x297A2D39), (14, 0x2C1B3C6D)):
+        number = number * pow(odd, -1, GIVEN) % GIVEN
+        number ^= number >> shift ^ number >> 2 * shift
+    return number
 
 
 def generator(purpose: Purpose, run: int, index: int = 0) -> torch.Generator:

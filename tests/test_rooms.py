@@ -10,9 +10,9 @@ from tests import ROOT
 
 FLOORS = (  # lowest first: a room imports those before it, and itself
     "launch",
+    "seeds",
     "params",
     "store",
-    "seeds",
     "objectives",
     "control",
     "training",

@@ -202,7 +202,8 @@ def _prompts(experiment: Experiment, table: pd.DataFrame) -> tuple[list[tuple[st
         raise ValueError(f"{where}{wrong[0]!r} does not say {source!r}")
     kept = list(dict.fromkeys(others["prompt"].iloc[::LEARN]))
     measured = pd.concat([asks.assign(**{label: target}), others])
-    return pairs, kept, measured[~measured["prompt"].isin([*learned, *kept])]
+    measured = measured[~measured["prompt"].isin([*learned, *kept])]
+    return pairs, kept, measured.drop(columns="split", errors="ignore")  # what is learned stands in no row that is left
 
 
 def _backbone(

@@ -16,7 +16,7 @@ from stages.interventions.steering.steering import Mode, Steering, role_strength
 from stages.methods.shared.classes import Classes, Gated, Visual, activations, sites_at
 from stages.objectives.statistics import Distance, prototype_direction
 from stages.params.concept import Concept
-from stages.params.datasets import read_prompts, select
+from stages.params.datasets import Split, read_prompts, select
 from stages.params.types import File, Natural, Needs
 from stages.reading.activations import TokenMeans
 
@@ -140,6 +140,7 @@ class PrototypeSteering(Gated):
         if self.classes is None:
             return Classes.of(concept, self.samples, self.variant)
         table = read_prompts(concept.dataset)
-        rows = [select(table, labels, "concept")["prompt"].tolist() for labels in self.classes]
+        split: Split | None = "fit" if "split" in table else None
+        rows = [select(table, labels, "concept", split)["prompt"].tolist() for labels in self.classes]
         prompts = [tuple(row[i % len(row)] for i in range(self.samples)) for row in rows]
         return Classes(prompts[1 - self.variant], prompts[self.variant])

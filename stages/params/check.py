@@ -14,7 +14,7 @@ import yaml
 
 from stages.params.concept import Concept, load_concept, values
 from stages.params.contents import WANTED, check_contents
-from stages.params.datasets import read_prompts, select
+from stages.params.datasets import Split, read_prompts, select
 from stages.params.effect import check_effect, settings
 from stages.params.layers import layer_of, method_params, untuned
 from stages.params.load import (
@@ -135,7 +135,7 @@ def families(root: Path | str = "params") -> tuple[str, ...]:
     return tuple(sorted(stem for stem in stems if stem not in ("__init__", "from_scratch")))
 
 
-def check_concept(name: str, sets: Sequence[str], root: Path | str = "params") -> Concept:
+def check_concept(name: str, sets: Sequence[str], root: Path | str = "params", split: Split = "test") -> Concept:
     """The concept; ValueError for a wrong field, or a dataset that lacks a column, the target or a set of prompts."""
     where, content = f"params/concepts/{name}.yaml", checked("concepts", name, root)
     for key in ("dataset", "target"):
@@ -147,11 +147,12 @@ def check_concept(name: str, sets: Sequence[str], root: Path | str = "params") -
     table = prompt_table(find_path(concept.dataset, root))
     for which in sets:
         try:
-            empty = select(table, concept.target, which).empty
+            empty = select(table, concept.target, which, split).empty
         except ValueError as error:
             raise ValueError(f"{where}: {concept.dataset}: {error}") from None
         if empty:
-            raise ValueError(f"{where}: {concept.dataset}: no {which} prompts for {concept.target}")
+            more = "; give rows of it split: tune" if split == "tune" else ""
+            raise ValueError(f"{where}: {concept.dataset}: no {which} prompts for {concept.target} to {split} on{more}")
     return concept
 
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jsonschema
 import pandas as pd
@@ -23,6 +23,7 @@ from stages.params.tables import Row, read_rows, say_unused
 Target = Mapping[str, str | Sequence[str]]  # label -> the value that counts as the concept, or several
 
 SCHEMA = Path(__file__).parent / "schemas" / "prompts.schema.yaml"
+Split = Literal["fit", "tune", "test"]  # what a row may serve: to learn from, to choose settings by, to report
 SETS = ("concept", "neutral", "retain", "alone", "synonym", "implied")
 INTEGERS = ("id", "seed")
 KEPT = ("id", "prompt", "seed")  # of a set's rows, beside their labels; seed only if the table has it
@@ -53,7 +54,9 @@ def read_prompts(path: str | Path) -> pd.DataFrame:
         raise ValueError(
             f"{path}: column id: {table['id'][table['id'].duplicated()].iloc[0]} stands in more than one row"
         )
-    used = {"id", "set", "prompt", "seed", *labels(table)}
+    if "split" in table and (table["split"] == "").any():
+        raise ValueError(f"{path}: column split: id {table['id'][table['split'] == ''].iloc[0]} has none")
+    used = {"id", "set", "split", "prompt", "seed", *labels(table)}
     say_unused(path, [name for name in table.columns if name not in used and not name.startswith("without_")])
     return table
 
@@ -63,8 +66,10 @@ def labels(table: pd.DataFrame) -> list[str]:
     return [name for name in table.columns if f"without_{name}" in table.columns]
 
 
-def select(table: pd.DataFrame, target: Target, which: str) -> pd.DataFrame:
+def select(table: pd.DataFrame, target: Target, which: str, split: Split | None = None) -> pd.DataFrame:
     """Returns the rows (id, prompt, seed and labels) of one set of the concept `target`, such as {"colour": "red"}.
+
+    Of one split only, if one is named: a table without the column has rows for test alone.
 
     concept: prompts that show it; neutral: the same rows without it; retain: prompts that do not show it;
     alone: prompts that name it and nothing else; synonym: prompts that mean it in another word; implied: prompts that
@@ -75,7 +80,7 @@ def select(table: pd.DataFrame, target: Target, which: str) -> pd.DataFrame:
     shown = _shows(table, target)
     named = {which: [which] for which in ("alone", "synonym", "implied")}
     kinds = {"retain": ["full", "unrelated"], **named}.get(which, ["full"])
-    rows = table[(~shown if which == "retain" else shown) & table["set"].isin(kinds)]
+    rows = table[(~shown if which == "retain" else shown) & table["set"].isin(kinds) & _of(table, split)]
     if which == "alone":
         rows = rows[(rows[[name for name in labels(table) if name not in target]] == "").all(axis=1)]
     if which == "neutral":
@@ -83,14 +88,21 @@ def select(table: pd.DataFrame, target: Target, which: str) -> pd.DataFrame:
     return rows[[name for name in KEPT if name in rows] + labels(table)].reset_index(drop=True)
 
 
-def has(table: pd.DataFrame, target: Target, which: str) -> bool:
+def has(table: pd.DataFrame, target: Target, which: str, split: Split | None = None) -> bool:
     """Whether `select` finds a row: False, too, if the table has no column of the prompts without the concept.
 
     ValueError as of `select` for a label or a value that the table does not have.
     """
     if which == "neutral" and _twins(target) not in table:
         return False
-    return not select(table, target, which).empty
+    return not select(table, target, which, split).empty
+
+
+def _of(table: pd.DataFrame, split: Split | None) -> pd.Series:
+    """Which rows are of a split."""
+    if split is None or "split" not in table:
+        return pd.Series(split in (None, "test"), index=table.index)
+    return table["split"] == split
 
 
 def _shows(table: pd.DataFrame, target: Target) -> pd.Series:
@@ -125,7 +137,7 @@ def _twins(names: Iterable[str]) -> str:
 def _renamed(columns: Sequence[str]) -> dict[str, str]:
     """The columns that stand for `id`, `prompt` and `seed` under another name, by their own."""
     bare = {plain(name): name for name in columns}
-    wanted: tuple[str, ...] = ("id", "set", "prompt", "seed")
+    wanted: tuple[str, ...] = ("id", "set", "split", "prompt", "seed")
     names = {bare[name]: name for name in wanted if name not in columns and name in bare}
     for name, others in COLUMNS.items():
         if name not in bare and (other := next((bare[other] for other in others if other in bare), None)):
@@ -144,7 +156,7 @@ def _integer(value: Any) -> Any:
 
 
 def _cell(name: str, value: Any) -> Any:
-    used = name in ("set", "prompt") or name.startswith("without_")
+    used = name in ("set", "split", "prompt") or name.startswith("without_")
     return value if used or isinstance(value, str) else str(value)
 
 

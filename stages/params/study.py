@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import check
+from stages.params.datasets import Split
 from stages.params.layers import attack_params, untuned
-from stages.params.learning import check_data, lacks_data
+from stages.params.learning import Measured, check_apart, check_data, check_noise, lacks_data
 from stages.params.load import check_name, load_params, names
 from stages.params.names import sweep
+from stages.params.protocol import check_tuning
 from stages.params.tuned import check_layers, check_strays
 from stages.params.within import check_within
 
@@ -43,6 +45,7 @@ class Study:
     prompts: Mapping[str, int]  # set -> pictures, of `counts`
     metrics: tuple[str, ...]
     attacks: Mapping[Run, tuple[str, ...]] = field(default_factory=dict)  # what looks for the concept in a run
+    split: Split = "test"  # of the prompts and the noise that it measures by: to report, or to tune
 
     def unique(self, *parts: str) -> list[tuple[Any, ...]]:
         """The distinct combinations of the named parts of a run: `unique("backbone", "concept")`."""
@@ -53,11 +56,19 @@ def load_study(name: str, root: Path | str = "params") -> Study:
     """The study of params/studies/<name>.yaml and everything it names; ValueError says what is wrong and where."""
     content = check.checked("studies", name, root)
     runs = expand(content, root)
-    study = Study(name, tuple(runs), counts(content["prompts"]), tuple(content["metrics"]), runs)
+    split: Split = content.get("split", "test")
+    study = Study(name, tuple(runs), counts(content["prompts"]), tuple(content["metrics"]), runs, split)
     for (backbone,) in study.unique("backbone"):
         check.check_backbone(check_name(backbone, "backbone"), root)
     asked = [which for which, n in content["prompts"].items() if n]
-    concepts = {name: check.check_concept(name, asked, root) for (name,) in study.unique("concept")}
+    concepts = {name: check.check_concept(name, asked, root, split) for (name,) in study.unique("concept")}
+    measured = {name: Measured.of(concept, list(study.prompts), root, split) for name, concept in concepts.items()}
+    for name, concept in concepts.items():
+        check_apart(concept, measured[name])
+        check_noise(concept, [seed for (seed,) in study.unique("seed")], root)
+    if split == "tune":
+        for backbone, concept in study.unique("backbone", "concept"):
+            check_tuning(concept, load_params("backbones", backbone, root), root)
     check_strays(root)
     for (method,) in study.unique("method"):
         check.check_method(method, root)
@@ -70,7 +81,7 @@ def load_study(name: str, root: Path | str = "params") -> Study:
         check.check_method_on(method, backbone, root, concepts[concept].kind)
         check_within(method, backbone, root, concepts[concept].kind)
     for backbone, concept, method in study.unique("backbone", "concept", "method"):
-        check_data(method, backbone, concepts[concept], list(study.prompts), root)
+        check_data(method, backbone, concepts[concept], measured[concept], root)
     for metric in study.metrics:
         check.check_metric(metric, root)
         for backbone, concept in study.unique("backbone", "concept"):

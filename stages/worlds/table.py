@@ -5,7 +5,7 @@ A row holds the prompt, its labels (colour, shape, direction), and the prompt wi
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 
 from stages.worlds.captions import DIRECTIONS, TEMPLATES, phrase
@@ -16,6 +16,7 @@ Row = dict[str, str | int]
 NEW_WORD = "<new>"  # the alias of a learned word
 FITTED = TEMPLATES[:3]  # the templates of the prompts that several pairs are erased by
 LEARNED = TEMPLATES[1]  # the template of the pictures that it is learned from
+SPLITS = {"fit": TEMPLATES[:2], "tune": TEMPLATES[2:4], "test": TEMPLATES[4:]}  # what prompts of a template may serve
 
 
 def picture_rows(world: Shapes) -> list[Row]:
@@ -23,18 +24,21 @@ def picture_rows(world: Shapes) -> list[Row]:
     pairs = list(product(world.colours, world.shapes))
     rows = [_row("full", t, c, s) for (c, s), t in product(pairs, _templates())]
     alone = [*product(world.colours, [""]), *product([""], world.shapes)]
-    rows += [_row("alone", t, c, s) for (c, s), t in product(alone, TEMPLATES[:2])]
-    rows += [_row("synonym", TEMPLATES[1], c, s, SYNONYMS[c], SYNONYMS[s]) for c, s in pairs if _both_renamed(c, s)]
+    rows += [_row("alone", t, c, s) for (c, s), t in product(alone, [*SPLITS["fit"], *_templates(SPLITS["test"])])]
+    renamed = [(c, s, SYNONYMS[c], SYNONYMS[s]) for c, s in pairs if _both_renamed(c, s)]
+    rows += [_row("synonym", t, *words) for words, t in product(renamed, _templates(TEMPLATES[2:]))]
     return _number(rows)
 
 
 def clip_rows(world: Shapes) -> list[Row]:
-    """Returns the rows of `shapes_motion.csv`: each colour, shape and direction together."""
+    """Returns the rows of `shapes_motion.csv`: each colour, shape and direction together, also on both backgrounds: the
+    tables to fit on have the other templates."""
     rows = []
-    for colour, shape, way in product(world.colours, world.shapes, DIRECTIONS):
-        still = _row("full", TEMPLATES[0], colour, shape)
-        row = {key: f"{text} moving {way}" if _is_prompt(key) else text for key, text in still.items()}
-        rows.append({**row, "direction": way, "without_direction": still["prompt"]})
+    splits = dict(zip((TEMPLATES[0], *_templates(TEMPLATES[-1:])), ("fit", "test", "tune"), strict=True))
+    for colour, shape, way, template in product(world.colours, world.shapes, DIRECTIONS, splits):
+        still, moving = _row("full", template, colour, shape), template.replace("{}", f"{{}} moving {way}", 1)
+        rows.append({**_row("full", moving, colour, shape), "split": splits[template]})
+        rows[-1] |= {"direction": way, "without_direction": still["prompt"]}
     return _number(rows)
 
 
@@ -53,7 +57,7 @@ def pair_rows(world: Shapes) -> list[Row]:
     A prompt with the pair's own words is of another template than those of `FITTED`.
     """
     rows = [
-        {key: row[key] for key in ("set", "prompt")}
+        {key: row[key] for key in ("set", "split", "prompt")}
         | {"pair": f"{row['colour']} {row['shape']}", "without_pair": row["without_colour_shape"]}
         for row in picture_rows(world)
         if row["colour"] and row["shape"] and (row["set"] == "synonym" or row["without_colour_shape"] not in _fitted())
@@ -82,8 +86,9 @@ def to_csv(rows: list[Row]) -> str:
     return text.getvalue()
 
 
-def _templates() -> Iterator[str]:
-    for template in TEMPLATES:
+def _templates(templates: Sequence[str] = TEMPLATES) -> Iterator[str]:
+    """The templates with each background written out."""
+    for template in templates:
         backgrounds = ("dark", "light") if template.count("{}") > 1 else ("",)
         yield from (template.replace("a {} background", f"a {word} background") for word in backgrounds)
 
@@ -96,6 +101,7 @@ def _row(kind: str, template: str, colour: str, shape: str, say_colour: str = ""
     ink, form = say_colour or colour, say_shape or shape
     return {
         "set": kind,
+        "split": _split(template),
         "prompt": template.format(phrase(ink, form)),
         "colour": colour,
         "shape": shape,
@@ -105,12 +111,13 @@ def _row(kind: str, template: str, colour: str, shape: str, say_colour: str = ""
     }
 
 
+def _split(template: str) -> str:
+    """The split of a template, its background written out or not; "test" for one that stands in none."""
+    return next((split for split, templates in SPLITS.items() if template in templates), "test")
+
+
 def _both_renamed(colour: str, shape: str) -> bool:
     return colour in SYNONYMS and shape in SYNONYMS
-
-
-def _is_prompt(key: str) -> bool:
-    return key == "prompt" or key.startswith("without_")
 
 
 def _number(rows: list[Row]) -> list[Row]:

@@ -9,9 +9,10 @@ import pytest
 
 from stages import prepare, sample, seeds
 from stages.backbones.text.cut import cut, cut_prompts
+from stages.params.asked import asked, has_asked
 from stages.params.concept import Concept, load_concept
 from stages.params.datasets import read_prompts, select
-from stages.prepare import has_rows, least_tokens, rows
+from stages.prepare import least_tokens
 from stages.store.samples import read_sets
 from tests.backbones.tiny_infinity import make
 
@@ -27,7 +28,7 @@ def concept(folder, lines):
 @pytest.mark.parametrize("n", [1, 15, 16, 40, 96])
 def test_few_prompts_with_consecutive_seeds_give_as_many_different_pictures(tmp_path, n):
     lines = [f"{3 * s + p},full,prompt {p} dog,dog,prompt {p},{s}" for s in range(5) for p in range(3)]
-    chosen = rows(concept(tmp_path, lines), "concept", n)
+    chosen = asked(concept(tmp_path, lines), "concept", n)
     pairs = [(row["prompt"], row["seed"]) for row in chosen]
     assert len(set(pairs)) == n and [row["index"] for row in chosen] == list(range(n))
     if n == 15:
@@ -36,7 +37,7 @@ def test_few_prompts_with_consecutive_seeds_give_as_many_different_pictures(tmp_
 
 def test_a_row_that_stands_twice_and_the_last_seed_go_on_elsewhere(tmp_path):
     lines = ["0,full,a dog,dog,a pet,4", "1,full,a dog,dog,a pet,4", f"2,full,my dog,dog,my pet,{2**32 - 1}"]
-    chosen = rows(concept(tmp_path, lines), "concept", 6)
+    chosen = asked(concept(tmp_path, lines), "concept", 6)
     pairs = [(row["prompt"], row["seed"]) for row in chosen]
     assert len(set(pairs)) == 6
     assert pairs[0] == ("a dog", 4) and pairs[4] == ("my dog", 2**32 - 1), "given seeds come first"
@@ -48,16 +49,51 @@ def test_a_row_that_stands_twice_and_the_last_seed_go_on_elsewhere(tmp_path):
 def test_rows_without_seeds_are_spread_over_the_table_and_get_their_own(name, n):
     shipped = load_concept(name)
     for which in ("concept", "retain"):
-        records = select(read_prompts(shipped.dataset), shipped.target, which).to_dict("records")
+        records = select(read_prompts(shipped.dataset), shipped.target, which, "test").to_dict("records")
         repeats = math.ceil(n / len(records))
         many = [row | {"seed": seeds.picture(row["id"], k)} for row in records for k in range(repeats)]
-        assert rows(shipped, which, n) == [many[i * len(many) // n] | {"index": i} for i in range(n)]
+        assert asked(shipped, which, n) == [many[i * len(many) // n] | {"index": i} for i in range(n)]
         assert len({row["seed"] for row in many}) == len(many)
+
+
+@pytest.mark.parametrize("name", ["red", "circle", "dog", "red_clip", "red_to_blue", "ten_pairs", "yellow_cross"])
+def test_what_settings_are_chosen_by_is_neither_reported_nor_learned_from(name):
+    """No prompt and no noise is shared; what may be fitted on stands in neither."""
+    shipped = load_concept(name)
+    fit = {
+        prompt
+        for which in ("concept", "neutral", "retain")
+        for prompt in select(read_prompts(shipped.dataset), shipped.target, which, "fit")["prompt"]
+    }
+    for which in ("concept", "retain"):
+        tune, test = (asked(shipped, which, 96, split) for split in ("tune", "test"))
+        prompts = [{row["prompt"] for row in rows} for rows in (tune, test)]
+        assert all(prompts) and not prompts[0] & prompts[1] and not (prompts[0] | prompts[1]) & fit
+        assert not {row["seed"] for row in tune} & {row["seed"] for row in test}
+        assert {row["seed"] // seeds.GIVEN for row in tune} == {seeds.Purpose.TUNING}
+        assert {row["seed"] // seeds.GIVEN for row in test} == {seeds.Purpose.PICTURE}
+
+
+def test_a_table_without_splits_is_reported_and_not_tuned_on(tmp_path):
+    told = concept(tmp_path, ["0,full,a dog,dog,a pet,1"])
+    assert asked(told, "concept", 1)[0]["seed"] == 1
+    with pytest.raises(ValueError, match="no concept prompts for {'class': 'dog'} to tune on"):
+        asked(told, "concept", 1, "tune")
+
+
+def test_a_published_seed_is_kept_to_report_and_never_tuned_on(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(
+        "id,set,split,prompt,class,without_class,seed\n0,full,test,a dog,dog,a pet,7\n1,full,tune,my dog,dog,my pet,7\n"
+    )
+    told = Concept("dog", ("a dog",), ("a pet",), ("a car",), dataset=str(path), target={"class": "dog"})
+    assert [row["seed"] for row in asked(told, "concept", 1)] == [7]
+    assert asked(told, "concept", 1, "tune")[0]["seed"] // seeds.GIVEN == seeds.Purpose.TUNING
 
 
 def test_a_prompt_and_its_neutral_twin_start_from_the_same_noise():
     shipped = load_concept("red")
-    shows, neutral = (rows(shipped, which, 24) for which in ("concept", "neutral"))
+    shows, neutral = (asked(shipped, which, 24) for which in ("concept", "neutral"))
     assert [row["seed"] for row in shows] == [row["seed"] for row in neutral]
     assert [row["prompt"] for row in shows] != [row["prompt"] for row in neutral]
 
@@ -133,8 +169,7 @@ def test_sets_with_what_cannot_be_sampled_are_refused(tmp_path, row, message):
 
 def test_a_set_that_a_study_does_not_name_is_empty_if_the_dataset_has_no_such_prompts(tmp_path: Path) -> None:
     told = concept(tmp_path, ["0,full,a dog,dog,a pet,1"])
-    asked = {"concept": 1, "alone": 1}
-    assert not has_rows(told, "synonym", asked)
-    assert has_rows(told, "neutral", asked)
+    assert not has_asked(told, "synonym")
+    assert has_asked(told, "neutral")
     with pytest.raises(ValueError, match="no alone prompts"):
-        rows(told, "alone", 1)
+        asked(told, "alone", 1)

@@ -193,8 +193,8 @@ def test_a_table_of_the_concept_is_there_right_apart_from_what_is_measured_and_w
     table.parent.mkdir()
     table.write_text("prompt,shown\na red thing,1\n")
     assert "red.csv: no column 'normal prompt' or " in (said := refusal(params)) and said.endswith(wanted)
-    table.write_text("prompt,normal prompt\na red thing,a thing\na photo of a red circle,a photo of it\n")
-    assert "red.csv: 'a photo of a red circle' is measured on data/shapes_colors.csv, too" in refusal(params)
+    table.write_text("prompt,normal prompt\na red thing,a thing\na drawing of a red circle,a drawing of it\n")
+    assert "red.csv: 'a drawing of a red circle': measured on data/shapes_colors.csv, too (concept)" in refusal(params)
     table.write_text("prompt,normal prompt\na red thing,a thing\n")
     studies.load_study("mini", params)
     assert watched(check_method("uce", params), params, concept="red") == [str(table)]
@@ -257,7 +257,8 @@ def test_a_method_that_another_takes_exists(params: Path, field: str) -> None:
     study(params, methods=["none", name], backbones=[backbone])
     write(params, "tuned/minimalist", {"sd": {}, "flux": {}})
     studies.load_study("mini", params)
-    change(params, f"methods/{name}", **{field: "minimalistt"} | ({"target": "flowedit"} if field == "edit" else {}))
+    others = {"target": "flowedit", "backbones": {}} if field == "edit" else {}
+    change(params, f"methods/{name}", **{field: "minimalistt"} | others)
     assert f"methods/{name}.yaml: {field}: no method 'minimalistt'; did you mean minimalist" in refusal(params)
 
 

@@ -8,7 +8,7 @@ import yaml
 
 from stages.params import load_params
 from stages.params.check import check_concept
-from stages.params.learning import check_data
+from stages.params.learning import Measured, check_data
 from stages.params.study import fitting
 from stages.params.within import check_within, referred
 from tests import ROOT
@@ -76,12 +76,13 @@ def test_an_edit_that_is_not_asked_for_is_none_within() -> None:
 def test_the_tables_of_the_method_within_are_checked(params: Path) -> None:
     concept = check_concept("red", ["concept"], params)
     write(params, "lost", like="uce", data="data/none/{concept}.csv")
+    measured = Measured.of(concept, ["concept"], params)
     with pytest.raises(ValueError, match="random_weights@of=lost: of: .*lost.yaml: data: for the concept red: no file"):
-        check_data("random_weights@of=lost", "sd-shapes", concept, ["concept"], params)
-    (params.parent / "data/mine.csv").write_text("prompt,normal prompt\na red circle,a circle\n")
+        check_data("random_weights@of=lost", "sd-shapes", concept, measured, params)
+    (params.parent / "data/mine.csv").write_text("prompt,normal prompt\na drawing of a red circle,a circle\n")
     write(params, "same", like="uce", data="data/mine.csv")
-    with pytest.raises(ValueError, match="of: .*same.yaml: data: data/mine.csv: 'a red circle' is measured"):
-        check_data("random_weights@of=same", "sd-shapes", concept, ["concept"], params)
+    with pytest.raises(ValueError, match="of: .*same.yaml: data: data/mine.csv: 'a drawing of a red circle': measured"):
+        check_data("random_weights@of=same", "sd-shapes", concept, measured, params)
 
 
 def test_all_leaves_out_what_is_of_a_method_without_a_table(params: Path) -> None:

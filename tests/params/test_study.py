@@ -10,7 +10,7 @@ from stages.methods.oracle import Oracle
 from stages.params import canonical, check_name, load_params, method_params, names
 from stages.params import study as studies
 from stages.params.concept import Concept, load_concept
-from stages.params.learning import measured
+from stages.params.learning import Measured
 from stages.params.names import split, sweep, variant
 from tests import ROOT
 
@@ -276,4 +276,5 @@ def test_a_concept_without_twins_is_checked_against_the_sets_that_it_has(params:
     rows = "id,set,prompt,colour,shape,without_colour,without_shape\n0,full,a red dot,red,dot,a dot,a red one\n"
     (params.parent / "data/dots.csv").write_text(rows)
     concept = Concept("dots", ("a red",), ("a",), ("b",), "data/dots.csv", {"colour": "red", "shape": "dot"})
-    assert measured(concept, ["concept", "neutral", "alone", "synonym"], params) == {"a red dot"}
+    sets = ["concept", "neutral", "alone", "synonym"]
+    assert Measured.of(concept, sets, params).prompts() == {"a red dot"}

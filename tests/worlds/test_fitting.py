@@ -7,7 +7,7 @@ from stages.control.mentions import mentions
 from stages.params import names
 from stages.params.concept import load_concept
 from stages.params.datasets import SETS
-from stages.params.learning import measured
+from stages.params.learning import Measured
 from stages.params.pairs import read_pairs
 from stages.worlds.classes import classes
 from stages.worlds.fitting import anchor_rows, fitting_rows
@@ -51,7 +51,8 @@ def test_a_concept_has_two_hundred_anchors_none_of_which_can_show_it(name):
 
 
 def check_sides(pairs, concept):
-    apart = measured(concept, _sets(concept))
+    splits = [Measured.of(concept, _sets(concept), split=split) for split in ("tune", "test")]
+    apart = splits[0].prompts() | splits[1].prompts()
     for prompt, twin in pairs:
         assert mentions(prompt, concept.called()) and not mentions(twin, (*concept.called(), *concept.synonyms)), prompt
         assert not mentions(prompt, concept.synonyms), prompt
@@ -64,7 +65,7 @@ def _sets(concept):
     have = []
     for which in SETS:
         try:
-            measured(concept, [which])
+            Measured.of(concept, [which])
         except ValueError:
             continue
         have.append(which)

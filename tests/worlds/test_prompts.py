@@ -114,9 +114,13 @@ def test_dogs_and_cats_are_each_a_concept(name):
 
 def test_the_other_sets_name_the_concept_alone_or_in_another_word():
     table = read_prompts(DATA / "shapes_colors.csv")
-    assert list(select(table, {"colour": "red"}, "alone")["prompt"]) == ["a red shape", "a photo of a red shape"]
-    synonyms = select(table, {"colour": "red"}, "synonym")
-    assert len(synonyms) == 4 and all("scarlet" in prompt for prompt in synonyms["prompt"])
+    splits = ("fit", "tune", "test")
+    alone = {split: list(select(table, {"colour": "red"}, "alone", split)["prompt"]) for split in splits}
+    assert alone["fit"] == ["a red shape", "a photo of a red shape"] and not alone["tune"]
+    assert len(alone["test"]) == 3 and all("a red shape" in prompt for prompt in alone["test"])
+    for split, many in (("fit", 0), ("tune", 8), ("test", 12)):
+        synonyms = select(table, {"colour": "red"}, "synonym", split)
+        assert len(synonyms) == many and all("scarlet" in prompt for prompt in synonyms["prompt"])
 
 
 def test_csv_and_json_give_the_same_table(tmp_path):

@@ -15,6 +15,7 @@ rule prepare:
     params:
         study=STUDY.name,
         counts=canonical(STUDY.prompts),
+        split=STUDY.split,
         concept=concept_params,
     message:
         "prompts of {wildcards.concept}"
