@@ -33,6 +33,17 @@ class Sides(BaseModel):
         return self
 
 
+class SearchedOn(BaseModel):
+    """What settings of methods are searched on, on one architecture."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: str  # a file of params/backbones/, of a seed to tune on
+    concepts: tuple[str, ...]  # files of params/concepts/, of those to tune on
+    oracle: str = ""  # a backbone that has seen none of them; without one, chance is as declared
+    metric: str = "rates"  # a file of params/metrics/
+
+
 class Protocol(BaseModel):
     """What every reported study keeps to, as docs/protocol.md explains it.
 
@@ -44,7 +55,8 @@ class Protocol(BaseModel):
     version: Count  # another one for every change; records and tables carry it
     concepts: Sides  # files of params/concepts/
     backbone_seeds: Sides  # of the trainings of a backbone
-    trials: Count  # of settings, for each method and family
+    trials: Count  # of settings, for each method and architecture
+    searches: Mapping[str, SearchedOn]  # architecture -> what settings are searched on
     confidence: Share  # of intervals
     kept_margin: Share  # how much of the retained prompts may be lost, by the interval's bound
     rest_margin: Share  # how much of the rest of the concept's prompts may be lost, if the concept is to be drawn
@@ -68,7 +80,7 @@ def load_protocol(root: Path | str = "params") -> Protocol:
         raise ValueError(f"{path}: {key}: {complaint(error)}") from None
 
 
-def check_tuning(concept: str, backbone: Mapping[str, object], root: Path | str = "params") -> None:
+def check_tuning(concept: str, backbone: Mapping[str, object], where: str, root: Path | str = "params") -> None:
     """Raises a ValueError when settings are to be chosen on a concept or on a backbone's training that is reported.
 
     `backbone` is the content of its file, whose `seed` is that of its training, 0 without one.
@@ -76,7 +88,9 @@ def check_tuning(concept: str, backbone: Mapping[str, object], root: Path | str 
     protocol = load_protocol(root)
     if concept in protocol.concepts.report:
         have = ", ".join(map(str, protocol.concepts.tune))
-        raise ValueError(f"split: tune: {concept} is a concept to report; tune on one of {have}")
+        raise ValueError(f"{where}: split: tune: {concept} is a concept to report; tune on one of {have}")
     if backbone.get("seed", 0) in protocol.backbone_seeds.report:
         have = ", ".join(map(str, protocol.backbone_seeds.tune))
-        raise ValueError(f"split: tune: a backbone of the seed {backbone['seed']} is to report; tune on seed {have}")
+        raise ValueError(
+            f"{where}: split: tune: a backbone of the seed {backbone['seed']} is to report; tune on seed {have}"
+        )

@@ -68,7 +68,7 @@ def load_study(name: str, root: Path | str = "params") -> Study:
         check_noise(concept, [seed for (seed,) in study.unique("seed")], root)
     if split == "tune":
         for backbone, concept in study.unique("backbone", "concept"):
-            check_tuning(concept, load_params("backbones", backbone, root), root)
+            check_tuning(concept, load_params("backbones", backbone, root), f"params/studies/{name}.yaml", root)
     check_strays(root)
     for (method,) in study.unique("method"):
         check.check_method(method, root)

@@ -68,7 +68,7 @@ def fits(method: str, backbone: str, concepts: Sequence[str], root: Path | str =
 def tuning_concept(name: str, what: Searched, backbone: str, root: Path | str = "params") -> Concept:
     """A concept that settings of a method may be chosen on; ValueError if it or the backbone is one to report, if its
     table has no rows to tune on, or if the method learns from such a row."""
-    check_tuning(name, load_params("backbones", backbone, root), root)
+    check_tuning(name, load_params("backbones", backbone, root), f"search on {backbone}", root)
     concept = check_concept(name, ["concept", RETAIN], root, "tune")
     if concept.aim != "erase":
         raise ValueError(f"{name} is to be learned, and the objective is of concepts that are erased")

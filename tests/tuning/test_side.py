@@ -47,7 +47,7 @@ def test_retained_prompts_are_seen_near_or_far():
     shown = {which: {(row["colour"], row["shape"]) for row in sets[which]} for which in ("seen", "near", "far")}
     assert shown["seen"] == {("green", "circle"), ("blue", "square")}  # in other words than the methods are told
     assert shown["near"] == {("blue", "circle"), ("yellow", "circle")}  # a circle, as what is erased
-    assert len(shown["far"]) == 7 and not any("circle" in one for one in shown["far"])
+    assert len(shown["far"]) == 8 and not any("circle" in one for one in shown["far"])
 
 
 def test_chance_is_the_protocols_for_the_labels_of_a_world():
