@@ -63,12 +63,12 @@ def load_study(name: str, root: Path | str = "params") -> Study:
     asked = [which for which, n in content["prompts"].items() if n]
     concepts = {name: check.check_concept(name, asked, root, split) for (name,) in study.unique("concept")}
     measured = {name: Measured.of(concept, list(study.prompts), root, split) for name, concept in concepts.items()}
-    for name, concept in concepts.items():
-        check_apart(concept, measured[name])
+    for concept in concepts.values():
+        check_apart(concept, measured[concept.name])
         check_noise(concept, [seed for (seed,) in study.unique("seed")], root)
     if split == "tune":
-        for backbone, concept in study.unique("backbone", "concept"):
-            check_tuning(concept, load_params("backbones", backbone, root), f"params/studies/{name}.yaml", root)
+        for backbone, which in study.unique("backbone", "concept"):
+            check_tuning(which, load_params("backbones", backbone, root), f"params/studies/{name}.yaml", root)
     check_strays(root)
     for (method,) in study.unique("method"):
         check.check_method(method, root)

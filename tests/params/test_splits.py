@@ -137,7 +137,9 @@ def test_what_is_reported_is_not_tuned_on(params: Path) -> None:
     (params / "concepts/green.yaml").write_text(text)
     change(params, "concepts/green", target={"colour": "green"}, prompts=["a green shape"], neutral=["a shape"])
     change(params, "studies/mini", cells=[STUDY["cells"][0] | {"concepts": ["green"]}])
-    assert refusal(params).startswith("split: tune: green is a concept to report; tune on one of red, ")
+    assert "studies/mini.yaml: split: tune: green is a concept to report; tune on one of purple, heart" in refusal(
+        params
+    )
     change(params, "studies/mini", split="test")
     change(params, "concepts/green", retain=["a red circle"])
     studies.load_study("mini", params)
