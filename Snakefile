@@ -27,6 +27,7 @@ include: "workflow/rules/sample.smk"
 include: "workflow/rules/attack.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/searches.smk"
 include: "workflow/rules/tune.smk"
 
 
