@@ -68,6 +68,9 @@ class Outcomes(Metric):
     def outcomes(self, edited: Statistics, original: Statistics | None) -> dict[str, Tensor]:
         return {name: values for name, values in edited.items() if name != GROUP}
 
+    def rescored(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
+        return self.score(edited, original)
+
     def columns(self) -> tuple[Column, ...]:
         return ()
 
