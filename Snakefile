@@ -2,6 +2,7 @@
 
 snakemake --cores 2                         the study named in params/pipeline.yaml
 snakemake --cores 2 --config study=smoke    another study of params/studies
+snakemake --cores 2 tune --config tune=uce  the settings of a method, searched; without --config, of all methods
 snakemake -n                                what would run
 """
 
@@ -18,6 +19,7 @@ include: "workflow/rules/paths.smk"
 include: "workflow/rules/machine.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/pretrain.smk"
+include: "workflow/rules/zoo.smk"
 include: "workflow/rules/precompute.smk"
 include: "workflow/rules/fit_and_sample.smk"
 include: "workflow/rules/train.smk"
@@ -26,6 +28,8 @@ include: "workflow/rules/sample.smk"
 include: "workflow/rules/attack.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/searches.smk"
+include: "workflow/rules/tune.smk"
 
 
 rule all:

@@ -33,6 +33,17 @@ class Sides(BaseModel):
         return self
 
 
+class SearchedOn(BaseModel):
+    """What settings of methods are searched on, on one architecture."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    backbone: str  # a file of params/backbones/, of a seed to tune on
+    concepts: tuple[str, ...]  # files of params/concepts/, of those to tune on
+    oracle: str = ""  # a backbone that has seen none of them; without one, chance is as declared
+    metric: str = "rates"  # a file of params/metrics/
+
+
 class Protocol(BaseModel):
     """What every reported study keeps to, as docs/protocol.md explains it.
 
@@ -44,7 +55,8 @@ class Protocol(BaseModel):
     version: Count  # another one for every change; records and tables carry it
     concepts: Sides  # files of params/concepts/
     backbone_seeds: Sides  # of the trainings of a backbone
-    trials: Count  # of settings, for each method and family
+    trials: Count  # of settings, for each method and architecture
+    searches: Mapping[str, SearchedOn]  # architecture -> what settings are searched on
     confidence: Share  # of intervals
     kept_margin: Share  # how much of the retained prompts may be lost, by the interval's bound
     rest_margin: Share  # how much of the rest of the concept's prompts may be lost, if the concept is to be drawn
@@ -66,6 +78,11 @@ def load_protocol(root: Path | str = "params") -> Protocol:
     except pydantic.ValidationError as error:
         key = ".".join(str(part) for part in error.errors()[0]["loc"])
         raise ValueError(f"{path}: {key}: {complaint(error)}") from None
+
+
+def protocol_version(root: Path | str = "params") -> int | None:
+    """The version that a result made here keeps to; None in a folder without a protocol."""
+    return load_protocol(root).version if (located(root) / NAME).is_file() else None
 
 
 def check_tuning(concept: str, backbone: Mapping[str, object], where: str, root: Path | str = "params") -> None:

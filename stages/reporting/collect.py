@@ -74,6 +74,7 @@ class Collected:
     sensitive: Mapping[str, bool]  # concept -> whether its images are blurred
     columns: tuple[Column, ...] = ()  # of the tables, behind the concept's, as the metrics ask for them
     caveats: tuple[str, ...] = ()  # what a reader must know of a metric's numbers, one sentence per metric
+    tiles: int | None = None  # pictures of a row and prompt set on the page; None shares the page's budget
 
     def cells(self) -> list[Cell]:
         """The tables of the study, each once."""
@@ -96,9 +97,40 @@ class Collected:
 Contents = Mapping[str, Mapping[str, Any]]  # metric -> the content of its file for one run
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What a report knows of a study beside its results: enough to read them where params/ has changed since."""
+
+    name: str
+    description: str
+    runs: tuple[Run, ...]  # in the order of the study
+    metrics: tuple[str, ...]
+    backbones: Mapping[str, Mapping[str, Any]]  # backbone -> its file
+    concepts: Mapping[str, Mapping[str, Any]]  # concept -> its file
+
+
 def collect(name: str, artifacts: Path | str, params: Path | str = "params") -> Collected:
     """Reads a study's results; ValueError when none is there, or one that is there lacks a metric file."""
+    return gather(outline(name, params), artifacts)
+
+
+def outline(name: str, params: Path | str = "params") -> Outline:
+    """The outline of params/studies/<name>.yaml."""
     study = load_study(name, params)
+    backbones, concepts = (sorted({getattr(run, part) for run in study.runs}) for part in ("backbone", "concept"))
+    return Outline(
+        name=name,
+        description=str(load_params("studies", name, params).get("description", "")).strip(),
+        runs=study.runs,
+        metrics=study.metrics,
+        backbones={backbone: load_params("backbones", backbone, params) for backbone in backbones},
+        concepts={concept: load_params("concepts", concept, params) for concept in concepts},
+    )
+
+
+def gather(study: Outline, artifacts: Path | str) -> Collected:
+    """Reads the results of a study that lie under `artifacts`; errors as of `collect`."""
+    name, about = study.name, study.concepts
     folders = {run: _folder(artifacts, run) for run in study.runs}
     finished = {run: folder for run, folder in folders.items() if (folder / "metrics" / name).is_dir()}
     missing = tuple(_path(run) for run in study.runs if run not in finished)
@@ -106,20 +138,19 @@ def collect(name: str, artifacts: Path | str, params: Path | str = "params") -> 
         raise ValueError(
             f"study {name}: none of its {len(folders)} runs is measured under {artifacts}, such as {missing[0]}"
         )
-    backbones, concepts = (sorted({getattr(run, part) for run in finished}) for part in ("backbone", "concept"))
-    about = {concept: load_params("concepts", concept, params) for concept in concepts}
     contents = {run: _contents(folder / "metrics" / name, study.metrics) for run, folder in finished.items()}
     files = [content for of_run in contents.values() for content in of_run.values()]
     seen = f"{next((content['seen'] for content in files if content.get('seen')), 'target')}_rate"
     cells = {run: Cell(run.backbone, run.concept, about[run.concept].get("aim", "erase"), seen) for run in finished}
     return Collected(
         name=name,
-        description=str(load_params("studies", name, params).get("description", "")).strip(),
+        description=study.description,
         results=tuple(_result(run, cells[run], folder, name, contents[run]) for run, folder in finished.items()),
         missing=missing,
-        families={backbone: load_params("backbones", backbone, params)["family"] for backbone in backbones},
+        families={backbone: content["family"] for backbone, content in study.backbones.items()},
         sensitive={concept: bool(content.get("sensitive")) for concept, content in about.items()},
-        columns=_columns(study.metrics, contents.values()) + _of_members(about.values()),
+        columns=_columns(study.metrics, contents.values())
+        + _of_members(about[name] for name in sorted({run.concept for run in finished})),
         caveats=_caveats(study.metrics, contents.values()),
     )
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import yaml
 
+from stages.params.effect import effective
 from stages.params.load import located
 from stages.store.files import write_json, write_text
+from stages.tuning.space import own_fields
 from stages.tuning.trials import Trial
 
 SUMMARY, TABLE, JOURNAL = "summary.json", "trials.csv", "journal.log"
@@ -90,13 +92,20 @@ def write_tuned(method: str, logs: Sequence[Mapping[str, Any]], folder: Path | s
     if twice := next((name for name in names if names.count(name) > 1), None):
         raise ValueError(f"{method}: two searches are of the architecture {twice}; remove the folder of one")
     for name, log in zip(names, logs, strict=True):
-        rows[name] = {**log["fixed"], **log["settings"]}
+        rows[name] = with_effect(method, {**log["fixed"], **log["settings"]})
         header[name] = f"# {name}: {origin(log)}"
     lines = [f"# The settings of {method} on small worlds, by architecture; written by stages.tune, not by hand."]
     lines += [header.get(name, f"# {name}: not searched; what stood here before.") for name in rows]
     body = yaml.safe_dump(rows, sort_keys=False, default_flow_style=None, width=110)
     write_text(path, "\n".join(lines) + "\n" + body)
     return path
+
+
+def with_effect(method: str, row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row's fields without those that have no effect beside the others: a file that says such a thing is refused."""
+    own = own_fields(method)
+    counted = effective(own["class"], {**own, **row})
+    return {key: value for key, value in row.items() if key in counted}
 
 
 def origin(log: Mapping[str, Any]) -> str:

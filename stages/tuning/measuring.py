@@ -18,7 +18,7 @@ from stages.metrics.samples import Samples
 from stages.params import build
 from stages.params.concept import Concept
 from stages.store.samples import Row, draw
-from stages.tuning.objective import ERASED, MARGIN, RETAINED, Shares, score
+from stages.tuning.objective import ERASED, RETAINED, Shares, score
 from stages.tuning.space import Plain
 from stages.tuning.trials import Outcome
 
@@ -35,6 +35,7 @@ class Case:
 
     concept: Concept
     sets: Mapping[str, Sequence[Row]]
+    chance: float | None = None  # how often it is seen though nothing asks for it, where that is declared
 
 
 @dataclass(frozen=True)
@@ -46,8 +47,8 @@ class Bench:
     cases: Sequence[Case]
     unedited: Sequence[Shares]  # of each case
     floors: Sequence[Shares]  # of each case, how often a model that never saw the concept shows it
+    margin: float  # of what the unedited model gets right, lost without a penalty
     seed: int = 0  # of every fit
-    margin: float = MARGIN
 
     @classmethod
     def of(
@@ -58,12 +59,13 @@ class Bench:
         oracle: Backbone | None = None,
         **settings: Any,
     ) -> Bench:
-        """The bench with the unedited backbone measured, and the oracle, if there is one, else the neutral twins."""
+        """The bench with the unedited backbone measured, and an oracle, if there is one: else chance, as cases say it,
+        or the neutral twins of those that do not."""
         unedited = [shares(backbone, metric, case) for case in cases]
         if oracle is not None:
             floors = [shares(oracle, metric, case, ERASED) for case in cases]
         else:
-            floors = [twins(backbone, metric, case) for case in cases]
+            floors = [by_chance(backbone, metric, case) for case in cases]
         return cls(backbone, metric, cases, unedited, floors, **settings)
 
     def run(self, base: Mapping[str, Any], settings: Mapping[str, Plain], where: str) -> Outcome:
@@ -103,14 +105,16 @@ def shares(
     return found
 
 
-def twins(backbone: Backbone, metric: Metric, case: Case) -> dict[str, float]:
-    """How often the unedited model shows the concept by chance: on the neutral twins, for each erased set.
+def by_chance(backbone: Backbone, metric: Metric, case: Case) -> dict[str, float]:
+    """How often the concept is seen by chance, for each erased set: as declared, or on the neutral twins.
 
-    ValueError for a concept without them.
+    ValueError for a concept with neither.
     """
+    if case.chance is not None:
+        return dict.fromkeys(ERASED, case.chance)
     if not case.sets.get(NEUTRAL):
         raise ValueError(
-            f"{case.concept.name}: without an oracle its chance level needs neutral prompts, and it has none"
+            f"{case.concept.name}: its chance level needs an oracle, a declared chance or neutral prompts; it has none"
         )
     chance = share(backbone, metric, case.concept, case.sets[NEUTRAL], metric.seen)
     return dict.fromkeys(ERASED, chance)

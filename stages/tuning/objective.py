@@ -6,8 +6,9 @@
 
 `seen_s` is the share of pictures of a set that show the concept, `right_r` the share in which all that the prompt asks
 for is right, `unedited` the same share of the model without an edit, on the same prompts and noise. `floor_s` is the
-share in which a model shows the concept that has never seen it: an oracle, or, without one, the unedited model on the
-prompts' neutral twins, where the concept turns up by chance. Every part is a rate in [0, 1], the objective in [-1, 1].
+share in which a model shows the concept that has never seen it: an oracle's or, without one, the chance level that the
+protocol declares for the concept's label, or, without that, the unedited model's share on the neutral twins. `margin`
+is the protocol's `kept_margin`. Every part is a rate in [0, 1], the objective in [-1, 1].
 """
 
 from __future__ import annotations
@@ -19,7 +20,6 @@ from typing import Any
 
 ERASED = ("concept", "synonym")  # sets in which the concept is asked for
 RETAINED = ("seen", "near", "far")  # sets in which it is not, by how near they are to it
-MARGIN = 0.05  # of what the unedited model gets right, lost without a penalty
 LEAST = 0.2  # by which the unedited model must show the concept above the floor, for a set to count
 
 Shares = Mapping[str, float]  # by set, each in [0, 1]
@@ -42,7 +42,7 @@ class Score:
         return asdict(self) | {"objective": self.objective}
 
 
-def score(edited: Shares, unedited: Shares, floor: Shares, margin: float = MARGIN) -> Score:
+def score(edited: Shares, unedited: Shares, floor: Shares, margin: float) -> Score:
     """The parts of the objective for one concept, from the shares of its sets.
 
     A set that is not among the shares does not count, nor one whose concept the unedited model hardly shows above the

@@ -170,15 +170,16 @@ def searched(method: str, backbone: str, root: Path | str = "params") -> Searche
         if name not in known:
             raise ValueError(f"{where}: no architecture {name!r}{suggestion(name, known)}")
     architecture = architecture_of(about)
-    space, base = whole.on(architecture), own_fields(method, root)
-    path, tree = base["class"], check.tree_of(root)
-    base |= space.fixed
+    space, own = whole.on(architecture), own_fields(method, root)
+    path, tree, base = own["class"], check.tree_of(root), own | space.fixed
     check.check_fields(space.fixed, path, f"{where}: fixed", root, whole=False)
     first = first_values(space, base, where, check.class_fields(path, where, tree))
     for field, dimension in space.search.items():
         for value in (first[field], *dimension.extremes()):
             check.check_fields({field: value}, path, f"{where}: search", root, whole=False)
-    check_effect(path, base | first, [*space.fixed, *space.search], where, family=about["family"], tree=tree)
+    here = whole.architectures.get(architecture, Part()).fixed  # a fixed field of all may be idle beside these
+    check_effect(path, own | whole.fixed | first, whole.fixed, where, tree=tree)
+    check_effect(path, base | first, [*here, *space.search], where, family=about["family"], tree=tree)
     return Searched(space, architecture, base, first)
 
 

@@ -2,10 +2,16 @@
 
 import pytest
 
-from stages.tuning.objective import LEAST, MARGIN, RETAINED, beyond, score
+from stages.tuning import objective
+from stages.tuning.objective import LEAST, RETAINED, beyond
 
 UNEDITED = {"concept": 1.0, "synonym": 0.9, "seen": 0.95, "near": 0.9, "far": 1.0}
 FLOOR = {"concept": 0.25, "synonym": 0.25}
+MARGIN = 0.05
+
+
+def score(edited, unedited, floor):
+    return objective.score(edited, unedited, floor, MARGIN)
 
 
 def test_the_unedited_model_scores_nothing():

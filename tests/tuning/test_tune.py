@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,13 @@ import yaml
 
 from stages import tune
 from stages.backbones import load_backbone
+from stages.params import build, load_params
+from stages.params.concept import load_concept
+from stages.tuning.measuring import Bench, Case
+from stages.tuning.side import tuning_sets
+from tests import ROOT
 
+PICTURES = {"concept": 8, "synonym": 4, "neutral": 6, "seen": 4, "far": 4}
 OUT = "artifacts/tuning/tiny/esd"
 SEARCH = ["search", "--method", "esd", "--backbone", "tiny", "--concepts", "red", "--metric", "told", "--out", OUT]
 SPACE = {
@@ -26,11 +33,18 @@ def write(kind, name, content):
 
 
 @pytest.fixture
-def tuned(project):
-    """The project with a space, a judge, and one search of two trials done."""
+def tuned(project, monkeypatch):
+    """The project with a protocol, a space, a judge, and one search of two trials done."""
+    protocol = yaml.safe_load((ROOT / "params/protocol.yaml").read_text())
+    Path("params/protocol.yaml").write_text(yaml.safe_dump(protocol | {"trials": 2}))
+    monkeypatch.setattr(tune, "tuning_sets", lambda concept: tuning_sets(concept, PICTURES))
+    Path("data").mkdir()
+    shutil.copy(ROOT / "data/shapes_colors.csv", "data")
+    red = yaml.safe_load(Path("params/concepts/red.yaml").read_text())
+    write("concepts", "red", red | {"dataset": "data/shapes_colors.csv"})
     write("tuning", "esd", SPACE)
     write("metrics", "told", {"class": "tests.tuning.told.Told"})
-    assert tune.main([*SEARCH, "--trials", "2"]) == 0
+    assert tune.main(SEARCH) == 0
     return json.loads(Path(OUT, "summary.json").read_text())
 
 
@@ -46,7 +60,7 @@ def test_every_trial_is_logged_with_settings_parts_seconds_and_processor(tuned):
         assert trial["seconds"] > 0 and red["fit_seconds"] >= 0 and trial["processor"]
     assert tuned["objective"] == max(trial["objective"] for trial in tuned["trials"])
     assert (
-        tuned["fixed"] == {"scale": 2.0} and tuned["concepts"] == ["red"] and tuned["pictures"]["red"]["concept"] == 32
+        tuned["fixed"] == {"scale": 2.0} and tuned["concepts"] == ["red"] and tuned["pictures"]["red"]["concept"] == 8
     )
     rows = list(csv.DictReader(Path(OUT, "trials.csv").read_text().splitlines()))
     assert [float(row["lr"]) for row in rows] == [trial["settings"]["lr"] for trial in tuned["trials"]]
@@ -55,7 +69,7 @@ def test_every_trial_is_logged_with_settings_parts_seconds_and_processor(tuned):
 def test_a_finished_search_loads_no_backbone_and_a_longer_one_goes_on(tuned, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr("stages.backbones.load_backbone", lambda name: pytest.fail("loaded"))
-        assert tune.main([*SEARCH, "--trials", "2"]) == 0
+        assert tune.main(SEARCH) == 0
     assert tune.main([*SEARCH, "--trials", "3"]) == 0
     longer = json.loads(Path(OUT, "summary.json").read_text())
     assert longer["trials"][:2] == tuned["trials"] and len(longer["trials"]) == 3
@@ -73,13 +87,8 @@ def test_trials_leave_the_backbone_as_it_was_and_no_file_but_the_log(tuned):
     assert made == {"summary.json", "trials.csv", "journal.log", ".journal.log.alive"}
     backbone = load_backbone("tiny")
     before = {name: value.clone() for name, value in backbone.net.state_dict().items()}
-    from stages.params import build, load_params
-    from stages.params.concept import load_concept
-    from stages.tuning.measuring import Bench, Case
-    from stages.tuning.side import tuning_sets
-
     case = Case(load_concept("red"), tuning_sets(load_concept("red"), {"concept": 4, "neutral": 4, "far": 2}))
-    bench = Bench.of(backbone, build(load_params("metrics", "told"), "told"), [case])
+    bench = Bench.of(backbone, build(load_params("metrics", "told"), "told"), [case], margin=0.05)
     base = load_params("methods", "esd")
     one, other = (bench.run(base, {"lr": lr}, "esd") for lr in (0.5, 0.01))
     assert bench.run(base, {"lr": 0.5}, "esd").objective == one.objective  # nothing of the one between stays
@@ -93,7 +102,7 @@ def test_the_best_trial_comes_into_the_tuned_file_and_other_architectures_stay(t
     text = Path("params/tuned/esd.yaml").read_text()
     assert yaml.safe_load(text) == {"flux": {"lr": 0.25}, "unet": {"scale": 2.0} | tuned["settings"]}
     header = [line for line in text.splitlines() if line.startswith("#")]
-    (about,) = [line for line in header if line.startswith("# unet: tuned on red with tiny, protocol none: trial ")]
+    (about,) = [line for line in header if line.startswith("# unet: tuned on red with tiny, protocol 1: trial ")]
     assert f"of 2, objective {tuned['objective']:.3f} (trial 0: " in about and tuned["processors"][0] in about
     assert "# flux: not searched; what stood here before." in header
     assert tune.main(["write", "--method", "esd", "--out", "artifacts/tuning"]) == 0
@@ -111,4 +120,9 @@ def test_wrong_input_is_one_line(tuned, capsys):
     about_none = said(*["none" if word == "esd" else word for word in SEARCH])
     assert "params/tuning/none.yaml: nothing is tuned of none: a reference has no settings" in about_none
     assert "no search of uce; run: snakemake" in said("write", "--method", "uce", "--out", "artifacts/tuning")
-    assert "--trials must be 1 or more" in said(*SEARCH, "--trials", "0")
+    about = yaml.safe_load(Path("params/concepts/red.yaml").read_text())
+    write("concepts", "green", about | {"target": {"colour": "green"}})
+    reported = ["green" if word == "red" else word for word in SEARCH]
+    assert "green is a concept to report; tune on one of " in said(*reported)
+    write("backbones", "tiny", yaml.safe_load(Path("params/backbones/tiny.yaml").read_text()) | {"seed": 1})
+    assert "a backbone of the seed 1 is to report" in said(*SEARCH)

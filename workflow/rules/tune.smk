@@ -1,0 +1,38 @@
+rule search:
+    """The trials of one method on one architecture, on the tuning side alone, and the best of them."""
+    input:
+        made_backbone,
+        made_judge,
+        oracle_made,
+    output:
+        update(f"{SEARCH}/summary.json"),
+        update(f"{SEARCH}/trials.csv"),
+    log:
+        "logs/tune/{backbone}-{method}.log",
+    benchmark:
+        "benchmarks/tune/{backbone}-{method}.tsv"
+    wildcard_constraints:
+        method=one_of(names("tuning")),
+        backbone=one_of(side.backbone for side in PROTOCOL.searches.values()),
+    threads: 1
+    resources:
+        gpu=1,
+        mem_mb=memory(),
+        runtime=minutes(PROTOCOL.trials),
+    params:
+        out=subpath(output[0], parent=True),
+        words=search_words,
+        asked=search_params,
+        backbone=backbone_params,
+    message:
+        "search {wildcards.method} on {wildcards.backbone}"
+    shell:
+        logged(
+            "python -m stages.tune search --method {wildcards.method} --backbone {wildcards.backbone} {params.words}"
+            " --threads {threads} --out {params.out}"
+        )
+
+
+rule tune:
+    input:
+        searches_asked,
