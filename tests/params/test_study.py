@@ -41,7 +41,7 @@ def test_a_study_measures_twins_names_and_synonyms_that_it_does_not_name() -> No
 
 
 def test_the_full_study_finds_every_method_by_its_file(params: Path) -> None:
-    shutil.copy(params / "methods/esd.yaml", params / "methods/fresh.yaml")
+    shutil.copy(params / "methods/uce.yaml", params / "methods/fresh.yaml")
     study = studies.load_study("full", params)
     assert {run.method for run in study.runs} > {"fresh", "esd"}
 
@@ -242,11 +242,11 @@ def test_a_variants_name_in_disorder_is_refused(name: str) -> None:
         ("studies/demo.yaml", "seeds:", "seed:", "unknown key 'seed' in cells[1]; did you mean seeds?"),
         ("studies/demo.yaml", "[0, 1]", "[0, -1]", "seeds[1]: -1 is less than the minimum of 0"),
         ("studies/demo.yaml", "retain:", "retian:", "unknown key 'retian' in prompts; did you mean retain?"),
-        ("methods/esd.yaml", "steps:", "stpes:", "params/methods/esd.yaml: unknown key 'stpes'; did you mean steps?"),
-        ("methods/esd.yaml", "batch: ", "batch: -", "params/methods/esd.yaml: batch: Input should be greater than 0"),
-        ("methods/esd.yaml", "esd.ESD", "esd.ESDD", "no class 'ESDD' in stages/methods/esd.py; did you mean ESD?"),
-        ("methods/esd.yaml", "methods.esd.", "methods.esdd.", "no module stages/methods/esdd.py"),
-        ("methods/esd.yaml", "stages.methods.esd", "os.path", "does not match"),
+        ("methods/esd_x.yaml", "steps:", "stpes:", "unknown key 'stpes'; did you mean steps?"),
+        ("methods/esd_x.yaml", "batch: ", "batch: -", "batch: Input should be greater than 0"),
+        ("methods/esd_x.yaml", "esd.ESD", "esd.ESDD", "no class 'ESDD' in stages/methods/esd.py; did you mean ESD?"),
+        ("methods/esd_x.yaml", "methods.esd.", "methods.esdd.", "no module stages/methods/esdd.py"),
+        ("methods/esd_x.yaml", "stages.methods.esd", "os.path", "does not match"),
         ("concepts/red.yaml", "target:", "traget:", "unknown key 'traget'; did you mean target?"),
         ("concepts/red.yaml", "data/", "../data/", "dataset: '../data/shapes_colors.csv' does not match"),
         ("backbones/sd-shapes.yaml", "guidance: ", "guidance: -", "guidance: Input should be greater than"),
