@@ -78,7 +78,7 @@ def render(settings: Settings, recipe: Recipe, seed: int, exclude: Exclude = Non
 
     Both the recipe and `exclude` can name concepts. ValueError for one that is not of the world.
     """
-    name = world_of("this", settings)
+    name = world_of(settings.path, settings)
     world, seed = make_world(name, recipe.world, "pretrain: world"), recipe.seed + seed
     left_out = [*_concepts(recipe.exclude), *_concepts(exclude)]
     if settings.frames:

@@ -26,7 +26,13 @@ OF_WORLDS = {  # the labels that the judge of each world sees
     ),
 }
 LABELS = tuple(dict.fromkeys(label for labels in OF_WORLDS.values() for label in labels))
-HEADS = {"direction": "motion", "class": "things", "pair": "pairs"}  # how a column's head calls a label
+HEADS = {
+    "direction": "motion",
+    "class": "things",
+    "pair": "pairs",
+    "other_colour": "second colour",
+    "other_object": "second object",
+}  # how a column's head calls a label
 
 
 APART = {"seen": "in the loss", "near": "near, held out", "far": "far, held out"}
