@@ -41,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--show-sensitive", action="store_true", help="do not blur the images of sensitive concepts")
     args = options.parse_args(argv)
     from stages.reporting.attempts import Attempts
+    from stages.reporting.claims import claims
     from stages.reporting.collect import collect
     from stages.reporting.page import render
     from stages.reporting.pooling import pooled
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for caveat in study.caveats:
         log.warning("%s", caveat)
     numbers, attempts = pooled(study), Attempts()
+    numbers |= claims(study, numbers)
     frame = results(study, numbers)
     write_tables(study, frame, numbers, out / "tables")
     write_figures(study, numbers, out / "figures", attempts, show_sensitive=args.show_sensitive)

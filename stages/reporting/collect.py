@@ -10,11 +10,14 @@ from typing import Any
 
 from stages.metrics.base import Column
 from stages.params import load_params
+from stages.params.alike import tables
 from stages.params.layout import run_folder
 from stages.params.study import Run, load_study
 
 UNEDITED, ORACLE = "none", "oracle"  # the model as it was, and the one trained from scratch without the concept
 REFERENCES = (UNEDITED, ORACLE)
+FILTER = "word_filter"
+CONTROLS = (FILTER, "neutral_rewrite", "random_direction", "random_weights")  # references that cost nothing
 BREAKER, RETAIN = ("concept", "breaker_cosine"), ("retain", "retain_cosine")  # numbers that circuit breakers record
 
 
@@ -22,13 +25,16 @@ BREAKER, RETAIN = ("concept", "breaker_cosine"), ("retain", "retain_cosine")  # 
 class Cell:
     """One table of the study: a backbone and the concept that it is made to forget, or to learn.
 
-    Cells are equal only if all four fields are, so that one looked up by another's numbers cannot have another aim.
+    Backbones that are one network trained from several seeds are one: `backbone` is then the name of all.
+
+    Cells are equal only if all fields are, so that one looked up by another's numbers cannot have another aim.
     """
 
     backbone: str
     concept: str
     aim: str  # "erase" or "learn", as in the concept's file
     seen: str  # the metric that says how often the concept is seen, such as "target_rate"
+    chance: float | None = None  # the share of pictures that show it unasked, as the protocol declares
 
     def __str__(self) -> str:
         return f"{self.backbone}-{self.concept}"
@@ -46,6 +52,7 @@ class Result:
     rows: tuple[Mapping[str, Any], ...]  # of the metric files, and of numbers that training recorded
     outcomes: Mapping[str, Mapping[str, Sequence[float | None]]]  # prompts -> outcome -> one number per image
     records: Mapping[str, Mapping[str, Any]]  # stage -> its record
+    backbone: str  # that was edited: the table's, or one of several of its architecture
 
     @property
     def attacks(self) -> Path:
@@ -84,9 +91,21 @@ class Collected:
         return [result for result in self.results if result.cell == cell and method in (None, result.method)]
 
     def methods(self, cell: Cell) -> list[str]:
-        """The methods of one table: the unedited model first, the oracle last, the others as the study lists them."""
+        """The methods of one table as the study lists them: behind the unedited model and what costs nothing, the
+        oracle last.
+        """
         names = dict.fromkeys(result.method for result in self.of(cell))
-        return sorted(names, key=lambda name: {UNEDITED: -1, ORACLE: 1}.get(name, 0))
+        first = {name: number for number, name in enumerate((UNEDITED, *CONTROLS), start=-9)}
+        return sorted(names, key=lambda name: (first | {ORACLE: 1}).get(name, 0))
+
+    def backbones(self, cell: Cell) -> list[str]:
+        """The backbones of one table: one, or several of one architecture, trained from different seeds."""
+        return sorted({result.backbone for result in self.of(cell)})
+
+    def absent(self, cell: Cell) -> list[str]:
+        """The runs of one table that are not finished."""
+        heads = tuple(f"{backbone}/{cell.concept}/" for backbone in self.backbones(cell))
+        return [name for name in self.missing if name.startswith(heads)]
 
     def seeds(self, cell: Cell) -> list[int]:
         """The seeds that any method of the table has."""
@@ -109,15 +128,19 @@ def collect(name: str, artifacts: Path | str, params: Path | str = "params") -> 
     backbones, concepts = (sorted({getattr(run, part) for run in finished}) for part in ("backbone", "concept"))
     about = {concept: load_params("concepts", concept, params) for concept in concepts}
     contents = {run: _contents(folder / "metrics" / name, study.metrics) for run, folder in finished.items()}
-    files = [content for of_run in contents.values() for content in of_run.values()]
-    seen = f"{next((content['seen'] for content in files if content.get('seen')), 'target')}_rate"
-    cells = {run: Cell(run.backbone, run.concept, about[run.concept].get("aim", "erase"), seen) for run in finished}
+    measured = [content for of_run in contents.values() for content in of_run.values()]
+    seen = f"{next((content['seen'] for content in measured if content.get('seen')), 'target')}_rate"
+    files = {backbone: load_params("backbones", backbone, params) for backbone in backbones}
+    named = tables(files)
+    cells = {
+        run: Cell(named[run.backbone], run.concept, about[run.concept].get("aim", "erase"), seen) for run in finished
+    }
     return Collected(
         name=name,
         description=str(load_params("studies", name, params).get("description", "")).strip(),
         results=tuple(_result(run, cells[run], folder, name, contents[run]) for run, folder in finished.items()),
         missing=missing,
-        families={backbone: load_params("backbones", backbone, params)["family"] for backbone in backbones},
+        families={name: files[backbone]["family"] for backbone in backbones for name in (backbone, named[backbone])},
         sensitive={concept: bool(content.get("sensitive")) for concept, content in about.items()},
         columns=_columns(study.metrics, contents.values()) + _of_members(about.values()),
         caveats=_caveats(study.metrics, contents.values()),
@@ -214,6 +237,7 @@ def _result(run: Run, cell: Cell, folder: Path, study: str, contents: Contents) 
         rows=(*(row for content in contents.values() for row in content["rows"]), *cosine_rows(records)),
         outcomes=outcomes,
         records=records,
+        backbone=run.backbone,
     )
 
 
