@@ -63,7 +63,7 @@ def _rates() -> Tensor:
     return ((torch.arange(RATES, dtype=torch.float64) + 0.5) / RATES * pi / 2).sin().square()
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=32)
 def _log_likelihoods(size: int) -> Tensor:
     """log P(k of `size` | rate, correlation) but for a constant, (size + 1, RATES * (1 + CORRELATIONS))."""
     rate = _rates()[None, :, None]
