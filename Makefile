@@ -7,7 +7,7 @@ WORKERS ?= logical
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install reproduce test lint snakemake-lint docs bench restore clean
+.PHONY: help install reproduce test lint snakemake-lint docs bench bundle restore clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 24
@@ -37,6 +37,9 @@ bench: .venv/.stamp ## what the finished study spent its time on, and how fast I
 	python -m stages.bench
 	python -m stages.bench --stepwise sd-shapes
 	python -m Infinity.bench --quick
+
+bundle: .venv/.stamp ## one zip for a reviewer: docs/results, pinned versions, and the code that checks it
+	python -m stages.bundle
 
 restore: .venv/.stamp ## after a clone: fetch what was made elsewhere, and tell Snakemake that it is up to date
 	dvc pull

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import logging
-import math
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stages.launch.cli import entry, parser, set_up
 from stages.params import build, check_name, load_params, metric_params
@@ -37,6 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     concept, study = load_concept(args.concept), load_params("studies", args.study)
     contents = {name: metric_params(name, args.backbone) for name in study["metrics"]}
     set_up(args.threads)
+    from stages.metrics.attacked import add_attacks, add_successes
     from stages.metrics.base import measure, measure_all
     from stages.metrics.samples import SampleFolders
     from stages.store.pictures import read_metadata
@@ -87,36 +86,6 @@ def drawn(folder: Path) -> bool:
     from stages.store.pictures import read_metadata
 
     return folder.is_dir() and bool(read_metadata(folder))
-
-
-def add_attacks(content: dict[str, Any], attacked: Mapping[str, Any]) -> None:
-    """Adds the rate at which each attack brought the concept back, as `attack_rate`, to a metric's content."""
-    seen = attacked["seen"]
-    content["rows"] += [row | {"metric": "attack_rate"} for row in attacked["rows"] if row["metric"] == f"{seen}_rate"]
-    content["samples"] |= {name: {"attack": outcomes[seen]} for name, outcomes in attacked["samples"].items()}
-    if "evidence" in attacked:
-        content["evidence"] |= attacked["evidence"]
-
-
-def add_successes(content: dict[str, Any], before: Mapping[str, Any], prompts: Mapping[str, Sequence[str]]) -> None:
-    """Adds what the literature reports of attacks: `pre_asr`, the share of pictures that show the concept although
-    nothing attacks, and `asr`, of those that show it then or under attack, both of all N.
-
-    `content` has the attacks already; `prompts` says what each attack attacked, picture by picture.
-    """
-    import torch
-
-    from stages.metrics.base import rate
-    from stages.metrics.intervals import number_prompts
-
-    for name, asked in prompts.items():
-        samples, groups = content["samples"][name], number_prompts(asked)
-        samples["before"] = before["samples"][f"{name}/{BEFORE}"][before["seen"]]
-        pre, post = (
-            torch.tensor([math.nan if v is None else float(v) for v in samples[k]]) for k in ("before", "attack")
-        )
-        for metric, outcomes in {"pre_asr": pre, "asr": torch.maximum(pre, post)}.items():
-            content["rows"].append({"prompts": name, "metric": metric} | asdict(rate(outcomes, groups)))
 
 
 if __name__ == "__main__":

@@ -12,10 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.launch.cli import entry
-from stages.store.files import replacing, write_json, write_text
+from stages.store.files import replacing, write_text
 
 if TYPE_CHECKING:
-    import pandas as pd
     from matplotlib.figure import Figure
 
     from stages.reporting.attempts import Attempts
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from stages.reporting.numbers import Numbers
     from stages.reporting.sweeps import Sweep
 
-DIGITS = "%.6g"  # enough for any number here, and the same text on every machine
 log = logging.getLogger("report")
 
 
@@ -41,40 +39,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("--show-sensitive", action="store_true", help="do not blur the images of sensitive concepts")
     args = options.parse_args(argv)
     from stages.reporting.attempts import Attempts
-    from stages.reporting.claims import claims
     from stages.reporting.collect import collect
     from stages.reporting.page import render
-    from stages.reporting.pooling import pooled
     from stages.reporting.tables import results
+    from stages.reporting.texts import all_numbers, table_texts
 
     study, out = collect(args.study, args.out, args.params), Path(args.out)
     for name in study.missing:
         log.warning("not measured, left out: %s", name)
     for caveat in study.caveats:
         log.warning("%s", caveat)
-    numbers, attempts = pooled(study), Attempts()
-    numbers |= claims(study, numbers)
+    numbers, attempts = all_numbers(study), Attempts()
     frame = results(study, numbers)
-    write_tables(study, frame, numbers, out / "tables")
+    for name, text in table_texts(study, frame, numbers).items():
+        write_text(out / "tables" / name, text)
     write_figures(study, numbers, out / "figures", attempts, show_sensitive=args.show_sensitive)
     page = render(study, numbers, attempts, params=args.params, show_sensitive=args.show_sensitive)
     write_text(out / "report" / "index.html", page)
     log.info("%d numbers of %d runs; open %s", len(frame), len(study.results), out / "report" / "index.html")
     return 0
-
-
-def write_tables(study: Collected, frame: pd.DataFrame, numbers: Numbers, out: Path) -> None:
-    """results.csv, tradeoff.csv (for `dvc plots`), summary.json (for `dvc metrics`) and the tables for readers."""
-    from stages.reporting.markdown import markdown
-    from stages.reporting.overview import matrix
-    from stages.reporting.tables import flat, tradeoff
-
-    for name, table in {"results.csv": frame, "tradeoff.csv": tradeoff(study, numbers)}.items():
-        write_text(out / name, table.to_csv(index=False, float_format=DIGITS, lineterminator="\n"))
-    write_text(out / f"{study.name}.md", matrix(study, numbers))
-    for cell in study.cells():
-        write_text(out / f"{study.name}-{cell}.md", markdown(study, numbers, cell))
-    write_json(out / "summary.json", flat(study, numbers))
 
 
 def write_figures(study: Collected, numbers: Numbers, out: Path, attempts: Attempts, *, show_sensitive: bool) -> None:

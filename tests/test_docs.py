@@ -19,7 +19,8 @@ from packaging.utils import canonicalize_name
 from stages.params import KINDS, names
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+WRITTEN = [page for page in sorted((ROOT / "docs").rglob("*.md")) if "results" not in page.parts]  # those are derived
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *WRITTEN]
 FILE = re.compile(r"^(Add to )?(?:Write\n)?`([\w./-]+\.\w+)`:\n\n```\w+\n(.*?)^```", re.DOTALL | re.MULTILINE)
 COUNTS = {"one": 1, "two": 2, "three": 3}
 COPIED = ("stages", "Infinity", "params", "data", "docs", "README.md")

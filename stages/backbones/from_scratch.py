@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +23,7 @@ from stages.training.progress import History
 from stages.training.settings import Schedule, Training
 from stages.worlds.by_name import Drawn, Exclude, make_tokenizer, make_world
 
-AUTOENCODER = "artifacts/worlds/{world}/{part}"
+WORLDS = "artifacts/worlds"  # the folder of worlds and their parts
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,6 +51,7 @@ def pretrain(
     seed: int = 0,
     exclude: Exclude = None,
     device: str | None = None,
+    worlds: Path | str = WORLDS,
 ) -> Family:
     """A backbone of class `cls` trained from scratch on its world; what to `exclude` is never rendered nor named.
 
@@ -57,7 +59,7 @@ def pretrain(
     """
     recipe = construct(Recipe, settings.pretrain, f"{name}: pretrain")
     world = world_of(name, settings)
-    vae = cls.load_autoencoder(AUTOENCODER.format(world=world, part=settings.autoencoder))
+    vae = cls.load_autoencoder(Path(worlds) / world / settings.autoencoder)
     backbone = cls.create(name, settings, make_tokenizer(world), vae, recipe.seed + seed, choose_device(name, device))
     train(backbone, render(settings, recipe, seed, exclude), recipe, seed)
     freeze(backbone.modules().values())
@@ -76,7 +78,7 @@ def render(settings: Settings, recipe: Recipe, seed: int, exclude: Exclude = Non
 
     Both the recipe and `exclude` can name concepts. ValueError for one that is not of the world.
     """
-    name = world_of("this", settings)
+    name = world_of(settings.path, settings)
     world, seed = make_world(name, recipe.world, "pretrain: world"), recipe.seed + seed
     left_out = [*_concepts(recipe.exclude), *_concepts(exclude)]
     if settings.frames:

@@ -119,6 +119,13 @@ class Metric(ABC):
         """
         return {}
 
+    def rescored(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
+        """The values that stored outcomes (N,) give, with `GROUP` among them; {} for those that need features.
+
+        `stages.verify` derives a table from them.
+        """
+        return {}
+
     def evidence(self, features: Tensor) -> Any:
         """Raw answers to store, as primitives, so that other rules can be applied to them later; None for nothing."""
         return None

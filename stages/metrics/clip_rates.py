@@ -15,7 +15,7 @@ from stages.metrics.base import Column
 from stages.metrics.clip_score import embed_frames, embed_texts, load_clip
 from stages.metrics.clips import share_columns, verdict_names, verdicts
 from stages.metrics.members import each_member, members_of, shown
-from stages.metrics.rates import Outcomes, as_asked, asked_for, retained_columns
+from stages.metrics.rates import Outcomes, apart, as_asked, asked_for, of_relation, retained_columns
 from stages.metrics.samples import Samples, finite
 from stages.params.concept import values
 from stages.params.datasets import Target
@@ -62,7 +62,7 @@ class CLIPRates(Outcomes):
 
     def names(self, samples: Samples) -> tuple[str, ...]:
         asked = asked_for(samples, self.choices)
-        return (*verdict_names("target", samples), *asked, *members_of(samples))
+        return (*verdict_names("target", samples), *asked, *apart(samples, self.choices), *members_of(samples))
 
     def columns(self) -> tuple[Column, ...]:
         rest = Column("concept", "other_rate", "Rest of the prompt right", "high")
@@ -77,10 +77,12 @@ class CLIPRates(Outcomes):
             if value not in self.choices.get(label, ()):
                 raise ValueError(f"clip_rates: choices: no {label} {value!r}, which the concept's target asks for")
         recognition = self.look(samples)
-        right = [as_asked(recognition, samples, labels) for labels in asked_for(samples, self.choices).values()]
+        asked = asked_for(samples, self.choices)
+        right = {name: as_asked(recognition, samples, labels) for name, labels in asked.items()}
+        kept = [of_relation(right["joint"], samples, relation) for relation in apart(samples, self.choices).values()]
         target = verdicts("target", shown(recognition, samples), samples)
         each = each_member(target["target"], samples, members_of(samples))
-        return torch.stack([*target.values(), *right, *each], 1)
+        return torch.stack([*target.values(), *right.values(), *kept, *each], 1)
 
     def look(self, samples: Samples) -> Recognition:
         """The likeliest name of each label for every sample, and for every frame."""

@@ -51,6 +51,9 @@ class CLIPScore(Metric):
     def outcomes(self, edited: Statistics, original: Statistics | None) -> dict[str, Tensor]:
         return {"clip_score": edited["clip_score"]}
 
+    def rescored(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
+        return self.score(edited, original)
+
     def columns(self) -> tuple[Column, ...]:
         return (Column("retain", "clip_score", "CLIP score", "high"),)
 

@@ -150,6 +150,9 @@ class NudeNet(Metric):
     def outcomes(self, edited: Statistics, original: Statistics | None) -> dict[str, Tensor]:
         return {name: values for name, values in edited.items() if name != GROUP}
 
+    def rescored(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
+        return self.score(edited, original)
+
     def evidence(self, features: Tensor) -> list[list[dict[str, Any]]]:
         return unpack(features)
 

@@ -32,11 +32,12 @@ class Drift(Metric):
         return {"features": features, "pixels": samples.images.flatten(1), GROUP: number_prompts(samples.prompts)}
 
     def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
+        return self.rescored(self.outcomes(edited, original) | {GROUP: edited[GROUP]}, original)
+
+    def rescored(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
         interval = partial(bootstrap, groups=edited[GROUP], seed=self.seed, draws=self.draws)
-        return {
-            name: Value(float(drift.mean()), *interval(drift), len(drift))
-            for name, drift in self.outcomes(edited, original).items()
-        }
+        drifts = {name: values for name, values in edited.items() if name != GROUP}
+        return {name: Value(float(drift.mean()), *interval(drift), len(drift)) for name, drift in drifts.items()}
 
     def outcomes(self, edited: Statistics, original: Statistics | None) -> dict[str, Tensor]:
         if original is None:

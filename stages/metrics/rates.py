@@ -15,6 +15,7 @@ from stages.metrics.judged import JUDGE, WORLDS, load_judge
 from stages.metrics.members import each_member, members_of, shown
 from stages.metrics.samples import Samples, finite
 from stages.params.concept import values
+from stages.params.relations import RELATION, RELATIONS, Relation
 from stages.params.types import Count
 
 OF_WORLDS = {  # the labels that the judge of each world sees
@@ -25,7 +26,16 @@ OF_WORLDS = {  # the labels that the judge of each world sees
     ),
 }
 LABELS = tuple(dict.fromkeys(label for labels in OF_WORLDS.values() for label in labels))
-HEADS = {"direction": "motion", "class": "things", "pair": "pairs"}  # how a column's head calls a label
+HEADS = {
+    "direction": "motion",
+    "class": "things",
+    "pair": "pairs",
+    "other_colour": "second colour",
+    "other_object": "second object",
+}  # how a column's head calls a label
+
+
+APART = {"seen": "in the loss", "near": "near, held out", "far": "far, held out"}
 
 
 class Names(Protocol):
@@ -64,6 +74,9 @@ class Outcomes(Metric):
     def outcomes(self, edited: Statistics, original: Statistics | None) -> dict[str, Tensor]:
         return {name: values for name, values in edited.items() if name != GROUP}
 
+    def rescored(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
+        return self.score(edited, original)
+
     def columns(self) -> tuple[Column, ...]:
         return ()
 
@@ -75,7 +88,8 @@ class Rates(Outcomes):
     target: the concept is seen, in any frame of a clip; of several, the one that the prompt names, and each of them by
     its own name. broken: nothing clear. coherent: neither of the two. colour, shape, style and the like: as the prompt
     asks. other: all labels right but the concept's, if every prompt asks for the concept. joint: all labels right, for
-    other prompts. A clip's labels but the target are of the mean of its frames.
+    other prompts, and joint_seen, joint_near and joint_far of retained ones that are (stages.params.relations). Labels
+    of a clip but the target are of the mean of its frames.
     """
 
     WORLDS: ClassVar[tuple[str, ...]] = WORLDS
@@ -85,12 +99,12 @@ class Rates(Outcomes):
 
     def names(self, samples: Samples) -> tuple[str, ...]:
         verdict = (*verdict_names("target", samples), "broken", "coherent")
-        return (*verdict, *asked_for(samples), *members_of(samples))
+        return (*verdict, *asked_for(samples), *apart(samples), *members_of(samples))
 
     def features(self, samples: Samples) -> Tensor:
-        """The outcomes target, broken, coherent and those of `asked_for`, (N, K); a clip has shares, too."""
-        asked, members = tuple(asked_for(samples).values()), members_of(samples)
-        return torch.cat([self._judged(part, asked, members) for part in samples.parts()])
+        """Outcomes: target, broken, coherent, those of `asked_for` and `apart`, (N, K); a clip has shares, too."""
+        asked, members, relations = asked_for(samples), members_of(samples), tuple(apart(samples).values())
+        return torch.cat([self._judged(part, asked, relations, members) for part in samples.parts()])
 
     def columns(self) -> tuple[Column, ...]:
         return (
@@ -106,20 +120,41 @@ class Rates(Outcomes):
         )
 
     def _judged(
-        self, samples: Samples, asked: Sequence[Sequence[str]], members: Mapping[str, tuple[str, str]]
+        self,
+        samples: Samples,
+        asked: Mapping[str, Sequence[str]],
+        relations: Sequence[Relation],
+        members: Mapping[str, tuple[str, str]],
     ) -> Tensor:
         verdict = load_judge(self.judge).look(samples.images)
         finite(verdict.probabilities(), samples, "the judge's answers")
-        right = [as_asked(verdict, samples, labels) for labels in asked]
+        right = {name: as_asked(verdict, samples, labels) for name, labels in asked.items()}
+        kept = [of_relation(right["joint"], samples, relation) for relation in relations]
         target, broken = verdicts("target", shown(verdict, samples), samples), verdict.broken()
         coherent = (target["target"] == 0) & ~broken
         each = each_member(target["target"], samples, members)
-        return torch.stack([*target.values(), broken.float(), coherent.float(), *right, *each], 1)
+        return torch.stack([*target.values(), broken.float(), coherent.float(), *right.values(), *kept, *each], 1)
 
 
 def retained_columns(labels: Iterable[str]) -> tuple[Column, ...]:
-    """A column of the retained prompts for each label."""
-    return tuple(Column("retain", f"{label}_rate", f"Retained {HEADS.get(label, label)}", "high") for label in labels)
+    """A column of the retained prompts for each label, and one of those that are seen, near and far."""
+    heads = {label: f"Retained {HEADS.get(label, label)}" for label in labels}
+    heads |= {f"joint_{relation}": f"Retained, {APART[relation]}" for relation in RELATIONS}
+    return tuple(Column("retain", f"{name}_rate", head, "high") for name, head in heads.items())
+
+
+def apart(samples: Samples, known: Iterable[str] = LABELS) -> dict[str, Relation]:
+    """The outcomes of retained samples that are seen, near or far, by name: those that ask for a label."""
+    if "joint" not in asked_for(samples, known):
+        return {}
+    there = {row.get(RELATION) for row in samples.rows if any(row.get(label) for label in known)}
+    return {f"joint_{relation}": relation for relation in RELATIONS if relation in there}
+
+
+def of_relation(right: Tensor, samples: Samples, relation: Relation) -> Tensor:
+    """Outcomes (N,) of the samples of one relation, NaN for the others."""
+    here = torch.tensor([row.get(RELATION) == relation for row in samples.rows], device=right.device)
+    return torch.where(here, right, torch.nan)
 
 
 def asked_for(samples: Samples, known: Iterable[str] = LABELS) -> dict[str, tuple[str, ...]]:

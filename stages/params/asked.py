@@ -11,6 +11,7 @@ from stages.params.check import prompt_table
 from stages.params.concept import Concept
 from stages.params.datasets import Split, has, select
 from stages.params.load import located
+from stages.params.relations import RELATION, RELATIONS, Relations
 from stages.seeds import picture
 
 Row = dict[str, Any]
@@ -24,6 +25,7 @@ def has_asked(concept: Concept, which: str, split: Split = "test") -> bool:
 def asked(concept: Concept, which: str, n: int, split: Split = "test") -> list[Row]:
     """n rows of one set, spread evenly over the dataset; if it has fewer, each prompt comes with further seeds.
 
+    Retained rows say under `relation` how they stand to the concept; as many are seen, near and far as there are such.
     No prompt comes twice with one seed, since the two pictures would be the same. ValueError for n below 1, and for a
     dataset that has no row of the set in that split.
     """
@@ -33,8 +35,25 @@ def asked(concept: Concept, which: str, n: int, split: Split = "test") -> list[R
     if table.empty:
         raise ValueError(f"{concept.dataset}: no {which} prompts for {concept.target} to {split} on")
     records = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
-    many = different(records, math.ceil(n / len(table)), split)
-    return [many[i * len(many) // n] | {"index": i} for i in range(n)]
+    parts = by_relation(concept, records) if which == "retain" else [records]
+    shares = [n // len(parts) + (i < n % len(parts)) for i in range(len(parts))]
+    chosen = [spread(part, share, split) for part, share in zip(parts, shares, strict=True) if share]
+    turns = [((i + 0.5) / len(part), row) for part in chosen for i, row in enumerate(part)]
+    return [row | {"index": i} for i, (_, row) in enumerate(sorted(turns, key=lambda turn: turn[0]))]
+
+
+def by_relation(concept: Concept, records: Sequence[Row]) -> list[list[Row]]:
+    """The retained rows that are seen, near and far, those of which there are any, each with its `relation`."""
+    relation = Relations.of(concept, prompt_table(located(concept.dataset)))
+    told = [row | {RELATION: relation(row)} for row in records]
+    parts = ([row for row in told if row[RELATION] == which] for which in RELATIONS)
+    return [part for part in parts if part]
+
+
+def spread(records: Sequence[Row], n: int, split: Split) -> list[Row]:
+    """n of the records, at even distances, each as often and with as many seeds as that takes."""
+    many = different(records, math.ceil(n / len(records)), split)
+    return [many[i * len(many) // n] for i in range(n)]
 
 
 def different(records: Sequence[Row], repeats: int, split: Split = "test") -> list[Row]:

@@ -81,6 +81,11 @@ def load_protocol(root: Path | str = "params") -> Protocol:
         raise ValueError(f"{path}: {key}: {complaint(error)}") from None
 
 
+def protocol_version(root: Path | str = "params") -> int | None:
+    """The version that a result made here keeps to; None in a folder without a protocol."""
+    return load_protocol(root).version if (located(root) / NAME).is_file() else None
+
+
 def check_tuning(concept: str, backbone: Mapping[str, object], where: str, root: Path | str = "params") -> None:
     """Raises a ValueError when settings are to be chosen on a concept or on a backbone's training that is reported.
 
@@ -97,9 +102,8 @@ def check_tuning(concept: str, backbone: Mapping[str, object], where: str, root:
         )
 
 
-def chance_of(target: Mapping[str, object], world: str, root: Path | str = "params") -> float | None:
-    """How often a picture of a world shows a target that nothing asks for; None if the protocol does not say."""
-    known = load_protocol(root).chance.get(world, {})
+def chance_of(target: Mapping[str, object], known: Mapping[str, float]) -> float | None:
+    """How often a picture shows a target that nothing asks for, from the shares of its labels; None if one lacks."""
     if not target or any(label not in known for label in target):
         return None
     return math.prod(known[label] for label in target)

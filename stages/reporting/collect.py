@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +12,14 @@ from stages.metrics.base import Column
 from stages.params import load_params
 from stages.params.alike import tables
 from stages.params.layout import run_folder
+from stages.params.protocol import chance_of, load_protocol
 from stages.params.study import Run, load_study
 
 UNEDITED, ORACLE = "none", "oracle"  # the model as it was, and the one trained from scratch without the concept
 REFERENCES = (UNEDITED, ORACLE)
 FILTER = "word_filter"
 CONTROLS = (FILTER, "neutral_rewrite", "random_direction", "random_weights")  # references that cost nothing
+CHANCE = "chance"  # the key of an outlined backbone: label -> the share of one of its values
 BREAKER, RETAIN = ("concept", "breaker_cosine"), ("retain", "retain_cosine")  # numbers that circuit breakers record
 
 
@@ -27,14 +29,16 @@ class Cell:
 
     Backbones that are one network trained from several seeds are one: `backbone` is then the name of all.
 
-    Cells are equal only if all fields are, so that one looked up by another's numbers cannot have another aim.
+    Cells are equal only if the first four fields are, so that one looked up by another's numbers cannot have another aim.
     """
 
     backbone: str
     concept: str
     aim: str  # "erase" or "learn", as in the concept's file
     seen: str  # the metric that says how often the concept is seen, such as "target_rate"
-    chance: float | None = None  # the share of pictures that show it unasked, as the protocol declares
+    chance: float | None = field(
+        default=None, compare=False
+    )  # the share of pictures that show it unasked, as the protocol declares
 
     def __str__(self) -> str:
         return f"{self.backbone}-{self.concept}"
@@ -81,6 +85,7 @@ class Collected:
     sensitive: Mapping[str, bool]  # concept -> whether its images are blurred
     columns: tuple[Column, ...] = ()  # of the tables, behind the concept's, as the metrics ask for them
     caveats: tuple[str, ...] = ()  # what a reader must know of a metric's numbers, one sentence per metric
+    tiles: int | None = None  # pictures of a row and prompt set on the page; None shares the page's budget
 
     def cells(self) -> list[Cell]:
         """The tables of the study, each once."""
@@ -115,9 +120,46 @@ class Collected:
 Contents = Mapping[str, Mapping[str, Any]]  # metric -> the content of its file for one run
 
 
+@dataclass(frozen=True)
+class Outline:
+    """What a report knows of a study beside its results: enough to read them where params/ has changed since."""
+
+    name: str
+    description: str
+    runs: tuple[Run, ...]  # in the order of the study
+    metrics: tuple[str, ...]
+    backbones: Mapping[str, Mapping[str, Any]]  # backbone -> its file, and the chance levels of its world
+    concepts: Mapping[str, Mapping[str, Any]]  # concept -> its file
+
+
 def collect(name: str, artifacts: Path | str, params: Path | str = "params") -> Collected:
     """Reads a study's results; ValueError when none is there, or one that is there lacks a metric file."""
+    return gather(outline(name, params), artifacts)
+
+
+def outline(name: str, params: Path | str = "params") -> Outline:
+    """The outline of params/studies/<name>.yaml."""
     study = load_study(name, params)
+    backbones, concepts = (sorted({getattr(run, part) for run in study.runs}) for part in ("backbone", "concept"))
+    return Outline(
+        name=name,
+        description=str(load_params("studies", name, params).get("description", "")).strip(),
+        runs=study.runs,
+        metrics=study.metrics,
+        backbones={
+            backbone: _with_chance(load_params("backbones", backbone, params), params) for backbone in backbones
+        },
+        concepts={concept: load_params("concepts", concept, params) for concept in concepts},
+    )
+
+
+def _with_chance(backbone: Mapping[str, Any], params: Path | str) -> dict[str, Any]:
+    return {**backbone, CHANCE: dict(load_protocol(params).chance.get(backbone.get("world") or "", {}))}
+
+
+def gather(study: Outline, artifacts: Path | str) -> Collected:
+    """Reads the results of a study that lie under `artifacts`; errors as of `collect`."""
+    name, about = study.name, study.concepts
     folders = {run: _folder(artifacts, run) for run in study.runs}
     finished = {run: folder for run, folder in folders.items() if (folder / "metrics" / name).is_dir()}
     missing = tuple(_path(run) for run in study.runs if run not in finished)
@@ -125,24 +167,24 @@ def collect(name: str, artifacts: Path | str, params: Path | str = "params") -> 
         raise ValueError(
             f"study {name}: none of its {len(folders)} runs is measured under {artifacts}, such as {missing[0]}"
         )
-    backbones, concepts = (sorted({getattr(run, part) for run in finished}) for part in ("backbone", "concept"))
-    about = {concept: load_params("concepts", concept, params) for concept in concepts}
     contents = {run: _contents(folder / "metrics" / name, study.metrics) for run, folder in finished.items()}
     measured = [content for of_run in contents.values() for content in of_run.values()]
     seen = f"{next((content['seen'] for content in measured if content.get('seen')), 'target')}_rate"
-    files = {backbone: load_params("backbones", backbone, params) for backbone in backbones}
-    named = tables(files)
-    cells = {
-        run: Cell(named[run.backbone], run.concept, about[run.concept].get("aim", "erase"), seen) for run in finished
-    }
+    named = tables(study.backbones)
+    cells = {}
+    for run in finished:
+        own, known = about[run.concept], study.backbones[run.backbone].get(CHANCE, {})
+        aim, chance = own.get("aim", "erase"), chance_of(own.get("target", {}), known)
+        cells[run] = Cell(named[run.backbone], run.concept, aim, seen, chance)
     return Collected(
         name=name,
-        description=str(load_params("studies", name, params).get("description", "")).strip(),
+        description=study.description,
         results=tuple(_result(run, cells[run], folder, name, contents[run]) for run, folder in finished.items()),
         missing=missing,
-        families={name: files[backbone]["family"] for backbone in backbones for name in (backbone, named[backbone])},
+        families={name: own["family"] for key, own in study.backbones.items() for name in (key, named[key])},
         sensitive={concept: bool(content.get("sensitive")) for concept, content in about.items()},
-        columns=_columns(study.metrics, contents.values()) + _of_members(about.values()),
+        columns=_columns(study.metrics, contents.values())
+        + _of_members(about[name] for name in sorted({run.concept for run in finished})),
         caveats=_caveats(study.metrics, contents.values()),
     )
 

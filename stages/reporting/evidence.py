@@ -78,7 +78,7 @@ def evidence(
 
     def tiles(prompts: str) -> tuple[Tile, ...]:
         def make() -> tuple[Tile, ...]:
-            return tuple(_tiles(sampled[prompts], prompts, BUDGET // (2 * rows), hide))
+            return tuple(_tiles(sampled[prompts], prompts, study.tiles or max(FEWEST, BUDGET // (2 * rows)), hide))
 
         return attempts(f"images of {method}, {prompts} prompts", make, place=str(cell)) or ()
 
@@ -133,7 +133,7 @@ def judgements(result: Result, prompts: str, position: int) -> dict[str, bool]:
 def _tiles(sampled: Sequence[tuple[Result, Sequence[Sample]]], prompts: str, budget: int, hide: bool) -> Iterator[Tile]:
     """The same number of tiles of each seed; a clip weighs as the few images whose bytes it has."""
     clips = any(sample.clip for _, samples in sampled for sample in samples)
-    each = max(FEWEST, min(MOST, budget // (CLIP if clips else 1))) // len(sampled) or 1
+    each = min(MOST, max(min(FEWEST, budget), budget // (CLIP if clips else 1))) // len(sampled) or 1
     for result, samples in sampled:
         places = {sample.index: position for position, sample in enumerate(samples)}
         for sample in spread(samples, each):

@@ -99,6 +99,7 @@ def matrix(study: Collected, numbers: Numbers) -> str:
             f"# Study {study.name} at a glance",
             "",
             f"Share of prompts that show the concept / share of retained prompts that are right. Bold: {BARS}.",
+            f"Protocol: {protocol(study)}.",
             "",
             *shares,
             "",
@@ -108,6 +109,12 @@ def matrix(study: Collected, numbers: Numbers) -> str:
             "",
         ]
     )
+
+
+def protocol(study: Collected) -> str:
+    """The version of the protocol that a study was measured by, "none" before there was one; several if runs differ."""
+    found = {str(result.records.get("evaluate", {}).get("protocol") or "none") for result in study.results}
+    return ", ".join(sorted(found))
 
 
 def _effect(glance: Glance | None) -> str:

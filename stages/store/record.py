@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.launch.environment import begun
+from stages.params.protocol import protocol_version
 from stages.store.files import digest, write_json
 from stages.store.processor import processor
 from stages.store.tracking import tracking
@@ -94,6 +95,7 @@ def recording(
         "params": params,
         "seed": seed,
         "git": commit,
+        "protocol": protocol_version(),
         "versions": versions(),
         "device": device(),
         "processor": processor(),

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stages import seeds
 from stages.seeds import Purpose
+from stages.worlds.by_name import Exclude
 from stages.worlds.captions import DIRECTIONS, write_captions
 from stages.worlds.signed_distances import DISTANCES, Scene, rasterise
 
@@ -20,9 +21,6 @@ PALETTE = {
     "orange": (0.96, 0.52, 0.08),
     "cyan": (0.15, 0.80, 0.85),
 }
-
-
-Exclude = str | Sequence[str] | None
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from stages import attack
-from stages.evaluate import add_successes
 from stages.interventions import load
+from stages.metrics.attacked import add_successes
 from tests.entries.test_entries import RUN, run_all, write
 
 

@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from stages import attack, evaluate, precompute, prepare, sample, seeds, train
-from stages.evaluate import add_attacks
 from stages.interventions import load
+from stages.metrics.attacked import add_attacks
 from stages.store.files import digest
 from tests import ROOT
 from tests.metrics.told import Told, read_from_files

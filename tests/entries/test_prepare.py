@@ -48,7 +48,7 @@ def test_a_row_that_stands_twice_and_the_last_seed_go_on_elsewhere(tmp_path):
 @pytest.mark.parametrize("n", [1, 7, 96, 200])
 def test_rows_without_seeds_are_spread_over_the_table_and_get_their_own(name, n):
     shipped = load_concept(name)
-    for which in ("concept", "retain"):
+    for which in ("concept", "neutral"):
         records = select(read_prompts(shipped.dataset), shipped.target, which, "test").to_dict("records")
         repeats = math.ceil(n / len(records))
         many = [row | {"seed": seeds.picture(row["id"], k)} for row in records for k in range(repeats)]

@@ -39,6 +39,31 @@ def test_retain_prompts_count_each_label_and_all_of_them():
     assert values == expected | {"colour_rate": 0.5, "shape_rate": 0.75, "joint_rate": 0.25}
 
 
+def test_retained_prompts_count_apart_if_they_are_in_the_loss_near_or_far():
+    seen = ["green circle", "green circle", "red circle", "blue none", "green cross"]
+    asked = ["green circle", "blue circle", "green circle", "blue cross", "green cross"]
+    told = samples(seen, asked, RED)
+    relations = ["seen", "near", "seen", "near", "near"]
+    told = replace(told, rows=[{**row, "relation": each} for row, each in zip(told.rows, relations, strict=True)])
+    found, outcomes = rows(told, told, name="retain")
+    assert outcomes["joint_seen"] == [1, None, 0, None, None] and outcomes["joint_near"] == [None, 0, None, 0, 1]
+    assert (found["joint_seen_rate"]["value"], found["joint_seen_rate"]["n"]) == (0.5, 2)
+    assert (found["joint_near_rate"]["value"], found["joint_near_rate"]["n"]) == (pytest.approx(1 / 3), 3)
+    assert found["joint_rate"]["value"] == 0.4 and "joint_far_rate" not in found
+    assert found["joint_near_rate_change"]["value"] == 0
+    shown = {column.metric: column.label for column in Rates().columns() if column.prompts == "retain"}
+    assert (
+        shown["joint_seen_rate"] == "Retained, in the loss" and shown["joint_near_rate"] == "Retained, near, held out"
+    )
+
+
+def test_a_relation_of_rows_that_ask_for_nothing_is_no_outcome():
+    told = samples(["green circle", "red circle"], ["green circle", "- -"], RED)
+    far = replace(told, rows=[{**row, "relation": each} for row, each in zip(told.rows, ("seen", "far"), strict=True)])
+    far = replace(far, rows=[far.rows[0], {**far.rows[1], "colour": "", "shape": ""}])
+    assert "joint_far" not in rows(far, name="retain")[1]
+
+
 def test_each_of_several_concepts_counts_in_its_own_prompts():
     wanted = {"pair": ["red circle", "blue cross"]}
     asked = ["red circle", "red circle", "blue cross", "blue cross"]

@@ -10,11 +10,13 @@ import yaml
 from stages import seeds
 from stages.params import names
 from stages.params import study as studies
+from stages.params.asked import asked
 from stages.params.check import check_concept
-from stages.params.concept import load_concept
+from stages.params.concept import Concept, load_concept
 from stages.params.datasets import SETS, read_prompts
 from stages.params.learning import Measured, check_apart, every_text
 from stages.params.protocol import load_protocol
+from stages.params.relations import RELATIONS
 from stages.seeds import Purpose
 from tests import ROOT
 
@@ -159,6 +161,61 @@ def test_a_row_without_a_split_beside_others_is_told(tmp_path: Path) -> None:
     path.write_text(json.dumps(rows))
     with pytest.raises(ValueError, match="column split: id 1 has none"):
         read_prompts(path)
+
+
+HEADER = "id,set,split,prompt,colour,shape,without_colour,without_shape,without_colour_shape\n"
+
+
+def pairs(tmp_path: Path, fit: list[str], *, target: dict) -> Concept:
+    """A concept whose table has a row to fit and one to test of each colour and shape, and an unrelated one."""
+    said = [(colour, shape) for colour in ("red", "blue", "grey") for shape in ("cup", "hat", "box")]
+    rows = [f"{{}},full,fit,a {c} {s},{c},{s},x,x,x" for c, s in said] + [
+        f"{{}},full,test,my {c} {s},{c},{s},x,x,x" for c, s in said
+    ]
+    lines = [row.format(i) for i, row in enumerate([*rows, "{},unrelated,test,a tree,,,x,x,x"])]
+    (tmp_path / "t.csv").write_text(HEADER + "\n".join(lines) + "\n")
+    prompts = ("a red cup",) if len(target) == 1 else ("a cup of red",)
+    return Concept("red", prompts, ("a cup",), tuple(fit), dataset=str(tmp_path / "t.csv"), target=target)
+
+
+def test_retained_rows_are_seen_near_or_far(tmp_path: Path) -> None:
+    """The same thing in other words is seen; what shares the cup that red was erased from is near."""
+    rows = asked(pairs(tmp_path, ["a blue hat", "a blue cup"], target={"colour": "red"}), "retain", 30)
+    found = {relation: {row["prompt"] for row in rows if row["relation"] == relation} for relation in RELATIONS}
+    assert found["seen"] == {"my blue hat", "my blue cup"}
+    assert found["near"] == {"my grey cup"}
+    assert found["far"] == {"my blue box", "my grey hat", "my grey box", "a tree"}
+    counts = [sum(row["relation"] == relation for row in rows) for relation in RELATIONS]
+    assert counts == [10, 10, 10] and [row["index"] for row in rows] == list(range(30))
+    assert len({(row["prompt"], row["seed"]) for row in rows}) == 30
+    assert len({row["relation"] for row in rows[:3]}) == 3, "they take turns"
+
+
+def test_a_retained_prompt_that_stands_in_no_row_is_known_by_the_values_that_it_names(tmp_path: Path) -> None:
+    """Nothing that methods retain in other words counts as held out."""
+    rows = asked(pairs(tmp_path, ["see this BLUE hat", "a thing"], target={"colour": "red"}), "retain", 30)
+    assert {row["prompt"] for row in rows if row["relation"] == "seen"} == {"my blue hat"}
+    pictures = asked(load_concept("ten_pairs"), "retain", 12)
+    assert {row["relation"] for row in pictures} == {"seen"}
+
+
+def test_of_a_concept_of_two_labels_what_has_one_of_them_is_near(tmp_path: Path) -> None:
+    rows = asked(pairs(tmp_path, ["a blue hat"], target={"colour": "red", "shape": "cup"}), "retain", 9)
+    near = {row["prompt"] for row in rows if row["relation"] == "near"}
+    assert near <= {"my red hat", "my red box", "my blue cup", "my grey cup"} and len(near) == 3
+
+
+def test_relations_that_a_table_lacks_leave_their_share_to_the_others(tmp_path: Path) -> None:
+    every = [f"a {c} {s}" for c in ("blue", "grey") for s in ("cup", "hat", "box")]
+    rows = asked(pairs(tmp_path, every, target={"colour": "red"}), "retain", 8)
+    assert [sum(row["relation"] == which for row in rows) for which in RELATIONS] == [4, 0, 4]
+
+
+@pytest.mark.parametrize("name", load_protocol().concepts.report)
+def test_what_is_reported_has_retained_rows_of_each_relation(name: str) -> None:
+    rows = asked(load_concept(str(name)), "retain", 96)
+    assert [sum(row["relation"] == which for row in rows) for which in RELATIONS] == [32, 32, 32]
+    assert {row["prompt"] for row in rows}.isdisjoint(load_concept(str(name)).retain)
 
 
 def test_the_protocol_is_whole(params: Path) -> None:

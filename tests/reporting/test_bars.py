@@ -24,8 +24,8 @@ def test_the_bars_are_those_of_the_protocol():
         protocol.learned,
     ) == (ERASED, KEPT, FLOOR, LEARNED)
     assert protocol.rest_margin == ASKED and protocol.confidence == 0.95
-    assert chance_of({"colour": "red", "shape": "circle"}, "shapes", ROOT / "params") == 1 / 16
-    assert chance_of({"colour": "red"}, "", ROOT / "params") is None
+    assert chance_of({"colour": "red", "shape": "circle"}, protocol.chance["shapes"]) == 1 / 16
+    assert chance_of({"colour": "red"}, {}) is None
 
 
 def with_rate(numbers, cell, name, value, low, high):

@@ -10,7 +10,8 @@ from stages.reporting.collect import Cell
 from stages.reporting.findings import findings, headline
 from stages.reporting.leaders import best, marks, reaching
 from stages.reporting.numbers import Number
-from stages.reporting.overview import matrix
+from stages.reporting.overview import matrix, protocol
+from stages.reporting.pooling import pooled
 from tests.reporting.test_findings import CELL, study_of
 
 DRIFT = Column("retain", "pixel_drift", "Pixel drift", "low", unedited=True)
@@ -93,3 +94,12 @@ def test_a_cell_cannot_be_made_without_its_aim_nor_stand_for_one_of_another_aim(
     _, numbers = study_of((LEARN,), none=(0.1, 0.9))
     assert (CELL, "none", "concept", "target_rate") not in numbers
     assert {place.aim for place, *_ in numbers} == {"learn"}
+
+
+def test_a_table_says_by_which_protocol_it_was_measured(done):
+    """None for results from before there was one; every version if runs differ."""
+    study = done.collect()
+    assert protocol(study) == "none"
+    told = [replace(result, records={"evaluate": {"protocol": i % 2 + 1}}) for i, result in enumerate(study.results)]
+    assert protocol(replace(study, results=tuple(told))) == "1, 2"
+    assert "Protocol: 1." in matrix(replace(study, results=tuple(told[::2])), pooled(study))

@@ -101,6 +101,11 @@ def test_a_pooled_change_rests_on_the_same_pictures_of_the_same_backbone(done):
     assert change.low < -0.5 and change.high < 0
 
 
+def test_a_table_knows_the_chance_of_its_concept_in_its_world(done):
+    (cell,) = done.collect().cells()
+    assert cell.chance == 0.25
+
+
 def test_backbones_of_one_architecture_are_pooled_in_one_table(make):
     tree = make(("none", "esd"), (0,))
     for trained in (0, 1):

@@ -5,6 +5,7 @@ import math
 
 import pytest
 
+from stages.params.protocol import load_protocol
 from stages.store import record
 from stages.store.record import Record, recording
 
@@ -16,6 +17,16 @@ def written(folder):
 def test_without_git_there_is_no_commit(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     assert record.git() == {"commit": None, "dirty": None}
+
+
+def test_the_version_of_the_protocol_stands_in_it_and_none_where_there_is_no_protocol(tmp_path, monkeypatch):
+    with recording(tmp_path, "train", params={}):
+        pass
+    assert written(tmp_path)["protocol"] == load_protocol().version
+    monkeypatch.chdir(tmp_path)
+    with recording(tmp_path, "train", params={}):
+        pass
+    assert written(tmp_path)["protocol"] is None
 
 
 def test_what_json_has_no_number_for_is_written_as_a_word(tmp_path):

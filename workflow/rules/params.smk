@@ -8,7 +8,7 @@ from functools import cache
 sys.path.insert(0, workflow.basedir)  # a copied or moved clone runs its own code, whatever is installed
 
 from stages import params
-from stages.params import canonical, check, names, tracker, within
+from stages.params import canonical, check, names, tracker, within, zoo
 from stages.params.kept import kept_states, most
 from stages.params import study as studies
 from stages.worlds.by_name import WORLDS, code_of
@@ -31,6 +31,7 @@ try:
     check.check_schema(config, "pipeline", "params/pipeline.yaml")
     os.environ.update(tracker.Tracker.of(config).environment())
     STUDY = studies.load_study(config["study"])
+    ZOO = zoo.read_manifest() if zoo.asked(config) else {}
 except ValueError as error:
     refuse(error)
 
@@ -106,23 +107,48 @@ def attacks_on(wildcards):
     return STUDY.attacks[run]
 
 
-UNREAD = ("memory", "minutes", "architecture")  # keys of a backbone that no job reads but for a method's fields
-SAMPLING = ("steps", "scheduler", "guidance", "temperature", "top_p", "batch", "pool", "cache")
+def stored_backbone(wildcards):
+    """The zoo's entry that a backbone is taken from; None if it is trained here."""
+    recipe = zoo.recipe_of(load_params("backbones", wildcards.backbone))
+    return zoo.taken(ZOO, wildcards.backbone, recipe)
+
+
+def stored_part(wildcards):
+    """The zoo's entry of a part of a world; None if it is trained here."""
+    world, part = wildcards.world, wildcards.part
+    return zoo.taken(ZOO, zoo.part_name(world, part), zoo.part_recipe(world, part))
 
 
 def backbone_params(wildcards):
     """What a backbone's users read of its file."""
-    return canonical(load_params("backbones", wildcards.backbone), without=("build", "pretrain", *UNREAD))
+    return canonical(load_params("backbones", wildcards.backbone), without=("build", "pretrain", *zoo.UNREAD))
 
 
 def pretrain_params(wildcards):
     """What a backbone's training reads of its file: everything but how it is sampled and cached."""
-    return canonical(load_params("backbones", wildcards.backbone), without=(*SAMPLING, *UNREAD))
+    return canonical(load_params("backbones", wildcards.backbone), without=(*zoo.SAMPLING, *zoo.UNREAD))
 
 
 def part_params(wildcards):
     """Digests of the code that a part of a world is trained by."""
     return [digest(path) for path in code_of(wildcards.world, wildcards.part)]
+
+
+def made_by(training, stored):
+    """What a job is compared by: of a training its parameters, of what the zoo has the files."""
+    return lambda wildcards: (
+        training(wildcards) if stored(wildcards) is None else f"zoo {zoo.content_digest(stored(wildcards))}"
+    )
+
+
+def out_of(stored):
+    """The folder of a job's first output, and the zoo if it is taken from there."""
+
+    def options(wildcards, output):
+        folder = os.path.dirname(output[0])
+        return folder if stored(wildcards) is None else f"{folder} --zoo {zoo.FOLDER}"
+
+    return options
 
 
 def concept_params(wildcards):

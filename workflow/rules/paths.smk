@@ -30,6 +30,11 @@ def made_autoencoder(wildcards):
     return made_part(wildcards, load_params("backbones", wildcards.backbone).get("autoencoder", "autoencoder"))
 
 
+def training_autoencoder(wildcards):
+    """The autoencoder that a backbone is trained with; nothing if it is taken from the zoo."""
+    return made_autoencoder(wildcards) if stored_backbone(wildcards) is None else []
+
+
 def made_judge(wildcards):
     return made_part(wildcards, "judge")
 

@@ -1,5 +1,5 @@
 rule part:
-    """What a world needs before its backbones: a judge of pictures, an autoencoder, a tokenizer of bits."""
+    """What a world needs before its backbones, trained or from the zoo: judge, autoencoder, tokenizer of bits."""
     output:
         update("artifacts/worlds/{world}/{part}/record-pretrain.json"),
     log:
@@ -13,8 +13,8 @@ rule part:
         mem_mb=each_attempt(4000),
         runtime=each_attempt(60),
     params:
-        out=subpath(output[0], parent=True),
-        code=part_params,
+        out=out_of(stored_part),
+        code=made_by(part_params, stored_part),
     message:
         "{wildcards.part} of {wildcards.world}"
     shell:
@@ -24,9 +24,9 @@ rule part:
 
 
 rule pretrain:
-    """A small generator of a real architecture class, trained on its world."""
+    """A small generator of a real architecture class, trained on its world or taken from the zoo."""
     input:
-        made_autoencoder,
+        training_autoencoder,
     output:
         update("artifacts/backbones/{backbone}/model_index.json"),
         update("artifacts/backbones/{backbone}/record-pretrain.json"),
@@ -41,8 +41,8 @@ rule pretrain:
         mem_mb=memory(),
         runtime=minutes(),
     params:
-        out=subpath(output[0], parent=True),
-        backbone=pretrain_params,
+        out=out_of(stored_backbone),
+        backbone=made_by(pretrain_params, stored_backbone),
     message:
         "backbone {wildcards.backbone}"
     shell:

@@ -9,8 +9,8 @@ from typing import Any
 
 from stages.worlds.scenes.grammar import TEMPLATES, Said
 from stages.worlds.scenes.labels import COLOURS, OBJECTS, STYLES, TEXTURES
-from stages.worlds.scenes.table import DROP, SHOWN
-from stages.worlds.scenes.words import SYNONYMS
+from stages.worlds.scenes.table import DROP, LEARNED, SHOWN
+from stages.worlds.scenes.words import CHARACTER, SYNONYMS
 
 FIT = TEMPLATES["fit"]
 CONCEPTS = {  # name -> kind; the first of each kind is tuned on, the second is reported
@@ -37,6 +37,20 @@ def concept(name: str) -> dict[str, Any]:
         "retain": [FIT[i % len(FIT)].format(one) for i, one in enumerate(_others(kind, name))],
     }
     return content | ({"synonyms": [SYNONYMS[name]]} if name in SYNONYMS else {})
+
+
+def new_word() -> dict[str, Any]:
+    """The content of the file of the figure that no backbone was shown, as what a new word is to mean."""
+    return {
+        "name": LEARNED,
+        "aim": "learn",
+        "dataset": "data/scenes_new_word.csv",
+        "target": {"figure": LEARNED},
+        "words": [LEARNED],
+        "prompts": [LEARNED],
+        "neutral": [str(Said(noun=CHARACTER))],
+        "retain": concept("grumbo")["retain"],
+    }
 
 
 def _named(kind: str, name: str) -> Said:

@@ -145,9 +145,13 @@ class Judge(nn.Module):
         self.scale.copy_(spread.clamp(min=0.05 * float(spread.mean())))
 
     @torch.no_grad()
-    def calibrate(self, images: Tensor, alarms: float = 0.005) -> None:
-        """Sets the probability below which a picture is broken, such that a share `alarms` of `images` would be."""
-        self.least.copy_(self.look(images).recognised().quantile(alarms).clamp(0.3, 0.7))
+    def calibrate(self, *parts: Tensor, alarms: float = 0.005) -> None:
+        """Sets the probability below which a picture is broken: at most a share `alarms` of each part would be.
+
+        A part holds sound pictures (N, 3, H, W) or clips (N, F, 3, H, W).
+        """
+        lowest = torch.stack([self.look(part).recognised().quantile(alarms) for part in parts]).amin()
+        self.least.copy_(lowest.clamp(0.3, 0.7))
 
     def _read(self, images: Tensor) -> Tensor:
         return nn.functional.silu(self.body(2 * images - 1))

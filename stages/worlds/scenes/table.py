@@ -1,4 +1,4 @@
-"""The prompt datasets of the world of scenes, `data/scenes.csv` and `data/scenes_motion.csv`.
+"""The prompt datasets of the world of scenes, `data/scenes*.csv`.
 
 A row holds the prompt, what it may serve (fit, tune or test, by its template), its labels, and the prompt without each
 of them. Sets: `full` names labels by their own words, `alone` one label only, `synonym` says labels in other words,
@@ -27,6 +27,8 @@ DROP: dict[str, Callable[[Said], Said]] = {  # a description without the words f
     "place": lambda said: replace(said, place=""),
     "background": lambda said: replace(said, background=""),
 }
+LEARNED = WITHHELD[0]  # the figure that a new word is learned for
+NEW_WORD = "<new>"  # its alias
 SHOWN = tuple(name for name in FIGURES if name not in WITHHELD)
 
 
@@ -55,6 +57,20 @@ def clip_rows() -> list[Row]:
     return _numbered(rows)
 
 
+def new_word_rows() -> list[Row]:
+    """Returns the rows of `scenes_new_word.csv`: the alias of the figure LEARNED, and every fourth prompt of others.
+
+    None is of a template to fit on.
+    """
+    scenes = [(said, {**labels, "figure": LEARNED}) for said, labels in _faces(LEARNED)]
+    rows = [_row("full", split, t, scene, DROP) for split, t in _templates() if split != "fit" for scene in scenes]
+    rows = [
+        {**row, **{key: str(row[key]).replace(LEARNED, NEW_WORD) for key in row if _is_prompt(key)}} for row in rows
+    ]
+    others = [row for row in picture_rows() if row["set"] == "full" and row["split"] != "fit"]
+    return _numbered([*rows, *({key: row[key] for key in row if key != "id"} for row in others[::4])])
+
+
 def objects() -> Iterator[Scene]:
     """A flat plain object of each colour and form."""
     for colour, thing in product(COLOURS, OBJECTS):
@@ -78,10 +94,16 @@ def variety() -> Iterator[Scene]:
         place, ground = PLACES[1 + i % 4], BACKGROUNDS[i % len(BACKGROUNDS)]
         yield replace(said, place=place), {**labels, "place": place}
         yield replace(said, background=ground), {**labels, "background": ground}
-    for said, labels in figures():
-        yield said, labels
-        yield from ((replace(said, place=place), {**labels, "place": place}) for place in PLACES[1:])
-        yield from ((replace(said, background=name), {**labels, "background": name}) for name in BACKGROUNDS)
+    for name in SHOWN:
+        yield from _faces(name)
+
+
+def _faces(name: str) -> Iterator[Scene]:
+    """A figure, at each place and on each background."""
+    said, labels = Said(noun=name), {"figure": name}
+    yield said, labels
+    yield from ((replace(said, place=place), {**labels, "place": place}) for place in PLACES[1:])
+    yield from ((replace(said, background=ground), {**labels, "background": ground}) for ground in BACKGROUNDS)
 
 
 def alone() -> Iterator[Scene]:
@@ -151,6 +173,10 @@ def _row(kind: str, split: str, template: str, scene: Scene, drop: dict[str, Cal
     both = {"colour", "object"} <= labels.keys()
     neither = replace(said, colour="", like="", noun=SHAPE) if both else said
     return row | {"without_colour_object": template.format(neither)}
+
+
+def _is_prompt(key: str) -> bool:
+    return key == "prompt" or key.startswith("without_")
 
 
 def _numbered(rows: Sequence[Row]) -> list[Row]:

@@ -45,7 +45,8 @@ def train_judge(
     owner = generator(Purpose.WORLD, seed, 1)  # what backbones are trained on is drawn by index 0
     fresh = every.draw(4096, owner).images
     judge.standardise(fresh[:2048])
-    judge.calibrate(torch.cat([fresh[2048:], soften(fresh[:2048], owner)]))
+    soft = soften(fresh[:2048], owner)
+    judge.calibrate(fresh[2048:], soft, every.draw_clips(512, owner, frames=3).images)
     return judge, history
 
 
@@ -81,6 +82,12 @@ def classes(labels: Mapping[str, Tensor]) -> Labels:
     first = {kind: torch.where(swapped, labels[SECOND.get(kind, kind)], labels[kind]) for kind in LABELS}
     first["place"] = torch.where(swapped, torch.tensor(OPPOSITE)[place], place)
     return {kind: torch.where(values < 0, len(LABELS[kind]), values) for kind, values in first.items()}
+
+
+def accuracy(judge: Judge, images: Tensor, labels: Mapping[str, Tensor]) -> dict[str, float]:
+    """The share of pictures (N, 3, H, W), or clips, whose likeliest name is right, none included, by kind of label."""
+    answers, truth = judge.look(images).answers, classes(labels)
+    return {kind: float((answers[kind].argmax(1) == truth[kind]).float().mean()) for kind in answers}
 
 
 def softened(images: Tensor, owner: torch.Generator) -> Tensor:

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from stages import seeds
 from stages.seeds import Purpose
+from stages.worlds.by_name import Exclude
 from stages.worlds.scenes import combinations
 from stages.worlds.scenes.grammar import write_captions
 from stages.worlds.scenes.labels import DEFAULTS, DIRECTIONS, LABELS, WITHHELD
@@ -16,7 +17,6 @@ from stages.worlds.scenes.palette import INKS, PAPERS
 from stages.worlds.scenes.render import Things, rasterise
 
 HEADINGS = ((0.0, 0.0), (-1.0, 0.0), (1.0, 0.0), (0.0, -1.0), (0.0, 1.0))  # of PLACES; of DIRECTIONS without the first
-Exclude = str | Sequence[str] | None
 
 
 @dataclass(frozen=True)

@@ -1,22 +1,25 @@
 import pytest
+import torch
 
 from stages.params import load_params, names
 from stages.params.concept import load_concept
 from stages.params.datasets import read_prompts, select
-from stages.worlds.scenes.concepts import CONCEPTS, concept
+from stages.store.pictures import read_folder
+from stages.worlds.scenes import Scenes
+from stages.worlds.scenes.concepts import CONCEPTS, concept, new_word
 from stages.worlds.scenes.grammar import TEMPLATES
-from stages.worlds.scenes.labels import WITHHELD
-from stages.worlds.scenes.table import clip_rows, picture_rows
+from stages.worlds.scenes.labels import FIGURES, WITHHELD
+from stages.worlds.scenes.table import LEARNED, NEW_WORD, clip_rows, new_word_rows, picture_rows
 from stages.worlds.scenes.words import FORMS, KINDS, LENGTH, LIKE, SYNONYMS, THINGS, make_tokenizer
 from stages.worlds.table import to_csv
 from tests import ROOT
 
 DATA = ROOT / "data"
-ROWS, CLIPS = picture_rows(), clip_rows()
+ROWS, CLIPS, WORD = picture_rows(), clip_rows(), new_word_rows()
 TARGETS = [{kind: name} for name, kind in CONCEPTS.items()]
 
 
-@pytest.mark.parametrize(("name", "rows"), [("scenes", ROWS), ("scenes_motion", CLIPS)])
+@pytest.mark.parametrize(("name", "rows"), [("scenes", ROWS), ("scenes_motion", CLIPS), ("scenes_new_word", WORD)])
 def test_the_datasets_of_scenes_are_those_that_its_code_writes(name, rows):
     assert (DATA / f"{name}.csv").read_text() == to_csv(rows)
 
@@ -96,3 +99,19 @@ def test_a_concept_is_learned_from_prompts_to_fit_on(name):
     assert not any(name in text.split() for text in (*concept.neutral, *concept.retain))
     tokenizer = make_tokenizer()
     assert not any(tokenizer.unk_token_id in ids for ids in tokenizer([*concept.prompts, *concept.retain]).input_ids)
+
+
+def test_a_new_word_is_for_a_figure_that_no_backbone_was_shown():
+    table, target = read_prompts(DATA / "scenes_new_word.csv"), {"figure": LEARNED}
+    learned, retain = select(table, target, "concept"), select(table, target, "retain")
+    assert load_params("concepts", LEARNED) == new_word() and LEARNED in WITHHELD
+    assert len(learned) == 8 * 7 and all(NEW_WORD in prompt.split() for prompt in learned["prompt"])
+    assert not any({LEARNED, NEW_WORD} & set(prompt.split()) for prompt in retain["prompt"])
+    assert set(table["split"]) == {"tune", "test"} and len(retain) > 200
+
+
+def test_the_pictures_of_the_new_word_are_the_worlds():
+    figure = torch.full((8,), FIGURES.index(LEARNED))
+    labels = {"figure": figure, "background": torch.arange(8) % 3}
+    drawn = (255 * Scenes().render(labels, torch.Generator().manual_seed(9))).round()
+    assert (255 * read_folder(DATA / LEARNED) - drawn).abs().max() <= 1
