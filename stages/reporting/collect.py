@@ -29,7 +29,8 @@ class Cell:
 
     Backbones that are one network trained from several seeds are one: `backbone` is then the name of all.
 
-    Cells are equal only if the first four fields are, so that one looked up by another's numbers cannot have another aim.
+    Cells are equal only if the first four fields are, so that one looked up by another's numbers cannot have
+    another aim.
     """
 
     backbone: str
