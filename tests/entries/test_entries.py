@@ -58,7 +58,7 @@ def test_every_entry_ends_with_where_its_result_lies(project, caplog):
         "prepare: artifacts/prompts/mini/red.json: 3 of concept, 5 of retain, 2 of neutral",
         "trajectories: artifacts/tiny/red/latents.safetensors",
         "train: esd of tiny: artifacts/a",
-        "sample: artifacts/a/samples/mini: 1 of alone, 3 of concept, 2 of neutral, 5 of retain",
+        "sample: artifacts/a/samples/mini: 1 of alone, 3 of concept, 0 of implied, 2 of neutral, 5 of retain",
     ):
         assert line in said
 
