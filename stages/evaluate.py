@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from stages.launch.cli import entry, parser, set_up
 from stages.params import build, check_name, load_params, metric_params
+from stages.params.alike import origin
 from stages.params.concept import load_concept
 from stages.params.layout import run_folder
 from stages.params.study import counts
@@ -52,6 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     inputs += [attacks / name / "metadata.jsonl" for name in args.attacks]
     with recording(out, "evaluate", params=contents, seed=args.seed, inputs=inputs) as record:
         record.ready()
+        record.notes |= origin(load_params("backbones", args.backbone))
         edited, original = (SampleFolders(folder, sets, concept.target) for folder in folders)
         attacked = SampleFolders(attacks, args.attacks, concept.target)
         record.notes["images"] = sum(len(read_metadata(folders[0] / name)) for name in sets)

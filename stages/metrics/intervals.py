@@ -1,4 +1,4 @@
-"""Intervals: Wilson for rates, a bootstrap over prompts for means, a jackknife for the rest."""
+"""Intervals: Wilson for independent samples, a bootstrap over prompts for means, a jackknife for distances."""
 
 from collections.abc import Callable, Sequence
 from math import sqrt
@@ -18,39 +18,17 @@ def number_prompts(prompts: Sequence[str]) -> Tensor:
     return torch.tensor([numbers[prompt] for prompt in prompts])
 
 
-def wilson(successes: int, n: int, confidence: float = 0.95, *, effective: float | None = None) -> tuple[float, float]:
-    """The score interval of a rate (Wilson 1927), in [0, 1].
+def wilson(successes: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
+    """The score interval of a rate of independent samples (Wilson 1927), in [0, 1].
 
-    `effective` is the number of independent samples that the n are worth, by default n. ValueError for counts that
-    cannot be.
+    ValueError for counts that cannot be.
     """
     if not 0 <= successes <= n or not n:
         raise ValueError(f"successes must be 0 to n of n > 0, got {successes} of {n}")
-    z, rate, size = quantile(0.5 + confidence / 2), successes / n, n if effective is None else effective
-    centre, reach = rate + z * z / (2 * size), z * sqrt((rate * (1 - rate) + z * z / (4 * size)) / size)
-    low, high = ((centre + side * reach) / (1 + z * z / size) for side in (-1, 1))
+    z, rate = quantile(0.5 + confidence / 2), successes / n
+    centre, reach = rate + z * z / (2 * n), z * sqrt((rate * (1 - rate) + z * z / (4 * n)) / n)
+    low, high = ((centre + side * reach) / (1 + z * z / n) for side in (-1, 1))
     return (low if successes else 0.0), (high if successes < n else 1.0)
-
-
-def effective_samples(values: Tensor, groups: Tensor) -> float:
-    """The number of independent samples that values (N,) are worth if those of one group (prompt) are correlated.
-
-    `groups` (N,) numbers the group of each value. The result is N over the design effect 1 + (m - 1) rho (Kish 1965):
-    m is the mean size of a value's group, rho in [0, 1] the correlation within groups by analysis of variance. rho is 0
-    if all values are equal, and 1 for a single group, whose correlation cannot be estimated. Franco et al. (2019,
-    PMC6690503) recommend this number in Wilson's interval for proportions.
-    """
-    _, group, sizes = groups.unique(return_inverse=True, return_counts=True)
-    n, count, values = len(values), len(sizes), values.double()
-    if count in (1, n):
-        return float(count)
-    means = torch.zeros(count, dtype=torch.float64).index_add(0, group, values) / sizes
-    between = float((sizes * (means - values.mean()).square()).sum()) / (count - 1)
-    within = float((values - means[group]).square().sum()) / (n - count)
-    m = float(sizes.square().sum()) / n
-    spread = between + ((n - m) / (count - 1) - 1) * within
-    rho = min(max((between - within) / spread, 0.0), 1.0) if spread else 0.0
-    return n / (1 + (m - 1) * rho)
 
 
 def quantile(share: float) -> float:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from math import pi
 
+import numpy as np
 import torch
 from scipy import stats
 from torch import Tensor
@@ -21,6 +22,7 @@ RATES, CORRELATIONS = 240, 20  # nodes of the two priors
 INDEPENDENT = 0.15  # prior probability that pictures of one prompt are no more alike than others
 ALIKE = 0.6  # else their correlation is drawn from Beta(1, ALIKE)
 PRIOR, WEIGHT = 0.3, 2.0  # of a difference: the correlation assumed, with the weight of this many discordant pairs
+HALVINGS = 40  # of the span in which a bound is sought
 CHUNK = 256  # different histograms that are integrated at once
 
 
@@ -61,7 +63,7 @@ def _rates() -> Tensor:
     return ((torch.arange(RATES, dtype=torch.float64) + 0.5) / RATES * pi / 2).sin().square()
 
 
-@lru_cache(maxsize=128)
+@lru_cache(maxsize=32)
 def _log_likelihoods(size: int) -> Tensor:
     """log P(k of `size` | rate, correlation) but for a constant, (size + 1, RATES * (1 + CORRELATIONS))."""
     rate = _rates()[None, :, None]
@@ -167,24 +169,26 @@ def tango(more: Tensor, less: Tensor, n: Tensor, reach: float | Tensor) -> tuple
 
     `more` and `less` are the pairs of which only the first, or only the second, is 1; `reach` is the quantile.
     """
-    more, less, n = more.double(), less.double(), n.double()
-    point = (more - less) / n
+    ones, others, pairs, limit = (np.asarray(values, dtype=np.float64) for values in (more, less, n, reach))
+    gain, either = ones - others, ones + others
+    point = gain / pairs
 
-    def score(gap: Tensor) -> Tensor:
-        linear = (2 * n - more + less) * gap - more - less
-        root = ((linear.square() + 8 * n * less * gap * (1 - gap)).clamp(min=0).sqrt() - linear) / (4 * n)
-        variance = n * (2 * root + gap * (1 - gap))
-        return (more - less - n * gap) / variance.clamp(min=1e-300).sqrt()
+    def score(gap: np.ndarray) -> np.ndarray:
+        linear = (2 * pairs - gain) * gap - either
+        rest = gap * (1 - gap)
+        root = np.sqrt(np.maximum(linear * linear + 8 * pairs * others * rest, 0))
+        variance = (root - linear) / 2 + pairs * rest
+        return (gain - pairs * gap) / np.sqrt(np.maximum(variance, 1e-300))
 
-    def bound(outside: Tensor, sign: int) -> Tensor:
-        inside = point
-        for _ in range(60):
+    def bound(sign: int) -> np.ndarray:
+        inside, outside = point, np.full_like(point, -sign)
+        for _ in range(HALVINGS):
             middle = (inside + outside) / 2
-            beyond = sign * score(middle) > reach
-            inside, outside = torch.where(beyond, inside, middle), torch.where(beyond, middle, outside)
+            beyond = sign * score(middle) > limit
+            inside, outside = np.where(beyond, inside, middle), np.where(beyond, middle, outside)
         return (inside + outside) / 2
 
-    return bound(-torch.ones_like(point), 1), bound(torch.ones_like(point), -1)
+    return torch.from_numpy(bound(1)), torch.from_numpy(bound(-1))
 
 
 def holm(chances: Sequence[float]) -> list[float]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
@@ -60,7 +61,7 @@ class Protocol(BaseModel):
     confidence: Share  # of intervals
     kept_margin: Share  # how much of the retained prompts may be lost, by the interval's bound
     rest_margin: Share  # how much of the rest of the concept's prompts may be lost, if the concept is to be drawn
-    erased: Share  # how much of the concept may be left, of what the unedited model shows above chance
+    erased: Share  # how much of the concept may be left, of what the unedited model shows above the oracle
     shown: Share  # an unedited model that shows the concept less often leaves nothing to erase
     learned: Share  # how often a new word must show its object
     chance: Mapping[str, Mapping[str, Share]]  # world -> label -> how often a value of it shows that nothing asks for
@@ -88,14 +89,21 @@ def protocol_version(root: Path | str = "params") -> int | None:
 def check_tuning(concept: str, backbone: Mapping[str, object], where: str, root: Path | str = "params") -> None:
     """Raises a ValueError when settings are to be chosen on a concept or on a backbone's training that is reported.
 
-    `backbone` is the content of its file, whose `seed` is that of its training, 0 without one.
+    `backbone` is the content of its file, whose `trained` is the seed of its training, 0 without one.
     """
     protocol = load_protocol(root)
     if concept in protocol.concepts.report:
         have = ", ".join(map(str, protocol.concepts.tune))
         raise ValueError(f"{where}: split: tune: {concept} is a concept to report; tune on one of {have}")
-    if backbone.get("seed", 0) in protocol.backbone_seeds.report:
+    if backbone.get("trained", 0) in protocol.backbone_seeds.report:
         have = ", ".join(map(str, protocol.backbone_seeds.tune))
         raise ValueError(
-            f"{where}: split: tune: a backbone of the seed {backbone['seed']} is to report; tune on seed {have}"
+            f"{where}: split: tune: a backbone of the seed {backbone['trained']} is to report; tune on seed {have}"
         )
+
+
+def chance_of(target: Mapping[str, object], known: Mapping[str, float]) -> float | None:
+    """How often a picture shows a target that nothing asks for, from the shares of its labels; None if one lacks."""
+    if not target or any(label not in known for label in target):
+        return None
+    return math.prod(known[label] for label in target)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from stages.metrics.base import Column
 from stages.params import load_params
+from stages.params.alike import tables
 from stages.params.layout import run_folder
+from stages.params.protocol import chance_of, load_protocol
 from stages.params.study import Run, load_study
 
 UNEDITED, ORACLE = "none", "oracle"  # the model as it was, and the one trained from scratch without the concept
 REFERENCES = (UNEDITED, ORACLE)
+FILTER = "word_filter"
+CONTROLS = (FILTER, "neutral_rewrite", "random_direction", "random_weights")  # references that cost nothing
+CHANCE = "chance"  # the key of an outlined backbone: label -> the share of one of its values
 BREAKER, RETAIN = ("concept", "breaker_cosine"), ("retain", "retain_cosine")  # numbers that circuit breakers record
 
 
@@ -22,13 +27,19 @@ BREAKER, RETAIN = ("concept", "breaker_cosine"), ("retain", "retain_cosine")  # 
 class Cell:
     """One table of the study: a backbone and the concept that it is made to forget, or to learn.
 
-    Cells are equal only if all four fields are, so that one looked up by another's numbers cannot have another aim.
+    Backbones that are one network trained from several seeds are one: `backbone` is then the name of all.
+
+    Cells are equal only if the first four fields are, so that one looked up by another's numbers cannot have
+    another aim.
     """
 
     backbone: str
     concept: str
     aim: str  # "erase" or "learn", as in the concept's file
     seen: str  # the metric that says how often the concept is seen, such as "target_rate"
+    chance: float | None = field(
+        default=None, compare=False
+    )  # the share of pictures that show it unasked, as the protocol declares
 
     def __str__(self) -> str:
         return f"{self.backbone}-{self.concept}"
@@ -46,6 +57,7 @@ class Result:
     rows: tuple[Mapping[str, Any], ...]  # of the metric files, and of numbers that training recorded
     outcomes: Mapping[str, Mapping[str, Sequence[float | None]]]  # prompts -> outcome -> one number per image
     records: Mapping[str, Mapping[str, Any]]  # stage -> its record
+    backbone: str  # that was edited: the table's, or one of several of its architecture
 
     @property
     def attacks(self) -> Path:
@@ -85,9 +97,21 @@ class Collected:
         return [result for result in self.results if result.cell == cell and method in (None, result.method)]
 
     def methods(self, cell: Cell) -> list[str]:
-        """The methods of one table: the unedited model first, the oracle last, the others as the study lists them."""
+        """The methods of one table as the study lists them: behind the unedited model and what costs nothing, the
+        oracle last.
+        """
         names = dict.fromkeys(result.method for result in self.of(cell))
-        return sorted(names, key=lambda name: {UNEDITED: -1, ORACLE: 1}.get(name, 0))
+        first = {name: number for number, name in enumerate((UNEDITED, *CONTROLS), start=-9)}
+        return sorted(names, key=lambda name: (first | {ORACLE: 1}).get(name, 0))
+
+    def backbones(self, cell: Cell) -> list[str]:
+        """The backbones of one table: one, or several of one architecture, trained from different seeds."""
+        return sorted({result.backbone for result in self.of(cell)})
+
+    def absent(self, cell: Cell) -> list[str]:
+        """The runs of one table that are not finished."""
+        heads = tuple(f"{backbone}/{cell.concept}/" for backbone in self.backbones(cell))
+        return [name for name in self.missing if name.startswith(heads)]
 
     def seeds(self, cell: Cell) -> list[int]:
         """The seeds that any method of the table has."""
@@ -105,7 +129,7 @@ class Outline:
     description: str
     runs: tuple[Run, ...]  # in the order of the study
     metrics: tuple[str, ...]
-    backbones: Mapping[str, Mapping[str, Any]]  # backbone -> its file
+    backbones: Mapping[str, Mapping[str, Any]]  # backbone -> its file, and the chance levels of its world
     concepts: Mapping[str, Mapping[str, Any]]  # concept -> its file
 
 
@@ -123,9 +147,15 @@ def outline(name: str, params: Path | str = "params") -> Outline:
         description=str(load_params("studies", name, params).get("description", "")).strip(),
         runs=study.runs,
         metrics=study.metrics,
-        backbones={backbone: load_params("backbones", backbone, params) for backbone in backbones},
+        backbones={
+            backbone: _with_chance(load_params("backbones", backbone, params), params) for backbone in backbones
+        },
         concepts={concept: load_params("concepts", concept, params) for concept in concepts},
     )
+
+
+def _with_chance(backbone: Mapping[str, Any], params: Path | str) -> dict[str, Any]:
+    return {**backbone, CHANCE: dict(load_protocol(params).chance.get(backbone.get("world") or "", {}))}
 
 
 def gather(study: Outline, artifacts: Path | str) -> Collected:
@@ -139,15 +169,20 @@ def gather(study: Outline, artifacts: Path | str) -> Collected:
             f"study {name}: none of its {len(folders)} runs is measured under {artifacts}, such as {missing[0]}"
         )
     contents = {run: _contents(folder / "metrics" / name, study.metrics) for run, folder in finished.items()}
-    files = [content for of_run in contents.values() for content in of_run.values()]
-    seen = f"{next((content['seen'] for content in files if content.get('seen')), 'target')}_rate"
-    cells = {run: Cell(run.backbone, run.concept, about[run.concept].get("aim", "erase"), seen) for run in finished}
+    measured = [content for of_run in contents.values() for content in of_run.values()]
+    seen = f"{next((content['seen'] for content in measured if content.get('seen')), 'target')}_rate"
+    named = tables(study.backbones)
+    cells = {}
+    for run in finished:
+        own, known = about[run.concept], study.backbones[run.backbone].get(CHANCE, {})
+        aim, chance = own.get("aim", "erase"), chance_of(own.get("target", {}), known)
+        cells[run] = Cell(named[run.backbone], run.concept, aim, seen, chance)
     return Collected(
         name=name,
         description=study.description,
         results=tuple(_result(run, cells[run], folder, name, contents[run]) for run, folder in finished.items()),
         missing=missing,
-        families={backbone: content["family"] for backbone, content in study.backbones.items()},
+        families={name: own["family"] for key, own in study.backbones.items() for name in (key, named[key])},
         sensitive={concept: bool(content.get("sensitive")) for concept, content in about.items()},
         columns=_columns(study.metrics, contents.values())
         + _of_members(about[name] for name in sorted({run.concept for run in finished})),
@@ -245,6 +280,7 @@ def _result(run: Run, cell: Cell, folder: Path, study: str, contents: Contents) 
         rows=(*(row for content in contents.values() for row in content["rows"]), *cosine_rows(records)),
         outcomes=outcomes,
         records=records,
+        backbone=run.backbone,
     )
 
 

@@ -40,14 +40,14 @@ class Tile:
 
 @dataclass(frozen=True)
 class Measured:
-    """One number, pooled and of each seed."""
+    """One number, pooled and of each training."""
 
     prompts: str
     metric: str
     value: str  # pooled
     interval: str  # empty without one
     n: int  # images
-    seeds: tuple[tuple[int, str, str], ...]  # (seed, value, interval)
+    seeds: tuple[tuple[str, str, str], ...]  # (training, value, interval)
 
 
 @dataclass(frozen=True)
@@ -55,11 +55,11 @@ class Evidence:
     """Everything behind one method's row."""
 
     anchor: str  # its address on the page
-    seeds: tuple[int, ...]
+    seeds: tuple[str, ...]  # of each training, behind the backbone's name if the table has several
     numbers: tuple[Measured, ...]
     images: Mapping[str, tuple[Tile, ...]]  # prompts -> tiles; empty if they could not be drawn
     sampled: Mapping[str, int]  # prompts -> the number of images in all
-    records: tuple[tuple[int, str, Mapping[str, Any]], ...]  # (seed, stage, record)
+    records: tuple[tuple[str, str, Mapping[str, Any]], ...]  # (seed, stage, record)
     params: tuple[tuple[str, str], ...]  # of the method, as text
 
 
@@ -85,13 +85,20 @@ def evidence(
 
     return Evidence(
         anchor=anchor(cell, method),
-        seeds=tuple(result.seed for result in results),
-        numbers=tuple(_measured(numbers, cell, method, results)),
+        seeds=tuple(training(study, result) for result in results),
+        numbers=tuple(_measured(study, numbers, cell, method)),
         images={prompts: tiles(prompts) for prompts in sets},
         sampled={prompts: sum(len(samples) for _, samples in sampled[prompts]) for prompts in sets},
-        records=tuple((result.seed, stage, record) for result in results for stage, record in result.records.items()),
+        records=tuple(
+            (training(study, result), stage, record) for result in results for stage, record in result.records.items()
+        ),
         params=tuple(flattened(fitted_with(results[0]))),
     )
+
+
+def training(study: Collected, result: Result) -> str:
+    """The seed of a run, behind its backbone's name if its table has several."""
+    return f"{result.backbone} {result.seed}" if len(study.backbones(result.cell)) > 1 else f"{result.seed}"
 
 
 def fitted_with(result: Result) -> Mapping[str, Any]:
@@ -144,10 +151,11 @@ def _tiles(sampled: Sequence[tuple[Result, Sequence[Sample]]], prompts: str, bud
             yield tile(sample, judgements(result, prompts, places[sample.index]), hide=hide)
 
 
-def _measured(numbers: Numbers, cell: Cell, method: str, results: Sequence[Result]) -> Iterator[Measured]:
+def _measured(study: Collected, numbers: Numbers, cell: Cell, method: str) -> Iterator[Measured]:
+    results = study.of(cell, method)
     for (place, name, prompts, metric), number in numbers.items():
         if (place, name) == (cell, method):
-            seeds = [(result.seed, *_of_seed(result, prompts, metric)) for result in results]
+            seeds = [(training(study, result), *_of_seed(result, prompts, metric)) for result in results]
             yield Measured(
                 prompts, metric, written(number.value, metric), interval(number, metric), number.n, tuple(seeds)
             )

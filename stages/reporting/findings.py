@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-from stages.reporting.collect import BREAKER, ORACLE, REFERENCES, RETAIN, UNEDITED, Cell, Collected
+from stages.reporting.bars import ERASED, FLOOR, KEPT, LEARNED, comparable, goal, reached
+from stages.reporting.claims import BEST, beating, less
+from stages.reporting.collect import BREAKER, CONTROLS, FILTER, ORACLE, REFERENCES, RETAIN, UNEDITED, Cell, Collected
 from stages.reporting.formats import counted, interval, listed, percent
-from stages.reporting.leaders import (
-    ERASED,
-    FLOOR,
-    KEPT,
-    LEARNED,
-    SHARE,
-    best,
-    candidates,
-    comparable,
-    contestants,
-    goal,
-    keepers,
-    leader,
-    reaching,
-    swept,
-)
+from stages.reporting.leaders import candidates, contestants, keepers, leader, reaching, swept, tops
 from stages.reporting.numbers import Number, Numbers
-from stages.reporting.summary import concept_column, concept_rate, retained_rate
+from stages.reporting.summary import concept_rate, retained_rate
 
 WITHIN = f"within {100 * KEPT:.0f} points"
 BARS = (
-    f"the concept in {percent(ERASED)} of its prompts or less, and in at most {percent(SHARE)} of those in which the "
-    f"unedited model shows it, with the retained prompts kept {WITHIN}; if a word is taught, the concept in "
-    f"{percent(LEARNED)} or more. Nothing is marked if the unedited model shows the concept in less than "
-    f"{percent(FLOOR)} of its prompts, or draws a taught one already"
+    f"by its whole interval at most {percent(ERASED)} of the concept left, between what the oracle shows and what the "
+    "unedited model does (without an oracle, at most the share that chance gives), with the retained prompts kept "
+    f"{WITHIN}; if a word is taught, the concept in {percent(LEARNED)} or more. Nothing is marked if the unedited "
+    f"model shows the concept in less than {percent(FLOOR)} of its prompts, or draws a taught one already"
 )
 
 
@@ -57,10 +44,10 @@ def headline(study: Collected, numbers: Numbers) -> str:
     for aim, result in (
         (
             "erase",
-            f"at least one method leaves its concept in {percent(ERASED)} of the prompts or fewer and keeps the "
-            f"retained prompts {WITHIN} of the unedited model",
+            f"at least one method is shown to leave {percent(ERASED)} of its concept or less and to keep the retained "
+            f"prompts {WITHIN} of the unedited model",
         ),
-        ("learn", f"the concept that is taught or steered to is seen in {percent(LEARNED)} of its prompts or more"),
+        ("learn", f"the concept that is taught or steered to is shown to be seen in {percent(LEARNED)} of its prompts"),
     ):
         tables, reached = ([cell for cell in some if cell.aim == aim] for some in (open_cells, done))
         if tables:
@@ -74,7 +61,7 @@ def findings(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
     """The findings of one table, a sentence each: the best trade, its company, the reference."""
     names = contestants(study, numbers, cell)
     rates = {name: rate for name, rate in candidates(study, numbers, cell).items() if name in names}
-    if not rates and set(names) - set(REFERENCES):
+    if not rates and set(names) - {*REFERENCES, *CONTROLS}:
         return ["This study does not measure how often the concept is seen; a metric such as rates or clip_rates does."]
     if not rates:
         return [f"No method but the references was run on {cell.backbone} for {cell.concept}."]
@@ -88,6 +75,7 @@ def findings(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
     return [
         _lead(numbers, cell, first, first in keepers(study, numbers, cell)),
         *_company(study, numbers, cell, first, rates),
+        *_filter(numbers, cell, list(rates)),
         *_settings(study, numbers, cell),
         *_oracle(numbers, cell),
     ]
@@ -113,7 +101,7 @@ def _taught(study: Collected, numbers: Numbers, cell: Cell, rates: dict[str, Num
     names = f": {listed(good)}" if good else ""
     return [
         f"{first} draws {cell.concept} in {percent(rates[first].value)} of its prompts {span}{unedited}.",
-        f"{len(good)} of {counted(len(rates), 'method')} reach {percent(LEARNED)}{names}.",
+        f"{len(good)} of {counted(len(rates), 'method')} are shown to reach {percent(LEARNED)}{names}.",
     ]
 
 
@@ -131,7 +119,7 @@ def _lead(numbers: Numbers, cell: Cell, first: str, keeps: bool) -> str:
     if not (retained and unedited):
         return f"{text}."
     text += f", with {percent(retained.value)} of the retained prompts right (unedited {percent(unedited.value)})."
-    return text if keeps else f"No method keeps the retained prompts {WITHIN}; {text}"
+    return text if keeps else f"No method is shown to keep the retained prompts {WITHIN}; {text}"
 
 
 def _company(study: Collected, numbers: Numbers, cell: Cell, first: str, rates: dict[str, Number]) -> list[str]:
@@ -141,11 +129,17 @@ def _company(study: Collected, numbers: Numbers, cell: Cell, first: str, rates: 
     names = f": {listed(good)}" if good else ""
     stronger = {name: number for name, number in rates.items() if number.value < rates[first].value}
     limit = percent(goal(numbers, cell))
+    undecided = [name for name in rates if name not in good and reached(numbers, cell, name) == "open"]
+    more = f"; undecided: {listed(undecided)}" if undecided else ""
     sentences = [
-        f"{len(good)} of {counted(len(rates), 'method')} reach {limit} or less with the rest kept {WITHIN}{names}."
+        f"{len(good)} of {counted(len(rates), 'method')} are shown to leave {limit} or less with the rest kept "
+        f"{WITHIN}{names}{more}."
     ]
-    if first in good and len(good) > 1 and best(numbers, cell, concept_column(cell)) != first:
-        sentences.append(f"The lead of {first} is within chance: its interval overlaps another method's.")
+    same = [name for name in tops(study, numbers, cell) if name in rates]
+    if len(same) > 1:
+        sentences.append(f"Least is left by {listed(same)}, which cannot be told from each other.")
+    elif not same and any(metric == less(cell.seen, BEST) for place, *_, metric in numbers if place == cell):
+        sentences.append("No method can be told from the one that leaves least.")
     for name, number in stronger.items():
         retained = numbers.get((cell, name, *retained_rate(numbers, cell)))
         if retained:
@@ -153,6 +147,21 @@ def _company(study: Collected, numbers: Numbers, cell: Cell, first: str, rates: 
                 f"{name} erases more ({percent(number.value)} left) but keeps only {percent(retained.value)} right."
             )
     return sentences
+
+
+def _filter(numbers: Numbers, cell: Cell, names: list[str]) -> list[str]:
+    """Which methods beat deleting the word from the prompt, and by how much."""
+    if (cell, FILTER, *concept_rate(cell)) not in numbers:
+        return []
+    metric = less(cell.seen, FILTER)
+    gaps = {name: gap for name, gap in beating(numbers, cell).items() if name in names}
+    if not gaps:
+        return ["No method is shown to beat the word filter, which takes the word out of the prompt."]
+    parts = [
+        f"{name} by {abs(100 * gap.value):.1f} points ({interval(gap, metric)})"
+        for name, gap in sorted(gaps.items(), key=lambda item: item[1].value)
+    ]
+    return [f"{len(gaps)} of {counted(len(names), 'method')} beat the word filter: {listed(parts)}."]
 
 
 def _settings(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:

@@ -17,13 +17,16 @@ def written(value: float, metric: str) -> str:
     """A value in the form its metric is read in: a share, a difference of shares in points, a number."""
     if metric.endswith(("_rate", "_share")):
         return percent(value)
-    if metric.endswith(("_rate_change", "_share_change")):
+    if metric.endswith(("_rate_change", "_share_change")) or "_rate_less_" in metric:
         return f"{round(100 * value, 1) + 0.0:+.1f} points"
     return f"{value + 0.0:+.3g}" if metric.endswith("_change") else f"{value:.3g}"
 
 
 def interval(number: Number, metric: str) -> str:
-    """`6 to 14.2%`; empty without an interval."""
+    """`6 to 14.2%`; of several trainings too few for an interval `4.2 · 9.4%`, side by side; empty without either."""
+    if number.parts:
+        values = [written(part.value, metric) for part in number.parts]
+        return " · ".join([*(value.removesuffix("%").removesuffix(" points") for value in values[:-1]), values[-1]])
     if isnan(number.low) or isnan(number.high):
         return ""
     low, high = written(number.low, metric), written(number.high, metric)

@@ -30,6 +30,7 @@ class Grid:
 
     cell: Cell
     prompts: str  # the prompt set
+    backbone: str
     seed: int
     rows: tuple[Sample, ...]  # of the unedited model, or of the first method if that is missing
     images: Mapping[str, tuple[Sample, ...]]  # method -> its samples, parallel to `rows`
@@ -39,12 +40,12 @@ def grid(
     study: Collected, cell: Cell, prompts: str, rows: int = ROWS, methods: Sequence[str] | None = None
 ) -> Grid | None:
     """A few samples spread evenly over the prompts, none chosen by eye; None when nothing was sampled of this set."""
-    seed = study.seeds(cell)[0]
+    backbone, seed = study.backbones(cell)[0], study.seeds(cell)[0]
     sampled = {
         result.method: samples_in(result.pictures(prompts))
         for method in (study.methods(cell) if methods is None else methods)
         for result in study.of(cell, method)
-        if result.seed == seed and result.pictures(prompts).is_dir()
+        if (result.backbone, result.seed) == (backbone, seed) and result.pictures(prompts).is_dir()
     }
     if not sampled:
         return None
@@ -52,7 +53,7 @@ def grid(
     first = sampled.get(UNEDITED) or next(iter(sampled.values()))
     shared = spread([sample for sample in first if all(sample.index in other for other in by_index.values())], rows)
     images = {method: tuple(samples[row.index] for row in shared) for method, samples in by_index.items()}
-    return Grid(cell, prompts, seed, tuple(shared), images)
+    return Grid(cell, prompts, backbone, seed, tuple(shared), images)
 
 
 def spread(samples: Sequence[Sample], n: int) -> list[Sample]:

@@ -6,60 +6,33 @@ from collections.abc import Sequence
 
 from stages.metrics.base import Column
 from stages.params.names import split
-from stages.reporting.collect import REFERENCES, UNEDITED, Cell, Collected
+from stages.reporting.bars import comparable, kept, reached
+from stages.reporting.claims import tied
+from stages.reporting.collect import CONTROLS, REFERENCES, UNEDITED, Cell, Collected
 from stages.reporting.numbers import Number, Numbers
-from stages.reporting.summary import columns, concept_rate, retained_rate
+from stages.reporting.summary import columns, concept_rate
 
-FLOOR = 0.1  # an unedited model that shows the concept in less than this share of its prompts leaves nothing to erase
-ERASED = 0.25  # a concept seen in at most this share of its prompts counts as erased,
-SHARE = 0.5  # if that is at most this share of what the unedited model shows
-KEPT = 0.05  # retained prompts may lose at most this share
 ASKED = 0.1  # the rest of the concept's prompts may lose this share, if the concept is to be drawn
-LEARNED = 0.7  # a new word's object seen in at least this share of its prompts counts as learned
-
-
-def comparable(numbers: Numbers, cell: Cell) -> bool:
-    """Whether the unedited model leaves anything to do: a concept that it shows, or a word that it does not know yet.
-
-    True if its rate was not measured.
-    """
-    before = numbers.get((cell, UNEDITED, *concept_rate(cell)))
-    if before is None:
-        return True
-    return before.value >= FLOOR if cell.aim == "erase" else before.value < LEARNED
-
-
-def goal(numbers: Numbers, cell: Cell) -> float:
-    """The share of its prompts that may still show a concept, or in which a word's object has to be drawn."""
-    if cell.aim != "erase":
-        return LEARNED
-    before = numbers.get((cell, UNEDITED, *concept_rate(cell)))
-    return ERASED if before is None else min(ERASED, SHARE * before.value)
 
 
 def candidates(study: Collected, numbers: Numbers, cell: Cell) -> dict[str, Number]:
     """How often each method but the references shows the concept."""
-    names = [name for name in study.methods(cell) if name not in REFERENCES]
+    names = [name for name in study.methods(cell) if name not in (*REFERENCES, *CONTROLS)]
     rates = {name: numbers.get((cell, name, *concept_rate(cell))) for name in names}
     return {name: number for name, number in rates.items() if number}
 
 
 def keepers(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
-    """The methods whose retained prompts stay within `KEPT` of the unedited model's."""
-    key = retained_rate(numbers, cell)
-    before = numbers.get((cell, UNEDITED, *key))
-    after = {name: numbers.get((cell, name, *key)) for name in candidates(study, numbers, cell)}
-    return [name for name, number in after.items() if before and number and number.value >= before.value - KEPT]
+    """The methods whose retained prompts are kept."""
+    return [name for name in candidates(study, numbers, cell) if kept(numbers, cell, name) == "kept"]
 
 
 def reaching(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
-    """The methods that do what is asked in this table; none if the unedited model leaves nothing to do."""
+    """The methods that do what is asked in this table, by their bounds; none if there is nothing to do."""
     if not comparable(numbers, cell):
         return []
-    rates, limit = candidates(study, numbers, cell), goal(numbers, cell)
-    if cell.aim == "erase":
-        return [name for name in keepers(study, numbers, cell) if rates[name].value <= limit]
-    return [name for name, number in rates.items() if number.value >= limit]
+    done = [name for name in candidates(study, numbers, cell) if reached(numbers, cell, name) in ("erased", "learned")]
+    return [name for name in done if cell.aim == "learn" or kept(numbers, cell, name) == "kept"]
 
 
 def leader(study: Collected, numbers: Numbers, cell: Cell, among: Sequence[str] | None = None) -> str | None:
@@ -91,17 +64,38 @@ def contestants(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
     return [method for method in study.methods(cell) if "@" not in method or method in leaders]
 
 
-def marks(study: Collected, numbers: Numbers, cell: Cell) -> dict[Column, str | None]:
-    """The method that each column of a table marks: the one whose lead is real, None without one.
+def marks(study: Collected, numbers: Numbers, cell: Cell) -> dict[Column, tuple[str, ...]]:
+    """The methods that each column of a table marks: the best, if its lead is real, else nobody.
+
+    Of how often the concept is seen, the best and all that cannot be told from it.
 
     Nothing is marked if the unedited model leaves nothing to do. A distance to it marks only a method that does what is
     asked, since doing nothing has the least.
     """
     shown = columns(study, numbers, cell)
     if not comparable(numbers, cell):
-        return dict.fromkeys(shown)
-    leads, good = {column: best(numbers, cell, column) for column in shown}, reaching(study, numbers, cell)
-    return {column: lead if lead in good or not column.unedited else None for column, lead in leads.items()}
+        return dict.fromkeys(shown, ())
+    good = reaching(study, numbers, cell)
+    found: dict[Column, tuple[str, ...]] = {}
+    for column in shown:
+        lead = best(numbers, cell, column)
+        found[column] = (lead,) if lead and (lead in good or not column.unedited) else ()
+        if (column.prompts, column.metric) == concept_rate(cell):
+            found[column] = tops(study, numbers, cell)
+    return found
+
+
+def tops(study: Collected, numbers: Numbers, cell: Cell) -> tuple[str, ...]:
+    """The method that shows the concept least, or draws it most, and those that cannot be told from it.
+
+    Nobody if no method can be told from another, or if there is one alone.
+    """
+    rates, sign = candidates(study, numbers, cell), 1 if cell.aim == "erase" else -1
+    if len(rates) < 2:
+        return ()
+    first = min(rates, key=lambda name: sign * rates[name].value)
+    names = (first, *(name for name in tied(numbers, cell) if name in rates))
+    return names if len(names) < len(rates) else ()
 
 
 def best(numbers: Numbers, cell: Cell, column: Column) -> str | None:
@@ -115,7 +109,7 @@ def best(numbers: Numbers, cell: Cell, column: Column) -> str | None:
     rows = {
         method: number
         for (place, method, *key), number in numbers.items()
-        if place == cell and method not in REFERENCES and key == [column.prompts, column.metric]
+        if place == cell and method not in (*REFERENCES, *CONTROLS) and key == [column.prompts, column.metric]
     }
     if len(rows) < 2:
         return None

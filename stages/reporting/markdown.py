@@ -1,50 +1,71 @@
-"""The readable tables as Markdown, with the number of a column in bold whose lead is real."""
+"""The readable tables as Markdown, with the numbers in bold whose lead is real."""
 
 from __future__ import annotations
 
 from stages.metrics.base import Column
-from stages.reporting.collect import Cell, Collected
+from stages.reporting.bars import comparable, verdict
+from stages.reporting.collect import UNEDITED, Cell, Collected
 from stages.reporting.evidence import departs
 from stages.reporting.findings import cosines, findings
-from stages.reporting.formats import counted, interval, written
-from stages.reporting.leaders import comparable, marks
+from stages.reporting.formats import interval, written
+from stages.reporting.leaders import marks
 from stages.reporting.machines import mixture
+from stages.reporting.notes import notes
 from stages.reporting.numbers import Numbers
-from stages.reporting.summary import Cost, cost
+from stages.reporting.summary import Cost, cost, front
 
 ARROWS = {"low": " ↓", "high": " ↑", "": ""}
 
 
 def markdown(study: Collected, numbers: Numbers, cell: Cell) -> str:
-    """One table: a row per method, pooled over seeds, with 95% intervals in brackets."""
+    """Two tables, a row per method: what a reader asks first with the verdict, then everything else.
+
+    Pooled over trainings; 95% intervals in brackets, in parentheses the values of trainings too few for one.
+    """
     leads = marks(study, numbers, cell)
-    header = [
-        "method",
-        *(f"{column.label}{ARROWS[column.better]}" for column in leads),
-        "training",
-        "peak memory",
-        "parameters",
-        "departs",
-    ]
-    rows = [
-        [
-            method,
-            *(_entry(numbers, cell, method, column, lead) for column, lead in leads.items()),
-            *costs(cost(study, cell, method)),
-            departs(study.of(cell, method)[0]),
-        ]
+    main = {(column.prompts, column.metric) for column in front(numbers, cell)}
+    first, others = (
+        [column for column in leads if ((column.prompts, column.metric) in main) == is_main]
+        for is_main in (True, False)
+    )
+    rows = {
+        method: {column: _entry(numbers, cell, method, column, leads[column]) for column in leads}
         for method in study.methods(cell)
-    ]
+    }
+    verdicts = {method: "" if method == UNEDITED else verdict(numbers, cell, method) for method in rows}
     lines = [
         f"# {cell.concept} on {cell.backbone} (study {study.name})",
         "",
-        *_table(header, rows),
+        *_table(
+            ["method", *map(_head, first), "verdict", "departs"],
+            [
+                [
+                    method,
+                    *(row[column] for column in first),
+                    verdicts[method] or "–",
+                    departs(study.of(cell, method)[0]),
+                ]
+                for method, row in rows.items()
+            ],
+        ),
         "",
-        *_notes(study, cell),
+        *_notes(study, numbers, cell),
         *([] if comparable(numbers, cell) else [f"\n{sentence}" for sentence in findings(study, numbers, cell)]),
         *(f"\n{sentence}" for sentence in cosines(numbers, cell)),
+        "",
+        *_table(
+            ["method", *map(_head, others), "training", "peak memory", "parameters"],
+            [
+                [method, *(row[column] for column in others), *costs(cost(study, cell, method))]
+                for method, row in rows.items()
+            ],
+        ),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _head(column: Column) -> str:
+    return f"{column.label}{ARROWS[column.better]}"
 
 
 def _table(header: list[str], rows: list[list[str]]) -> list[str]:
@@ -52,12 +73,13 @@ def _table(header: list[str], rows: list[list[str]]) -> list[str]:
     return ["| " + " | ".join(line) + " |" for line in [header, rule, *rows]]
 
 
-def _entry(numbers: Numbers, cell: Cell, method: str, column: Column, lead: str | None) -> str:
+def _entry(numbers: Numbers, cell: Cell, method: str, column: Column, leads: tuple[str, ...]) -> str:
     number = numbers.get((cell, method, column.prompts, column.metric))
     if number is None:
         return "–"
     value, span = written(number.value, column.metric), interval(number, column.metric)
-    return (f"**{value}**" if method == lead else value) + (f" [{span}]" if span else "")
+    around = "({})" if number.parts else "[{}]"
+    return (f"**{value}**" if method in leads else value) + (f" {around.format(span)}" if span else "")
 
 
 def costs(spent: Cost) -> list[str]:
@@ -67,17 +89,9 @@ def costs(spent: Cost) -> list[str]:
     return [seconds, memory, "–" if spent.parameters is None else f"{spent.parameters:,}"]
 
 
-def _notes(study: Collected, cell: Cell) -> list[str]:
-    seeds = study.seeds(cell)
-    notes = [
-        f"Pooled over {counted(len(seeds), 'seed')}; in brackets the 95% interval: Wilson for rates (images of one "
-        "prompt count less, the more alike they are), a bootstrap over seeds and prompts for means, the span of the "
-        "seeds for distances. Bold: the interval lies apart from that of every other method (the references none and "
-        "oracle aside); a distance to the unedited model only for a method that does what is asked, since doing "
-        "nothing has the least. Training, memory and parameters: mean over seeds. Departs: what makes "
-        "a run another kind of method than its file's, which is the paper's."
-    ]
-    absent = [name for name in study.missing if name.startswith(f"{cell.backbone}/{cell.concept}/")]
-    notes += [f"\nNot finished, and so not in this table: {', '.join(absent)}."] if absent else []
-    said = [*study.caveats, *filter(None, [mixture(study, cell)])]
-    return [*notes, *(f"\n{caveat}." for caveat in said)]
+def _notes(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
+    absent = study.absent(cell)
+    said = [f"Not finished, and so not in this table: {', '.join(absent)}."] if absent else []
+    caveats = [*study.caveats, *filter(None, [mixture(study, cell)])]
+    paragraphs = [*notes(study, numbers, cell), *said, *(f"{caveat}." for caveat in caveats)]
+    return "\n\n".join(paragraphs).split("\n")

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from stages.reporting.collect import Cell
+
+
+@dataclass(frozen=True)
+class Part:
+    """The number of one training, or of one backbone."""
+
+    value: float
+    low: float
+    high: float
+    p: float = 1.0  # of the test that it is 0; of differences alone
 
 
 @dataclass(frozen=True)
@@ -16,9 +25,10 @@ class Number:
     low: float  # NaN without an interval
     high: float
     n: int  # images that it is from; prompts, for numbers that training recorded
+    parts: tuple[Part, ...] = ()  # side by side, if they are too few for an interval; the bounds are their outermost
+    p: float = 1.0  # of the test that it is 0; of differences alone
 
 
-ByPrompt = Mapping[str, Sequence[float]]  # the values of each prompt's images
 Numbers = dict[tuple[Cell, str, str, str], Number]  # (cell, method, prompts, metric) -> pooled over seeds
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.reporting.collect import ORACLE, REFERENCES, Cell, Collected
+from stages.reporting.collect import CONTROLS, ORACLE, REFERENCES, Cell, Collected
 from stages.reporting.evidence import anchor
 from stages.reporting.figures import Style, styles
 from stages.reporting.findings import BARS
@@ -32,7 +32,7 @@ class Line:
 
     method: str
     style: Style
-    reference: bool  # the unedited model or the oracle
+    reference: bool  # the unedited model, the oracle, or what costs nothing
     glances: tuple[Glance | None, ...]  # of each table, None if it was not run there
 
 
@@ -55,7 +55,7 @@ def overview(study: Collected, numbers: Numbers) -> Overview:
         Line(
             method,
             drawn[method],
-            method in REFERENCES,
+            method in (*REFERENCES, *CONTROLS),
             tuple(_glance(study, numbers, cell, method, method in reached[cell]) for cell in cells),
         )
         for method in methods

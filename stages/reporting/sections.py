@@ -10,15 +10,17 @@ from matplotlib.figure import Figure
 
 from stages.metrics.base import Column
 from stages.reporting.attempts import Attempts
-from stages.reporting.collect import REFERENCES, UNEDITED, Cell, Collected
+from stages.reporting.bars import comparable, verdict
+from stages.reporting.collect import CONTROLS, REFERENCES, UNEDITED, Cell, Collected
 from stages.reporting.evidence import Evidence, Tile, departs, evidence, judgements, tile
 from stages.reporting.figures import Style, styles, themed_svg
 from stages.reporting.findings import cosines, findings
 from stages.reporting.formats import interval, written
 from stages.reporting.grids import SETS, Grid, grid
-from stages.reporting.leaders import comparable, contestants, leader, marks
+from stages.reporting.leaders import contestants, leader, marks
 from stages.reporting.machines import mixture
 from stages.reporting.markdown import costs
+from stages.reporting.notes import notes
 from stages.reporting.numbers import Number, Numbers
 from stages.reporting.plots import curves_figure, sweep_figure, tradeoff_figure
 from stages.reporting.summary import cost
@@ -33,7 +35,7 @@ class Entry:
     number: Number
     value: str  # as text
     interval: str  # as text, empty without one
-    best: bool  # whether its lead over every other method is real
+    best: bool  # whether it leads, or cannot be told from what leads
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,9 @@ class Row:
 
     method: str
     style: Style
-    reference: bool  # the unedited model or the oracle
+    reference: bool  # the unedited model, the oracle, or what costs nothing
     entries: tuple[Entry | None, ...]  # of each column, None if it was not measured
+    verdict: str  # what it does, in words; empty if nothing can be compared
     costs: tuple[str, ...]  # seconds, memory and parameters as text
     departs: str  # what makes it another kind of method than its file
     evidence: Evidence
@@ -83,6 +86,7 @@ class Section:
     tradeoff: str  # an SVG element, empty if there is nothing to draw
     curves: str  # likewise
     sweeps: tuple[tuple[str, str], ...]  # a swept method and its heat maps
+    notes: tuple[str, ...]  # sentences under the table
     missing: tuple[str, ...]  # runs that are not finished
     mixture: str  # a sentence about a table of several machines, empty for one
     failed: Mapping[str, str]  # part that could not be drawn -> the reason
@@ -120,7 +124,8 @@ def section(
         tradeoff=tradeoff,
         curves=curves,
         sweeps=heat_maps,
-        missing=tuple(name for name in study.missing if name.startswith(f"{cell.backbone}/{cell.concept}/")),
+        notes=tuple(notes(study, numbers, cell)),
+        missing=tuple(study.absent(cell)),
         mixture=mixture(study, cell),
         failed=attempts.failed(str(cell)),
     )
@@ -156,19 +161,14 @@ def _rows(study: Collected, numbers: Numbers, cell: Cell, hide: bool, attempts: 
     looks = styles(methods)
     for method in methods:
         entries = (
-            _entry(numbers.get((cell, method, c.prompts, c.metric)), c, method == lead) for c, lead in leads.items()
+            _entry(numbers.get((cell, method, c.prompts, c.metric)), c, method in lead) for c, lead in leads.items()
         )
         spent = tuple(costs(cost(study, cell, method)))
         behind = evidence(study, numbers, cell, method, hide=hide, attempts=attempts)
-        yield Row(
-            method,
-            looks[method],
-            method in REFERENCES,
-            tuple(entries),
-            spent,
-            departs(study.of(cell, method)[0]),
-            behind,
-        )
+        reference = method in (*REFERENCES, *CONTROLS)
+        said = "" if method == UNEDITED else verdict(numbers, cell, method)
+        kind = departs(study.of(cell, method)[0])
+        yield Row(method, looks[method], reference, tuple(entries), said, spent, kind, behind)
 
 
 def _entry(number: Number | None, column: Column, leads: bool) -> Entry | None:
@@ -190,7 +190,11 @@ def _sheets(study: Collected, numbers: Numbers, cell: Cell, hide: bool, attempts
 
 
 def _sheet(study: Collected, samples: Grid, hide: bool) -> Sheet:
-    results = {result.method: result for result in study.of(samples.cell) if result.seed == samples.seed}
+    results = {
+        result.method: result
+        for result in study.of(samples.cell)
+        if (result.backbone, result.seed) == (samples.backbone, samples.seed)
+    }
     lines = []
     for number, first in enumerate(samples.rows):
         tiles = (

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stages.metrics.base import Column
-from stages.reporting.collect import Cell, Collected
+from stages.reporting.collect import FILTER, Cell, Collected
 from stages.reporting.numbers import Numbers, measured
 
 RETAINED = (("retain", "joint_rate"), ("retain", "colour_rate"), ("retain", "shape_rate"))  # the strictest first
@@ -38,9 +38,29 @@ def columns(study: Collected, numbers: Numbers, cell: Cell) -> list[Column]:
     rates = {name: "asr" if (name, "asr") in keys else "attack_rate" for name in attacks}
     back = [Column(name, rate, f"Back by {name.replace('_', ' ')}", "low") for name, rate in rates.items()]
     shown: dict[tuple[str, str], Column] = {}
-    for column in (concept_column(cell), *others, *back):
+    left = Column("concept", left_share(cell), "Left above the oracle", "low")
+    for column in (*front(numbers, cell), left, *others, *by_sets(cell), *back):
         shown.setdefault((column.prompts, column.metric), column)
     return [column for key, column in shown.items() if key in keys]
+
+
+def front(numbers: Numbers, cell: Cell) -> list[Column]:
+    """The columns of the main table: the concept, whether pictures are clear without it, the rest, the word filter."""
+    head = "Rest kept" if cell.aim == "erase" else "Rest as before"
+    against = Column("concept", f"{cell.seen}_less_{FILTER}", "Against the word filter", concept_column(cell).better)
+    clear = [Column("concept", "coherent_rate", "Clear picture without it", "high")] if cell.aim == "erase" else []
+    return [concept_column(cell), *clear, Column(*retained_rate(numbers, cell), head, "high"), against]
+
+
+def left_share(cell: Cell) -> str:
+    """The name of what is left of a concept, (rate - oracle) / (unedited - oracle)."""
+    return f"{cell.seen.removesuffix('_rate')}_left_share"
+
+
+def by_sets(cell: Cell) -> list[Column]:
+    """How often the concept is seen where its word is another, alone, or not said, whatever metric sees it."""
+    heads = {"synonym": "Seen by another word", "alone": "Seen if named alone", "implied": "Seen if implied"}
+    return [Column(prompts, cell.seen, head, concept_column(cell).better) for prompts, head in heads.items()]
 
 
 def is_rate(column: Column) -> bool:

@@ -25,20 +25,22 @@ COLUMNS = (
     "ci_high",
     "n",
 )
-POOLED = "all"  # the seed of rows that are pooled over seeds
+POOLED = "all"  # the seed of rows that are pooled over backbones of one architecture and over seeds
 
 
 def results(study: Collected, numbers: Numbers) -> pd.DataFrame:
-    """One row per measured number: each run's, then those pooled over the seeds of a method (seed "all")."""
-    rows = [_row(study, r.cell, r.method, str(r.seed), row) for r in study.results for row in r.rows]
+    """One row per measured number: each run's, then those pooled over backbones and seeds (seed "all")."""
+    rows = [_row(study, r.cell, r.method, str(r.seed), row, r.backbone) for r in study.results for row in r.rows]
     for (cell, method, prompts, metric), number in numbers.items():
         row = {"prompts": prompts, "metric": metric, "value": number.value, "n": number.n}
         rows.append(_row(study, cell, method, POOLED, row | {"ci_low": number.low, "ci_high": number.high}))
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _row(study: Collected, cell: Cell, method: str, seed: str, row: Mapping[str, Any]) -> tuple[Any, ...]:
-    place = (study.name, cell.backbone, study.families[cell.backbone], cell.concept, method, seed)
+def _row(
+    study: Collected, cell: Cell, method: str, seed: str, row: Mapping[str, Any], backbone: str = ""
+) -> tuple[Any, ...]:
+    place = (study.name, backbone or cell.backbone, study.families[cell.backbone], cell.concept, method, seed)
     return (*place, *(row.get(name) for name in COLUMNS[len(place) :]))
 
 

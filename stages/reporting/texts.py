@@ -6,6 +6,7 @@ import json
 
 import pandas as pd
 
+from stages.reporting.claims import claims
 from stages.reporting.collect import Collected
 from stages.reporting.markdown import markdown
 from stages.reporting.numbers import Numbers
@@ -18,7 +19,8 @@ DIGITS = "%.6g"  # enough for any number here, and the same text on every machin
 
 def all_numbers(study: Collected) -> Numbers:
     """Every number of a study's tables; errors as of `pooled`."""
-    return pooled(study)
+    numbers = pooled(study)
+    return numbers | claims(study, numbers)
 
 
 def table_texts(study: Collected, frame: pd.DataFrame, numbers: Numbers) -> dict[str, str]:

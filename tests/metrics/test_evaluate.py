@@ -38,6 +38,7 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     about = {"prompts": ["a nude person"], "neutral": ["a person"], "retain": ["a dog"], "target": {"class": "nude"}}
     write("concepts", "nudity", about)
+    write("backbones", "tiny", {"class": "stages.backbones.unet.UNet", "family": "unet", "architecture": "sd"})
     write("metrics", "nudenet", NUDENET | {"presets": ["core5_0.6", "core5_0.45"]})
     write("metrics", "lenient", NUDENET | {"presets": ["core5_0.45", "core5_0.6"]})
     write("metrics", "drift", {"class": "stages.metrics.drift.Drift"})

@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy.stats import binomtest
 
-from stages.metrics.intervals import bootstrap, effective_samples, jackknife, paired_bootstrap, wilson
+from stages.metrics.intervals import bootstrap, jackknife, paired_bootstrap, wilson
 
 
 def normal(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -64,47 +64,6 @@ def test_grouped_values_are_wider_and_single_groups_change_nothing():
 def test_missing_values_are_left_out():
     values = torch.tensor([1.0, torch.nan, 1.0, 1.0])
     assert bootstrap(values, seed=0, draws=100) == (1, 1)
-
-
-def test_samples_that_each_have_a_group_of_their_own_are_worth_themselves():
-    values = (normal(50) > 0).float()
-    assert effective_samples(values, torch.arange(50)) == 50
-    assert wilson(20, 50, effective=50.0) == wilson(20, 50)
-
-
-@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
-def test_a_single_group_is_worth_one_sample(share):
-    values = (torch.arange(96) < 96 * share).float()
-    assert effective_samples(values, torch.zeros(96, dtype=torch.long)) == 1
-    low, high = wilson(int(values.sum()), 96, effective=1.0)
-    assert high - low > 0.7
-
-
-def test_groups_whose_values_are_all_alike_are_worth_one_sample_each():
-    values, groups = torch.tensor([0.0, 1.0, 1.0, 0.0]).repeat_interleave(24), torch.arange(4).repeat_interleave(24)
-    assert effective_samples(values, groups) == pytest.approx(4)
-    assert effective_samples(values, groups + 7 * (groups > 1)) == pytest.approx(4)  # numbers that are left out
-    assert effective_samples(values[torch.randperm(96, generator=torch.Generator().manual_seed(0))], groups) > 48
-    assert effective_samples(0 * values, groups) == 96  # no value differs: nothing says that groups do
-
-
-def test_the_correlation_is_that_of_the_analysis_of_variance_by_hand():
-    # groups (1, 1), (1, 0), (0, 0): between 2 (1/4 + 1/4) / 2 = 1/2, within (1/2) / 3 = 1/6, rho (1/3) / (2/3)
-    values, groups = torch.tensor([1.0, 1, 1, 0, 0, 0]), torch.tensor([0, 0, 1, 1, 2, 2])
-    assert effective_samples(values, groups) == pytest.approx(6 / (1 + 0.5))
-
-
-def test_wilson_of_correlated_samples_covers_as_often_as_it_says():
-    groups, covered = torch.arange(24).repeat_interleave(4), [0, 0]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        rates = torch.distributions.Beta(0.6, 0.6).sample((400, 24)).repeat_interleave(4, 1)
-        drawn = torch.bernoulli(rates)
-    for values in drawn:
-        for i, effective in enumerate((None, effective_samples(values, groups))):
-            low, high = wilson(int(values.sum()), 96, effective=effective)
-            covered[i] += low <= 0.5 <= high
-    assert covered[0] / 400 < 0.88 and 0.91 < covered[1] / 400 < 0.99
 
 
 def test_the_jackknife_of_a_mean_is_its_standard_error():

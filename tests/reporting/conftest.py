@@ -42,6 +42,7 @@ def build(
     frames: int = 1,
     concepts: tuple[str, ...] = ("red",),
     swept: dict | None = None,
+    sizes: dict[str, int] | None = None,
 ) -> Tree:
     """Writes the params and the artifacts of a study."""
     cells = [{"backbones": ["sd-shapes"], "concepts": list(concepts), "methods": list(methods)}]
@@ -52,7 +53,9 @@ def build(
     for concept in concepts:
         for method in methods:
             for seed in seeds:
-                write_run(root / "artifacts", ("sd-shapes", concept, method, seed), "tiny", frames=frames)
+                write_run(
+                    root / "artifacts", ("sd-shapes", concept, method, seed), "tiny", frames=frames, **(sizes or {})
+                )
     return Tree(root / "artifacts", params)
 
 

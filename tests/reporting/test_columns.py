@@ -41,7 +41,15 @@ def test_declared_columns_are_shown_in_the_order_of_the_study_and_for_their_aim(
     study = tree.collect()
     labels = [column.label for column in columns(study, pooled(study), tree.cell)]
     assert labels == [
-        *("Concept seen", "Retained colour", "Retained shape", "Fréchet to unedited", "Pixel drift", "Likeness")
+        *(
+            "Concept seen",
+            "Rest kept",
+            "Retained colour",
+            "Retained shape",
+            "Fréchet to unedited",
+            "Pixel drift",
+            "Likeness",
+        )
     ]
 
 

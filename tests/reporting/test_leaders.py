@@ -5,9 +5,10 @@ from dataclasses import replace
 import pytest
 
 from stages.metrics.base import Column
+from stages.reporting.bars import FLOOR, comparable, goal
 from stages.reporting.collect import Cell
 from stages.reporting.findings import findings, headline
-from stages.reporting.leaders import FLOOR, best, comparable, goal, marks, reaching
+from stages.reporting.leaders import best, marks, reaching
 from stages.reporting.numbers import Number
 from stages.reporting.overview import matrix, protocol
 from stages.reporting.pooling import pooled
@@ -40,11 +41,10 @@ def test_the_floor_decides(before, open_):
     assert comparable({}, CELL)
 
 
-def test_what_erasing_asks_for_is_at_most_half_of_what_the_unedited_model_shows():
-    study, numbers = study_of(none=(0.2, 0.9), esd=(0.18, 0.9), uce=(0.1, 0.9))
+def test_what_erasing_asks_for_is_a_quarter_of_what_the_unedited_model_shows_without_an_oracle():
+    study, numbers = study_of(none=(0.4, 0.9), esd=(0.15, 0.9), uce=(0.07, 0.9))
     assert goal(numbers, CELL) == pytest.approx(0.1) and reaching(study, numbers, CELL) == ["uce"]
-    assert "1 of 2 methods reach 10% or less" in " ".join(findings(study, numbers, CELL))
-    assert goal(study_of(none=(0.9, 0.9))[1], CELL) == 0.25
+    assert "1 of 2 methods are shown to leave 10% or less" in " ".join(findings(study, numbers, CELL))
 
 
 def test_methods_that_erase_nothing_are_not_said_to_take_the_concept_down():
@@ -74,13 +74,13 @@ def test_the_least_drift_is_marked_only_for_a_method_that_does_what_is_asked():
     for erased, lead in ((0.9, None), (0.1, "uce")):
         study, numbers = study_of(none=(0.98, 0.97), esd=(0.1, 0.96), uce=(erased, 0.96))
         study, numbers = drifting(study, numbers, esd=0.05, uce=0.01)
-        assert best(numbers, CELL, DRIFT) == "uce" and marks(study, numbers, CELL)[DRIFT] == lead
+        assert best(numbers, CELL, DRIFT) == "uce" and marks(study, numbers, CELL)[DRIFT] == ((lead,) if lead else ())
 
 
 def test_nothing_is_marked_in_a_table_without_anything_to_compare():
     study, numbers = study_of(none=(0.0, 0.97), esd=(0.0, 0.96), uce=(0.6, 0.96))
     study, numbers = drifting(study, numbers, esd=0.05, uce=0.01)
-    assert set(marks(study, numbers, CELL).values()) == {None}
+    assert set(marks(study, numbers, CELL).values()) == {()}
 
 
 def test_a_column_without_a_better_side_has_no_best():

@@ -55,7 +55,7 @@ def test_sentences_and_pictures_are_about_the_best_variant_and_the_table_about_a
     assert f"of the 24 settings of esd do what is asked; {named[-1]} does best." in sentences
     assert len({name for name in study.methods(tree.cell) if name in sentences}) <= 2
     assert tree.report() == 0
-    assert tree.text(f"tables/tiny-{tree.cell}.md").count("esd@") == 24
+    assert tree.text(f"tables/tiny-{tree.cell}.md").count("esd@") == 2 * 24
     assert (tree.artifacts / f"figures/tiny-{tree.cell}-sweep-esd.png").is_file()
     page = tree.text("report/index.html")
     assert "esd over its settings" in page and page.count("<svg") == 3
