@@ -32,6 +32,7 @@ def markdown(study: Collected, numbers: Numbers, cell: Cell) -> str:
         method: {column: _entry(numbers, cell, method, column, leads[column]) for column in leads}
         for method in study.methods(cell)
     }
+    kinds = {method: departs(study.of(cell, method)[0]) for method in rows}
     verdicts = {method: "" if method == UNEDITED else verdict(numbers, cell, method) for method in rows}
     lines = [
         f"# {cell.concept} on {cell.backbone} (study {study.name})",
@@ -43,7 +44,7 @@ def markdown(study: Collected, numbers: Numbers, cell: Cell) -> str:
                     method,
                     *(row[column] for column in first),
                     verdicts[method] or "–",
-                    departs(study.of(cell, method)[0]),
+                    kinds[method],
                 ]
                 for method, row in rows.items()
             ],
