@@ -144,8 +144,9 @@ class InfinityBackbone(Family):
         """All roles in one call of the transformer."""
         rows = rows_of(roles, len(state))
         wide = replace(state, latent=torch.cat([state.latent] * len(roles)))
-        predictions = self._margins(wide, Condition.join(list(roles.values())), rows, roles.get("cond"))
-        with self.attached.at(state.step, rows, lengths=self.schedule.lengths):
+        run = roles.get("cond")
+        predictions = self._margins(wide, Condition.join(list(roles.values())), rows, run)
+        with self.attached.at(state.step, rows, lengths=self.schedule.lengths, condition=run):
             return self.attached.combine({role: predictions[part] for role, part in rows.items()}, factor)
 
     def _unconditional(self, condition: Condition) -> Condition:

@@ -102,5 +102,5 @@ class Wan(Clips):
         for role, condition in roles.items():
             with self.attached.at(state.step, {role: slice(0, len(state))}, condition=run):
                 parts[role] = self.denoise(state.input, state.time, condition.tensors)
-        with self.attached.at(state.step, {}):
+        with self.attached.at(state.step, {}, condition=run):
             return self.attached.combine(parts, factor)

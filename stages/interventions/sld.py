@@ -50,22 +50,26 @@ class SafetyGuidance(Intervention):
 
     @contextmanager
     def attach(self, backbone: Backbone) -> Iterator[None]:
-        """Edits guidance with a momentum that starts anew at every sampler's first step."""
+        """Edits guidance with a momentum that a run carries from step to step, and each run starts anew.
+
+        A prediction for itself, such as one that is learned from, has none. Gradients take the past as it is.
+        """
         if self.safety.scale <= 0:
             yield
             return
-        momentum: list[Tensor] = []
+        last: tuple[Moment, Tensor] | None = None
         own = free_role(backbone, self.ROLE)
 
         def edit(predictions: Predictions, at: Moment) -> Predictions:
+            nonlocal last
             if own not in predictions:
                 return predictions
             uncond, cond, concept = (predictions[role] for role in ("uncond", "cond", own))
-            past = carried(momentum.pop() if momentum and at.step else None, cond)
+            past = carried(last[1] if last and follows(at, last[0]) else None, cond)
             safe = safety_guidance(uncond, cond, concept, past, self.safety)
             beta = self.safety.momentum_beta
-            past = beta * past + (1 - beta) * safe
-            momentum[:] = [shared(past) if self.safety.together else past]
+            past = (beta * past + (1 - beta) * safe).detach()
+            last = at, shared(past) if self.safety.together else past
             rest = {role: value for role, value in predictions.items() if role != own}
             return rest if at.step < self.safety.warmup else rest | {"cond": cond - safe}
 
@@ -94,6 +98,11 @@ def safety_guidance(uncond: Tensor, cond: Tensor, concept: Tensor, momentum: Ten
     if safety.agreement:
         share = share * likeness(cond - uncond, concept - uncond) ** safety.agreement
     return share * (concept - uncond) + safety.momentum_scale * momentum
+
+
+def follows(now: Moment, before: Moment) -> bool:
+    """Whether a later step of the same run is computed now: a run keeps its condition, one object, from step to step."""
+    return now.condition is before.condition and now.step > before.step
 
 
 def shared(momentum: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from stages.control.edits import edit_guidance, free_role
 from stages.interventions import Identity, Stack, load, save
 from stages.interventions.guidance import PromptGuidance
 from stages.interventions.sld import Safety, SafetyGuidance, safety_guidance
+from stages.interventions.starts import as_sampled
 from stages.interventions.weights import Weights
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
@@ -216,3 +217,23 @@ def test_files_that_do_not_belong_together_are_refused_by_their_folder(weights, 
     with pytest.raises(ValueError, match=f"make no {name.split('.')[1]} \\(\\w*Error: ") as caught:
         load(tmp_path)
     assert str(caught.value).startswith(f"{tmp_path}: intervention.json and intervention.safetensors")
+
+
+def test_safe_guidance_carries_its_momentum_within_a_run_alone(backbone):
+    """What is learned through it predicts at single steps, which are no run, and each has a backward pass of its own."""
+    safety = Safety(warmup=0, scale=5.0, threshold=10.0, momentum_scale=0.9, momentum_beta=0.4)
+    with torch.no_grad():
+        conditions = [backbone.encode(["a red circle", "a blue square"]) for _ in range(2)]
+        early, late = list(backbone.walk(conditions[0], backbone.begin([1, 2])[0], steps=3, guidance=1.0))[:2]
+    backbone.net.requires_grad_(True)
+
+    def predicted(*calls):
+        with SafetyGuidance("a red shape", safety).attach(backbone):
+            for state, condition in calls:
+                made = as_sampled(backbone, state, condition)
+                made.square().mean().backward()
+        return made.detach()
+
+    torch.testing.assert_close(
+        predicted((early, conditions[0]), (late, conditions[1])), predicted((late, conditions[1])), atol=0, rtol=0
+    )
