@@ -101,7 +101,7 @@ def safety_guidance(uncond: Tensor, cond: Tensor, concept: Tensor, momentum: Ten
 
 
 def follows(now: Moment, before: Moment) -> bool:
-    """Whether a later step of the same run is computed now: a run keeps its condition, one object, from step to step."""
+    """Whether a later step of the same run is computed now: a run keeps its condition, one object, throughout."""
     return now.condition is before.condition and now.step > before.step
 
 

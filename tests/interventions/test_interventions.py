@@ -220,7 +220,7 @@ def test_files_that_do_not_belong_together_are_refused_by_their_folder(weights, 
 
 
 def test_safe_guidance_carries_its_momentum_within_a_run_alone(backbone):
-    """What is learned through it predicts at single steps, which are no run, and each has a backward pass of its own."""
+    """What is learned through it predicts at single steps, which are no run; each has a backward pass of its own."""
     safety = Safety(warmup=0, scale=5.0, threshold=10.0, momentum_scale=0.9, momentum_beta=0.4)
     with torch.no_grad():
         conditions = [backbone.encode(["a red circle", "a blue square"]) for _ in range(2)]
