@@ -186,8 +186,8 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> dict:
             with (copy / path).open("a", encoding="utf-8") as file:
                 file.write(text)
             studies += [Path(path).stem] if "studies" in path else []
-    for name in ("esd", "redirect"):
-        quicken(copy / f"params/methods/{name}.yaml")
+    for file in ("tuned/esd", "methods/redirect"):
+        quicken(copy / f"params/{file}.yaml")
     shutil.copy(ROOT / "tests/follow_docs.py", copy)
     command = [sys.executable, "follow_docs.py", *studies]
     done = subprocess.run(command, cwd=copy, text=True, capture_output=True, check=False)
@@ -195,10 +195,14 @@ def followed(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def quicken(method: Path) -> None:
-    """A training of two steps."""
-    content = yaml.safe_load(method.read_text())
-    method.write_text(yaml.safe_dump(content | {"steps": 2, "batch": 2, "backbones": {}}))
+def quicken(file: Path) -> None:
+    """Trainings of two steps: of a method, or of each architecture that it is tuned on."""
+    content, quick = yaml.safe_load(file.read_text()), {"steps": 2, "batch": 2}
+    if "class" in content:
+        content |= quick
+    else:
+        content = {architecture: fields | quick for architecture, fields in content.items()}
+    file.write_text(yaml.safe_dump(content))
 
 
 def test_the_studies_of_the_pages_are_accepted(followed: dict) -> None:

@@ -9,8 +9,8 @@ from stages.control.sites import Site
 from stages.metrics.base import measure
 from stages.metrics.rates import Rates
 from stages.metrics.samples import read_samples
+from stages.params.asked import asked
 from stages.params.concept import load_concept
-from stages.prepare import rows as prompt_rows
 from stages.reading.unroll import Replay
 from stages.store.pictures import read_metadata, read_picture
 from stages.store.samples import draw, write_folder
@@ -109,7 +109,7 @@ def test_it_is_saved_in_diffusers_format(tmp_path):
 
 def test_clips_are_written_losslessly_read_back_and_judged(made, tmp_path):
     backbone, concept = made("cogvideox-2b"), load_concept("red_clip")
-    rows = prompt_rows(concept, "concept", 3)
+    rows = asked(concept, "concept", 3)
     write_folder(backbone, rows, tmp_path / "concept")
     clips = draw(backbone, rows)
     read = torch.stack([read_picture(tmp_path / "concept", row) for row in read_metadata(tmp_path / "concept")])

@@ -24,6 +24,7 @@ SETTINGS = {  # what a method's settings for the small U-Net would not fit elsew
     "minimalist": {"linear": ".*", "start": 0.05, "lr": 0.5, "keep_every": 0},
     "activation_transport": {"layers": ("cross_attn", "attn")},
     "safree": {"alpha": 0.0},
+    "circuit_breaker": {"target_layers": (0, 1)},
     "casteer": {"action": "add"},  # on a random network no token may lie on the side that is erased
     "textual_inversion_random": {"alias": "circle", "initialiser": "shape"},
 }

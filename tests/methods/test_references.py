@@ -70,7 +70,7 @@ def test_words_that_no_prompt_has_and_twins_that_have_them_are_refused(backbone)
 
 def test_a_random_direction_is_as_long_as_the_learned_one_and_elsewhere(backbone, concept, monkeypatch):
     method = replace(load_method("mean_difference", "tiny"), samples=4)
-    monkeypatch.setattr("stages.methods.random_direction.load_method", lambda *names: method)
+    monkeypatch.setattr("stages.methods.random_direction.load_method", lambda *names, **how: method)
     learned, random = (m.fit(backbone, concept, seed=0) for m in (method, RandomDirection()))
     assert random.strengths == learned.strengths and random.maps.keys() == learned.maps.keys()
     for key, by in learned.maps.items():
