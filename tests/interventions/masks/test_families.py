@@ -111,7 +111,9 @@ def test_minimalist_fits_where_text_and_image_are_joint(made, target):
 
 def test_the_released_preset_aims_at_pictures_edited_with_the_released_settings(made, monkeypatch):
     asked = []
-    monkeypatch.setattr("stages.methods.minimalist.load_method", lambda *names, **how: asked.append(names) or FlowEdit())
+    monkeypatch.setattr(
+        "stages.methods.minimalist.load_method", lambda *names, **how: asked.append(names) or FlowEdit()
+    )
     method = load_method("minimalist_released", "flux-schnell")
     concept = Concept("red", ("a red circle",), ("a circle",), ("a blue circle",))
     replace(method, steps=1, accumulate=1, sampler_steps=2, start=0.0).fit(made("flux-schnell"), concept, seed=0)
