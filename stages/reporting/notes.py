@@ -51,7 +51,8 @@ def bar(numbers: Numbers, cell: Cell) -> str:
     if (cell, ORACLE, *concept_rate(cell)) in numbers:
         rule = f"at most {percent(ERASED)} of what there was to erase, (rate - oracle) / (unedited - oracle): {limit}"
     elif cell.chance is not None:
-        rule = f"at most chance, {limit}, for want of an oracle"
+        what = "chance" if goal(numbers, cell) == cell.chance else "half of what the unedited model shows"
+        rule = f"at most {what}, {limit}, for want of an oracle"
     else:
         rule = f"at most {percent(ERASED)} of what the unedited model shows, {limit}, as there is no oracle"
     return (

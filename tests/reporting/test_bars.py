@@ -7,6 +7,7 @@ import pytest
 from stages.params.protocol import chance_of, load_protocol
 from stages.reporting.bars import ERASED, FLOOR, KEPT, LEARNED, OPEN, corrected, goal, kept, reached, verdict
 from stages.reporting.leaders import ASKED, reaching
+from stages.reporting.notes import bar
 from stages.reporting.numbers import Number
 from tests import ROOT
 from tests.reporting.test_findings import CELL, study_of
@@ -40,6 +41,13 @@ def test_a_method_that_merely_ignores_the_word_is_not_erased():
     assert reaching(study, numbers, CHANCE) == [] and verdict(numbers, CHANCE, "esd") == "erasing open, rest kept"
     assert reached(with_rate(numbers, CHANCE, "esd", 0.1, 0.05, 0.2), CHANCE, "esd") == "erased"
     assert reached(with_rate(numbers, CHANCE, "esd", 0.5, 0.4, 0.6), CHANCE, "esd") == "not erased"
+
+
+def test_the_note_names_the_bar_that_holds():
+    _, numbers = study_of((CHANCE,), none=(0.98, 0.97), esd=(0.24, 0.97))
+    assert "at most chance, 25%, for want of an oracle" in bar(numbers, CHANCE)
+    _, numbers = study_of((CHANCE,), none=(0.2, 0.97), esd=(0.1, 0.97))
+    assert "at most half of what the unedited model shows, 10%, for want of an oracle" in bar(numbers, CHANCE)
 
 
 def test_an_oracle_takes_the_place_of_chance():
