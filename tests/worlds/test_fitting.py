@@ -9,24 +9,31 @@ from stages.params.concept import load_concept
 from stages.params.datasets import SETS
 from stages.params.learning import Measured
 from stages.params.pairs import read_pairs
+from stages.worlds.by_name import make_tokenizer
 from stages.worlds.classes import classes
 from stages.worlds.fitting import anchor_rows, fitting_rows
+from stages.worlds.scenes import fitting as scenes
+from stages.worlds.scenes.concepts import CONCEPTS as OF_SCENES
+from stages.worlds.scenes.table import LEARNED
+from stages.worlds.scenes.words import FORMS, KINDS, LIKE, THINGS
 from stages.worlds.shapes import Shapes
 from stages.worlds.table import to_csv
-from stages.worlds.words import make_tokenizer
 from tests import ROOT
 
 DATA = ROOT / "data"
 REAL = {"cat", "dog"}  # whose tables are written by hand
+SCENES = {*OF_SCENES, LEARNED}
 CONCEPTS = names("concepts")
 ERASED = [name for name in CONCEPTS if load_concept(name).aim == "erase"]
 
 
 @pytest.mark.parametrize("name", [name for name in CONCEPTS if name not in REAL])
 def test_the_tables_of_the_world_are_those_that_its_code_writes(name):
-    assert (DATA / f"fitting/{name}.csv").read_text() == to_csv(fitting_rows(Shapes(), name))
+    fitting = scenes.fitting_rows(name) if name in SCENES else fitting_rows(Shapes(), name)
+    assert (DATA / f"fitting/{name}.csv").read_text() == to_csv(fitting)
     if name in ERASED:
-        assert (DATA / f"anchors/{name}.csv").read_text() == to_csv(anchor_rows(Shapes(), name))
+        anchors = scenes.anchor_rows(name) if name in SCENES else anchor_rows(Shapes(), name)
+        assert (DATA / f"anchors/{name}.csv").read_text() == to_csv(anchors)
 
 
 @pytest.mark.parametrize("name", CONCEPTS)
@@ -48,6 +55,30 @@ def test_a_concept_has_two_hundred_anchors_none_of_which_can_show_it(name):
         said = [label for label in ("red", "green", "blue", "yellow") if mentions(anchor, [label])]
         assert said or "red" not in name, anchor
         assert "circle" not in name or mentions(anchor, ["square", "triangle", "cross"]), anchor
+
+
+@pytest.mark.parametrize("name", sorted(OF_SCENES))
+def test_an_anchor_of_scenes_names_another_label_of_the_kind_and_implies_none(name):
+    kind = OF_SCENES[name]
+    others = [other for other in scenes.NAMES[kind] if other != name]
+    pairs = read_pairs(DATA / f"anchors/{name}.csv")
+    assert {other for other in others for _, anchor in pairs if mentions(anchor, [other])} == set(others)
+    for prompt, anchor in pairs:
+        (other,) = [other for other in others if mentions(anchor, [other])]
+        assert without_articles(anchor.replace(other, name)) == without_articles(prompt), anchor
+
+
+def without_articles(text):
+    return [word for word in text.split() if word not in ("a", "an")]
+
+
+@pytest.mark.parametrize("name", sorted(SCENES))
+def test_no_prompt_of_scenes_implies_a_label_and_neon_is_on_no_bright_background(name):
+    implying = (*LIKE.values(), *FORMS.values(), *THINGS.values(), *KINDS.values())
+    for table in DATA.glob(f"*/{name}.csv"):
+        for text in {text for pair in read_pairs(table) for text in pair}:
+            assert not mentions(text, implying), text
+            assert not mentions(text, ["neon"]) or not mentions(text, ["light", "sandy"]), text
 
 
 def check_sides(pairs, concept):
@@ -73,10 +104,12 @@ def _sets(concept):
     return have
 
 
-def test_the_small_world_knows_all_words_and_reads_every_prompt_whole():
-    tokenizer = make_tokenizer()
+@pytest.mark.parametrize("world", ["shapes", "scenes"])
+def test_a_small_world_knows_all_words_and_reads_every_prompt_whole(world):
+    tokenizer = make_tokenizer(world)
     tables = [path for path in DATA.glob("*/*.csv") if path.stem not in REAL]
-    assert len(tables) >= 13
+    tables = [path for path in tables if (path.stem in SCENES) == (world == "scenes")]
+    assert len(tables) >= {"shapes": 13, "scenes": 19}[world]
     for path in tables:
         for text in {text for pair in read_pairs(path) for text in pair}:
             (ids,) = tokenizer([text]).input_ids
