@@ -124,5 +124,5 @@ def test_wrong_input_is_one_line(tuned, capsys):
     write("concepts", "green", about | {"target": {"colour": "green"}})
     reported = ["green" if word == "red" else word for word in SEARCH]
     assert "green is a concept to report; tune on one of " in said(*reported)
-    write("backbones", "tiny", yaml.safe_load(Path("params/backbones/tiny.yaml").read_text()) | {"seed": 1})
+    write("backbones", "tiny", yaml.safe_load(Path("params/backbones/tiny.yaml").read_text()) | {"trained": 1})
     assert "a backbone of the seed 1 is to report" in said(*SEARCH)

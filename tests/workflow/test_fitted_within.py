@@ -23,7 +23,7 @@ def compared(project: Project, method: str) -> str:
 @pytest.mark.parametrize(
     ("method", "within", "old", "new"),
     [
-        ("random_weights", "params/methods/uce.yaml", "sd-shapes: {ridge: 2.0", "sd-shapes: {ridge: 3.0"),
+        ("random_weights", "params/tuned/uce.yaml", "sd: {tokens: aligned, ridge: 2.0", "sd: {tokens: aligned, ridge: 3.0"),
         ("random_direction", "stages/methods/mean_difference.py", "strength: float = 1.0", "strength: float = 2.0"),
     ],
 )
@@ -36,6 +36,6 @@ def test_a_change_of_the_method_within_runs_the_method_again(
 
 
 def test_tables_of_the_method_within_are_watched(project: Project) -> None:
-    project.edit("params/methods/uce.yaml", "tokens: aligned", "tokens: aligned\ndata: data/fitting/{concept}.csv")
+    project.edit("params/methods/uce.yaml", "tokens: last", "tokens: last\ndata: data/fitting/{concept}.csv")
     _, files = json.loads(compared(project, "random_weights"))
     assert files == ["data/fitting/red.csv"]

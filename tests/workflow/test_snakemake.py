@@ -176,8 +176,8 @@ def test_a_comment_and_an_order_of_keys_run_nothing(made: Project) -> None:
 @pytest.mark.parametrize(
     ("path", "old", "new", "method"),
     [
-        ("params/methods/esd_x.yaml", "lr: 8.0e-4", "lr: 9.0e-4", "esd_x"),
-        ("params/methods/negative_prompt.yaml", "strength: 6.0", "strength: 0.5", "negative_prompt"),
+        ("params/tuned/esd_x.yaml", "lr: 8.0e-4", "lr: 9.0e-4", "esd_x"),
+        ("params/tuned/negative_prompt.yaml", "strength: 6.0", "strength: 0.5", "negative_prompt"),
     ],
 )
 def test_a_changed_method_runs_its_own_jobs_and_the_tables(
@@ -250,12 +250,12 @@ def test_what_jobs_keep_for_one_another_is_no_result_from_elsewhere(
 
 
 def test_binarized_masks_come_from_the_run_of_their_method(project: Project) -> None:
-    (project.root / "params/methods/hard.yaml").write_text("class: stages.methods.binarized.Binarized\nof: esd\n")
+    (project.root / "params/methods/hard.yaml").write_text("class: stages.methods.binarized.Binarized\nof: minimalist\n")
     project.edit("params/studies/demo.yaml", "esd_x", "hard")
     shown = project.snakemake("-n", "--printshellcmds", "--quiet", "host")
     lines = [line for line in shown.splitlines() if "stages.binarize" in line]
     assert len(lines) == runs_of("esd_x")
-    assert "--runs artifacts/runs/sd-shapes/red/esd/0 " in "".join(lines)
+    assert "--runs artifacts/runs/sd-shapes/red/minimalist/0 " in "".join(lines)
 
 
 def test_a_training_asks_for_the_gpus_that_its_launcher_takes(project: Project) -> None:
