@@ -23,7 +23,12 @@ def compared(project: Project, method: str) -> str:
 @pytest.mark.parametrize(
     ("method", "within", "old", "new"),
     [
-        ("random_weights", "params/tuned/uce.yaml", "sd: {tokens: aligned, ridge: 2.0", "sd: {tokens: aligned, ridge: 3.0"),
+        (
+            "random_weights",
+            "params/tuned/uce.yaml",
+            "sd: {tokens: aligned, ridge: 2.0",
+            "sd: {tokens: aligned, ridge: 3.0",
+        ),
         ("random_direction", "stages/methods/mean_difference.py", "strength: float = 1.0", "strength: float = 2.0"),
     ],
 )

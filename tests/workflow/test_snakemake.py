@@ -250,7 +250,9 @@ def test_what_jobs_keep_for_one_another_is_no_result_from_elsewhere(
 
 
 def test_binarized_masks_come_from_the_run_of_their_method(project: Project) -> None:
-    (project.root / "params/methods/hard.yaml").write_text("class: stages.methods.binarized.Binarized\nof: minimalist\n")
+    (project.root / "params/methods/hard.yaml").write_text(
+        "class: stages.methods.binarized.Binarized\nof: minimalist\n"
+    )
     project.edit("params/studies/demo.yaml", "esd_x", "hard")
     shown = project.snakemake("-n", "--printshellcmds", "--quiet", "host")
     lines = [line for line in shown.splitlines() if "stages.binarize" in line]
