@@ -3,10 +3,12 @@
 import json
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -29,6 +31,12 @@ def hill(settings):
     return Outcome(1 - far, {"far": far})
 
 
+def anywhere(dice):
+    """Settings of the space at random."""
+    lr, scale, train = 10 ** dice.uniform(-5, -1), dice.uniform(0, 4), dice.choice(SEARCH["train"].choice)
+    return {"lr": lr, "scale": scale, "train": train}
+
+
 def run(folder, objective=hill, name="esd on sd", question="1", n=TRIALS):
     return run_trials(Path(folder) / "journal.log", name, question, SEARCH, FIRST, objective, n=n)
 
@@ -45,9 +53,11 @@ def test_the_first_trial_takes_the_declared_settings_and_others_lie_in_the_space
 
 
 def test_an_optimum_that_is_known_is_come_near_to(tmp_path):
-    """As many random trials reach 0.69 in the mean of 200 searches."""
-    best = [max(trial.objective for trial in run(tmp_path / name, name=name, n=30)) for name in "abcd"]
-    assert sum(best) / len(best) > 0.8 and min(best) > hill(FIRST).objective
+    """Nearer in the mean than by as many random trials, and never less near than trial 0, whatever the seeds are."""
+    best = [max(trial.objective for trial in run(tmp_path / name, name=name, n=30)) for name in "abcdef"]
+    dice = random.Random(0)
+    drawn = [max(hill(anywhere(dice)).objective for _ in range(30)) for _ in range(200)]
+    assert fmean(best) > fmean(drawn) and min(best) >= hill(FIRST).objective
 
 
 def test_trials_after_the_first_ones_learn_from_them(tmp_path):

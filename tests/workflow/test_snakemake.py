@@ -165,7 +165,7 @@ def test_another_tracker_runs_nothing_and_a_missing_one_is_refused(made: Project
 
 
 def test_a_comment_and_an_order_of_keys_run_nothing(made: Project) -> None:
-    for kind in ("methods", "backbones", "concepts", "studies", "metrics"):
+    for kind in ("methods", "tuned", "adapted", "backbones", "concepts", "studies", "metrics"):
         for path in (made.root / "params" / kind).glob("*.yaml"):
             path.write_text(f"# another comment\n{path.read_text()}")
     module = made.root / "stages/methods/esd.py"
@@ -250,14 +250,14 @@ def test_what_jobs_keep_for_one_another_is_no_result_from_elsewhere(
 
 
 def test_binarized_masks_come_from_the_run_of_their_method(project: Project) -> None:
-    (project.root / "params/methods/hard.yaml").write_text(
-        "class: stages.methods.binarized.Binarized\nof: minimalist\n"
-    )
+    methods = project.root / "params/methods"
+    (methods / "soft.yaml").write_text("class: stages.methods.minimalist.Minimalist\nlike: minimalist\n")
+    (methods / "hard.yaml").write_text("class: stages.methods.binarized.Binarized\nof: soft\n")  # not the default
     project.edit("params/studies/demo.yaml", "esd_x", "hard")
     shown = project.snakemake("-n", "--printshellcmds", "--quiet", "host")
     lines = [line for line in shown.splitlines() if "stages.binarize" in line]
     assert len(lines) == runs_of("esd_x")
-    assert "--runs artifacts/runs/sd-shapes/red/minimalist/0 " in "".join(lines)
+    assert "--runs artifacts/runs/sd-shapes/red/soft/0 " in "".join(lines)
 
 
 def test_a_training_asks_for_the_gpus_that_its_launcher_takes(project: Project) -> None:
