@@ -35,37 +35,27 @@ class Trained:
     pictures: Pictures
 
 
-@dataclass(frozen=True)
-class Own:
-    """What a run's pictures alone say."""
-
-    value: float
-    low: float
-    high: float
-    p: float = 1.0  # of the test that it is 0; of differences alone
+Leaf = Callable[[Pictures], Part]
 
 
-Leaf = Callable[[Pictures], Own]
-
-
-def rates(pictures: Pictures) -> Own:
+def rates(pictures: Pictures) -> Part:
     """A rate, from ones and zeros."""
     values, groups = _tensors(pictures)
-    return Own(float(values.mean()), *rate_interval(values, groups))
+    return Part(float(values.mean()), *rate_interval(values, groups))
 
 
-def means(pictures: Pictures) -> Own:
+def means(pictures: Pictures) -> Part:
     """A mean, its prompts redrawn; the noise, if there is one prompt."""
     values, groups = _tensors(pictures)
     several = int(groups.max()) > 0
-    return Own(float(values.mean()), *bootstrap(values, seed=0, groups=groups if several else None, draws=DRAWS))
+    return Part(float(values.mean()), *bootstrap(values, seed=0, groups=groups if several else None, draws=DRAWS))
 
 
-def steps(pictures: Pictures) -> Own:
+def steps(pictures: Pictures) -> Part:
     """A difference of two rates, from -1, 0 and 1."""
     values, groups = _tensors(pictures)
     found = difference(values.clamp(min=0), (-values).clamp(min=0), groups)
-    return Own(found.value, found.low, found.high, found.p)
+    return Part(found.value, found.low, found.high, found.p)
 
 
 def _tensors(pictures: Pictures) -> tuple[Tensor, Tensor]:
@@ -113,7 +103,7 @@ def _mean(runs: Sequence[Pictures]) -> float:
 
 def _interval(
     backbones: Sequence[Sequence[Trained]],
-    own: Sequence[Own],
+    own: Sequence[Part],
     value: float,
     n: int,
     *,

@@ -9,7 +9,7 @@ from stages.reporting.collect import Cell
 
 @dataclass(frozen=True)
 class Part:
-    """The number of one training, or of one backbone."""
+    """The number of one training, or of one backbone, by its pictures alone."""
 
     value: float
     low: float

@@ -1,16 +1,14 @@
 """The judge of the world of shapes: a classifier of the colour and the shape that a picture shows, if any."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stages.worlds.captions import DIRECTIONS
+from stages.worlds.reader import Reader, spec_of
 from stages.worlds.shapes import Shapes
 
 NONE = "none"  # the last class of each head: no colour, no clear shape
@@ -74,7 +72,7 @@ class Verdict:
         return torch.cat([self.colour, self.shape], 1)
 
 
-class Judge(nn.Module):
+class Judge(Reader):
     """Classifies pictures (N, 3, H, W) in [0, 1] by colour and shape; its features serve distances of distributions.
 
     >>> judge = Judge.load("artifacts/worlds/shapes/judge")
@@ -84,41 +82,16 @@ class Judge(nn.Module):
 
     drawn = ("colour", "shape", "direction")  # labels that `Shapes.renders` takes
 
-    mean: Tensor  # (depth,) of the features of real renders
-    scale: Tensor  # (depth,) their standard deviation
-
     def __init__(self, colours: tuple[str, ...], shapes: tuple[str, ...], width: int = 32, depth: int = 64) -> None:
-        super().__init__()
-        self.colours, self.shapes, self.width, self.depth = tuple(colours), tuple(shapes), width, depth
-        layers: list[nn.Module] = []
-        for before, after in ((3, width), (width, 2 * width), (2 * width, 4 * width)):
-            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.GroupNorm(4, after), nn.SiLU()]
-        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(64 * width, depth))
+        super().__init__((width, 2 * width, 4 * width), depth)
+        self.colours, self.shapes, self.width = tuple(colours), tuple(shapes), width
         self.colour = nn.Linear(depth, len(colours) + 1)
         self.shape = nn.Linear(depth, len(shapes) + 1)
-        self.register_buffer("mean", torch.zeros(depth))
-        self.register_buffer("scale", torch.ones(depth))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Returns the logits of colour (N, C + 1) and of shape (N, S + 1) for pictures (N, 3, H, W) in [0, 1]."""
         features = self._read(images)
         return self.colour(features), self.shape(features)
-
-    @torch.no_grad()
-    def features(self, images: Tensor) -> Tensor:
-        """Returns the input of both heads, (N, depth), standardised over real renders, for pictures (N, 3, H, W)."""
-        return torch.cat([(self._read(part) - self.mean) / self.scale for part in images.split(256)])
-
-    @torch.no_grad()
-    def standardise(self, images: Tensor) -> None:
-        """Sets mean and scale so that the features of `images` (N, 3, H, W) have mean 0 and variance 1."""
-        features = torch.cat([self._read(part) for part in images.split(256)])
-        spread = features.std(0)
-        self.mean.copy_(features.mean(0))
-        self.scale.copy_(spread.clamp(min=0.05 * float(spread.mean())))
-
-    def _read(self, images: Tensor) -> Tensor:
-        return nn.functional.silu(self.body(2 * images - 1))
 
     @torch.no_grad()
     def look(self, images: Tensor) -> Verdict:
@@ -135,11 +108,8 @@ class Judge(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Writes judge.safetensors and judge.json."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
         spec = {"colours": self.colours, "shapes": self.shapes, "width": self.width, "depth": self.depth}
-        (folder / "judge.json").write_text(json.dumps(spec, indent=2) + "\n")
-        save_file(self.state_dict(), folder / "judge.safetensors")
+        self._write(folder, spec)
 
     @classmethod
     def load(cls, folder: str | Path) -> "Judge":
@@ -147,16 +117,9 @@ class Judge(nn.Module):
 
         FileNotFoundError or ValueError names a file that is missing, damaged or does not fit.
         """
-        folder = Path(folder)
-        if not (folder / "judge.json").is_file():
-            raise FileNotFoundError(f"{folder}: no judge; make it with: python -m stages.pretrain judge --out {folder}")
-        judge = cls(**json.loads((folder / "judge.json").read_text()))
-        path = folder / "judge.safetensors"
-        try:
-            judge.load_state_dict(load_file(path))
-        except (SafetensorError, RuntimeError) as error:
-            raise ValueError(f"{path}: not the weights of this judge: {str(error).splitlines()[0]}") from None
-        return judge.eval().requires_grad_(False)
+        judge = cls(**spec_of(folder, f"python -m stages.pretrain judge --out {folder}"))
+        judge._filled(folder)
+        return judge
 
 
 def direction(clips: Tensor, least: float = 0.04) -> Tensor:

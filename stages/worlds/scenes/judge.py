@@ -1,16 +1,14 @@
 """The judge of the world of scenes: a classifier of each kind of label that a picture shows, if any."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from stages.worlds.judge import NONE, direction
+from stages.worlds.reader import Reader, spec_of
 from stages.worlds.scenes.labels import DIRECTIONS, LABELS, OPPOSITE, PLACES
 from stages.worlds.scenes.world import Scenes
 
@@ -96,7 +94,7 @@ class Verdict:
         return Verdict(answers, self.least)
 
 
-class Judge(nn.Module):
+class Judge(Reader):
     """Classifies pictures (N, 3, H, W) in [0, 1] by each kind of label; its features serve distances of distributions.
 
     >>> judge = Judge.load("artifacts/worlds/scenes/judge")
@@ -106,43 +104,22 @@ class Judge(nn.Module):
 
     drawn = (*LABELS, "direction")  # labels that `Scenes.renders` takes
 
-    mean: Tensor  # (depth,) of the features of real renders
-    scale: Tensor  # (depth,) their standard deviation
     least: Tensor  # () the probability that `Verdict.broken` reads
 
     def __init__(self, width: int = 24, depth: int = 96, kinds: Mapping[str, Sequence[str]] = LABELS) -> None:
-        super().__init__()
-        self.width, self.depth, self.kinds = width, depth, {kind: tuple(names) for kind, names in kinds.items()}
+        super().__init__((width, 2 * width, 4 * width, 5 * width), depth)
+        self.width, self.kinds = width, {kind: tuple(names) for kind, names in kinds.items()}
         if self.kinds != dict(LABELS):
             raise ValueError(
                 "a judge of other labels than this world's; train it again: python -m stages.pretrain judge"
             )
-        layers: list[nn.Module] = []
-        for before, after in ((3, width), (width, 2 * width), (2 * width, 4 * width), (4 * width, 5 * width)):
-            layers += [nn.Conv2d(before, after, 4, stride=2, padding=1), nn.GroupNorm(4, after), nn.SiLU()]
-        self.body = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(4), nn.Flatten(), nn.Linear(80 * width, depth))
         self.heads = nn.ModuleDict({kind: nn.Linear(depth, len(names) + 1) for kind, names in self.kinds.items()})
-        self.register_buffer("mean", torch.zeros(depth))
-        self.register_buffer("scale", torch.ones(depth))
         self.register_buffer("least", torch.tensor(0.5))
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """Returns the logits of each kind, (N, K + 1), for pictures (N, 3, H, W) in [0, 1]."""
         features = self._read(images)
         return {kind: head(features) for kind, head in self.heads.items()}
-
-    @torch.no_grad()
-    def features(self, images: Tensor) -> Tensor:
-        """Returns the input of the heads, (N, depth), standardised over real renders, for pictures (N, 3, H, W)."""
-        return torch.cat([(self._read(part) - self.mean) / self.scale for part in images.split(256)])
-
-    @torch.no_grad()
-    def standardise(self, images: Tensor) -> None:
-        """Sets mean and scale so that the features of `images` (N, 3, H, W) have mean 0 and variance 1."""
-        features = torch.cat([self._read(part) for part in images.split(256)])
-        spread = features.std(0)
-        self.mean.copy_(features.mean(0))
-        self.scale.copy_(spread.clamp(min=0.05 * float(spread.mean())))
 
     @torch.no_grad()
     def calibrate(self, *parts: Tensor, alarms: float = 0.005) -> None:
@@ -152,9 +129,6 @@ class Judge(nn.Module):
         """
         lowest = torch.stack([self.look(part).recognised().quantile(alarms) for part in parts]).amin()
         self.least.copy_(lowest.clamp(0.3, 0.7))
-
-    def _read(self, images: Tensor) -> Tensor:
-        return nn.functional.silu(self.body(2 * images - 1))
 
     @torch.no_grad()
     def look(self, images: Tensor) -> Verdict:
@@ -170,11 +144,7 @@ class Judge(nn.Module):
 
     def save(self, folder: str | Path) -> None:
         """Writes judge.safetensors and judge.json."""
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        spec = {"world": "scenes", "width": self.width, "depth": self.depth, "kinds": self.kinds}
-        (folder / "judge.json").write_text(json.dumps(spec, indent=2) + "\n")
-        save_file(self.state_dict(), folder / "judge.safetensors")
+        self._write(folder, {"world": "scenes", "width": self.width, "depth": self.depth, "kinds": self.kinds})
 
     @classmethod
     def load(cls, folder: str | Path) -> "Judge":
@@ -182,15 +152,7 @@ class Judge(nn.Module):
 
         FileNotFoundError or ValueError names a file that is missing, damaged or does not fit.
         """
-        folder = Path(folder)
-        if not (folder / "judge.json").is_file():
-            command = f"python -m stages.pretrain judge --world scenes --out {folder}"
-            raise FileNotFoundError(f"{folder}: no judge; make it with: {command}")
-        spec = json.loads((folder / "judge.json").read_text())
+        spec = spec_of(folder, f"python -m stages.pretrain judge --world scenes --out {folder}")
         judge = cls(spec["width"], spec["depth"], spec["kinds"])
-        path = folder / "judge.safetensors"
-        try:
-            judge.load_state_dict(load_file(path))
-        except (SafetensorError, RuntimeError) as error:
-            raise ValueError(f"{path}: not the weights of this judge: {str(error).splitlines()[0]}") from None
-        return judge.eval().requires_grad_(False)
+        judge._filled(folder)
+        return judge
