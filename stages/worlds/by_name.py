@@ -120,7 +120,10 @@ WORLDS: dict[str, Paths] = {
         "stages.worlds.scenes.words.make_tokenizer",
         "stages.worlds.scenes.classes.classes",
         "stages.worlds.scenes.judge.Judge",
-        {"judge": "stages.worlds.scenes.train_judge.train_judge"},
+        {
+            "judge": "stages.worlds.scenes.train_judge.train_judge",
+            "autoencoder": "stages.worlds.scenes.train_autoencoder.train_autoencoder",
+        },
     ),
 }
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from stages.worlds.scenes.labels import TEXTURES
-from stages.worlds.scenes.palette import GROUT, WHITE
+from stages.worlds.scenes.palette import WHITE
 
 TILES = 8  # of a mosaic, each way
 STRIPED, DOTTED = TEXTURES.index("striped"), TEXTURES.index("dotted")
@@ -71,14 +71,12 @@ def outline(canvas: Tensor, strokes: Strokes, unit: float) -> Tensor:
 
 
 def mosaic(canvas: Tensor, strokes: Strokes, unit: float) -> Tensor:
-    """Filled; then the whole picture in square tiles of uneven lightness, with grout between them."""
+    """Filled; then the whole picture in square tiles of uneven lightness."""
     size = canvas.shape[-1]
     filled = torch.lerp(canvas, strokes.ink[:, :, None, None], cover(strokes.distance)[:, None])
     place = torch.arange(size) * TILES // size
-    light = 0.82 + 0.3 * strokes.tiles[:, place][:, :, place]
-    edge = (torch.arange(size) * TILES % size) < TILES * max(1.0, unit)  # the first pixel of each tile
-    grout = (edge[:, None] | edge[None, :]).float() * 0.9
-    return torch.lerp((filled * light[:, None]).clamp_(0, 1), torch.tensor(GROUT)[:, None, None], grout)
+    light = 0.7 + 0.5 * strokes.tiles[:, place][:, :, place]
+    return (filled * light[:, None]).clamp_(0, 1)
 
 
 def neon(canvas: Tensor, strokes: Strokes, unit: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""The colours of objects, backgrounds and grout: red, green and blue in [0, 1]."""
+"""The colours of objects and backgrounds: red, green and blue in [0, 1]."""
 
 Colour = tuple[float, float, float]
 
@@ -13,5 +13,4 @@ INKS: dict[str, Colour] = {
     "pink": (1.00, 0.50, 0.76),
 }
 PAPERS: dict[str, Colour] = {"dark": (0.09, 0.10, 0.14), "light": (0.90, 0.91, 0.93), "sandy": (0.70, 0.60, 0.45)}
-GROUT: Colour = (0.40, 0.39, 0.38)
 WHITE: Colour = (1.0, 1.0, 1.0)
