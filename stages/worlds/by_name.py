@@ -123,6 +123,7 @@ WORLDS: dict[str, Paths] = {
         {
             "judge": "stages.worlds.scenes.train_judge.train_judge",
             "autoencoder": "stages.worlds.scenes.train_autoencoder.train_autoencoder",
+            "tokenizer": "stages.worlds.scenes.train_tokenizer.train_tokenizer",
         },
     ),
 }
