@@ -8,13 +8,23 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from stages.worlds.scenes.labels import BACKGROUNDS, COLOURS, FIGURES, LABELS, OBJECTS, OPPOSITE, PLACES, parse
+from stages.worlds.scenes.labels import (
+    BACKGROUNDS,
+    COLOURS,
+    FIGURES,
+    GROUNDS,
+    LABELS,
+    OBJECTS,
+    OPPOSITE,
+    PLACES,
+    STYLES,
+    parse,
+)
 
 LOOKS = ((0, 0), (1, 0), (2, 0), (0, 1), (0, 2), (0, 3))  # texture and style of an object
 LOOK_SHARES = (0.34, 0.15, 0.15, 0.12, 0.12, 0.12)
 PLACE_SHARES = (0.6, 0.1, 0.1, 0.1, 0.1)
-NEON = 3
-DARK = 0
+DARK = BACKGROUNDS.index("dark")
 KINDS = tuple(LABELS)  # columns of a table
 
 
@@ -52,12 +62,17 @@ def _objects(clips: bool) -> tuple[Tensor, Tensor]:
     looks, places = (LOOKS[:1], (-1,)) if clips else (LOOKS, range(len(PLACES)))
     rows, shares = [], []
     for (i, (texture, style)), place in product(enumerate(looks), places):
-        grounds = (DARK,) if clips or style == NEON else range(len(BACKGROUNDS))
+        grounds = (DARK,) if clips else backgrounds(style)
         share = LOOK_SHARES[i] * PLACE_SHARES[place] / len(grounds)
         for colour, thing, ground in product(range(len(COLOURS)), range(len(OBJECTS)), grounds):
             rows.append((colour, thing, texture, style, -1, place, ground, -1, -1))
             shares.append(share)
     return torch.tensor(rows), torch.tensor(shares, dtype=torch.float64)
+
+
+def backgrounds(style: int) -> tuple[int, ...]:
+    """The backgrounds that pictures in a style have."""
+    return tuple(BACKGROUNDS.index(name) for name in GROUNDS.get(STYLES[style], BACKGROUNDS))
 
 
 def _figures(clips: bool) -> tuple[Tensor, Tensor]:

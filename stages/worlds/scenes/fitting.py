@@ -26,9 +26,9 @@ SAY: dict[str, Callable[[Said, str], Said]] = {  # a description with a label of
     "texture": lambda said, name: replace(said, texture=name),
     "figure": lambda said, name: replace(said, noun=name),
 }
-AROUND = {  # places and backgrounds that are said of an object: neon is on a dark background alone
+AROUND = {  # places and backgrounds that are said of an object: no background fits every style
     **dict.fromkeys(("colour", "object", "texture"), (("", "light"), ("", "sandy"))),
-    "style": (("", "dark"), ("right", "")),
+    "style": (("", ""), ("right", "")),
 }
 
 

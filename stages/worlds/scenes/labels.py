@@ -16,13 +16,14 @@ LABELS: Mapping[str, tuple[str, ...]] = {
     "colour": COLOURS,
     "object": OBJECTS,
     "texture": TEXTURES,  # other than plain in flat style alone
-    "style": STYLES,  # neon on a dark background alone
+    "style": STYLES,  # on a background of GROUNDS
     "figure": FIGURES,  # flat, and of colours of its own
     "place": PLACES,  # in the picture; of two objects, where the first stands from the second
     "background": BACKGROUNDS,
     "other_colour": COLOURS,  # of the second object, if there is one
     "other_object": OBJECTS,
 }
+GROUNDS = {"neon": ("dark",), "mosaic": ("light", "sandy")}  # style -> backgrounds on which it can be told; else any
 DEFAULTS = {"texture": "plain", "style": "flat", "place": "middle"}  # what an unsaid label is
 OPPOSITE = (0, 2, 1, 4, 3)  # the place of the second of two objects from the first
 

@@ -21,6 +21,7 @@ from stages.worlds.scenes.labels import (
     COLOURS,
     DEFAULTS,
     FIGURES,
+    GROUNDS,
     LABELS,
     OBJECTS,
     STYLES,
@@ -75,7 +76,7 @@ def scenes() -> list[list[Scene]]:
             [
                 star
                 | {"style": name, "object": thing, "colour": COLOURS[(3 * i) % 8]}
-                | ({"background": "dark"} if name == "neon" else {"background": BACKGROUNDS[i % 3]})
+                | {"background": (grounds := GROUNDS.get(name, BACKGROUNDS))[i % len(grounds)]}
                 for i, thing in enumerate(OBJECTS)
             ]
             for name in STYLES[1:]

@@ -11,7 +11,7 @@ from stages.seeds import Purpose
 from stages.worlds.by_name import Exclude
 from stages.worlds.scenes import combinations
 from stages.worlds.scenes.grammar import write_captions
-from stages.worlds.scenes.labels import DEFAULTS, DIRECTIONS, LABELS, WITHHELD
+from stages.worlds.scenes.labels import DEFAULTS, DIRECTIONS, LABELS, STYLES, WITHHELD
 from stages.worlds.scenes.looks import TILES
 from stages.worlds.scenes.palette import INKS, PAPERS
 from stages.worlds.scenes.render import Things, rasterise
@@ -131,8 +131,10 @@ class Scenes:
         for kind in ("colour", "object", "background", "direction"):
             drawn = torch.randint(len(self.names[kind]), (len(rows),), generator=generator)
             labels[kind] = torch.where(given[kind] < 0, drawn, given[kind])
-        neon = labels["style"] == self.names["style"].index("neon")
-        labels["background"] = torch.where(neon, 0, labels["background"])
+        for style in range(len(STYLES)):
+            fit = combinations.backgrounds(style)
+            unfit = (labels["style"] == style) & ~torch.isin(labels["background"], torch.tensor(fit))
+            labels["background"] = torch.where(unfit, fit[0], labels["background"])
         for kind in ("colour", "object"):
             labels[kind] = torch.where(labels["figure"] < 0, labels[kind], -1)
         return self.render(labels, generator) if frames is None else self.film(labels, generator, frames)

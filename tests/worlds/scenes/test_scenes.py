@@ -6,7 +6,18 @@ import torch
 
 from stages.worlds.scenes import Scenes
 from stages.worlds.scenes.figures import PARTS
-from stages.worlds.scenes.labels import COLOURS, DIRECTIONS, FIGURES, LABELS, OBJECTS, PLACES, STYLES, WITHHELD, index
+from stages.worlds.scenes.labels import (
+    COLOURS,
+    DIRECTIONS,
+    FIGURES,
+    GROUNDS,
+    LABELS,
+    OBJECTS,
+    PLACES,
+    STYLES,
+    WITHHELD,
+    index,
+)
 from stages.worlds.scenes.objects import DISTANCES
 from stages.worlds.scenes.palette import INKS, PAPERS
 from stages.worlds.scenes.world import named
@@ -77,7 +88,8 @@ def test_a_label_that_does_not_apply_is_none():
     assert (batch.labels["place"][pair] > 0).all() and (batch.labels["style"] >= 0).all()
     for kind, names in LABELS.items():
         assert batch.labels[kind].max() < len(names)
-    assert all(row["background"] == "dark" for row in named(batch.labels) if row["style"] == "neon")
+    for style, grounds in GROUNDS.items():
+        assert {row["background"] for row in named(batch.labels) if row["style"] == style} == set(grounds)
     assert all(row["style"] == "flat" for row in named(batch.labels) if row.get("texture", "plain") != "plain")
 
 
