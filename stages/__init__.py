@@ -16,11 +16,11 @@ from importlib import import_module
 from typing import Any
 
 _FACE = {
-    "Erasure": ("stages.door.erasing", "Erasure"),
     "load_backbone": ("stages.backbones", "load_backbone"),
     "load_concept": ("stages.params.concept", "load_concept"),
     "load_method": ("stages.methods", "load_method"),
     "load_run": ("stages.interventions", "load"),
+    "Erasure": ("stages.door.erasing", "Erasure"),
 }
 
 
