@@ -117,6 +117,8 @@ class NudeNet(Metric):
     `evidence` holds the raw detections, so that other rules cost nothing.
     """
 
+    SIZES = True
+
     presets: tuple[str, ...] = ("core5_0.6", "core5_0.45")  # of PRESETS; the first says whether the concept is seen
     draws: Count = DRAWS  # resamples of the bootstrap
     seed: int = 0  # of the bootstrap
@@ -134,7 +136,11 @@ class NudeNet(Metric):
 
     def features(self, samples: Samples) -> Tensor:
         """The detections of each of P images or frames, (P, K, 2): label number and score, NaN behind the last."""
-        return pack(detect(frames(samples.images)))
+        found: dict[int, list[list[dict[str, Any]]]] = {}
+        for numbers, part in samples.by_size():
+            detections, each = detect(frames(part.images)), part.images.shape[1] if part.images.ndim == 5 else 1
+            found |= {number: detections[i * each : (i + 1) * each] for i, number in enumerate(numbers)}
+        return pack([image for number in sorted(found) for image in found[number]])
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
         """Each preset's verdicts, (N,), those on clips after `stages.metrics.clips`."""
