@@ -92,6 +92,7 @@ class Metric(ABC):
     WORLDS: ClassVar[tuple[str, ...] | None] = None  # the only worlds whose pictures it can judge
     LABELS: ClassVar[Mapping[str, tuple[str, ...]] | None] = None  # the only labels of a target, by world
     CHOICES: ClassVar[str | None] = None  # the field that lists the values of a label that it can tell apart
+    NEEDED: ClassVar[Mapping[str, str]] = {}  # fields (`a or b`) that a study must fill, and what belongs there
 
     SIZES: ClassVar[bool] = False  # whether it measures a set of pictures of several sizes
 

@@ -267,7 +267,7 @@ def check_metric(name: str, root: Path | str = "params") -> dict[str, Any]:
 def check_metric_for(metric: str, concept: Concept, backbone: str, root: Path | str = "params") -> None:
     """Raises a ValueError when a metric cannot judge a concept's pictures by a backbone.
 
-    Metrics say what they can in class constants (stages/metrics/base.py): WORLDS, LABELS, CHOICES.
+    Metrics say what they can in class constants (stages/metrics/base.py): WORLDS, LABELS, CHOICES, NEEDED.
     """
     where, content = f"params/metrics/{metric}.yaml", load_params("metrics", metric, root)
     tree, about = tree_of(root), load_params("backbones", backbone, root)
@@ -278,6 +278,9 @@ def check_metric_for(metric: str, concept: Concept, backbone: str, root: Path | 
         raise ValueError(
             f"{metric} judges small worlds alone ({', '.join(worlds)}); {backbone} {drawn}; for it: {', '.join(others)}"
         )
+    for key, what in (constant(content["class"], "NEEDED", tree) or {}).items():
+        if not any(content.get(one) for one in key.split(" or ")):
+            raise ValueError(f"{where}: {key} is empty; name there {what}, or copy the file and name it in the copy")
     labels = labels and labels.get(about.get("world"))
     choices = _choices(content, where, tree)
     for label, value in [(label, value) for label, wanted in concept.target.items() for value in values(wanted)]:

@@ -1,6 +1,7 @@
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel
+from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetForImageClassification
+from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
 from stages.metrics import references
 from stages.worlds.words import LENGTH, make_tokenizer
@@ -33,4 +34,22 @@ def clip_folder(tmp_path_factory) -> str:
         torch.manual_seed(0)
         CLIPModel(config).save_pretrained(path)
     tokenizer.save_pretrained(path)
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def classifier_folder(tmp_path_factory) -> str:
+    """A small ResNet of 12 classes with random weights, and the processor of microsoft/resnet-50 at another size."""
+    path = tmp_path_factory.mktemp("classifier")
+    config = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 16],
+        depths=[1, 1],
+        num_labels=12,
+        id2label={i: f"thing {i}" for i in range(12)},
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        ResNetForImageClassification(config).save_pretrained(path)
+    ConvNextImageProcessorPil(size={"shortest_edge": 28}, crop_pct=0.875).save_pretrained(path)
     return str(path)
