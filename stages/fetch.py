@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.launch.cli import entry
+from stages.params.project import writable
 from stages.params.prompt_rows import read_source
 from stages.params.prompt_sources import (
     MIRRORS,
@@ -48,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError("name a file of params/prompts/; --list says which there are")
     if args.brought and len(wanted) != 1:
         raise ValueError("--from takes one file, so name one source")
+    writable()
     if args.stall <= 0:
         raise ValueError(f"--stall must be more than 0, got {args.stall:g}")
     failures = []

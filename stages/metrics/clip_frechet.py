@@ -19,6 +19,7 @@ from stages.metrics.distances import distances
 from stages.metrics.frechet import frame_distance, lacks_rank, packed_distance
 from stages.metrics.references import kept, stamps, streamed_moments
 from stages.metrics.samples import Samples, finite
+from stages.params.project import located
 from stages.params.source import code
 from stages.params.types import Folder
 from stages.store.pictures import each_picture
@@ -69,7 +70,7 @@ def folder_moments(model: str, folder: str, height: int, width: int) -> Tensor:
     The pictures are read a batch at a time, once for all runs: the moments are kept on disk. FileNotFoundError for a
     folder without pictures, FloatingPointError for features that are not finite.
     """
-    asked = {"of": "clip_frechet", "model": model, "size": [height, width], "files": stamps(folder)}
+    asked = {"of": "clip_frechet", "model": model, "size": [height, width], "files": stamps(located(folder))}
     asked |= {"code": code(f"{__name__}.CLIPFrechet")}
 
     def make() -> dict[str, Tensor]:

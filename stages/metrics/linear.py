@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -12,6 +11,7 @@ from stages.metrics.clip_score import embed_samples, load_clip
 from stages.metrics.clips import verdict_names, verdicts
 from stages.metrics.rates import Outcomes
 from stages.metrics.samples import Samples, finite
+from stages.params.project import located
 from stages.params.types import File
 
 
@@ -57,10 +57,10 @@ def read_linear(path: str, classes: int) -> tuple[Tensor, Tensor]:
 
     FileNotFoundError or ValueError names a file that is missing, no single linear layer, or not finite.
     """
-    if not Path(path).is_file():
+    if not located(path).is_file():
         raise FileNotFoundError(f"{path} is missing: the linear classifier's weights")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(located(path), map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path}: not a state of tensors: {' '.join(str(error).split())[:100]}") from None
     tensors: Sequence[Tensor] = list(state.values()) if isinstance(state, Mapping) else []

@@ -10,7 +10,7 @@ from typing import Any
 from stages.params.check import prompt_table
 from stages.params.concept import Concept
 from stages.params.datasets import Split, has, select
-from stages.params.load import located
+from stages.params.project import located
 from stages.params.relations import RELATION, RELATIONS, Relations
 from stages.seeds import picture
 

@@ -16,8 +16,8 @@ import pandas as pd
 import yaml
 
 from stages.params.concept import values
-from stages.params.load import located
 from stages.params.pairs import plain
+from stages.params.project import located
 from stages.params.tables import Row, read_rows, say_unused
 
 Target = Mapping[str, str | Sequence[str]]  # label -> the value that counts as the concept, or several

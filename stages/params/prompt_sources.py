@@ -12,7 +12,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from stages.params.load import complaint, load_params, located, names, suggestion
+from stages.params.load import complaint, load_params, names, suggestion
+from stages.params.project import located
 from stages.params.types import Count, Natural
 
 FOLDER = "artifacts/sources"  # of the fetched files, each in a folder of its source's name

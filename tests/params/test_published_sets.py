@@ -130,5 +130,5 @@ def test_a_study_counts_published_sets_and_names_their_sources() -> None:
     assert (study.prompts["ring79"], study.prompts["kept"]) == (79, 10)
     assert sorted(study.sources) == ["celebrity10", "ring79"]
     (root / "params/studies/smoke.yaml").write_text(yaml.safe_dump(smoke | {"split": "tune"}))
-    with pytest.raises(ValueError, match="published: prompts that are reported on choose no settings"):
+    with pytest.raises(ValueError, match="published: settings are not chosen by prompts that are reported on"):
         load_study("smoke", root / "params")

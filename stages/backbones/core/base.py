@@ -26,6 +26,7 @@ from stages.control.attached import Attached
 from stages.control.sites import Part, Site, Stream, Tap
 from stages.control.state import Condition, State
 from stages.params.kept import Kept
+from stages.params.project import home
 from stages.seeds import Purpose
 
 log = logging.getLogger(__name__)
@@ -252,7 +253,7 @@ class Backbone(ABC):
         if self.settings.cache is None or not self.texts.names:
             return None
         kind = f"{type(self).__name__} {self.texts.length}"
-        return EmbeddingCache(self.settings.cache, self.texts.encoders(), kind, str(self.device))
+        return EmbeddingCache(home() / self.settings.cache, self.texts.encoders(), kind, str(self.device))
 
     def _encoded_together(self, prompts: Sequence[str]) -> list[str]:
         """The prompts that are encoded in one batch before the pools of `prompts` are made."""
