@@ -7,7 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from stages.metrics.clip_score import embed_frames, load_clip
+from stages.metrics.clip_score import embed_samples, load_clip
 from stages.metrics.clips import verdict_names, verdicts
 from stages.metrics.rates import Outcomes
 from stages.metrics.samples import Samples, finite
@@ -22,6 +22,7 @@ class LinearRates(Outcomes):
     It reads the unit image vectors of `model`.
     """
 
+    SIZES = True
     CHOICES: ClassVar[str] = "classes"  # the values of the one label `label`
 
     weights: File = ""  # file with the state of one linear layer, a row for each class
@@ -43,7 +44,7 @@ class LinearRates(Outcomes):
             raise ValueError(f"classes: no {self.label} {wanted!r}, which the concept's target asks for")
         weight, bias = read_linear(self.weights, len(self.classes))
         model = load_clip(self.model)[0]
-        embedded = finite(embed_frames(model, samples.images), samples, "CLIP's features")
+        embedded = finite(embed_samples(model, samples), samples, "CLIP's features")
         if embedded.shape[-1] != weight.shape[1]:
             raise ValueError(f"{self.weights}: takes {weight.shape[1]} features, {self.model} has {embedded.shape[-1]}")
         likeliest = (embedded @ weight.to(embedded).T + bias.to(embedded)).argmax(2)

@@ -70,7 +70,7 @@ def chain(kind: str, name: str, root: Path | str) -> Iterator[tuple[str, dict[st
 
 
 def _read(kind: str, name: str, root: Path | str) -> tuple[Path, dict[str, Any]]:
-    singular = {"studies": "study"}.get(kind, kind.rstrip("s"))
+    singular = {"studies": "study", "prompts": "source of prompts"}.get(kind, kind.rstrip("s"))
     path = located(root) / kind / f"{check_name(name, singular)}.yaml"
     if not path.is_file():
         _check_old(kind, name, root)
