@@ -21,7 +21,10 @@ def world(project: Path):
     shutil.copytree(ROOT / "data", "data", ignore=shutil.ignore_patterns("zoo"))
     for name in ("protocol", "zoo"):
         shutil.copy(ROOT / f"params/{name}.yaml", "params")
-    backbone = yaml.safe_load(Path("params/backbones/tiny.yaml").read_text()) | {"world": "shapes", "architecture": "sd"}
+    backbone = yaml.safe_load(Path("params/backbones/tiny.yaml").read_text()) | {
+        "world": "shapes",
+        "architecture": "sd",
+    }
     files = {
         "backbones/tiny": backbone,
         "methods/none": {"class": "stages.methods.none.NoMethod", "trained": False},
