@@ -36,6 +36,7 @@ docs: .venv/.docs ## the pages of docs/ and the reference made from params/ and 
 bench: .venv/.stamp ## what the finished study spent its time on, and how fast Infinity is
 	python -m stages.bench
 	python -m stages.bench --stepwise sd-shapes
+	python -m stages.bench --root 2048
 	python -m Infinity.bench --quick
 
 bundle: .venv/.stamp ## one zip for a reviewer: docs/results, pinned versions, and the code that checks it
