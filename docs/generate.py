@@ -26,11 +26,13 @@ from declared import definition, fields, fit_returns, module  # noqa: E402  (aft
 from writing import keys_of, leading, listed, page, table  # noqa: E402
 
 from stages.documented.published import compare, every_field, presets, read_paper  # noqa: E402
+from stages.door.app import app  # noqa: E402
 from stages.params import load_params, names  # noqa: E402
 from stages.params.effect import departures  # noqa: E402
 from stages.params.kept import kept_states  # noqa: E402
 from stages.params.layers import for_kind, layer_of  # noqa: E402
 from stages.params.load import RESERVED  # noqa: E402
+from stages.params.prompt_sources import load_source  # noqa: E402
 
 PARAMS, SCHEMAS = ROOT / "params", ROOT / "stages" / "params" / "schemas"
 ROOMS = {
@@ -235,11 +237,28 @@ def classes(kind: str, title: str, intro: str) -> str:
 
 
 def prompts() -> str:
-    """The columns of a prompt table, from its schema, and the tables of data/."""
+    """The columns of a prompt table, from its schema, the tables of data/, and the sources of published ones."""
     content = yaml.safe_load((SCHEMAS / "prompts.schema.yaml").read_text(encoding="utf-8"))
     rows = [prompt_table(path) for path in sorted((ROOT / "data").glob("*.csv"))]
     keys = ("## Columns", keys_of(content))
-    return page("Prompt tables", content["description"], *keys, "## Tables that come with the project", table(rows))
+    own = ("## Tables that come with the project", table(rows))
+    published = (
+        "## Published prompts",
+        "One row per file of `params/prompts/`; `python -m stages.fetch NAME` brings it.",
+    )
+    sources = table([prompt_source(name) for name in names("prompts", PARAMS)])
+    of_source = ("## Keys of a source", table(fields("stages.params.prompt_sources.Source")))
+    return page("Prompt tables", content["description"], *keys, *own, *published, sources, *of_source)
+
+
+def prompt_source(name: str) -> dict[str, str]:
+    """A row of the published files: how many rows it has, on what terms, what it is."""
+    source = load_source(name, PARAMS)
+    terms = f"{source.license}{', gated' if source.gated else ''}"
+    sha = f"`{source.sha256[:8]}`" if source.sha256 else "not known"
+    place = f"[{source.repository or source.hub}]({source.page})"
+    row = {"source": f"`{name}`", "rows": str(source.rows), "sha256": sha, "from": place, "licence": terms}
+    return row | {"about": comment("prompts", name)}
 
 
 def prompt_table(path: Path) -> dict[str, str]:
@@ -255,6 +274,9 @@ def commands() -> str:
     made = ["One command per rule of the workflow. Each writes its result whole or not at all."]
     for stage in entries():
         made += [f"## stages.{stage}", f"```\n{help_of(stage)}\n```"]
+    made.append("## palimpsest")
+    made.append("The console script. Each of its commands calls one of those above, or a room of the library.")
+    made += [f"```\n{help_of_command(name)}\n```" for name in command_names()]
     return page("Commands", *made)
 
 
@@ -279,6 +301,23 @@ def help_of(stage: str) -> str:
         contextlib.suppress(SystemExit),
     ):
         importlib.import_module(f"stages.{stage}").main(["--help"])
+    return said.getvalue().strip()
+
+
+def command_names() -> list[str]:
+    """The commands of `palimpsest`, in the order of its help."""
+    return [command.name or command.callback.__name__ for command in app.registered_commands]
+
+
+def help_of_command(name: str) -> str:
+    """The help of `palimpsest NAME`."""
+    said = io.StringIO()
+    with (
+        mock.patch.dict(os.environ, {"COLUMNS": "110", "NO_COLOR": "1"}),
+        contextlib.redirect_stdout(said),
+        contextlib.suppress(SystemExit),
+    ):
+        app([name, "--help"], prog_name="palimpsest")
     return said.getvalue().strip()
 
 

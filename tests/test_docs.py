@@ -58,6 +58,11 @@ def test_a_generated_table_lists_exactly_the_files_of_params(generated: dict[str
     assert re.findall(r"^\| `([^`]+)` \|", table[0], re.MULTILINE) == names(kind)
 
 
+def test_every_published_file_has_a_row(generated: dict[str, str]) -> None:
+    table = generated["reference/prompts.md"].partition("## Published prompts")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE) == names("prompts")
+
+
 def test_every_family_has_a_row(generated: dict[str, str]) -> None:
     families = {yaml.safe_load(path.read_text()).get("family") for path in ROOT.glob("params/backbones/*.yaml")} - {
         None
@@ -145,6 +150,20 @@ def test_commands_have_the_options_that_are_used(page: Path) -> None:
     for stage, words in re.findall(r"python -m stages\.(\w+)( [^\n`|]*)", text):
         options = set(re.findall(r"(--[\w-]+)", help_of(stage)))
         assert set(re.findall(r" (--[\w-]+)", words)) <= options, words
+
+
+@page_of
+def test_commands_of_the_console_script_have_the_options_that_are_used(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    names = load_generator().command_names()
+    for command, words in re.findall(r"(?:^|`)palimpsest ([a-z]+)( [^\n`|]*)?", text, re.MULTILINE):
+        assert command in names, command
+        assert set(re.findall(r" (--[\w-]+)", words)) <= set(re.findall(r"(--[\w-]+)", command_help(command))), words
+
+
+@cache
+def command_help(name: str) -> str:
+    return load_generator().help_of_command(name)
 
 
 @cache

@@ -8,15 +8,14 @@ from typing import ClassVar, Protocol
 import torch
 from torch import Tensor
 
-from stages.metrics.base import GROUP, Column, Metric, Statistics, Value
-from stages.metrics.clips import rates, share_columns, verdict_names, verdicts
-from stages.metrics.intervals import DRAWS, number_prompts
+from stages.metrics.base import Column
+from stages.metrics.clips import share_columns, verdict_names, verdicts
 from stages.metrics.judged import JUDGE, WORLDS, load_judge
+from stages.metrics.judging import Judging
 from stages.metrics.members import each_member, members_of, shown
 from stages.metrics.samples import Samples, finite
 from stages.params.concept import values
 from stages.params.relations import RELATION, RELATIONS, Relation
-from stages.params.types import Count
 
 OF_WORLDS = {  # the labels that the judge of each world sees
     "shapes": ("colour", "shape", "direction", "pair"),
@@ -45,16 +44,11 @@ class Names(Protocol):
 
 
 @dataclass(frozen=True)
-class Outcomes(Metric):
-    """Rates of ones among each sample's outcomes, and their change against the unedited samples of the same seeds.
+class Outcomes(Judging):
+    """A judge whose features are the outcomes themselves.
 
     The verdicts on a clip are those of `stages.metrics.clips`.
     """
-
-    draws: Count = DRAWS  # resamples of the bootstrap
-    seed: int = 0  # of the bootstrap
-
-    unasked = True
 
     @property
     def seen(self) -> str:
@@ -64,18 +58,8 @@ class Outcomes(Metric):
     def names(self, samples: Samples) -> tuple[str, ...]:
         """The names of the K columns of `features`: 1, 0 or a share, or NaN if a sample was not asked for it."""
 
-    def statistics(self, features: Tensor, samples: Samples) -> Statistics:
-        columns = zip(self.names(samples), features.unbind(1), strict=True)
-        return dict(columns) | {GROUP: number_prompts(samples.prompts)}
-
-    def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
-        return rates(self.outcomes(edited, original), original, edited[GROUP], seed=self.seed, draws=self.draws)
-
-    def outcomes(self, edited: Statistics, original: Statistics | None) -> dict[str, Tensor]:
-        return {name: values for name, values in edited.items() if name != GROUP}
-
-    def rescored(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
-        return self.score(edited, original)
+    def verdicts(self, features: Tensor, samples: Samples) -> dict[str, Tensor]:
+        return dict(zip(self.names(samples), features.unbind(1), strict=True))
 
     def columns(self) -> tuple[Column, ...]:
         return ()

@@ -21,9 +21,7 @@ from stages.params.load import (
     RESERVED,
     alike,
     complaint,
-    home,
     load_params,
-    located,
     names,
     own_keys,
     suggestion,
@@ -31,6 +29,7 @@ from stages.params.load import (
 from stages.params.names import split
 from stages.params.pairs import CONCEPT as CONCEPT_NAME
 from stages.params.pairs import of_concept
+from stages.params.project import located
 from stages.params.source import TREE, Field, check_class, class_fields, code, constant, defines
 from stages.params.types import OnDisk, paths
 
@@ -102,7 +101,7 @@ def check_path(name: str, mark: OnDisk, where: str, root: Path | str = "params")
             return check_contents(found, mark.holds)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-    have = [path.name for folder in (located(root).parent, home()) for path in (folder / name).parent.glob("*")]
+    have = [path.name for folder in (beside(name, root), located(name)) for path in folder.parent.glob("*")]
     near = difflib.get_close_matches(found.name, sorted(have), n=1)
     hint = f"; did you mean {Path(name).parent / near[0]}?" if near else ""
     wanted = f"; wanted is {WANTED[mark.holds]}" if mark.holds else ""
@@ -110,9 +109,14 @@ def check_path(name: str, mark: OnDisk, where: str, root: Path | str = "params")
 
 
 def find_path(name: str, root: Path | str = "params") -> Path:
-    """Where a path in a file of params lies: beside params/, else in the folder that jobs run in."""
-    beside = located(root).parent / name
-    return beside if beside.exists() else home() / name
+    """Where a path in a file of params lies: beside params/, else in the project."""
+    here = beside(name, root)
+    return here if here.exists() else located(name)
+
+
+def beside(name: str, root: Path | str) -> Path:
+    """A path from the folder that holds params/."""
+    return located(root).parent / name
 
 
 def check_backbone(name: str, root: Path | str = "params") -> dict[str, Any]:
@@ -267,7 +271,7 @@ def check_metric(name: str, root: Path | str = "params") -> dict[str, Any]:
 def check_metric_for(metric: str, concept: Concept, backbone: str, root: Path | str = "params") -> None:
     """Raises a ValueError when a metric cannot judge a concept's pictures by a backbone.
 
-    Metrics say what they can in class constants (stages/metrics/base.py): WORLDS, LABELS, CHOICES.
+    Metrics say what they can in class constants (stages/metrics/base.py): WORLDS, LABELS, CHOICES, NEEDED.
     """
     where, content = f"params/metrics/{metric}.yaml", load_params("metrics", metric, root)
     tree, about = tree_of(root), load_params("backbones", backbone, root)
@@ -278,6 +282,9 @@ def check_metric_for(metric: str, concept: Concept, backbone: str, root: Path | 
         raise ValueError(
             f"{metric} judges small worlds alone ({', '.join(worlds)}); {backbone} {drawn}; for it: {', '.join(others)}"
         )
+    for key, what in (constant(content["class"], "NEEDED", tree) or {}).items():
+        if not any(content.get(one) for one in key.split(" or ")):
+            raise ValueError(f"{where}: {key} is empty; name there {what}, or copy the file and name it in the copy")
     labels = labels and labels.get(about.get("world"))
     choices = _choices(content, where, tree)
     for label, value in [(label, value) for label, wanted in concept.target.items() for value in values(wanted)]:

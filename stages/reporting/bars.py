@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stages.reporting.collect import ORACLE, UNEDITED, Cell
 from stages.reporting.numbers import Number, Numbers
-from stages.reporting.summary import concept_rate, retained_rate
+from stages.reporting.summary import concept_rate, retained_rates
 
 FLOOR = 0.1  # an unedited model that shows the concept in less than this share of its prompts leaves nothing to erase
 ERASED = 0.25  # of what there was to erase, an erased concept has at most this share left
@@ -100,17 +100,29 @@ def reached(numbers: Numbers, cell: Cell, method: str) -> str:
 def kept(numbers: Numbers, cell: Cell, method: str) -> str:
     """`kept` if retained prompts lose less than the margin by the interval's bound, `lost` if more, or `open`.
 
-    By the paired change to the unedited model; if that was not measured, by the method's own interval. Empty without
-    numbers.
+    Prompts that are held out are taken apart, near the concept and far from it: kept if both are, lost if one is. If
+    none is told apart, all retained ones are one. By the paired change to the unedited model; if that was not measured,
+    by the method's own interval. Empty without numbers.
     """
-    prompts, metric = retained_rate(numbers, cell)
-    change = numbers.get((cell, method, prompts, f"{metric}_change"))
-    if change is None:
-        after, before = (numbers.get((cell, name, prompts, metric)) for name in (method, UNEDITED))
-        if after is None or before is None:
-            return ""
-        change = Number(after.value - before.value, after.low - before.value, after.high - before.value, after.n)
+    changes = [_change(numbers, cell, method, key) for key in retained_rates(numbers, cell)]
+    words = {_by_margin(change) for change in changes if change is not None}
+    return next((word for word in ("lost", OPEN, "kept") if word in words), "")
+
+
+def _by_margin(change: Number) -> str:
     return "kept" if change.low >= -KEPT else "lost" if change.high < -KEPT else OPEN
+
+
+def _change(numbers: Numbers, cell: Cell, method: str, key: tuple[str, str]) -> Number | None:
+    """How a rate of retained prompts differs from the unedited model's; None if it was not measured."""
+    prompts, metric = key
+    change = numbers.get((cell, method, prompts, f"{metric}_change"))
+    if change is not None:
+        return change
+    after, before = (numbers.get((cell, name, prompts, metric)) for name in (method, UNEDITED))
+    if after is None or before is None:
+        return None
+    return Number(after.value - before.value, after.low - before.value, after.high - before.value, after.n)
 
 
 def verdict(numbers: Numbers, cell: Cell, method: str) -> str:

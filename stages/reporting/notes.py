@@ -7,7 +7,7 @@ from stages.reporting.claims import smallest_effect
 from stages.reporting.collect import ORACLE, Cell, Collected
 from stages.reporting.formats import counted, listed, percent
 from stages.reporting.numbers import Numbers
-from stages.reporting.summary import concept_rate
+from stages.reporting.summary import concept_rate, retained_rates
 
 
 def notes(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
@@ -55,7 +55,9 @@ def bar(numbers: Numbers, cell: Cell) -> str:
         rule = f"at most {what}, {limit}, for want of an oracle"
     else:
         rule = f"at most {percent(ERASED)} of what the unedited model shows, {limit}, as there is no oracle"
+    apart = len(retained_rates(numbers, cell)) > 1
+    rest = "those near the concept and those far from it each lose" if apart else "the retained prompts lose"
     return (
-        f"Verdict: erased if the whole interval is {rule}; kept if by their paired interval the retained prompts lose "
+        f"Verdict: erased if the whole interval is {rule}; kept if by their paired interval {rest} "
         f"at most {100 * KEPT:.0f} points; open if the interval reaches over the bar."
     )

@@ -12,6 +12,7 @@ from stages.reporting.formats import written
 from stages.reporting.leaders import contestants, reaching
 from stages.reporting.numbers import Numbers
 from stages.reporting.summary import concept_rate, cost, retained_rate
+from stages.reporting.tables import versions
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def matrix(study: Collected, numbers: Numbers) -> str:
             f"# Study {study.name} at a glance",
             "",
             f"Share of prompts that show the concept / share of retained prompts that are right. Bold: {BARS}.",
-            f"Protocol: {protocol(study)}.",
+            f"Protocol: {versions(study.results)}.",
             "",
             *shares,
             "",
@@ -109,12 +110,6 @@ def matrix(study: Collected, numbers: Numbers) -> str:
             "",
         ]
     )
-
-
-def protocol(study: Collected) -> str:
-    """The version of the protocol that a study was measured by, "none" before there was one; several if runs differ."""
-    found = {str(result.records.get("evaluate", {}).get("protocol") or "none") for result in study.results}
-    return ", ".join(sorted(found))
 
 
 def _effect(glance: Glance | None) -> str:

@@ -11,6 +11,8 @@ from stages.reporting.numbers import Numbers, measured
 
 RETAINED = (("retain", "joint_rate"), ("retain", "colour_rate"), ("retain", "shape_rate"))  # the strictest first
 
+HELD_OUT = (("retain", "joint_near_rate"), ("retain", "joint_far_rate"))  # of prompts that no method was told to keep
+
 
 def concept_rate(cell: Cell) -> tuple[str, str]:
     """The prompts and the metric that say how often the concept is seen."""
@@ -21,6 +23,12 @@ def retained_rate(numbers: Numbers, cell: Cell) -> tuple[str, str]:
     """The prompts and the metric that stand for retained prompts: the strictest of those measured."""
     keys = measured(numbers, cell)
     return next((key for key in RETAINED if key in keys), RETAINED[0])
+
+
+def retained_rates(numbers: Numbers, cell: Cell) -> tuple[tuple[str, str], ...]:
+    """The prompts and metrics that retained prompts have to be kept by, each: near and far if they are told apart."""
+    keys = measured(numbers, cell)
+    return tuple(key for key in HELD_OUT if key in keys) or (retained_rate(numbers, cell),)
 
 
 def concept_column(cell: Cell) -> Column:

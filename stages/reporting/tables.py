@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pandas as pd
 
-from stages.reporting.collect import Cell, Collected
+from stages.reporting.collect import Cell, Collected, Result
 from stages.reporting.numbers import Numbers
 from stages.reporting.summary import concept_rate, retained_rate
 
@@ -24,17 +24,29 @@ COLUMNS = (
     "ci_low",
     "ci_high",
     "n",
+    "protocol",
 )
 POOLED = "all"  # the seed of rows that are pooled over backbones of one architecture and over seeds
 
 
 def results(study: Collected, numbers: Numbers) -> pd.DataFrame:
     """One row per measured number: each run's, then those pooled over backbones and seeds (seed "all")."""
-    rows = [_row(study, r.cell, r.method, str(r.seed), row, r.backbone) for r in study.results for row in r.rows]
+    rows = [
+        _row(study, r.cell, r.method, str(r.seed), {**row, "protocol": versions([r])}, r.backbone)
+        for r in study.results
+        for row in r.rows
+    ]
+    kept_to = {(r.cell, r.method): versions(study.of(r.cell, r.method)) for r in study.results}
     for (cell, method, prompts, metric), number in numbers.items():
         row = {"prompts": prompts, "metric": metric, "value": number.value, "n": number.n}
+        row["protocol"] = kept_to[cell, method]
         rows.append(_row(study, cell, method, POOLED, row | {"ci_low": number.low, "ci_high": number.high}))
     return pd.DataFrame(rows, columns=list(COLUMNS))
+
+
+def versions(results: Iterable[Result]) -> str:
+    """The protocol version that results were measured by, "none" before there was one; several if it differs."""
+    return ", ".join(sorted({str(result.records.get("evaluate", {}).get("protocol") or "none") for result in results}))
 
 
 def _row(

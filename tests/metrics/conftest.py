@@ -1,9 +1,10 @@
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel
+from torch import nn
+from transformers import ResNetConfig, ResNetForImageClassification
+from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
 from stages.metrics import references
-from stages.worlds.words import LENGTH, make_tokenizer
 from tests.metrics.told import Told, read_from_files
 
 
@@ -20,17 +21,40 @@ def references_of_its_own(monkeypatch, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def clip_folder(tmp_path_factory) -> str:
-    """A small CLIP with random weights and the tokenizer of the world of shapes."""
-    path = tmp_path_factory.mktemp("clip")
-    tokenizer = make_tokenizer()
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    words = {"vocab_size": 64, "max_position_embeddings": LENGTH, "eos_token_id": tokenizer.eos_token_id}
-    config = CLIPConfig(
-        text_config=sizes | words, vision_config=sizes | {"image_size": 16, "patch_size": 8}, projection_dim=8
+def classifier_folder(tmp_path_factory) -> str:
+    """A small ResNet of 12 classes with random weights, and the processor of microsoft/resnet-50 at another size."""
+    path = tmp_path_factory.mktemp("classifier")
+    config = ResNetConfig(
+        embedding_size=8,
+        hidden_sizes=[8, 16],
+        depths=[1, 1],
+        num_labels=12,
+        id2label={i: f"thing {i}" for i in range(12)},
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        CLIPModel(config).save_pretrained(path)
-    tokenizer.save_pretrained(path)
+        ResNetForImageClassification(config).save_pretrained(path)
+    ConvNextImageProcessorPil(size={"shortest_edge": 28}, crop_pct=0.875).save_pretrained(path)
+    return str(path)
+
+
+class Net(nn.Module):
+    """A network of the interface that clean-fid's has: `layers` take (B, 3, 299, 299) to features."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        convolution = nn.Sequential(nn.Conv2d(3, 8, 9, 4), nn.ReLU(), nn.Conv2d(8, width, 5, 4), nn.ReLU())
+        self.layers = nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+@pytest.fixture(scope="session")
+def inception_file(tmp_path_factory) -> str:
+    """A TorchScript file of random weights, 24 features."""
+    path = tmp_path_factory.mktemp("inception") / "inception.pt"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.jit.script(Net(24)).save(str(path))
     return str(path)

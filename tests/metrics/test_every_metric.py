@@ -11,11 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from stages.metrics.base import measure, measure_all
+from stages.metrics.classifiers import Classified
+from stages.metrics.inception import Inception
 from stages.metrics.linear import LinearRates
+from stages.metrics.q16 import Q16
 from stages.metrics.samples import Samples
 from stages.params import build, load_params, names
 from tests.metrics.told import NAMES
@@ -25,7 +29,7 @@ METRICS = [*names("metrics"), "linear"]  # the last has no file: a documented ex
 
 
 @pytest.fixture
-def small(clip_folder, monkeypatch):
+def small(clip_folder, classifier_folder, inception_file, monkeypatch):
     """A metric by its name, on a small CLIP and with a detector that is as sure as its picture is bright."""
 
     def detect(picture):
@@ -36,10 +40,27 @@ def small(clip_folder, monkeypatch):
 
     def make(name):
         metric = linear(clip_folder) if name == "linear" else build(load_params("metrics", name), name)
+        if isinstance(metric, Classified):
+            network = {"model": classifier_folder, "weights": ""}
+            metric = dataclasses.replace(
+                metric, **network, classes={"colour": dict(zip(COLOURS, range(9), strict=False))}, draws=20
+            )
+            return metric
+        if isinstance(metric, Inception):
+            metric = dataclasses.replace(metric, weights=inception_file)
+        if isinstance(metric, Q16):
+            metric = dataclasses.replace(metric, prompts=two_prompts(clip_folder))
         have = {field.name for field in dataclasses.fields(metric)}
         return dataclasses.replace(metric, **{key: value for key, value in values.items() if key in have})
 
     return make
+
+
+def two_prompts(folder):
+    """Q16's learned prompts in numpy's format, in the place of those that nobody has here."""
+    path = Path(folder, "prompts.npy")
+    np.save(path, np.random.default_rng(0).standard_normal((2, 8)).astype(np.float32))
+    return str(path)
 
 
 def linear(folder):

@@ -156,9 +156,18 @@ def test_an_attack_needs_a_family_that_it_works_on_and_a_metric_that_sees(params
     study(params, backbones=["dit-shapes"], concepts=["red_class"], attacks=["ring_a_bell"])
     assert "ring_a_bell works on unet, mmdit, " in refusal(params)
     study(params, ["drift", "frechet"], attacks=["ring_a_bell"])
-    assert "attacks need a metric that sees the concept (clip_rates, nudenet, rates), got drift, frechet" in refusal(
-        params
-    )
+    said = refusal(params)
+    assert "attacks need a metric that sees the concept (clip_rates, i2p, nudenet, " in said
+    assert "rates, resnet50, resnet50_torchvision), got drift, frechet" in said
+
+
+def test_a_judge_without_its_weights_is_refused_with_what_belongs_there(params):
+    study(params, ["q16"], backbones=["dit-shapes"])
+    assert "params/metrics/q16.yaml: prompts is empty; name there prompts.p of Q16's repository" in refusal(params)
+    study(params, ["painters"], backbones=["dit-shapes"])
+    assert "params/metrics/painters.yaml: model or weights is empty; name there a folder or hub id" in refusal(params)
+    study(params, ["resnet50"], backbones=["dit-shapes"])
+    assert "no colour 'red', which the target of params/concepts/red.yaml asks for" in refusal(params)
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,30 @@ def test_kept_is_shown_by_the_bound_of_the_paired_change(low, high, word):
     assert verdict(numbers, CELL, "esd") == f"erased, rest {word}"
 
 
+@pytest.mark.parametrize(
+    ("near", "far", "word"),
+    [(-0.01, -0.01, "kept"), (-0.03, -0.01, OPEN), (-0.2, 0.0, "lost"), (0.0, -0.2, "lost"), (None, -0.01, "kept")],
+)
+def test_kept_asks_for_what_is_near_and_for_what_is_far(near, far, word):
+    """Before, prompts far from the concept, and those that methods are told to keep, hid what near ones lost."""
+    _, numbers = study_of(none=(0.98, 0.97), esd=(0.02, 0.95))
+    numbers[(CELL, "esd", *CHANGE)] = Number(0.0, -0.02, 0.01, 192)
+    for relation, change in {"near": near, "far": far}.items():
+        if change is not None:
+            numbers[(CELL, "esd", "retain", f"joint_{relation}_rate")] = Number(0.9, 0.87, 0.93, 64)
+            change = Number(change, change - 0.03, change + 0.03, 64)
+            numbers[(CELL, "esd", "retain", f"joint_{relation}_rate_change")] = change
+    assert kept(numbers, CELL, "esd") == word
+    assert ("those near the concept and those far from it each" in bar(numbers, CELL)) == (near is not None)
+
+
+def test_what_methods_were_told_to_keep_does_not_count_beside_what_is_held_out():
+    _, numbers = study_of(none=(0.98, 0.97), esd=(0.02, 0.95))
+    numbers |= {(CELL, name, "retain", "joint_near_rate"): Number(0.5, 0.45, 0.55, 64) for name in ("none", "esd")}
+    numbers[(CELL, "none", "retain", "joint_near_rate")] = Number(0.9, 0.85, 0.95, 64)
+    assert kept(numbers, CELL, "esd") == "lost"
+
+
 def test_without_numbers_nothing_is_said():
     _, numbers = study_of(none=(0.05, 0.97), esd=(0.02, 0.95))
     assert verdict(numbers, CELL, "esd") == "" and reached(numbers, CELL, "uce") == "" and kept({}, CELL, "esd") == ""

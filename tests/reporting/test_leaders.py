@@ -10,8 +10,10 @@ from stages.reporting.collect import Cell
 from stages.reporting.findings import findings, headline
 from stages.reporting.leaders import best, marks, reaching
 from stages.reporting.numbers import Number
-from stages.reporting.overview import matrix, protocol
+from stages.reporting.overview import matrix
 from stages.reporting.pooling import pooled
+from stages.reporting.tables import results, versions
+from tests.reporting.conftest import SEEDS
 from tests.reporting.test_findings import CELL, study_of
 
 DRIFT = Column("retain", "pixel_drift", "Pixel drift", "low", unedited=True)
@@ -99,7 +101,16 @@ def test_a_cell_cannot_be_made_without_its_aim_nor_stand_for_one_of_another_aim(
 def test_a_table_says_by_which_protocol_it_was_measured(done):
     """None for results from before there was one; every version if runs differ."""
     study = done.collect()
-    assert protocol(study) == "none"
+    assert versions(study.results) == "none"
     told = [replace(result, records={"evaluate": {"protocol": i % 2 + 1}}) for i, result in enumerate(study.results)]
-    assert protocol(replace(study, results=tuple(told))) == "1, 2"
+    assert versions(told) == "1, 2"
     assert "Protocol: 1." in matrix(replace(study, results=tuple(told[::2])), pooled(study))
+
+
+def test_every_row_of_the_results_says_by_which_protocol_it_was_measured(done):
+    study = done.collect()
+    records = {seed: {"evaluate": {"protocol": 1 + position}} for position, seed in enumerate(SEEDS)}
+    told = replace(study, results=tuple(replace(result, records=records[result.seed]) for result in study.results))
+    rows = results(told, pooled(told))
+    assert set(rows["protocol"][rows["seed"] == str(SEEDS[1])]) == {"2"}
+    assert set(rows["protocol"][rows["seed"] == "all"]) == {", ".join(str(1 + i) for i in range(len(SEEDS)))}

@@ -19,7 +19,7 @@ from stages.reporting.summary import concept_column
 from tests.reporting.conftest import METHODS, SEEDS
 from tests.reporting.synthetic import write_run
 
-HEADER = "study,backbone,family,concept,method,seed,prompts,metric,value,ci_low,ci_high,n"
+HEADER = "study,backbone,family,concept,method,seed,prompts,metric,value,ci_low,ci_high,n,protocol"
 CELL = Cell("sd-shapes", "red", "erase", "target_rate")
 
 
