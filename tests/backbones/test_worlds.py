@@ -1,4 +1,4 @@
-"""The small backbones of the world of shapes: built from their files, trained a little, loaded by their pipelines."""
+"""The small backbones of the worlds: built from their files, trained a little, loaded by their pipelines."""
 
 import dataclasses
 
@@ -10,26 +10,33 @@ from stages.backbones import load_settings
 from stages.backbones.core.base import freeze
 from stages.backbones.core.latent import Latent
 from stages.backbones.from_scratch import Recipe, render, train
-from stages.params import construct, load_params, names
+from stages.params import construct, names
+from stages.params.load import read_file
 from stages.worlds.autoencoder import make_autoencoder
+from stages.worlds.by_name import make_tokenizer as tokenizer_of
 from stages.worlds.classes import UNCONDITIONAL, classes
+from stages.worlds.scenes.train_autoencoder import make_autoencoder as scenes_autoencoder
 from stages.worlds.shapes import Shapes
 from stages.worlds.words import make_tokenizer
+from tests import ROOT
 
 LATENT = [
     name
     for name in names("backbones")
-    if load_params("backbones", name).get("world") and issubclass(load_settings(name)[0], Latent)
+    if "build" in read_file(ROOT / "params" / "backbones" / f"{name}.yaml")
+    and issubclass(load_settings(name)[0], Latent)
 ]
+AUTOENCODERS = {"shapes": make_autoencoder, "scenes": scenes_autoencoder}
 
 
 @pytest.mark.parametrize("name", LATENT)
 def test_a_worlds_backbone_trains_and_loads_in_the_unmodified_pipeline(name, tmp_path):
     cls, settings = load_settings(name)
-    make_autoencoder(0).save_pretrained(tmp_path / "autoencoder")
+    channels, size = {"shapes": (4, 32), "scenes": (16, 64)}[settings.world]
+    AUTOENCODERS[settings.world](0).save_pretrained(tmp_path / "autoencoder")
     vae = cls.load_autoencoder(tmp_path / "autoencoder")
-    made = cls.create(name, settings, make_tokenizer(), vae, seed=0)
-    assert made.latent_shape() == ((3, 16, 8, 8) if settings.frames else (4, 8, 8))
+    made = cls.create(name, settings, tokenizer_of(settings.world), vae, seed=0)
+    assert made.latent_shape() == ((3, 4 * channels, 8, 8) if settings.frames else (channels, 8, 8))
     before = {part: {n: p.clone() for n, p in module.named_parameters()} for part, module in made.modules().items()}
     recipe = construct(Recipe, settings.pretrain | {"steps": 3, "batch": 8, "warmup": 1, "images": 16}, name)
     unowned = torch.get_rng_state()
@@ -46,7 +53,7 @@ def test_a_worlds_backbone_trains_and_loads_in_the_unmodified_pipeline(name, tmp
     again = cls(name, settings, pipe)
     prompts = ["a photo of a scarlet disc", ""]
     pictures = [b.sample(b.encode(prompts), seeds=[0, 1], steps=2, guidance=3.0) for b in (made, again)]
-    assert torch.equal(*pictures) and pictures[0].shape == (2, *[9][: settings.frames], 3, 32, 32)
+    assert torch.equal(*pictures) and pictures[0].shape == (2, *[9][: settings.frames], 3, size, size)
 
 
 @pytest.mark.parametrize("name", ["sd-shapes", "infinity-shapes"])
