@@ -139,6 +139,8 @@ def anchor_rows(family: Family, thing: Thing) -> list[Row]:
 
 def concept(family: Family, thing: Thing) -> dict[str, Any]:
     """The content of a concept's file."""
+    forms: tuple[str, ...]
+    plain: tuple[str, ...]
     if family.kind == "style":
         forms, plain = (f"a painting by {thing.name}", f"art in the style of {thing.name}"), ("a painting", "art")
         kept = [f"a painting by {other}" for other in thing.others]
