@@ -43,6 +43,7 @@ bundle: .venv/.stamp ## one zip for a reviewer: docs/results, pinned versions, a
 	python -m stages.bundle
 
 restore: .venv/.stamp ## after a clone: fetch what was made elsewhere, and tell Snakemake that it is up to date
+	@test -f dvc.lock || { echo "error: this commit has no dvc.lock, so nothing was pushed to restore; make it here: make reproduce" >&2; exit 2; }
 	dvc pull
 	snakemake --touch --forceall --cores 1 --quiet all
 

@@ -26,6 +26,7 @@ from declared import definition, fields, fit_returns, module  # noqa: E402  (aft
 from writing import keys_of, leading, listed, page, table  # noqa: E402
 
 from stages.documented.published import compare, every_field, presets, read_paper  # noqa: E402
+from stages.door.app import app  # noqa: E402
 from stages.params import load_params, names  # noqa: E402
 from stages.params.effect import departures  # noqa: E402
 from stages.params.kept import kept_states  # noqa: E402
@@ -273,6 +274,9 @@ def commands() -> str:
     made = ["One command per rule of the workflow. Each writes its result whole or not at all."]
     for stage in entries():
         made += [f"## stages.{stage}", f"```\n{help_of(stage)}\n```"]
+    made.append("## palimpsest")
+    made.append("The console script. Each of its commands calls one of those above, or a room of the library.")
+    made += [f"```\n{help_of_command(name)}\n```" for name in command_names()]
     return page("Commands", *made)
 
 
@@ -297,6 +301,23 @@ def help_of(stage: str) -> str:
         contextlib.suppress(SystemExit),
     ):
         importlib.import_module(f"stages.{stage}").main(["--help"])
+    return said.getvalue().strip()
+
+
+def command_names() -> list[str]:
+    """The commands of `palimpsest`, in the order of its help."""
+    return [command.name or command.callback.__name__ for command in app.registered_commands]
+
+
+def help_of_command(name: str) -> str:
+    """The help of `palimpsest NAME`."""
+    said = io.StringIO()
+    with (
+        mock.patch.dict(os.environ, {"COLUMNS": "110", "NO_COLOR": "1"}),
+        contextlib.redirect_stdout(said),
+        contextlib.suppress(SystemExit),
+    ):
+        app([name, "--help"], prog_name="palimpsest")
     return said.getvalue().strip()
 
 
