@@ -201,7 +201,8 @@ def quicken(file: Path) -> None:
     if "class" in content:
         content |= quick
     else:
-        content = {architecture: fields | quick for architecture, fields in content.items()}
+        worlds = {world: {name: fields | quick for name, fields in rows.items()} for world, rows in content.items()}
+        content = worlds
     file.write_text(yaml.safe_dump(content))
 
 

@@ -161,8 +161,8 @@ def check_method(name: str, root: Path | str = "params") -> dict[str, Any]:
     where, content = name if "@" in name else f"params/methods/{name}.yaml", checked("methods", name, root)
     if "backbones" in content:
         raise ValueError(
-            f"{where}: backbones: what differs on a small world stands in params/tuned/{split(name)[0]}.yaml by its "
-            f"architecture, on a finished checkpoint in params/adapted/{split(name)[0]}.yaml by its name"
+            f"{where}: backbones: what differs on a small world stands in params/tuned/{split(name)[0]}.yaml by "
+            f"world and architecture, on a finished checkpoint in params/adapted/{split(name)[0]}.yaml by its name"
         )
     own = {key: value for key, value in content.items() if key not in RESERVED}
     path, tree = content["class"], tree_of(root)

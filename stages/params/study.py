@@ -150,7 +150,7 @@ def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[st
         own = load_params("methods", name, root)
         meant = concept in own.get("concepts", [concept]) and own.get("world", here) == here
         can = check.works_on(own, about["family"]) and check.refusal(own, backbone, root) is None
-        can = can and untuned("methods", name, backbone, root) is None
+        can = can and untuned("methods", name, backbone, root, kind_of(concept, root)) is None
         can = can and not echoes(name, backbone, root, kind_of(concept, root))
         if meant and can and own.get("aim", aim) == aim and not lacks_data(name, backbone, concept, root):
             methods.append(name)

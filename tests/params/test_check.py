@@ -2,9 +2,9 @@
 
 import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
-import yaml
 
 from stages.params import construct, names
 from stages.params import study as studies
@@ -17,43 +17,13 @@ from stages.params.check import (
     checked,
     watched,
 )
-
-ROOT = Path(__file__).parents[2]
-STUDY = {
-    "cells": [{"backbones": ["sd-shapes"], "concepts": ["red"], "methods": ["none", "esd"]}],
-    "seeds": [0],
-    "prompts": {"concept": 8, "retain": 8},
-    "metrics": ["rates"],
-}
-
-
-@pytest.fixture
-def params(tmp_path: Path) -> Path:
-    """A copy of params/ and data/, with a small study `mini`."""
-    for part in ("params", "data"):
-        shutil.copytree(ROOT / part, tmp_path / part)
-    write(tmp_path / "params", "studies/mini", STUDY)
-    return tmp_path / "params"
-
-
-def write(params: Path, name: str, content: dict) -> None:
-    (params / f"{name}.yaml").write_text(yaml.safe_dump(content))
-
-
-def change(params: Path, name: str, **keys: object) -> None:
-    path = params / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | keys))
+from stages.params.types import Kind
+from tests import ROOT
+from tests.params.mini import STUDY, change, refusal, write
 
 
 def study(params: Path, metrics: list[str] | None = None, **cell: object) -> None:
     write(params, "studies/mini", STUDY | {"cells": [STUDY["cells"][0] | cell], "metrics": metrics or ["rates"]})
-
-
-def refusal(params: Path) -> str:
-    with pytest.raises(ValueError) as caught:
-        studies.load_study("mini", params)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 CHECKS = {"backbones": check_backbone, "methods": check_method, "attacks": check_attack, "metrics": check_metric}
@@ -73,26 +43,36 @@ def test_every_concept_of_the_project_can_be_measured(name: str) -> None:
     check_concept(name, ["concept", "retain"], ROOT / "params")
 
 
+@pytest.mark.parametrize("name", names("concepts", ROOT / "params"))
+def test_every_concept_of_the_project_says_its_kind(name: str) -> None:
+    assert checked("concepts", name, ROOT / "params")["kind"] in get_args(Kind)
+
+
 @pytest.mark.parametrize(
     ("name", "keys", "says"),
     [
         (
             "methods/esd",
             {"backbones": {"sd14": {"steps": 5}}},
-            "methods/esd.yaml: backbones: what differs on a small world stands in params/tuned/esd.yaml by its "
-            "architecture, on a finished checkpoint in params/adapted/esd.yaml by its name",
+            "methods/esd.yaml: backbones: what differs on a small world stands in params/tuned/esd.yaml by world "
+            "and architecture, on a finished checkpoint in params/adapted/esd.yaml by its name",
         ),
-        ("tuned/esd", {"fluxx": {"steps": 5}}, "tuned/esd.yaml: unknown key 'fluxx'; did you mean flux?"),
-        ("tuned/esd", {"flux": {"stpes": 5}}, "tuned/esd.yaml: flux: unknown key 'stpes'; did you mean steps?"),
+        ("tuned/esd", {"shape": {"sd": {}}}, "tuned/esd.yaml: unknown key 'shape'; did you mean shapes?"),
+        ("tuned/esd", {"shapes": {"fluxx": {}}}, "esd.yaml: unknown key 'fluxx' in shapes; did you mean flux?"),
         (
             "tuned/esd",
-            {"flux": {"object": {"steps": -5}}},
-            "tuned/esd.yaml: flux: object: steps: Input should be greater than 0",
+            {"shapes": {"flux": {"stpes": 5}}},
+            "esd.yaml: shapes: flux: unknown key 'stpes'; did you mean steps?",
         ),
         (
             "tuned/esd",
-            {"flux": {"states": "frozen", "style": {"guidance": 3.5}}},
-            "tuned/esd.yaml: flux: style: guidance has no effect with states: frozen",
+            {"scenes": {"flux": {"object": {"steps": -5}}}},
+            "tuned/esd.yaml: scenes: flux: object: steps: Input should be greater than 0",
+        ),
+        (
+            "tuned/esd",
+            {"shapes": {"flux": {"style": {"states": "frozen", "guidance": 3.5}}}},
+            "tuned/esd.yaml: shapes: flux: style: guidance has no effect with states: frozen",
         ),
         ("methods/esd", {"families": ["unett", "unet"]}, "families: no family 'unett'; did you mean unet?"),
         ("methods/esd", {"concepts": ["redd", "red"]}, "concepts: no concept 'redd'; did you mean red?"),
@@ -126,6 +106,11 @@ def test_every_concept_of_the_project_can_be_measured(name: str) -> None:
         ("concepts/red", {"target": {"coluor": "red"}}, "no label 'coluor'"),
         ("concepts/red", {"target": {"colour": "redd"}}, "no prompts with colour 'redd'"),
         ("concepts/red", {"aim": "erasee"}, "aim: "),
+        (
+            "concepts/red",
+            {"kind": "colour"},
+            "red.yaml: kind: 'colour' is not one of ['attribute', 'object', ",
+        ),
         (
             "metrics/rates",
             {"class": "stages.metrics.rates.Ratess"},
@@ -174,7 +159,7 @@ def test_a_judge_without_its_weights_is_refused_with_what_belongs_there(params):
     ("method", "key", "file", "near"),
     [
         ("circuit_breaker_documented", "data", "data/my_prompt.csv", "data/my_prompts.csv"),
-        ("textual_inversion", "data", "data/yellow_cross", "data/yellow_crosses"),
+        ("textual_inversion", "data", "data/yellow_crosses", "data/yellow_cross"),
         ("t2vunlearning", "data", "data/my_prompt.csv", "data/my_prompts.csv"),
         ("prototype_steering", "setup", "data/my_prompt.csv", "data/my_prompts.csv"),
     ],
@@ -244,10 +229,10 @@ def test_what_a_file_holds_is_looked_at(params: Path, method: str, file: str, te
 
 
 def test_a_metrics_files_exist_and_are_watched(params: Path) -> None:
-    change(params, "metrics/clip_frechet", real="data/yellow_cross")
-    with pytest.raises(ValueError, match="clip_frechet.yaml: real: no folder 'data/yellow_cross'; did you mean"):
-        check_metric("clip_frechet", params)
     change(params, "metrics/clip_frechet", real="data/yellow_crosses")
+    with pytest.raises(ValueError, match="clip_frechet.yaml: real: no folder 'data/yellow_crosses'; did you mean"):
+        check_metric("clip_frechet", params)
+    change(params, "metrics/clip_frechet", real="data/yellow_cross")
     assert len(watched(check_metric("clip_frechet", params), params)) == 8
     linear = {"class": "stages.metrics.linear.LinearRates", "weights": "data/nothing.pt", "classes": ["red", "blue"]}
     write(params, "metrics/linear", linear)
@@ -257,7 +242,8 @@ def test_a_metrics_files_exist_and_are_watched(params: Path) -> None:
 
 def test_a_sentence_with_a_stroke_in_it_is_no_file(params: Path) -> None:
     change(params, "methods/textual_inversion", initialiser=f"a {'very ' * 60}old cat and/or dog")
-    assert all("yellow_crosses" in path for path in watched(check_method("textual_inversion", params), params))
+    files = watched(check_method("textual_inversion", params), params, concept="yellow_cross")
+    assert len(files) == 8 and all("data/yellow_cross/" in path for path in files)
 
 
 @pytest.mark.parametrize("field", ["of", "edit"])
@@ -324,7 +310,7 @@ def test_a_judge_of_a_small_world_is_refused_on_a_real_checkpoint(params: Path) 
 
 
 def test_settings_for_a_small_world_are_refused_on_a_real_checkpoint_with_those_that_fit(params: Path) -> None:
-    study(params, ["clip_score"], backbones=["sd14"], concepts=["dog"], methods=["textual_inversion_output"])
+    study(params, ["clip_score"], backbones=["sd14"], concepts=["yellow_cross"], methods=["textual_inversion_output"])
     assert refusal(params) == (
         "textual_inversion_output has settings for the small worlds (world: true) and sd14 is a finished checkpoint; "
         "for it: textual_inversion"

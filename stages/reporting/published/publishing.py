@@ -10,7 +10,8 @@ from typing import Any
 
 from stages.params.load import located, read_file
 from stages.reporting.attempts import Attempts
-from stages.reporting.collect import Collected, gather, outline
+from stages.reporting.collect import gather, outline
+from stages.reporting.collected import Collected
 from stages.reporting.numbers import Numbers
 from stages.reporting.page import render
 from stages.reporting.published.layout import ABOUT, OUTCOMES, PAGE, RECORDS, TABLES, VALUES
