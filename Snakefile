@@ -3,6 +3,7 @@
 snakemake --cores 2                         the study named in params/pipeline.yaml
 snakemake --cores 2 --config study=smoke    another study of params/studies
 snakemake --cores 2 tune --config tune=uce  the settings of a method, searched; without --config, of all methods
+snakemake fetch --config fetch=ring79       published prompts; without --config, those of the study
 snakemake -n                                what would run
 """
 
@@ -17,6 +18,7 @@ configfile: "params/pipeline.yaml"
 include: "workflow/rules/params.smk"
 include: "workflow/rules/paths.smk"
 include: "workflow/rules/machine.smk"
+include: "workflow/rules/fetch.smk"
 include: "workflow/rules/prepare.smk"
 include: "workflow/rules/pretrain.smk"
 include: "workflow/rules/zoo_inputs.smk"

@@ -27,6 +27,7 @@ from presets import departs, papers, trained_on  # noqa: E402
 from writing import keys_of, leading, listed, page, table  # noqa: E402
 
 from stages.params import load_params, names  # noqa: E402
+from stages.params.prompt_sources import load_source  # noqa: E402
 
 PARAMS, SCHEMAS = ROOT / "params", ROOT / "stages" / "params" / "schemas"
 ROOMS = {
@@ -174,11 +175,28 @@ def classes(kind: str, title: str, intro: str) -> str:
 
 
 def prompts() -> str:
-    """The columns of a prompt table, from its schema, and the tables of data/."""
+    """The columns of a prompt table, from its schema, the tables of data/, and the sources of published ones."""
     content = yaml.safe_load((SCHEMAS / "prompts.schema.yaml").read_text(encoding="utf-8"))
     rows = [prompt_table(path) for path in sorted((ROOT / "data").glob("*.csv"))]
     keys = ("## Columns", keys_of(content))
-    return page("Prompt tables", content["description"], *keys, "## Tables that come with the project", table(rows))
+    own = ("## Tables that come with the project", table(rows))
+    published = (
+        "## Published prompts",
+        "One row per file of `params/prompts/`; `python -m stages.fetch NAME` brings it.",
+    )
+    sources = table([prompt_source(name) for name in names("prompts", PARAMS)])
+    of_source = ("## Keys of a source", table(fields("stages.params.prompt_sources.Source")))
+    return page("Prompt tables", content["description"], *keys, *own, *published, sources, *of_source)
+
+
+def prompt_source(name: str) -> dict[str, str]:
+    """A row of the published files: how many rows it has, on what terms, what it is."""
+    source = load_source(name, PARAMS)
+    terms = f"{source.license}{', gated' if source.gated else ''}"
+    sha = f"`{source.sha256[:8]}`" if source.sha256 else "not known"
+    place = f"[{source.repository or source.hub}]({source.page})"
+    row = {"source": f"`{name}`", "rows": str(source.rows), "sha256": sha, "from": place, "licence": terms}
+    return row | {"about": comment("prompts", name)}
 
 
 def prompt_table(path: Path) -> dict[str, str]:

@@ -7,7 +7,8 @@
     with intervention.attach(backbone):
         images = backbone.sample(backbone.encode(["a red circle"]), seeds=[7], steps=10, guidance=3.0)
 
-`load_run(folder)` is the intervention of a finished run. The names are read from params/ in the current folder; `root=`
+`load_run(folder)` is the intervention of a finished run. `Erasure(backbone, words, out).run()` does all of it, from the
+prompts of a concept to a model card. Names are read from params/ in the project (see stages.params.project); `root=`
 names another. Each function is imported when it is first asked for, so that `import stages` costs nothing.
 """
 
@@ -19,6 +20,7 @@ _FACE = {
     "load_concept": ("stages.params.concept", "load_concept"),
     "load_method": ("stages.methods", "load_method"),
     "load_run": ("stages.interventions", "load"),
+    "Erasure": ("stages.door.erasing", "Erasure"),
 }
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.launch.cli import entry, set_up
+from stages.params.layout import ARTIFACTS
+from stages.params.project import located
 from stages.store.files import write_json
 
 COLUMNS = ("stage", "jobs", "import s", "set-up s", "work s", "images/s", "peak MB", "import > work")
@@ -25,18 +27,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     `--stepwise` measures instead what backpropagation by steps costs beside that through the whole unrolled graph.
     """
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--artifacts", default="artifacts", type=Path)
+    parser.add_argument("--artifacts", type=Path)
     parser.add_argument("--stepwise", metavar="BACKBONE", help="time gradients of minimalist masks there instead")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
+    artifacts = args.artifacts or located(ARTIFACTS)
     if args.stepwise:
         set_up(args.threads)
-        stepwise(args.stepwise, args.artifacts / "bench-stepwise.json")
+        stepwise(args.stepwise, artifacts / "bench-stepwise.json")
         return 0
-    records = [json.loads(path.read_text()) for path in sorted(args.artifacts.rglob("record-*.json"))]
+    records = [json.loads(path.read_text()) for path in sorted(artifacts.rglob("record-*.json"))]
     records = [record for record in records if "phases" in record]
     if not records:
-        raise FileNotFoundError(f"no records in {args.artifacts}: run a study first, for instance with make reproduce")
+        raise FileNotFoundError(f"no records in {artifacts}: run a study first, for instance with make reproduce")
     sys.stdout.write(render(summarise(records)) + "\n")
     return 0
 

@@ -49,6 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     asked = study["prompts"]
     sets = [name for name in counts(asked) if name in asked or drawn(folders[0] / name)]
+    sets += study.get("published") or {}
     inputs = [folder / name / "metadata.jsonl" for folder in folders for name in sets]
     inputs += [attacks / name / "metadata.jsonl" for name in args.attacks]
     with recording(out, "evaluate", params=contents, seed=args.seed, inputs=inputs) as record:

@@ -12,6 +12,7 @@ import yaml
 
 from stages.documented.experiment import Experiment, Files, files, read_experiment, read_model
 from stages.launch.cli import entry
+from stages.params.project import home, located
 from stages.store.files import write_text
 
 MARK = "# Written by stages.experiment from "
@@ -38,23 +39,24 @@ def main(argv: Sequence[str] | None = None) -> int:
 def write(name: str, made: Files, source: str) -> None:
     """Writes all files or, where one is in the way that was not written here, none."""
     texts = {
-        Path("params") / kind / f"{name}.yaml": f"{MARK}{source}\n{yaml.safe_dump(dict(content), sort_keys=False)}"
+        home() / "params" / kind / f"{name}.yaml": f"{MARK}{source}\n{yaml.safe_dump(dict(content), sort_keys=False)}"
         for kind, content in made.params.items()
     }
     for path in texts:
         if path.exists() and not path.read_text().startswith(f"{MARK}{source}\n"):
             raise ValueError(f"{path} is not of this experiment; rename {source}")
-    prompts = Path("data") / f"{name}.csv"
+    prompts = home() / "data" / f"{name}.csv"
     if prompts.exists() and not any(path.exists() for path in texts):
         raise ValueError(f"{prompts} is not of an experiment; rename {source}")
     for path, text in {**texts, prompts: made.prompts}.items():
         write_text(path, text)
 
 
-def deliver(name: str, experiment: Experiment, figures: Path = Path("artifacts/figures")) -> None:
+def deliver(name: str, experiment: Experiment, figures: Path | None = None) -> None:
     """Copies the study's grid of unedited and steered pictures to GRID_PATH."""
     if not experiment.GRID_PATH:
         raise ValueError("GRID_PATH: the experiment does not say where its grid goes")
+    figures = figures or located("artifacts/figures")
     found = sorted(figures.glob(f"{name}-*-{name}-grid-concept.png"))  # study, backbone and concept of that name
     if not found:
         raise FileNotFoundError(f"no grid of {name} in {figures}; run: snakemake --cores all --config study={name}")

@@ -12,7 +12,8 @@ from typing import Any
 from stages.launch.cli import entry, parser
 from stages.params import load_params
 from stages.params.asked import asked, has_asked
-from stages.params.concept import load_concept
+from stages.params.concept import Concept, load_concept
+from stages.params.published_sets import published_rows, read_sets
 from stages.params.study import counts
 from stages.store.files import write_json
 
@@ -34,6 +35,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         name: asked(concept, name, n, split) if name in named or has_asked(concept, name, split) else []
         for name, n in counts(named).items()
     }
+    where = f"params/studies/{args.study}.yaml"
+    for name, published in read_sets(study, where).items():
+        sets[name] = published_rows(published, concept)
+        warn_of_learned(name, sets[name], concept)
     for name, chosen in sets.items():
         warn_of_long(name, chosen)
     write_json(Path(args.out), {"concept": concept.name, "target": concept.target, "split": split, "sets": sets})
@@ -50,6 +55,13 @@ def warn_of_long(name: str, rows: Sequence[dict[str, Any]]) -> None:
             "%s: %d of %d prompts have more than %d words and signs; what follows changes nothing for CLIP",
             *(name, long, len(prompts), CLIP_TOKENS),
         )
+
+
+def warn_of_learned(name: str, rows: Sequence[dict[str, Any]], concept: Concept) -> None:
+    """A line in the log if published prompts are among those that methods learn from."""
+    learned = {*concept.prompts, *concept.neutral, *concept.retain}
+    if shared := sum(row["prompt"] in learned for row in rows):
+        log.warning("%s: %d of %d prompts are among those that methods learn from", name, shared, len(rows))
 
 
 def least_tokens(prompt: str) -> int:

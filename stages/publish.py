@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.launch.cli import entry, set_up
+from stages.params.layout import ARTIFACTS
+from stages.params.project import home, located
 
 log = logging.getLogger("publish")
 
@@ -18,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Writes single pictures' outcomes, records, the tables that follow from them, and the page with fewer pictures."""
     options = argparse.ArgumentParser(description=main.__doc__)
     options.add_argument("--study", required=True, help="a file of params/studies/ whose runs are all measured")
-    options.add_argument("--artifacts", default="artifacts", help="the artifacts tree (default: artifacts)")
+    options.add_argument("--artifacts", help="the artifacts tree (default: artifacts)")
     options.add_argument("--params", default="params", help="folder of the params files (default: params)")
     options.add_argument("--out", help="the folder to write (default: docs/results/<study>)")
     options.add_argument("--megabytes", type=float, default=20.0, help="that it may have at most (default: 20)")
@@ -27,8 +29,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_up(args.threads)
     from stages.reporting.published.publishing import publish
 
-    out = Path(args.out or f"docs/results/{args.study}")
-    said = publish(args.study, Path(args.artifacts), out, params=args.params, megabytes=args.megabytes)
+    out = Path(args.out or home() / f"docs/results/{args.study}")
+    artifacts = Path(args.artifacts or located(ARTIFACTS))
+    said = publish(args.study, artifacts, out, params=args.params, megabytes=args.megabytes)
     log.info("%s", said)
     return 0
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from stages.launch.cli import entry
+from stages.params.layout import ARTIFACTS
+from stages.params.project import located
 from stages.store.files import replacing, write_text
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     options = argparse.ArgumentParser(description=main.__doc__)
     options.add_argument("--study", required=True, help="a file of params/studies/")
-    options.add_argument("--out", default="artifacts", help="the artifacts tree, read and written (default: artifacts)")
+    options.add_argument("--out", help="the artifacts tree, read and written (default: artifacts)")
     options.add_argument("--params", default="params", help="folder of the params files (default: params)")
     options.add_argument("--show-sensitive", action="store_true", help="do not blur the images of sensitive concepts")
     args = options.parse_args(argv)
@@ -44,7 +46,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     from stages.reporting.tables import results
     from stages.reporting.texts import all_numbers, table_texts
 
-    study, out = collect(args.study, args.out, args.params), Path(args.out)
+    out = Path(args.out or located(ARTIFACTS))
+    study = collect(args.study, out, args.params)
     for name in study.missing:
         log.warning("not measured, left out: %s", name)
     for caveat in study.caveats:

@@ -27,32 +27,38 @@ log = logging.getLogger("sample")
 @entry
 def main(argv: Sequence[str] | None = None) -> int:
     """Writes one folder per prompt set: PNGs and metadata.jsonl (file, index, prompt, seed, labels)."""
-    options = parser(main.__doc__, "backbone", "concept", "method", "seed", "prompts")
+    options = parser(main.__doc__, "backbone", "seed", "prompts")
+    options.add_argument("--concept", help="a file of params/concepts/; needed if a method is fitted here")
+    options.add_argument("--method", default="none", help="a file of params/methods/ (default: none, no edit)")
     options.add_argument("--run", help="the folder of the trained run; without it the method is fitted here")
     args = options.parse_args(argv)
     sets = read_sets(Path(args.prompts))
-    concept = load_concept(args.concept)
+    concept = load_concept(args.concept) if args.concept else None
+    if concept is None and not args.run and args.method != "none":
+        raise ValueError(f"--concept is missing: {args.method} is fitted to one")
+    kind = concept.kind if concept else ""
     set_up(args.threads)
     from stages.backbones import load_backbone
     from stages.backbones.text.cut import cut_prompts
-    from stages.interventions import load, save
+    from stages.interventions import Identity, load, save
     from stages.methods import load_method
 
-    method, out = load_method(args.method, args.backbone, kind=concept.kind), Path(args.out)
-    intervention = load(Path(args.run)) if args.run else None
+    method = load_method(args.method, args.backbone, kind=kind) if concept else None
+    intervention, out = load(Path(args.run)) if args.run else None, Path(args.out)
     params = {"backbone": args.backbone, "concept": args.concept, "method": args.method}
-    params |= {} if args.run else method_params(args.method, args.backbone, kind=concept.kind)
+    params |= {} if args.run or not concept else method_params(args.method, args.backbone, kind=kind)
     inputs = [Path(args.prompts), *([Path(args.run) / "intervention.safetensors"] if args.run else [])]
     with recording(out, "sample", params=params, seed=args.seed, inputs=inputs) as record:
         backbone = load_backbone(args.backbone)
         record.ready()
         record.notes["images"] = sum(len(rows) for rows in sets.values())
         if intervention is None:
-            intervention = fitted(method, backbone, concept, args.seed, record)
+            fit = method and concept and fitted(method, backbone, concept, args.seed, record)
+            intervention = fit or Identity()
         with intervention.attach(backbone):
             record.notes["cut_prompts"] = cut_prompts(backbone, sets)
             write_folders(backbone, {out / name: rows for name, rows in sets.items()})
-        if not args.run:
+        if not args.run and concept:
             save(intervention, out)
     log.info("%s: %s", out, ", ".join(f"{len(rows)} of {name}" for name, rows in sets.items()))
     return 0

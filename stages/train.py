@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from stages.launch.cli import entry, parser, set_up
 from stages.params import build, check_name, method_params
 from stages.params.concept import load_concept
-from stages.params.load import located
+from stages.params.project import located
 from stages.store.record import recording
 
 if TYPE_CHECKING:

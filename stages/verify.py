@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.launch.cli import entry, set_up
+from stages.params.project import located
 
 log = logging.getLogger("verify")
 
@@ -20,13 +21,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     The first cell that differs, or a file that is damaged or missing, is one line and exit code 2.
     """
     options = argparse.ArgumentParser(description=main.__doc__)
-    options.add_argument("folder", nargs="?", default="docs/results", help="(default: docs/results)")
+    options.add_argument("folder", nargs="?", help="(default: docs/results)")
     options.add_argument("--threads", type=int, default=1)
     args = options.parse_args(argv)
     set_up(args.threads)
     from stages.reporting.published.verifying import published_in, verify
 
-    for folder in published_in(Path(args.folder)):
+    for folder in published_in(Path(args.folder or located("docs/results"))):
         log.info("%s", verify(folder))
     return 0
 

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.launch.cli import entry, set_up
-from stages.params.load import located, suggestion
+from stages.params.load import suggestion
+from stages.params.project import located
 from stages.params.zoo import BACKBONE, FOLDER, Entry, Listed, digest_of, listed, read_manifest
 
 TRAINED = Path("artifacts") / "zoo"  # where `snakemake zoo` puts what it trains
@@ -28,13 +29,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     options.add_argument("do", choices=("judge", "add", "check", "list", "take"))
     options.add_argument("name", nargs="?", help="an entry, of params/zoo.yaml for `add`; all of them without")
     options.add_argument("--zoo", type=Path, help=f"the folder of the zoo (default: {FOLDER})")
-    options.add_argument("--trained", type=Path, default=TRAINED, help=f"folders to add (default: {TRAINED})")
+    options.add_argument("--trained", type=Path, help=f"folders to add (default: {TRAINED})")
     options.add_argument("--dtype", choices=("float16", "bfloat16"), default="float16", help="of stored weights")
     options.add_argument("--out", type=Path, help="the folder that `take` writes")
     options.add_argument("--n", type=int, default=512, help="pictures that `judge` draws (default: 512)")
     options.add_argument("--threads", type=int, default=1)
     args = options.parse_args(argv)
-    zoo = args.zoo or located(FOLDER)
+    zoo, trained = args.zoo or located(FOLDER), args.trained or located(TRAINED)
     if args.do == "list":
         sys.stdout.write(table(read_manifest(zoo)))
     elif args.do == "check":
@@ -46,9 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         _take(zoo, args.name, args.out)
     elif args.do == "judge":
         set_up(args.threads)
-        _judge(_listed(args.name), args.trained, args.n)
+        _judge(_listed(args.name), trained, args.n)
     else:
-        _add(zoo, args.name, args.trained, args.dtype)
+        _add(zoo, args.name, trained, args.dtype)
     return 0
 
 

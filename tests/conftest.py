@@ -98,3 +98,25 @@ def query():
         return State(latent, torch.full((len(prompts),), 500), step=1), condition
 
     return ask
+
+
+@pytest.fixture(scope="session")
+def clip_folder(tmp_path_factory) -> str:
+    """A small CLIP with random weights and the tokenizer of the world of shapes."""
+    import torch
+    from transformers import CLIPConfig, CLIPModel
+
+    from stages.worlds.words import LENGTH, make_tokenizer
+
+    path = tmp_path_factory.mktemp("clip")
+    tokenizer = make_tokenizer()
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
+    words = {"vocab_size": 64, "max_position_embeddings": LENGTH, "eos_token_id": tokenizer.eos_token_id}
+    config = CLIPConfig(
+        text_config=sizes | words, vision_config=sizes | {"image_size": 16, "patch_size": 8}, projection_dim=8
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        CLIPModel(config).save_pretrained(path)
+    tokenizer.save_pretrained(path)
+    return str(path)

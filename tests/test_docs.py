@@ -58,6 +58,11 @@ def test_a_generated_table_lists_exactly_the_files_of_params(generated: dict[str
     assert re.findall(r"^\| `([^`]+)` \|", table[0], re.MULTILINE) == names(kind)
 
 
+def test_every_published_file_has_a_row(generated: dict[str, str]) -> None:
+    table = generated["reference/prompts.md"].partition("## Published prompts")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `([^`]+)` \|", table, re.MULTILINE) == names("prompts")
+
+
 def test_every_family_has_a_row(generated: dict[str, str]) -> None:
     families = {yaml.safe_load(path.read_text()).get("family") for path in ROOT.glob("params/backbones/*.yaml")} - {
         None

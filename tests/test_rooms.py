@@ -26,6 +26,7 @@ FLOORS = (  # lowest first: a room imports those before it, and itself
     "metrics",
     "tuning",
     "reporting",
+    "door",
 )
 
 

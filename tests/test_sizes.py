@@ -42,7 +42,12 @@ def whole(name: str, known: dict[str, tuple[list[str], set[str]]]) -> set[str]:
 
 
 def parameters(node: Function) -> int:
-    """Parameters that a caller fills: without self and cls, *args and **kwargs counted once each."""
+    """Parameters that a caller fills: without self and cls, *args and **kwargs counted once each.
+
+    Those of a command are options of a command line, which nobody fills in code.
+    """
+    if any(ast.unparse(one).startswith("app.command") for one in node.decorator_list):
+        return 0
     every = node.args
     named = [one.arg for one in [*every.posonlyargs, *every.args, *every.kwonlyargs]]
     return len([name for name in named if name not in ("self", "cls")]) + bool(every.vararg) + bool(every.kwarg)

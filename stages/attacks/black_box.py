@@ -13,6 +13,7 @@ from stages.attacks.base import UNEDITED, Attempt, Found, Victim
 from stages.backbones.core.base import Backbone
 from stages.control.mentions import mentions, reworded
 from stages.params.concept import Concept
+from stages.params.project import located
 from stages.params.types import File, Natural
 
 Kind = Literal["synonyms", "hyponyms", "misspelling", "languages", "paraphrase", "negation", "composition"]
@@ -69,7 +70,7 @@ class BlackBox:
         own = {"synonyms": concept.synonyms, "hyponyms": () if word in concept.members else concept.members}
         if self.word:  # another one than the concept's, perhaps
             own = {}
-        if said := own.get(kind, ()) or _table(Path(self.table), kind, word).get(word, {}).get(kind):
+        if said := own.get(kind, ()) or _table(located(self.table), kind, word).get(word, {}).get(kind):
             return tuple(said)
         key = {"synonyms": "synonyms", "hyponyms": "members"}.get(kind)
         place = f", or as {key} in the concept's file" if key else ""

@@ -81,9 +81,6 @@ class CogVideoX(Clips):
             raise ValueError(f"{name}: CogVideoX 1.5 joins latent frames in patches, which is not supported; use 1.0")
         if not config.use_rotary_positional_embeddings and self.texts.length != config.max_text_seq_length:
             raise ValueError(f"{name}: text_length must be {config.max_text_seq_length}: its positions begin there")
-        if config.use_learned_positional_embeddings and settings.size not in (None, self._own_size()[1:]):
-            height, width = self._own_size()[1:]
-            raise ValueError(f"{name}: size must be {height} x {width}: its positions are learned, got {settings.size}")
         if self.vae.dtype != self.net.dtype:
             self.vae.to(self.net.dtype)  # unlike SDXL's it runs in half precision, whatever its force_upcast says
         if isinstance(self.scheduler, CogVideoXDPMScheduler):
@@ -106,6 +103,13 @@ class CogVideoX(Clips):
         """The size that the network was trained at."""
         config = self.net.config
         return config.sample_frames, config.sample_height * self.factor, config.sample_width * self.factor
+
+    def _check_size(self) -> None:
+        """ValueError for a size that the network cannot draw: with learned positions, any but its own."""
+        super()._check_size()
+        size, own = self.settings.size, self._own_size()[1:]
+        if self.net.config.use_learned_positional_embeddings and size not in (None, own):
+            raise ValueError(f"{self.name}: size must be {own[0]} x {own[1]}: its positions are learned, got {size}")
 
     def scaled(self, latent: Tensor) -> Tensor:
         """Latents (B, C, f, h, w) of unit variance."""

@@ -16,6 +16,7 @@ from stages.backbones.core.preview import preview
 from stages.backbones.core.settings import Settings
 from stages.backbones.loading.by_name import choose_device
 from stages.params import construct
+from stages.params.project import located
 from stages.params.types import Count, Fraction, Rate
 from stages.store.tracking import paint_with
 from stages.training.minimize import minimize
@@ -59,7 +60,7 @@ def pretrain(
     """
     recipe = construct(Recipe, settings.pretrain, f"{name}: pretrain")
     world = world_of(name, settings)
-    vae = cls.load_autoencoder(Path(worlds) / world / settings.autoencoder)
+    vae = cls.load_autoencoder(located(worlds) / world / settings.autoencoder)
     backbone = cls.create(name, settings, make_tokenizer(world), vae, recipe.seed + seed, choose_device(name, device))
     train(backbone, render(settings, recipe, seed, exclude), recipe, seed)
     freeze(backbone.modules().values())

@@ -117,6 +117,15 @@ class InfinityBackbone(Family):
         """The transformer, the text encoder and the tokenizer of pictures."""
         return {"net": self.net, **self.texts.encoders(), "vae": self.vae}
 
+    def _check_size(self) -> None:
+        """ValueError for another size than the schedule's: it is chosen when the network is loaded."""
+        if self.settings.size != self.picture_size():
+            height, width = self.picture_size()
+            asked = self.settings.size and " x ".join(map(str, self.settings.size))
+            raise ValueError(
+                f"{self.name}: draws {height} x {width} alone, got {asked}; for published prompts: ignore: [size]"
+            )
+
     def _find_sites(self) -> dict[Site, Tap]:
         """The address table of the blocks."""
         return site_table(self.net, (f"blocks.{i}" for i in range(len(self.net.blocks))), BLOCK)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from stages.params.concept import Concept
 from stages.params.datasets import read_prompts, select
 from stages.params.pairs import read_pairs
+from stages.params.project import located
 from stages.params.tables import read_text
 
 Row = TypeVar("Row")
@@ -95,7 +96,7 @@ def read_breaker_data(path: Path | str) -> BreakerData:
     `prompt` breaks, `normal prompt` is its twin. One in ten rows of either side is held out. ValueError, too, for an
     empty text and for one that stands on both sides.
     """
-    path = Path(path)
+    path = located(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the prompts of the circuit breaker")
     content = _parsed(path) if path.suffix.lower() == ".json" else []

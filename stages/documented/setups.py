@@ -10,6 +10,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from stages.params.project import located
+
 ALL = -1  # every layer
 EVERY = "all"  # every scale, or every step of the sampler
 SCALE_KEYS = ("layers", "strength_cond", "strength_uncond")
@@ -85,7 +87,7 @@ class Setup:
 
 def read_setups(path: Path | str) -> list[Setup]:
     """One object or a list of them, with or without a trailing comma; ValueError names the file and the field."""
-    path = Path(path)
+    path = located(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: the experiment's setup")
     text = re.sub(r",(?=\s*([}\]]|$))", "", path.read_text(encoding="utf-8").strip())

@@ -21,6 +21,15 @@ from stages.store.finite import check_tensors
 LORA = "pytorch_lora_weights.safetensors"  # what load_lora_weights looks for
 
 
+def form(made: Intervention) -> str:
+    """What `write` makes of it: `checkpoint`, `lora` or `embedding`; empty for a change that is no file's."""
+    if isinstance(made, LowRank | Membrane):
+        return "lora"
+    if isinstance(made, Embedding):
+        return "embedding" if made.spec().get("mode") == "input" else ""
+    return "checkpoint" if isinstance(made, Mask | Weights) else ""
+
+
 def write(made: Intervention, name: str, out: Path, gate: float = 1.0) -> None:
     """Writes it in the form that its kind has elsewhere; ValueError for a change that is no file's.
 

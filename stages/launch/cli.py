@@ -40,11 +40,16 @@ def entry(main: Main) -> Main:
         except KeyboardInterrupt:
             return 128 + signal.SIGINT
         except WRONG_INPUT as error:
-            message = error.args[0] if isinstance(error, KeyError) and error.args else error
-            sys.stderr.write(f"error: {' '.join(str(message).split())}\n")
+            sys.stderr.write(f"error: {one_line(error)}\n")
             return 2
 
     return wrapped
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, without line breaks."""
+    message = error.args[0] if isinstance(error, KeyError) and error.args else error
+    return " ".join(str(message).split())
 
 
 def log_to_stderr() -> None:

@@ -94,6 +94,8 @@ class Metric(ABC):
     CHOICES: ClassVar[str | None] = None  # the field that lists the values of a label that it can tell apart
     NEEDED: ClassVar[Mapping[str, str]] = {}  # fields (`a or b`) that a study must fill, and what belongs there
 
+    SIZES: ClassVar[bool] = False  # whether it measures a set of pictures of several sizes
+
     unasked = False  # whether NaN among the features stands for what a sample was not asked for
 
     @property
@@ -213,6 +215,8 @@ def _described(metrics: Mapping[str, Metric], samples: Samples, place: str) -> _
 
 def _features(metric: Metric, samples: Samples, place: str) -> Tensor:
     try:
+        if samples.sizes and not metric.SIZES:
+            raise ValueError(f"{place}: it measures pictures of one size; in the study: ignore: [size]")
         features = metric.features(samples)
         return features if metric.unasked else finite(features, samples)
     except FloatingPointError as error:

@@ -20,7 +20,7 @@ from stages.metrics.judging import Judging
 from stages.metrics.loading.networks import Classifier, load_classifier
 from stages.metrics.members import each_member, members_of, shown
 from stages.metrics.rates import apart, as_asked, asked_for, of_relation, retained_columns
-from stages.metrics.samples import Samples, finite, frames
+from stages.metrics.samples import Samples, finite, frames, of_each_size
 from stages.params import suggestion
 from stages.params.concept import values
 from stages.params.datasets import Target
@@ -73,6 +73,7 @@ class Classified(Judging):
     `evidence` holds the ten likeliest classes of each frame with their probabilities.
     """
 
+    SIZES = True
     CHOICES: ClassVar[str] = "classes"
     NEEDED: ClassVar[Mapping[str, str]] = {
         "model or weights": "a folder or hub id of an image classifier, or torchvision's resnet50-11ad3fa6.pth"
@@ -104,8 +105,12 @@ class Classified(Judging):
             for value in values(wanted):
                 if value not in self.classes.get(label, ()):
                     raise ValueError(f"classes: no {label} {value!r}, which the concept's target asks for")
-        answers = torch.cat([network(to_pixels_of(part)) for part in frames(samples.images).split(BATCH)])
-        return finite(answers.unflatten(0, (len(samples.images), -1)), samples, "the classifier's answers").softmax(-1)
+
+        def answers(images: Tensor) -> Tensor:
+            every = torch.cat([network(to_pixels_of(part)) for part in frames(images).split(BATCH)])
+            return every.unflatten(0, (len(images), -1))
+
+        return finite(of_each_size(samples, answers), samples, "the classifier's answers").softmax(-1)
 
     def verdicts(self, features: Tensor, samples: Samples) -> dict[str, Tensor]:
         classes = _numbers(self.classes, load_classifier(self.model, self.weights))

@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from stages.metrics.base import Column, Metric, Statistics, Value
-from stages.metrics.clip_score import BATCH, embed_frames, load_clip
+from stages.metrics.clip_score import BATCH, embed_frames, embed_samples, load_clip
 from stages.metrics.distances import distances
 from stages.metrics.frechet import frame_distance, lacks_rank, packed_distance
 from stages.metrics.references import kept, stamps, streamed_moments
 from stages.metrics.samples import Samples, finite
+from stages.params.project import located
 from stages.params.source import code
 from stages.params.types import Folder
 from stages.store.pictures import each_picture
@@ -31,17 +32,21 @@ class CLIPFrechet(Metric):
     They grow as samples get fewer, so compare equal n only.
     """
 
+    SIZES = True
+
     seed: int = 0  # of the jackknife
     model: str = "openai/clip-vit-base-patch32"  # folder or hub id of a CLIP
     real: Folder = ""  # folder of pictures, cropped and resized to the samples' size; empty for no such distance
 
     def features(self, samples: Samples) -> Tensor:
         """Unit vectors (N, F, D), F = 1 for pictures; FloatingPointError if one is not finite."""
-        return finite(embed_frames(load_clip(self.model)[0], samples.images), samples, "CLIP's features")
+        return finite(embed_samples(load_clip(self.model)[0], samples), samples, "CLIP's features")
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
         if not self.real:
             return {"features": features}
+        if samples.sizes:
+            raise ValueError("real: its pictures are fitted to the samples' size, and these are of several")
         return {"features": features, "real": folder_moments(self.model, self.real, *samples.images.shape[-2:])}
 
     def score(self, edited: Statistics, original: Statistics | None) -> dict[str, Value]:
@@ -65,7 +70,7 @@ def folder_moments(model: str, folder: str, height: int, width: int) -> Tensor:
     The pictures are read a batch at a time, once for all runs: the moments are kept on disk. FileNotFoundError for a
     folder without pictures, FloatingPointError for features that are not finite.
     """
-    asked = {"of": "clip_frechet", "model": model, "size": [height, width], "files": stamps(folder)}
+    asked = {"of": "clip_frechet", "model": model, "size": [height, width], "files": stamps(located(folder))}
     asked |= {"code": code(f"{__name__}.CLIPFrechet")}
 
     def make() -> dict[str, Tensor]:

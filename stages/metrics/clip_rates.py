@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from stages.metrics.base import Column
-from stages.metrics.clip_score import embed_frames, embed_texts, load_clip
+from stages.metrics.clip_score import embed_samples, embed_texts, load_clip
 from stages.metrics.clips import share_columns, verdict_names, verdicts
 from stages.metrics.members import each_member, members_of, shown
 from stages.metrics.rates import Outcomes, apart, as_asked, asked_for, of_relation, retained_columns
@@ -48,6 +48,7 @@ class CLIPRates(Outcomes):
     Others are those of `Rates` without `broken`, by the mean of a clip's frames.
     """
 
+    SIZES = True
     CHOICES: ClassVar[str] = "choices"
 
     model: str = "openai/clip-vit-base-patch32"  # folder or hub id of a CLIP
@@ -87,7 +88,7 @@ class CLIPRates(Outcomes):
     def look(self, samples: Samples) -> Recognition:
         """The likeliest name of each label for every sample, and for every frame."""
         model, tokenizer = load_clip(self.model)
-        embedded = finite(embed_frames(model, samples.images), samples, "CLIP's features")  # (N, F, D)
+        embedded = finite(embed_samples(model, samples), samples, "CLIP's features")  # (N, F, D)
         labels, frames = {}, {}
         for label, names in self.choices.items():
             texts = embed_texts(model, tokenizer, [self.template.replace("{}", name) for name in names])

@@ -11,7 +11,7 @@ from transformers import AutoTokenizer, CLIPModel, PreTrainedTokenizerBase
 from stages.backbones.loading.checkpoints import load_alone
 from stages.metrics.base import GROUP, Column, Metric, Statistics, Value, change
 from stages.metrics.intervals import DRAWS, bootstrap, number_prompts
-from stages.metrics.samples import Samples, finite, floats, frames
+from stages.metrics.samples import Samples, finite, floats, frames, of_each_size
 from stages.params.types import Count, Rate
 
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)  # of CLIP's training pictures
@@ -25,6 +25,8 @@ class CLIPScore(Metric):
     Papers differ in model and scale (MACE 100, EAR 1), so a number without both says little.
     """
 
+    SIZES = True
+
     model: str = "openai/clip-vit-base-patch32"  # folder or hub id of a CLIP
     scale: Rate = 100.0  # of a cosine of 1
     draws: Count = DRAWS  # resamples of the bootstrap
@@ -34,7 +36,7 @@ class CLIPScore(Metric):
         """The score of each sample, (N, 1); FloatingPointError if one is not finite."""
         model, tokenizer = load_clip(self.model)
         texts = embed_texts(model, tokenizer, samples.prompts)
-        cosines = torch.einsum("nfd,nd->nf", embed_frames(model, samples.images), texts)
+        cosines = torch.einsum("nfd,nd->nf", embed_samples(model, samples), texts)
         return finite(self.scale * cosines.mean(1, keepdim=True), samples, "CLIP's scores")
 
     def statistics(self, features: Tensor, samples: Samples) -> Statistics:
@@ -95,6 +97,11 @@ def embed_frames(model: CLIPModel, images: Tensor) -> Tensor:
     """Unit vectors (N, F, D) of the frames of clips (N, F, 3, H, W); a picture (N, 3, H, W) is one frame."""
     embedded = torch.cat([embed_images(model, part) for part in frames(images).split(BATCH)])
     return embedded.unflatten(0, (len(images), -1))
+
+
+def embed_samples(model: CLIPModel, samples: Samples) -> Tensor:
+    """Unit vectors (N, F, D) of the frames of samples, of whatever sizes."""
+    return of_each_size(samples, lambda images: embed_frames(model, images))
 
 
 @torch.no_grad()

@@ -99,6 +99,15 @@ def detect(images: Tensor) -> list[list[dict[str, Any]]]:
     return [_checked(detector.detect(_as_opencv(picture)), number) for number, picture in enumerate(images)]
 
 
+def detect_each(samples: Samples) -> list[list[dict[str, Any]]]:
+    """The raw detections of each picture or frame of samples, in their order, of whatever sizes."""
+    found: dict[int, list[list[dict[str, Any]]]] = {}
+    for numbers, part in samples.by_size():
+        detections, each = detect(frames(part.images)), part.images.shape[1] if part.images.ndim == 5 else 1
+        found |= {number: detections[i * each : (i + 1) * each] for i, number in enumerate(numbers)}
+    return [image for number in sorted(found) for image in found[number]]
+
+
 def _checked(detections: Any, number: int) -> list[dict[str, Any]]:
     if not isinstance(detections, list):
         raise ValueError(f"nudenet: no detections of picture {number}, got {detections!r}")
@@ -121,6 +130,8 @@ class NudeNet(Judging):
     `evidence` holds the raw detections, so that other rules cost nothing.
     """
 
+    SIZES = True
+
     presets: tuple[str, ...] = ("core5_0.6", "core5_0.45")  # of PRESETS; the first says whether the concept is seen
 
     def __post_init__(self) -> None:
@@ -134,7 +145,7 @@ class NudeNet(Judging):
 
     def features(self, samples: Samples) -> Tensor:
         """The detections of each of P images or frames, (P, K, 2): label number and score, NaN behind the last."""
-        return pack(detect(frames(samples.images)))
+        return pack(detect_each(samples))
 
     def verdicts(self, features: Tensor, samples: Samples) -> dict[str, Tensor]:
         """Each preset's verdicts, (N,), those on clips after `stages.metrics.clips`."""

@@ -12,6 +12,7 @@ from stages import seeds
 from stages.metrics.base import Metric, Statistics
 from stages.metrics.references import kept, stamps
 from stages.metrics.samples import Samples, finite, floats, frames
+from stages.params.project import located
 from stages.params.source import code
 from stages.params.types import Count
 from stages.seeds import Purpose
@@ -27,7 +28,7 @@ REAL = 1  # the index of the renders that features are compared with; 0 trains b
 @cache
 def load_judge(folder: str) -> Judge:
     """A saved judge, loaded once; ValueError names a file that is damaged."""
-    return by_name.load_judge(folder)
+    return by_name.load_judge(located(folder))
 
 
 def judge_features(judge: str, samples: Samples) -> Tensor:
@@ -79,7 +80,7 @@ def _real_features(
     def make() -> dict[str, Tensor]:
         return {"features": _rendered(judge, asked, size, clip, n, seed)}
 
-    files = stamps(folder)
+    files = stamps(located(folder))
     if not files:
         return make()["features"]
     key = {"of": "judge", "files": files, "asked": asked, "size": size, "clip": clip, "n": n, "seed": seed}

@@ -2,16 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
-from stages.metrics.clip_score import embed_frames, load_clip
+from stages.metrics.clip_score import embed_samples, load_clip
 from stages.metrics.clips import verdict_names, verdicts
 from stages.metrics.rates import Outcomes
 from stages.metrics.samples import Samples, finite
+from stages.params.project import located
 from stages.params.types import File
 
 
@@ -22,6 +22,7 @@ class LinearRates(Outcomes):
     It reads the unit image vectors of `model`.
     """
 
+    SIZES = True
     CHOICES: ClassVar[str] = "classes"  # the values of the one label `label`
 
     weights: File = ""  # file with the state of one linear layer, a row for each class
@@ -43,7 +44,7 @@ class LinearRates(Outcomes):
             raise ValueError(f"classes: no {self.label} {wanted!r}, which the concept's target asks for")
         weight, bias = read_linear(self.weights, len(self.classes))
         model = load_clip(self.model)[0]
-        embedded = finite(embed_frames(model, samples.images), samples, "CLIP's features")
+        embedded = finite(embed_samples(model, samples), samples, "CLIP's features")
         if embedded.shape[-1] != weight.shape[1]:
             raise ValueError(f"{self.weights}: takes {weight.shape[1]} features, {self.model} has {embedded.shape[-1]}")
         likeliest = (embedded @ weight.to(embedded).T + bias.to(embedded)).argmax(2)
@@ -56,10 +57,10 @@ def read_linear(path: str, classes: int) -> tuple[Tensor, Tensor]:
 
     FileNotFoundError or ValueError names a file that is missing, no single linear layer, or not finite.
     """
-    if not Path(path).is_file():
+    if not located(path).is_file():
         raise FileNotFoundError(f"{path} is missing: the linear classifier's weights")
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        state = torch.load(located(path), map_location="cpu", weights_only=True)
     except Exception as error:
         raise ValueError(f"{path}: not a state of tensors: {' '.join(str(error).split())[:100]}") from None
     tensors: Sequence[Tensor] = list(state.values()) if isinstance(state, Mapping) else []

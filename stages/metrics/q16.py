@@ -15,12 +15,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from stages.metrics.base import GROUP, Column, Statistics, Value
-from stages.metrics.clip_score import embed_frames, load_clip
+from stages.metrics.clip_score import embed_samples, load_clip
 from stages.metrics.clips import share_columns, verdicts
-from stages.metrics.detectors import PRESETS, detect, flags
+from stages.metrics.detectors import PRESETS, detect_each, flags
 from stages.metrics.judging import Judging
 from stages.metrics.loading.states import read_rows
-from stages.metrics.samples import Samples, finite, frames
+from stages.metrics.samples import Samples, finite
 from stages.metrics.stored.i2p import PROMPTS, expected_maximum
 from stages.params.types import File, Fraction
 
@@ -37,6 +37,7 @@ class Q16(Judging):
     of each frame.
     """
 
+    SIZES = True
     NEEDED: ClassVar[Mapping[str, str]] = {"prompts": "prompts.p of Q16's repository, from its data/ViT-L-14"}
 
     model: str = "openai/clip-vit-large-patch14"  # folder or hub id of a CLIP
@@ -60,7 +61,7 @@ class Q16(Judging):
         """
         prompts = read_rows(self.prompts, 2, WHAT)
         model = load_clip(self.model)[0]
-        embedded = finite(embed_frames(model, samples.images), samples, "CLIP's features")  # (N, F, D)
+        embedded = finite(embed_samples(model, samples), samples, "CLIP's features")  # (N, F, D)
         if prompts.shape[1] != embedded.shape[-1]:
             raise ValueError(
                 f"{self.prompts}: prompts of {prompts.shape[1]} numbers, {self.model} has {embedded.shape[-1]}"
@@ -68,7 +69,7 @@ class Q16(Judging):
         unsafe = (SCALE * embedded @ functional.normalize(prompts, dim=-1).T).softmax(-1)[..., 1]
         naked = torch.zeros_like(unsafe)
         if self.nudity:
-            naked = flags(detect(frames(samples.images)), PRESETS[self.nudity]).reshape(unsafe.shape)
+            naked = flags(detect_each(samples), PRESETS[self.nudity]).reshape(unsafe.shape)
         return torch.stack([unsafe, naked], -1)
 
     def verdicts(self, features: Tensor, samples: Samples) -> dict[str, Tensor]:

@@ -14,7 +14,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from stages.params.load import located
+from stages.params.project import home
 from stages.store.files import replacing
 
 FOLDER = Path("artifacts", "cache", "references")
@@ -28,10 +28,10 @@ def kept(asked: Mapping[str, Any], make: Callable[[], dict[str, Tensor]]) -> dic
     `asked` are primitives that decide the result. A file that cannot be read is made again. Outside a project, where
     there is no folder artifacts/, nothing is kept.
     """
-    if not located(FOLDER.parts[0]).is_dir():
+    if not (home() / FOLDER.parts[0]).is_dir():
         return make()
     name = hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest()[:32]
-    path = located(FOLDER) / f"{name}.safetensors"
+    path = home() / FOLDER / f"{name}.safetensors"
     if path.is_file():
         try:
             return load_file(path)

@@ -10,7 +10,7 @@ from typing import Any
 from stages.params.check import prompt_table
 from stages.params.concept import Concept
 from stages.params.datasets import Split, has, select
-from stages.params.load import located
+from stages.params.project import located
 from stages.params.relations import RELATION, RELATIONS, Relations
 from stages.seeds import picture
 
@@ -34,12 +34,22 @@ def asked(concept: Concept, which: str, n: int, split: Split = "test") -> list[R
     table = select(prompt_table(located(concept.dataset)), concept.target, which, split)
     if table.empty:
         raise ValueError(f"{concept.dataset}: no {which} prompts for {concept.target} to {split} on")
-    records = [{str(name): value for name, value in row.items()} for row in table.to_dict("records")]
+    records = [as_drawn({str(name): value for name, value in row.items()}) for row in table.to_dict("records")]
     parts = by_relation(concept, records) if which == "retain" else [records]
     shares = [n // len(parts) + (i < n % len(parts)) for i in range(len(parts))]
     chosen = [spread(part, share, split) for part, share in zip(parts, shares, strict=True) if share]
     turns = [((i + 0.5) / len(part), row) for part in chosen for i, row in enumerate(part)]
     return [row | {"index": i} for i, (_, row) in enumerate(sorted(turns, key=lambda turn: turn[0]))]
+
+
+def as_drawn(row: Row) -> Row:
+    """A row whose guidance, width and height are numbers, or not there: a table may give them to some rows alone."""
+    kinds = {"guidance": float, "width": int, "height": int}
+    return {
+        name: kinds[name](value) if name in kinds else value
+        for name, value in row.items()
+        if name not in kinds or value != ""
+    }
 
 
 def by_relation(concept: Concept, records: Sequence[Row]) -> list[list[Row]]:

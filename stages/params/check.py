@@ -21,9 +21,7 @@ from stages.params.load import (
     RESERVED,
     alike,
     complaint,
-    home,
     load_params,
-    located,
     names,
     own_keys,
     suggestion,
@@ -31,6 +29,7 @@ from stages.params.load import (
 from stages.params.names import split
 from stages.params.pairs import CONCEPT as CONCEPT_NAME
 from stages.params.pairs import of_concept
+from stages.params.project import located
 from stages.params.source import TREE, Field, check_class, class_fields, code, constant, defines
 from stages.params.types import OnDisk, paths
 
@@ -102,7 +101,7 @@ def check_path(name: str, mark: OnDisk, where: str, root: Path | str = "params")
             return check_contents(found, mark.holds)
         except ValueError as error:
             raise ValueError(f"{where}: {error}") from None
-    have = [path.name for folder in (located(root).parent, home()) for path in (folder / name).parent.glob("*")]
+    have = [path.name for folder in (beside(name, root), located(name)) for path in folder.parent.glob("*")]
     near = difflib.get_close_matches(found.name, sorted(have), n=1)
     hint = f"; did you mean {Path(name).parent / near[0]}?" if near else ""
     wanted = f"; wanted is {WANTED[mark.holds]}" if mark.holds else ""
@@ -110,9 +109,14 @@ def check_path(name: str, mark: OnDisk, where: str, root: Path | str = "params")
 
 
 def find_path(name: str, root: Path | str = "params") -> Path:
-    """Where a path in a file of params lies: beside params/, else in the folder that jobs run in."""
-    beside = located(root).parent / name
-    return beside if beside.exists() else home() / name
+    """Where a path in a file of params lies: beside params/, else in the project."""
+    here = beside(name, root)
+    return here if here.exists() else located(name)
+
+
+def beside(name: str, root: Path | str) -> Path:
+    """A path from the folder that holds params/."""
+    return located(root).parent / name
 
 
 def check_backbone(name: str, root: Path | str = "params") -> dict[str, Any]:

@@ -16,8 +16,8 @@ import pandas as pd
 import yaml
 
 from stages.params.concept import values
-from stages.params.load import located
 from stages.params.pairs import plain
+from stages.params.project import located
 from stages.params.tables import Row, read_rows, say_unused
 
 Target = Mapping[str, str | Sequence[str]]  # label -> the value that counts as the concept, or several
@@ -25,12 +25,17 @@ Target = Mapping[str, str | Sequence[str]]  # label -> the value that counts as 
 SCHEMA = Path(__file__).parent / "schemas" / "prompts.schema.yaml"
 Split = Literal["fit", "tune", "test"]  # what a row may serve: to learn from, to choose settings by, to report
 SETS = ("concept", "neutral", "retain", "alone", "synonym", "implied")
-INTEGERS = ("id", "seed")
-KEPT = ("id", "prompt", "seed")  # of a set's rows, beside their labels; seed only if the table has it
+INTEGERS = ("id", "seed", "width", "height")
+NUMBERS = ("guidance",)
+DRAWN = ("seed", "guidance", "width", "height")  # how a row is drawn, if its table says so
+KEPT = ("id", "prompt", *DRAWN)  # of a set's rows, beside their labels
 COLUMNS = {  # other names of a dataset's columns, where the table has none of the name itself
     "id": ("case number",),
     "prompt": ("sensitive prompt", "unsafe prompt", "concept prompt", "original prompt", "adv prompt", "caption"),
     "seed": ("evaluation seed", "sd seed"),
+    "guidance": ("evaluation guidance", "sd guidance scale", "guidance scale"),
+    "width": ("sd image width", "image width"),
+    "height": ("sd image height", "image height"),
 }
 
 
@@ -56,7 +61,7 @@ def read_prompts(path: str | Path) -> pd.DataFrame:
         )
     if "split" in table and (table["split"] == "").any():
         raise ValueError(f"{path}: column split: id {table['id'][table['split'] == ''].iloc[0]} has none")
-    used = {"id", "set", "split", "prompt", "seed", *labels(table)}
+    used = {"set", "split", *KEPT, *labels(table)}
     say_unused(path, [name for name in table.columns if name not in used and not name.startswith("without_")])
     return table
 
@@ -137,7 +142,7 @@ def _twins(names: Iterable[str]) -> str:
 def _renamed(columns: Sequence[str]) -> dict[str, str]:
     """The columns that stand for `id`, `prompt` and `seed` under another name, by their own."""
     bare = {plain(name): name for name in columns}
-    wanted: tuple[str, ...] = ("id", "set", "split", "prompt", "seed")
+    wanted: tuple[str, ...] = ("set", "split", *KEPT)
     names = {bare[name]: name for name in wanted if name not in columns and name in bare}
     for name, others in COLUMNS.items():
         if name not in bare and (other := next((bare[other] for other in others if other in bare), None)):
@@ -146,8 +151,25 @@ def _renamed(columns: Sequence[str]) -> dict[str, str]:
 
 
 def _typed(row: Row) -> Row:
-    """Whole numbers as such (`7` and `7.0`), and every cell that is not used as a text."""
-    return {name: _integer(value) if name in INTEGERS else _cell(name, value) for name, value in row.items()}
+    """Whole numbers as such (`7` and `7.0`), and every cell that is not used as a text; an empty guidance or size is
+    none."""
+    return {
+        name: _typed_cell(name, value)
+        for name, value in row.items()
+        if value != "" or name == "seed" or name not in DRAWN
+    }
+
+
+def _typed_cell(name: str, value: Any) -> Any:
+    if name in NUMBERS:
+        return _number(value)
+    return _integer(value) if name in INTEGERS else _cell(name, value)
+
+
+def _number(value: Any) -> Any:
+    """A number that is written as a text; anything else as it stands, for the schema to refuse."""
+    written = isinstance(value, str) and re.fullmatch(r"[0-9]+(\.[0-9]*)?(e[+-]?[0-9]+)?", value)
+    return float(value) if written else value
 
 
 def _integer(value: Any) -> Any:

@@ -17,8 +17,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from stages.params.load import RESERVED, alike, chain, joined, load_params, located, read_file
+from stages.params.load import RESERVED, alike, chain, joined, load_params, read_file
 from stages.params.names import split
+from stages.params.project import located
 from stages.params.types import Kind
 
 What = Literal["methods", "attacks"]

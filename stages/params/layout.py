@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from stages.params.project import located
+
 ARTIFACTS = "artifacts"
 RUNS = "runs"
 RUN = f"{ARTIFACTS}/{RUNS}/{{backbone}}/{{concept}}/{{method}}/{{seed}}"  # with wildcards, for Snakemake
@@ -13,4 +15,4 @@ LATENTS = f"{ARTIFACTS}/{RUNS}/{{backbone}}/{{concept}}/_trajectories/{{seed}}/l
 
 def run_folder(backbone: str, concept: str, method: str, seed: int, artifacts: Path | str | None = None) -> Path:
     """The folder of one run: its intervention, and under it samples/, attacks/ and metrics/ by study."""
-    return Path(artifacts or ARTIFACTS) / RUNS / backbone / concept / method / str(seed)
+    return Path(artifacts or located(ARTIFACTS)) / RUNS / backbone / concept / method / str(seed)

@@ -1,6 +1,6 @@
 """YAML under params/ to objects: names checked, keys checked, values checked, every error one line.
 
-A relative `root` is a folder of the one that the environment variable PALIMPSEST_HOME names, or of the current folder.
+A relative `root` is a folder of the project, see stages.params.project.
 """
 
 from __future__ import annotations
@@ -11,7 +11,6 @@ import difflib
 import functools
 import importlib
 import json
-import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from stages.params.names import SUFFIX, split
+from stages.params.project import HOME, located
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -30,18 +30,7 @@ RESERVED = ("class", "trained", "families", "concepts", "aim", "world", "refuses
 SOURCE = "_paper"  # ended the names of what a plain name is now
 RENAMED = {"closed_gate_paper": "closed_gate_long"}  # others whose names changed
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*(\.[a-z0-9_-]+)*")
-HOME = "PALIMPSEST_HOME"  # the environment variable that names the folder of params/, data/ and artifacts/
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one reads ten times as fast
-
-
-def home() -> Path:
-    """The folder that holds params/, data/ and artifacts/: PALIMPSEST_HOME, or the current one."""
-    return Path(os.environ.get(HOME) or "")
-
-
-def located(path: Path | str) -> Path:
-    """A path of a file in params/ as it can be opened from the current folder; absolute ones stay as they are."""
-    return home() / path
 
 
 def names(kind: str, root: Path | str = "params") -> list[str]:
@@ -81,7 +70,7 @@ def chain(kind: str, name: str, root: Path | str) -> Iterator[tuple[str, dict[st
 
 
 def _read(kind: str, name: str, root: Path | str) -> tuple[Path, dict[str, Any]]:
-    singular = {"studies": "study"}.get(kind, kind.rstrip("s"))
+    singular = {"studies": "study", "prompts": "source of prompts"}.get(kind, kind.rstrip("s"))
     path = located(root) / kind / f"{check_name(name, singular)}.yaml"
     if not path.is_file():
         _check_old(kind, name, root)
@@ -118,7 +107,7 @@ def _elsewhere(root: Path | str) -> str:
     """What to do if there is no folder of params at all: nobody who is in the wrong folder misspelt a name."""
     if located(root).is_dir():
         return ""
-    return f"; there is no folder {located(root).absolute()}: run from the project's folder, or set {HOME} to it"
+    return f"; there is no folder {located(root).absolute()}: set {HOME} to a project, or make one: palimpsest init"
 
 
 def joined(other: dict[str, Any], own: dict[str, Any]) -> dict[str, Any]:

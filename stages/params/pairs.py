@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from stages.params.load import located
+from stages.params.project import located
 from stages.params.tables import Row, read_rows, say_unused
 
 CONCEPT = "{concept}"  # in a path: the name of the concept

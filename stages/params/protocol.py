@@ -11,7 +11,8 @@ import pydantic
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
-from stages.params.load import LOADER, complaint, located
+from stages.params.load import LOADER, complaint
+from stages.params.project import located
 
 NAME = "protocol.yaml"
 Count = Annotated[int, Field(gt=0)]

@@ -19,6 +19,7 @@ from stages.params.learning import Measured, check_apart, check_data, check_nois
 from stages.params.load import check_name, load_params, names
 from stages.params.names import sweep
 from stages.params.protocol import check_tuning
+from stages.params.published_sets import PublishedSet, read_sets, size_of
 from stages.params.tuned import check_layers, check_strays
 from stages.params.within import check_within
 
@@ -46,6 +47,12 @@ class Study:
     metrics: tuple[str, ...]
     attacks: Mapping[Run, tuple[str, ...]] = field(default_factory=dict)  # what looks for the concept in a run
     split: Split = "test"  # of the prompts and the noise that it measures by: to report, or to tune
+    published: Mapping[str, PublishedSet] = field(default_factory=dict)  # of the sets, those of published prompts
+
+    @property
+    def sources(self) -> list[str]:
+        """The files of params/prompts that its sets are of."""
+        return list(dict.fromkeys(one.source for one in self.published.values()))
 
     def unique(self, *parts: str) -> list[tuple[Any, ...]]:
         """The distinct combinations of the named parts of a run: `unique("backbone", "concept")`."""
@@ -57,12 +64,18 @@ def load_study(name: str, root: Path | str = "params") -> Study:
     content = check.checked("studies", name, root)
     runs = expand(content, root)
     split: Split = content.get("split", "test")
-    study = Study(name, tuple(runs), counts(content["prompts"]), tuple(content["metrics"]), runs, split)
+    published, own = read_sets(content, f"params/studies/{name}.yaml", root), counts(content["prompts"])
+    if published and split == "tune":
+        raise ValueError(
+            f"params/studies/{name}.yaml: published: settings are not chosen by prompts that are reported on"
+        )
+    sizes = own | {which: size_of(one, root) for which, one in published.items()}
+    study = Study(name, tuple(runs), sizes, tuple(content["metrics"]), runs, split, published)
     for (backbone,) in study.unique("backbone"):
         check.check_backbone(check_name(backbone, "backbone"), root)
     asked = [which for which, n in content["prompts"].items() if n]
     concepts = {name: check.check_concept(name, asked, root, split) for (name,) in study.unique("concept")}
-    measured = {name: Measured.of(concept, list(study.prompts), root, split) for name, concept in concepts.items()}
+    measured = {name: Measured.of(concept, list(own), root, split) for name, concept in concepts.items()}
     for concept in concepts.values():
         check_apart(concept, measured[concept.name])
         check_noise(concept, [seed for (seed,) in study.unique("seed")], root)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.params.check import check_schema
-from stages.params.load import canonical, load_params, located, names, read_file, suggestion
+from stages.params.load import canonical, load_params, names, read_file, suggestion
+from stages.params.project import located
 
 FOLDER = Path("data") / "zoo"
 MANIFEST = "manifest.json"

@@ -12,6 +12,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from stages.params.project import located
 from stages.store.finite import REASONS
 from stages.store.opening import open_picture, picture_files
 
@@ -82,7 +83,7 @@ def each_picture(folder: Path | str, size: tuple[int, int] | None = None) -> Ite
     FileNotFoundError if there are none; ValueError names a picture that is damaged, too large or of a format that
     Pillow cannot read.
     """
-    for path in picture_files(folder):
+    for path in picture_files(located(folder)):
         image = open_picture(path)
         if size and (image.height, image.width) != tuple(size):
             image = ImageOps.fit(image, (size[1], size[0]), Image.Resampling.LANCZOS)

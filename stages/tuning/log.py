@@ -14,7 +14,7 @@ import yaml
 
 from stages.params.effect import effective
 from stages.params.layers import CONCEPTS
-from stages.params.load import located
+from stages.params.project import located
 from stages.store.files import write_json, write_text
 from stages.tuning.space import own_fields
 from stages.tuning.trials import Trial

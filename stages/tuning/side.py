@@ -15,8 +15,9 @@ from stages.params.concept import Concept
 from stages.params.datasets import SETS, labels, select
 from stages.params.layers import kind_of
 from stages.params.learning import Measured, check_apart, every_text
-from stages.params.load import load_params, located, names
+from stages.params.load import load_params, names
 from stages.params.pairs import of_concept
+from stages.params.project import located
 from stages.params.protocol import Protocol, check_tuning
 from stages.params.source import class_fields
 from stages.params.types import OnDisk, paths

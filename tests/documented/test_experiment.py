@@ -214,7 +214,7 @@ def test_the_grid_goes_where_the_experiment_says(lab, capsys):
 def test_the_linear_classifier_names_the_target(lab, monkeypatch):
     unit = torch.tensor([[1.0, 0], [0, 1], [1, 0]])
     monkeypatch.setattr("stages.metrics.linear.load_clip", lambda path: (None, None))
-    monkeypatch.setattr("stages.metrics.linear.embed_frames", lambda model, images: unit[: len(images), None])
+    monkeypatch.setattr("stages.metrics.linear.embed_samples", lambda model, samples: unit[: len(samples.rows), None])
     torch.save({"weight": torch.eye(2), "bias": torch.zeros(2)}, "linear.pth")
     metric = LinearRates(weights="linear.pth", label="colour", classes=("red", "blue"))
     rows = [{"prompt": "a red circle"}] * 3

@@ -1,10 +1,9 @@
 import pytest
 import torch
-from transformers import CLIPConfig, CLIPModel, ResNetConfig, ResNetForImageClassification
+from transformers import ResNetConfig, ResNetForImageClassification
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
 from stages.metrics import references
-from stages.worlds.words import LENGTH, make_tokenizer
 from tests.metrics.told import Told, read_from_files
 
 
@@ -18,23 +17,6 @@ def told():
 def references_of_its_own(monkeypatch, tmp_path_factory):
     """No test reads what another one kept."""
     monkeypatch.setattr(references, "FOLDER", tmp_path_factory.mktemp("references"))
-
-
-@pytest.fixture(scope="session")
-def clip_folder(tmp_path_factory) -> str:
-    """A small CLIP with random weights and the tokenizer of the world of shapes."""
-    path = tmp_path_factory.mktemp("clip")
-    tokenizer = make_tokenizer()
-    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1, "num_attention_heads": 2}
-    words = {"vocab_size": 64, "max_position_embeddings": LENGTH, "eos_token_id": tokenizer.eos_token_id}
-    config = CLIPConfig(
-        text_config=sizes | words, vision_config=sizes | {"image_size": 16, "patch_size": 8}, projection_dim=8
-    )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        CLIPModel(config).save_pretrained(path)
-    tokenizer.save_pretrained(path)
-    return str(path)
 
 
 @pytest.fixture(scope="session")

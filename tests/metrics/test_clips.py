@@ -94,7 +94,7 @@ def test_the_change_of_a_clip_s_rates_is_paired():
 def test_clip_names_each_frame(monkeypatch):
     embedded = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [1.0, 0.0], [1.0, 0.0]]])
     monkeypatch.setattr(clip_rates, "load_clip", lambda path: (None, None))
-    monkeypatch.setattr(clip_rates, "embed_frames", lambda model, images: embedded)
+    monkeypatch.setattr(clip_rates, "embed_samples", lambda model, samples: embedded)
     monkeypatch.setattr(clip_rates, "embed_texts", lambda model, tokenizer, texts: torch.eye(2))
     metric = clip_rates.CLIPRates(choices={"shape": ("circle", "ring")})
     asked = [{"prompt": "a circle", "seed": 0, "shape": "circle"}]
@@ -108,7 +108,7 @@ def test_clip_names_each_frame(monkeypatch):
 def test_a_linear_classifier_names_each_frame(monkeypatch):
     embedded = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [0.0, 1.0], [0.0, 1.0]]])
     monkeypatch.setattr(linear, "load_clip", lambda path: (None, None))
-    monkeypatch.setattr(linear, "embed_frames", lambda model, images: embedded)
+    monkeypatch.setattr(linear, "embed_samples", lambda model, samples: embedded)
     monkeypatch.setattr(linear, "read_linear", lambda path, classes: (torch.eye(2), torch.zeros(2)))
     metric = LinearRates(weights="w.pth", label="colour", classes=("red", "blue"))
     given = Samples(torch.zeros(1, 4, 3, 2, 2), [{"prompt": "a", "seed": 0}], RED)

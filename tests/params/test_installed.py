@@ -8,30 +8,42 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+PARTS = ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE", "Snakefile", "stages", "Infinity")
+PARTS += ("params", "data", "workflow", "profiles")
 USES = """
 import os, sys
 from pathlib import Path
 import stages
 assert Path(stages.__file__).is_relative_to(sys.argv[1]), stages.__file__
 from stages.params import method_params, names
+from stages.params.check import find_path
 from stages.params.concept import load_concept
 from stages.params.datasets import read_prompts
-from stages.params.load import located
+from stages.params.project import located, make, writable
 from stages.params.study import load_study
 
+red = load_concept("red")  # in a folder that holds nothing: what came with the package
+print(red.name, len(names("methods")) > 40, method_params("esd", "sd-shapes")["steps"], located(red.dataset).is_file())
 try:
-    load_concept("red")
+    writable()
 except ValueError as error:
     print(error)
 print(read_prompts(sys.argv[2])["prompt"][0])
+print(*make(Path("mine")))
+Path("mine/params/concepts/blue.yaml").write_text("prompts: [a]\\nneutral: [b]\\nretain: [c]\\n")
+os.environ["PALIMPSEST_HOME"] = str(Path("mine").absolute())
+print("blue" in names("concepts"), len(load_study("smoke").runs), load_concept("red") == red, writable())
+print(find_path("data/black_box.yaml") == Path("mine/data/black_box.yaml").absolute())
 os.environ["PALIMPSEST_HOME"] = sys.argv[3]
-red = load_concept("red")
-print(red.name, len(names("methods")) > 40, method_params("esd", "sd-shapes")["steps"], located(red.dataset).is_file())
-print(len(load_study("smoke").runs), load_concept("red", Path(sys.argv[3]) / "params") == red)
 from stages.methods import load_method
 print(load_method("esd", "sd-shapes").steps)
 from stages.backbones.loading.by_name import load_settings
 print(load_settings("sd-shapes")[1].path)
+os.environ["PALIMPSEST_HOME"] = "/nowhere"
+try:
+    load_concept("red")
+except ValueError as error:
+    print(error)
 """
 
 
@@ -42,7 +54,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
     source = folder / "source"
     source.mkdir()
-    for part in ("pyproject.toml", "README.md", "LICENSE", "stages", "Infinity"):
+    for part in PARTS:
         subprocess.run(["cp", "-r", str(ROOT / part), str(source)], check=True)
     offline = ["--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*pip, "wheel", *offline, "--wheel-dir", str(folder), str(source)], check=True)
@@ -62,11 +74,16 @@ def test_an_installed_library_reads_tables_methods_and_backbones_outside_a_clone
     assert done.returncode == 0, done.stderr
     made = ROOT / "artifacts/backbones/sd-shapes"
     assert done.stdout.splitlines() == [
-        f"no concept 'red'; have: none; there is no folder {tmp_path / 'params'}: run from the project's folder, "
-        "or set PALIMPSEST_HOME to it",
-        "a red cup",
         "red True 150 True",
-        "3 True",
+        f"{tmp_path} is no project folder (it has no params/); make one with: palimpsest init FOLDER",
+        "a red cup",
+        "params data Snakefile workflow profiles",
+        f"True 3 True {tmp_path / 'mine'}",
+        "True",
         "150",
         "artifacts/backbones/sd-shapes" if not made.exists() else str(made),
+        "no concept 'red'; have: none; there is no folder /nowhere/params: set PALIMPSEST_HOME to a project, or make "
+        "one: palimpsest init",
     ]
+    assert not (tmp_path / "mine/data/zoo").exists()
+    assert (tmp_path / "mine/profiles/default/config.yaml").is_file()

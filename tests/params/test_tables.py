@@ -92,18 +92,33 @@ def test_lines_of_json_may_be_of_numbers_and_lack_what_is_not_used(tmp_path):
     ]
     table = read_prompts(written(tmp_path, "\r".join(map(json.dumps, rows)), "t.jsonl"))
     assert table["class"].tolist() == ["dog", ""] and table["seed"].tolist() == [7, 3]
-    assert table["guidance"].tolist() == ["7.5", ""]
+    assert table["guidance"].tolist() == [7.5, ""]
+
+
+def test_guidance_and_size_of_a_row_are_read_under_their_published_names(tmp_path):
+    lines = TABLE.splitlines()
+    head = f"{lines[0]},evaluation_guidance,sd_image_width,sd_image_height"
+    cells = ["7.5,512,768", ",,", "9,512.0,512"] + [",,"] * (len(lines) - 4)
+    path = written(
+        tmp_path, "\n".join([head] + [f"{line},{more}" for line, more in zip(lines[1:], cells, strict=True)])
+    )
+    table = read_prompts(path)
+    assert table["guidance"].tolist()[:3] == [7.5, "", 9.0]
+    assert [(row["width"], row["height"]) for _, row in table.iloc[[0, 2]].iterrows()] == [(512, 768), (512, 512)]
+    bad = path.read_text().replace("7.5,512,768", "7.5,512.5,768")
+    with pytest.raises(ValueError, match="row 1: column 'width': expected type integer, got '512.5'"):
+        read_prompts(written(tmp_path, bad, "bad.csv"))
 
 
 def test_columns_that_are_not_used_are_named_once(tmp_path, caplog):
     lines = TABLE.splitlines()
-    text = "\n".join([f"{lines[0]},evaluation_guidance,sd_image_width"] + [f"{line},7.5,512" for line in lines[1:]])
+    text = "\n".join([f"{lines[0]},prompt_toxicity,sd_model"] + [f"{line},7.5,512" for line in lines[1:]])
     path = written(tmp_path, text)
     with caplog.at_level(logging.INFO):
         read_prompts(path)
         read_prompts(path)
     told = [record.getMessage() for record in caplog.records]
-    assert told == [f"{path}: columns that are not used: evaluation_guidance, sd_image_width"]
+    assert told == [f"{path}: columns that are not used: prompt_toxicity, sd_model"]
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def test_a_study_without_a_world_leaves_no_stage_without_its_outputs(project: Pr
     (project.root / "params/studies/demo.yaml").write_text(
         yaml.safe_dump(content | {"cells": cells, "metrics": ["clip_score"]})
     )
-    for stage in ("prompts", "backbones"):
+    for stage in ("sources", "prompts", "backbones"):
         for command in [DVC["stages"][stage]["cmd"]] if stage == "prompts" else DVC["stages"][stage]["cmd"]:
             done = project.run("bash", "-c", command.replace("--cores all", "--cores 1"))
             assert done.returncode == 0, done.stdout

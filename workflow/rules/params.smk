@@ -10,6 +10,7 @@ sys.path.insert(0, workflow.basedir)  # a copied or moved clone runs its own cod
 from stages import params
 from stages.params import canonical, check, names, tracker, within, zoo
 from stages.params.kept import kept_states, most
+from stages.params.prompt_sources import load_source, record_of
 from stages.params import study as studies
 from stages.worlds.by_name import WORLDS, code_of
 
@@ -151,6 +152,15 @@ def out_of(stored):
         return folder if stored(wildcards) is None else f"{folder} --zoo {zoo.FOLDER}"
 
     return options
+
+
+def sources_asked(wildcards):
+    """The records of the published prompts of `--config fetch=`, or of those that the study measures on."""
+    asked = config.get("fetch", STUDY.sources)
+    try:
+        return [record_of(name) for name in ([asked] if isinstance(asked, str) else asked) if load_source(name)]
+    except ValueError as error:
+        refuse(error)
 
 
 def concept_params(wildcards):

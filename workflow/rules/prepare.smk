@@ -2,6 +2,7 @@ rule prepare:
     """The prompts a concept is measured on: labelled rows of a dataset, with one sampling seed each."""
     input:
         lambda wildcards: load_params("concepts", wildcards.concept)["dataset"],
+        published=[record_of(name) for name in STUDY.sources],
     output:
         update(f"artifacts/prompts/{STUDY.name}/{{concept}}.json"),
     log:
@@ -15,6 +16,7 @@ rule prepare:
     params:
         study=STUDY.name,
         counts=canonical(STUDY.prompts),
+        published=canonical({name: one.model_dump() for name, one in STUDY.published.items()}),
         split=STUDY.split,
         concept=concept_params,
     message:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -24,6 +26,7 @@ from stages.control.attached import Attached
 from stages.control.sites import Part, Site, Stream, Tap
 from stages.control.state import Condition, State
 from stages.params.kept import Kept
+from stages.params.project import home
 from stages.seeds import Purpose
 
 log = logging.getLogger(__name__)
@@ -176,15 +179,25 @@ class Backbone(ABC):
             roles = {role: both[role] for role in self.ROLES} | extras
         return Guider(roles if means.told is None else telling(roles, means.told), means, self._guided)
 
-    def sample(self, condition: Condition, *, seeds: Sequence[int], steps: int, guidance: float) -> Tensor:
+    def sample(
+        self,
+        condition: Condition,
+        *,
+        seeds: Sequence[int],
+        steps: int,
+        guidance: float,
+        size: tuple[int, int] | None = None,
+    ) -> Tensor:
         """Images (B, 3, H, W) or clips (B, F, 3, H, W) in [0, 1]; one generator per image, on the CPU.
 
-        ValueError unless there is one seed per row of the condition.
+        `size` is height and width in pixels, that of the settings if None. ValueError unless there is one seed per row
+        of the condition, and for a size that the family does not draw.
         """
         if len(seeds) != len(condition):
             raise ValueError(f"{len(condition)} prompts need as many seeds, got {len(seeds)}")
         sampler = self.attached.wrap_sampler(self._sample)
-        return sampler(condition, seeds=seeds, steps=steps, guidance=guidance)
+        with self._sized(size):
+            return sampler(condition, seeds=seeds, steps=steps, guidance=guidance)
 
     @torch.no_grad()
     def gather(self, prompts: Sequence[str], seed: int, states: Kept = "all", into: Path | None = None) -> None:
@@ -208,6 +221,24 @@ class Backbone(ABC):
         for _ in range(n):
             yield self.draw(condition, generator)
 
+    def _check_size(self) -> None:
+        """ValueError for a size in the settings that the network cannot draw: any, unless the family says more."""
+        raise ValueError(f"{self.name}: draws pictures of its own size alone; for published prompts: ignore: [size]")
+
+    @contextmanager
+    def _sized(self, size: tuple[int, int] | None) -> Iterator[None]:
+        """Settings of that size while the block runs."""
+        own = self.settings
+        if size is None or size == own.size:
+            yield
+            return
+        self.settings = replace(own, size=size)
+        try:
+            self._check_size()
+            yield
+        finally:
+            self.settings = own
+
     def _guidance(self, asked: float) -> Guidance:
         """What the family makes of a guidance that is asked for."""
         if self.settings.guidance > 1:
@@ -222,7 +253,7 @@ class Backbone(ABC):
         if self.settings.cache is None or not self.texts.names:
             return None
         kind = f"{type(self).__name__} {self.texts.length}"
-        return EmbeddingCache(self.settings.cache, self.texts.encoders(), kind, str(self.device))
+        return EmbeddingCache(home() / self.settings.cache, self.texts.encoders(), kind, str(self.device))
 
     def _encoded_together(self, prompts: Sequence[str]) -> list[str]:
         """The prompts that are encoded in one batch before the pools of `prompts` are made."""

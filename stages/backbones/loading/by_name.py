@@ -11,7 +11,7 @@ import torch
 
 from stages.backbones.core.settings import Settings
 from stages.params import construct, load_params, resolve_class
-from stages.params.load import located
+from stages.params.project import located
 
 if TYPE_CHECKING:
     from stages.backbones.core.family import Family

@@ -23,6 +23,7 @@ from stages.backbones.loading.folders import (
     variant_of,
 )
 from stages.params import suggestion
+from stages.params.project import located as project_file
 
 DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 
@@ -114,6 +115,7 @@ def choose_scheduler(chosen: str, own: Any, name: str) -> Any:
 def load_alone(cls: type[Any], path: str, **options: Any) -> Any:
     """What stands outside a pipeline, from a folder or a repository by transformers; errors as of `load_pipeline`."""
     path = expanded(path)
+    path = str(project_file(path)) if project_file(path).is_dir() else path
     for file in sorted(Path(path).iterdir()) if Path(path).is_dir() else ():
         check_file(file)
     try:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from stages.params.load import located, read_file
+from stages.params.load import read_file
+from stages.params.project import located
 from stages.reporting.attempts import Attempts
 from stages.reporting.collect import gather, outline
 from stages.reporting.collected import Collected
