@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 from stages.params.asked import asked, has_asked
-from stages.params.check import check_concept, check_path, find_path, prompt_table, refusal, tree_of, works_on
+from stages.params.check import check_concept, check_path, find_path, prompt_table, tree_of
+from stages.params.check_methods import refusal, works_on
 from stages.params.concept import Concept
 from stages.params.datasets import SETS, labels, select
 from stages.params.layers import kind_of

@@ -8,15 +8,9 @@ import pytest
 
 from stages.params import construct, names
 from stages.params import study as studies
-from stages.params.check import (
-    check_attack,
-    check_backbone,
-    check_concept,
-    check_method,
-    check_metric,
-    checked,
-    watched,
-)
+from stages.params.check import check_backbone, check_concept, checked, watched
+from stages.params.check_methods import check_attack, check_method
+from stages.params.check_metrics import check_metric
 from stages.params.types import Kind
 from tests import ROOT
 from tests.params.mini import STUDY, change, refusal, write

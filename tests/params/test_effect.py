@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from stages.params import load_params, method_params, names
-from stages.params.check import check_attack, check_method, check_method_on
+from stages.params.check_methods import check_attack, check_method, check_method_on
 from stages.params.effect import FAMILY, check_effect, effective
 from stages.params.source import class_fields, merged
 from stages.params.tuned import check_layers

@@ -9,7 +9,8 @@ from stages.attacks.base import load_attack
 from stages.methods import load_method
 from stages.methods.esd import ESD
 from stages.params import attack_params, method_params, names
-from stages.params.check import SCHEMAS, check_method, watched
+from stages.params.check import SCHEMAS, watched
+from stages.params.check_methods import check_method
 from stages.params.layers import CONCEPTS, layered, untuned
 from stages.params.learning import lacks_data
 from stages.params.load import load_params
