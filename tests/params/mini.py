@@ -23,6 +23,10 @@ def change(params: Path, name: str, **keys: object) -> None:
     write(params, name, yaml.safe_load((params / f"{name}.yaml").read_text()) | keys)
 
 
+def study(params: Path, metrics: list[str] | None = None, **cell: object) -> None:
+    write(params, "studies/mini", STUDY | {"cells": [STUDY["cells"][0] | cell], "metrics": metrics or ["rates"]})
+
+
 def refusal(params: Path) -> str:
     """The one line that `mini` is refused with."""
     with pytest.raises(ValueError) as caught:
