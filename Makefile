@@ -36,12 +36,14 @@ docs: .venv/.docs ## the pages of docs/ and the reference made from params/ and 
 bench: .venv/.stamp ## what the finished study spent its time on, and how fast Infinity is
 	python -m stages.bench
 	python -m stages.bench --stepwise sd-shapes
+	python -m stages.bench --root 2048
 	python -m Infinity.bench --quick
 
 bundle: .venv/.stamp ## one zip for a reviewer: docs/results, pinned versions, and the code that checks it
 	python -m stages.bundle
 
 restore: .venv/.stamp ## after a clone: fetch what was made elsewhere, and tell Snakemake that it is up to date
+	@test -f dvc.lock || { echo "error: this commit has no dvc.lock, so nothing was pushed to restore; make it here: make reproduce" >&2; exit 2; }
 	dvc pull
 	snakemake --touch --forceall --cores 1 --quiet all
 

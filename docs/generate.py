@@ -6,22 +6,18 @@ MkDocs calls `on_config` and `on_files` (mkdocs.yml: hooks); `pages` alone is wh
 from __future__ import annotations
 
 import ast
-import contextlib
 import csv
-import importlib
-import io
-import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]  # so that the pages describe this tree, whatever is installed
 
+from commands import commands, face  # noqa: E402  (after the path)
 from declared import definition, fields, fit_returns, module  # noqa: E402  (after the path)
 from presets import departs, papers, trained_on  # noqa: E402
 from writing import keys_of, leading, listed, page, table  # noqa: E402
@@ -205,38 +201,6 @@ def prompt_table(path: Path) -> dict[str, str]:
         head, *rows = csv.reader(file)
     labels = listed(name for name in head if f"without_{name}" in head)
     return {"table": f"`data/{path.name}`", "labels": labels, "prompts": str(len(rows))}
-
-
-def commands() -> str:
-    """What every command of stages/ answers to --help."""
-    made = ["One command per rule of the workflow. Each writes its result whole or not at all."]
-    for stage in entries():
-        made += [f"## stages.{stage}", f"```\n{help_of(stage)}\n```"]
-    return page("Commands", *made)
-
-
-def entries() -> list[str]:
-    """The modules at the top of stages/ that are commands: those with a `main`."""
-    files = sorted((ROOT / "stages").glob("*.py"))
-    return [path.stem for path in files if "\ndef main(" in path.read_text(encoding="utf-8")]
-
-
-def face() -> list[Path]:
-    """The modules at the top of stages/ that are no commands."""
-    return [path for path in sorted((ROOT / "stages").glob("*.py")) if path.stem not in entries()]
-
-
-def help_of(stage: str) -> str:
-    """The help of `python -m stages.STAGE`."""
-    said = io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", [f"python -m stages.{stage}"]),
-        mock.patch.dict(os.environ, {"COLUMNS": "110", "NO_COLOR": "1"}),
-        contextlib.redirect_stdout(said),
-        contextlib.suppress(SystemExit),
-    ):
-        importlib.import_module(f"stages.{stage}").main(["--help"])
-    return said.getvalue().strip()
 
 
 def library(title: str, files: Iterable[Path]) -> str:

@@ -24,17 +24,23 @@ COLUMNS = ("stage", "jobs", "import s", "set-up s", "work s", "images/s", "peak 
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints one line per stage: medians of seconds, images per second, the largest peak of memory.
 
-    `--stepwise` measures instead what backpropagation by steps costs beside that through the whole unrolled graph.
+    `--stepwise` measures instead what backpropagation by steps costs beside that through the whole unrolled graph,
+    `--root` the Frechet distance's matrix root beside scipy's.
     """
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--artifacts", type=Path)
     parser.add_argument("--stepwise", metavar="BACKBONE", help="time gradients of minimalist masks there instead")
+    parser.add_argument("--root", type=int, metavar="D", help="time the trace of a root of D x D matrices instead")
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args(argv)
     artifacts = args.artifacts or located(ARTIFACTS)
     if args.stepwise:
         set_up(args.threads)
         stepwise(args.stepwise, artifacts / "bench-stepwise.json")
+        return 0
+    if args.root:
+        set_up(args.threads)
+        root(args.root, artifacts / "bench-root.json")
         return 0
     records = [json.loads(path.read_text()) for path in sorted(artifacts.rglob("record-*.json"))]
     records = [record for record in records if "phases" in record]
@@ -137,6 +143,32 @@ def gradients(backbone: Any, batch: int) -> dict[str, Callable[[int], Any]]:
         return torch.autograd.grad(final.square().mean(), list(mask.parameters()))
 
     return {"by steps": lambda steps: gradient(steps, False), "whole graph": lambda steps: gradient(steps, True)}
+
+
+def root(width: int, out: Path) -> None:
+    """Times tr (S1 S2)^(1/2) of drawn covariances by `stages.metrics.frechet` and by scipy, and compares both."""
+    import torch
+    from scipy.linalg import sqrtm
+
+    from stages.metrics.frechet import root_trace
+    from stages.seeds import Purpose, generator
+
+    source, scale = generator(Purpose.BOOTSTRAP, 0), torch.linspace(0.1, 2, width, dtype=torch.float64)
+    covs = [torch.cov((torch.randn(2 * width, width, generator=source).double() * scale).T) for _ in range(2)]
+    work: dict[str, Callable[[], float]] = {
+        "eigenvalues": lambda: root_trace(*covs),
+        "scipy": lambda: float(sqrtm((covs[0] @ covs[1]).numpy()).real.trace()),
+    }
+    seconds, values = {}, {}
+    for name, run in work.items():
+        started = time.process_time()
+        values[name] = run()
+        seconds[name] = time.process_time() - started
+    ratio = seconds["scipy"] / seconds["eigenvalues"]
+    apart = abs(values["eigenvalues"] / values["scipy"] - 1)
+    write_json(out, {"width": width, "cpu_seconds": seconds, "ratio": ratio, "relative_difference": apart})
+    sys.stdout.write(f"root of {width} x {width}: {seconds['eigenvalues']:.2f} s, scipy {seconds['scipy']:.2f} s, ")
+    sys.stdout.write(f"{ratio:.1f} times; relative difference {apart:.1e}\n")
 
 
 def saved_elements(work: Callable[[], Any]) -> int:

@@ -152,6 +152,20 @@ def test_commands_have_the_options_that_are_used(page: Path) -> None:
         assert set(re.findall(r" (--[\w-]+)", words)) <= options, words
 
 
+@page_of
+def test_commands_of_the_console_script_have_the_options_that_are_used(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+    names = load_generator().command_names()
+    for command, words in re.findall(r"(?:^|`)palimpsest ([a-z]+)( [^\n`|]*)?", text, re.MULTILINE):
+        assert command in names, command
+        assert set(re.findall(r" (--[\w-]+)", words)) <= set(re.findall(r"(--[\w-]+)", command_help(command))), words
+
+
+@cache
+def command_help(name: str) -> str:
+    return load_generator().help_of_command(name)
+
+
 @cache
 def help_of(stage: str) -> str:
     return load_generator().help_of(stage)

@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from stages.params.load import load_params, names
+from stages.params.plugins import plugins
 from stages.params.project import located
+from stages.params.prompt_sources import ROLES, fetched, load_source
 
 WIDTH = 100  # characters of what a thing is
 HEADS = {
@@ -31,14 +33,13 @@ def listing(what: str) -> str:
 
 
 def _names(what: str) -> list[str]:
-    if what == "prompts":
-        return sorted(path.name for path in located("data").glob("*.csv"))
-    return names(what)
+    tables = sorted(path.name for path in located("data").glob("*.csv")) if what == "prompts" else []
+    return [*tables, *names(what)]
 
 
 def row(what: str, name: str) -> tuple[str, str, str, str, str]:
     """The cells of one line; a file that cannot be read says so."""
-    if what == "prompts":
+    if name.endswith(".csv"):
         return table(located("data") / name)
     try:
         content = load_params(what, name)
@@ -50,7 +51,9 @@ def row(what: str, name: str) -> tuple[str, str, str, str, str]:
 
 def about(what: str, name: str, content: Mapping[str, Any]) -> str:
     """What a file says of itself: its description, or the first sentence of the comment on top."""
-    text = str(content.get("description", "")) or comment(located(f"params/{what}/{name}.yaml"))
+    text = str(content.get("description") or content.get("what") or "") or comment(
+        located(f"params/{what}/{name}.yaml")
+    )
     first = " ".join(text.split()).partition(". ")[0].rstrip(".")
     return first if len(first) <= WIDTH else f"{first[: WIDTH - 1]}…"
 
@@ -63,8 +66,11 @@ def comment(path: Path) -> str:
 
 
 def origin(what: str, name: str) -> str:
-    """Where a thing comes from."""
-    return "params"
+    """Where a thing comes from: a file of params/, or another package."""
+    plugin = plugins().get(what, {}).get(name)
+    if what == "prompts":
+        return "fetched" if fetched(name, load_source(name)).is_file() else "to fetch"
+    return plugin.package if plugin and not located(f"params/{what}/{name}.yaml").is_file() else "params"
 
 
 def _method(content: Mapping[str, Any]) -> tuple[str, str]:
@@ -106,14 +112,9 @@ def _metric(content: Mapping[str, Any]) -> tuple[str, str]:
     return content["class"].rpartition(".")[2], needs or "an extra"
 
 
-ABOUT: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
-    "methods": _method,
-    "attacks": _attack,
-    "backbones": _backbone,
-    "concepts": _concept,
-    "studies": _study,
-    "metrics": _metric,
-}
+def _published(content: Mapping[str, Any]) -> tuple[str, str]:
+    labels = [key for key in content["columns"] if key not in ROLES]
+    return ", ".join(labels), str(content["rows"])
 
 
 def table(path: Path) -> tuple[str, str, str, str, str]:
@@ -127,3 +128,14 @@ def table(path: Path) -> tuple[str, str, str, str, str]:
 
 def _labels(row: Mapping[str, Any]) -> Iterator[str]:
     yield from (name for name in row if f"without_{name}" in row)
+
+
+ABOUT: Mapping[str, Callable[[Mapping[str, Any]], tuple[str, str]]] = {
+    "methods": _method,
+    "attacks": _attack,
+    "backbones": _backbone,
+    "concepts": _concept,
+    "studies": _study,
+    "metrics": _metric,
+    "prompts": _published,
+}

@@ -9,6 +9,8 @@ from stages.metrics.base import Column, Statistics, Value
 from stages.metrics.distances import distances
 from stages.metrics.judged import Judged
 
+SMALLEST = 1e-12  # pivot of a covariance of full rank, as a share of its largest
+
 
 def moments(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean (D,) and covariance (D, D) of features (N, D) in float64, the latter over n - 1."""
@@ -19,13 +21,24 @@ def moments(features: Tensor) -> tuple[Tensor, Tensor]:
 def frechet_distance(mean: Tensor, cov: Tensor, other_mean: Tensor, other_cov: Tensor) -> float:
     """|m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) for means (D,) and covariances (D, D).
 
-    The root is taken by eigenvalues, so that the covariances may lack rank.
+    The covariances may lack rank.
     """
-    values, vectors = torch.linalg.eigh(cov)
-    root = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
-    product = root @ other_cov @ root
-    overlap = torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum()
+    overlap = root_trace(cov, other_cov)
     return float((mean - other_mean).square().sum() + cov.trace() + other_cov.trace() - 2 * overlap)
+
+
+def root_trace(cov: Tensor, other_cov: Tensor) -> float:
+    """tr (S1 S2)^(1/2) of covariances (D, D), by one symmetric eigendecomposition without vectors.
+
+    With S1 = L L^T the eigenvalues of S1 S2 are those of L^T S2 L, which is symmetric.
+    """
+    factor, failed = torch.linalg.cholesky_ex(cov)
+    pivots = factor.diagonal().square()
+    if failed or pivots.min() < SMALLEST * pivots.max():  # it lacks rank: what is left of the pivots is rounding
+        values, vectors = torch.linalg.eigh(cov)
+        factor = (vectors * values.clamp(min=0).sqrt()) @ vectors.T
+    product = factor.T @ other_cov @ factor
+    return float(torch.linalg.eigvalsh((product + product.T) / 2).clamp(min=0).sqrt().sum())
 
 
 def frechet(x: Tensor, y: Tensor) -> float:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from stages.params.names import SUFFIX, split
+from stages.params.plugins import plugins
 from stages.params.project import HOME, located
 
 if TYPE_CHECKING:
@@ -34,8 +35,9 @@ LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # the compiled one reads
 
 
 def names(kind: str, root: Path | str = "params") -> list[str]:
-    """The names of all files of a kind, sorted."""
-    return sorted(path.stem for path in (located(root) / kind).glob("*.yaml"))
+    """The names of all files of a kind, and of what other packages have of it, sorted."""
+    files = (path.stem for path in (located(root) / kind).glob("*.yaml"))
+    return sorted({*files, *plugins().get(kind, {})})
 
 
 def load_params(kind: str, name: str, root: Path | str = "params") -> dict[str, Any]:
@@ -72,6 +74,9 @@ def chain(kind: str, name: str, root: Path | str) -> Iterator[tuple[str, dict[st
 def _read(kind: str, name: str, root: Path | str) -> tuple[Path, dict[str, Any]]:
     singular = {"studies": "study", "prompts": "source of prompts"}.get(kind, kind.rstrip("s"))
     path = located(root) / kind / f"{check_name(name, singular)}.yaml"
+    plugin = plugins().get(kind, {}).get(name)
+    if plugin is not None and not path.is_file():
+        return Path(plugin.package, name), plugin.content()
     if not path.is_file():
         _check_old(kind, name, root)
         raise ValueError(f"no {singular} {name!r}{suggestion(name, names(kind, root))}{_elsewhere(root)}")

@@ -20,6 +20,7 @@ from typing import Any, Literal
 
 from stages.params import types
 from stages.params.load import suggestion
+from stages.params.plugins import trees
 
 TREE = Path(__file__).parents[2]  # the folder that holds the packages
 PACKAGES = ("stages", "Infinity")
@@ -160,7 +161,7 @@ class Module:
     """The source of one module without its docstrings: what it defines, imports and says."""
 
     def __init__(self, name: str, path: Path, tree: Path) -> None:
-        self.name, self.path, self.tree = name, path.relative_to(tree), tree
+        self.name, self.path, self.tree = name, path.relative_to(tree_of(name, tree)), tree
         self.source = ast.parse(path.read_text(encoding="utf-8"))
         for node in ast.walk(self.source):
             if isinstance(node, DOCUMENTED) and ast.get_docstring(node, clean=False) is not None:
@@ -190,7 +191,7 @@ class Module:
     def imports(self) -> list[str]:
         """The project's modules that this one imports, inside functions too, but for those that are for types alone."""
         paths = [path for node in _executed(self.source) for _, path in self._names(node)]
-        return sorted({_owner(path, self.tree) for path in paths if _inside(path, PACKAGES)})
+        return sorted({_owner(path, self.tree) for path in paths if _inside(path, packages())})
 
     @cached_property
     def digest(self) -> str:
@@ -234,7 +235,7 @@ class Module:
 
     def _origin(self, name: str) -> Module | None:
         path = self.origins.get(name, "")
-        return read_module(_owner(path, self.tree), self.tree) if _inside(path, PACKAGES) else None
+        return read_module(_owner(path, self.tree), self.tree) if _inside(path, packages()) else None
 
     def _names(self, node: ast.Import | ast.ImportFrom) -> Iterator[tuple[str, str]]:
         if isinstance(node, ast.Import):
@@ -280,8 +281,19 @@ def _module(name: str, path: Path, tree: Path, _written: int, _size: int) -> Mod
 
 
 def _file(name: str, tree: Path) -> Path | None:
-    path = tree.joinpath(*name.split("."))
+    path = tree_of(name, tree).joinpath(*name.split("."))
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def packages() -> tuple[str, ...]:
+    """The packages whose source is read: this project's, and those that have plugins."""
+    return (*PACKAGES, *trees())
+
+
+def tree_of(name: str, tree: Path) -> Path:
+    """The folder that the package of a module lies in: `tree` for this project's own."""
+    top = name.partition(".")[0]
+    return tree if top in PACKAGES else trees().get(top, tree)
 
 
 def _owner(path: str, tree: Path) -> str:
@@ -297,7 +309,7 @@ def _owner(path: str, tree: Path) -> str:
 
 def _home(path: str, where: str, tree: Path) -> Module:
     """The module that holds what a dotted path names."""
-    module = read_module(_owner(path, tree), tree) if _inside(path, PACKAGES) else None
+    module = read_module(_owner(path, tree), tree) if _inside(path, packages()) else None
     if module is None or module.name == path:
         raise ValueError(f"{where}: class: no module {'/'.join(path.split('.')[:-1])}.py for {path!r}")
     return module
@@ -307,7 +319,7 @@ def _bases(path: str, where: str, tree: Path) -> Iterator[tuple[Module, ast.Clas
     """A class and its bases in the project, nearest first, each with its module."""
     module, name = _home(path, where, tree), path.rpartition(".")[2]
     if name not in module.classes:
-        if name in module.origins and _inside(module.origins[name], PACKAGES):
+        if name in module.origins and _inside(module.origins[name], packages()):
             yield from _bases(module.origins[name], where, tree)
             return
         raise ValueError(f"{where}: no class {name!r} in {module.path}{suggestion(name, module.classes)}")
@@ -317,7 +329,7 @@ def _bases(path: str, where: str, tree: Path) -> Iterator[tuple[Module, ast.Clas
         own = base.partition("[")[0]
         if own in module.classes:
             yield from _bases(f"{module.name}.{own}", where, tree)
-        elif _inside(module.origins.get(own, ""), PACKAGES):
+        elif _inside(module.origins.get(own, ""), packages()):
             yield from _bases(module.origins[own], where, tree)
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from torch import nn
 from transformers import ResNetConfig, ResNetForImageClassification
 from transformers.models.convnext.image_processing_pil_convnext import ConvNextImageProcessorPil
 
@@ -34,4 +35,26 @@ def classifier_folder(tmp_path_factory) -> str:
         torch.manual_seed(0)
         ResNetForImageClassification(config).save_pretrained(path)
     ConvNextImageProcessorPil(size={"shortest_edge": 28}, crop_pct=0.875).save_pretrained(path)
+    return str(path)
+
+
+class Net(nn.Module):
+    """A network of the interface that clean-fid's has: `layers` take (B, 3, 299, 299) to features."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        convolution = nn.Sequential(nn.Conv2d(3, 8, 9, 4), nn.ReLU(), nn.Conv2d(8, width, 5, 4), nn.ReLU())
+        self.layers = nn.Sequential(convolution, nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+@pytest.fixture(scope="session")
+def inception_file(tmp_path_factory) -> str:
+    """A TorchScript file of random weights, 24 features."""
+    path = tmp_path_factory.mktemp("inception") / "inception.pt"
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        torch.jit.script(Net(24)).save(str(path))
     return str(path)

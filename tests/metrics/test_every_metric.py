@@ -17,6 +17,7 @@ import torch
 
 from stages.metrics.base import measure, measure_all
 from stages.metrics.classifiers import Classified
+from stages.metrics.inception import Inception
 from stages.metrics.linear import LinearRates
 from stages.metrics.q16 import Q16
 from stages.metrics.samples import Samples
@@ -28,7 +29,7 @@ METRICS = [*names("metrics"), "linear"]  # the last has no file: a documented ex
 
 
 @pytest.fixture
-def small(clip_folder, classifier_folder, monkeypatch):
+def small(clip_folder, classifier_folder, inception_file, monkeypatch):
     """A metric by its name, on a small CLIP and with a detector that is as sure as its picture is bright."""
 
     def detect(picture):
@@ -45,6 +46,8 @@ def small(clip_folder, classifier_folder, monkeypatch):
                 metric, **network, classes={"colour": dict(zip(COLOURS, range(9), strict=False))}, draws=20
             )
             return metric
+        if isinstance(metric, Inception):
+            metric = dataclasses.replace(metric, weights=inception_file)
         if isinstance(metric, Q16):
             metric = dataclasses.replace(metric, prompts=two_prompts(clip_folder))
         have = {field.name for field in dataclasses.fields(metric)}

@@ -246,7 +246,7 @@ def test_a_variants_name_in_disorder_is_refused(name: str) -> None:
         ("methods/esd_x.yaml", "batch: ", "batch: -", "batch: Input should be greater than 0"),
         ("methods/esd_x.yaml", "esd.ESD", "esd.ESDD", "no class 'ESDD' in stages/methods/esd.py; did you mean ESD?"),
         ("methods/esd_x.yaml", "methods.esd.", "methods.esdd.", "no module stages/methods/esdd.py"),
-        ("methods/esd_x.yaml", "stages.methods.esd", "os.path", "does not match"),
+        ("methods/esd_x.yaml", "stages.methods.esd", "os.path", "no module os/path.py"),
         ("concepts/red.yaml", "target:", "traget:", "unknown key 'traget'; did you mean target?"),
         ("concepts/red.yaml", "data/", "../data/", "dataset: '../data/shapes_colors.csv' does not match"),
         ("backbones/sd-shapes.yaml", "guidance: ", "guidance: -", "guidance: Input should be greater than"),
