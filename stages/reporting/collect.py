@@ -86,6 +86,7 @@ class Collected:
     sensitive: Mapping[str, bool]  # concept -> whether its images are blurred
     columns: tuple[Column, ...] = ()  # of the tables, behind the concept's, as the metrics ask for them
     caveats: tuple[str, ...] = ()  # what a reader must know of a metric's numbers, one sentence per metric
+    judges: tuple[str, ...] = ()  # the rate of each metric that says whether the concept is seen, such as "target_rate"
     tiles: int | None = None  # pictures of a row and prompt set on the page; None shares the page's budget
 
     def cells(self) -> list[Cell]:
@@ -187,6 +188,7 @@ def gather(study: Outline, artifacts: Path | str) -> Collected:
         columns=_columns(study.metrics, contents.values())
         + _of_members(about[name] for name in sorted({run.concept for run in finished})),
         caveats=_caveats(study.metrics, contents.values()),
+        judges=_judges(measured),
     )
 
 
@@ -224,6 +226,8 @@ def _renamed(content: Mapping[str, Any], metric: str, twice: set[str]) -> dict[s
             for prompts, outcomes in content.get("samples", {}).items()
         },
     }
+    if "seen" in content:
+        renamed["judge"] = rename(content["seen"])
     if "columns" in content:
         renamed["columns"] = [column | {"metric": rename(column["metric"])} for column in content["columns"]]
     return {**content, **renamed}
@@ -233,6 +237,12 @@ def _columns(metrics: Sequence[str], runs: Iterable[Contents]) -> tuple[Column, 
     """Each column once, metrics in the order of the study."""
     runs = list(runs)
     return tuple(dict.fromkeys(column for name in metrics for run in runs for column in _columns_of(run[name])))
+
+
+def _judges(contents: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The rate of each metric that sees the concept, under its own name among the others'."""
+    names = [content.get("judge") or content["seen"] for content in contents if content.get("seen")]
+    return tuple(dict.fromkeys(f"{name}_rate" for name in names))
 
 
 def _of_members(concepts: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:
