@@ -85,6 +85,7 @@ def gather(study: Outline, artifacts: Path | str) -> Collected:
         columns=_columns(study.metrics, contents.values())
         + _of_members(about[name] for name in sorted({run.concept for run in finished})),
         caveats=_caveats(study.metrics, contents.values()),
+        judges=_judges(measured),
     )
 
 
@@ -122,6 +123,8 @@ def _renamed(content: Mapping[str, Any], metric: str, twice: set[str]) -> dict[s
             for prompts, outcomes in content.get("samples", {}).items()
         },
     }
+    if "seen" in content:
+        renamed["judge"] = rename(content["seen"])
     if "columns" in content:
         renamed["columns"] = [column | {"metric": rename(column["metric"])} for column in content["columns"]]
     return {**content, **renamed}
@@ -131,6 +134,12 @@ def _columns(metrics: Sequence[str], runs: Iterable[Contents]) -> tuple[Column, 
     """Each column once, metrics in the order of the study."""
     runs = list(runs)
     return tuple(dict.fromkeys(column for name in metrics for run in runs for column in _columns_of(run[name])))
+
+
+def _judges(contents: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The rate of each metric that sees the concept, under its own name among the others'."""
+    names = [content.get("judge") or content["seen"] for content in contents if content.get("seen")]
+    return tuple(dict.fromkeys(f"{name}_rate" for name in names))
 
 
 def _of_members(concepts: Iterable[Mapping[str, Any]]) -> tuple[Column, ...]:

@@ -80,6 +80,7 @@ class Collected:
     sensitive: Mapping[str, bool]  # concept -> whether its images are blurred
     columns: tuple[Column, ...] = ()  # of the tables, behind the concept's, as the metrics ask for them
     caveats: tuple[str, ...] = ()  # what a reader must know of a metric's numbers, one sentence per metric
+    judges: tuple[str, ...] = ()  # the rate of each metric that says whether the concept is seen, such as "target_rate"
     tiles: int | None = None  # pictures of a row and prompt set on the page; None shares the page's budget
 
     def cells(self) -> list[Cell]:
