@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stages.reporting.bars import ERASED, KEPT, LEARNED, comparable, goal
 from stages.reporting.claims import smallest_effect
-from stages.reporting.collect import ORACLE, UNEDITED, Cell, Collected
+from stages.reporting.collected import ORACLE, UNEDITED, Cell, Collected
 from stages.reporting.formats import counted, interval, listed, percent, written
 from stages.reporting.numbers import Numbers
 from stages.reporting.summary import concept_rate, retained_rates

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from stages.metrics.base import Column
 from stages.params.datasets import SETS
-from stages.reporting.collect import FILTER, Cell, Collected
+from stages.reporting.collected import FILTER, Cell, Collected
 from stages.reporting.numbers import Numbers, measured
 
 RETAINED = (("retain", "joint_rate"), ("retain", "colour_rate"), ("retain", "shape_rate"))  # the strictest first

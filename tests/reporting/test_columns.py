@@ -5,7 +5,7 @@ import json
 import pytest
 
 from stages.metrics.base import Column
-from stages.reporting.collect import Cell
+from stages.reporting.collected import Cell
 from stages.reporting.pooling import pooled
 from stages.reporting.summary import columns, of_published
 
