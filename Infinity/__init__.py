@@ -3,7 +3,7 @@
 from .config import InfinityConfig, TokenizerConfig
 from .correction import draw_flips, self_correct
 from .encoder import TextEncoder
-from .layers import packed_weights
+from .linear import packed_weights
 from .loss import bit_accuracy, bitwise_loss, tokenizer_loss
 from .pipeline import Pipeline
 from .quantizer import bits_to_tokens, sum_codes, teacher_inputs

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from .folded import FoldedText, folds
 from .heads import attend, attend_to_past, attend_to_text, merge, split
-from .layers import empty_linear, in_one
+from .linear import empty_linear, in_one
 from .rope import rotate_
 from .schedules import Schedule
 

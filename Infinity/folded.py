@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from torch.overrides import has_torch_function
 
 from .heads import MANY_LOGITS, exponentials_
-from .layers import serves_packed
+from .linear import serves_packed
 
 PROJECTIONS = 1.0  # fold only while the folded text is at most this many times as large as the two projections
 

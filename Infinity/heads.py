@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import has_torch_function
 
-from .layers import has_onednn, multiplies
+from .linear import has_onednn, multiplies
 
 FEW_LOGITS = 2**8  # logits of one head; below this, torch's kernel is the fastest
 FEW_GROUPED = 2**14  # logits of one head; below this, a product over all heads is faster than the convolution

@@ -12,7 +12,7 @@ from torch.overrides import has_torch_function
 
 from .attention import LayerCache, Places
 from .choice import Noise, choose_bits, seeded_noise
-from .layers import is_watched
+from .linear import is_watched
 from .quantizer import codes_of, codes_to_tokens, resize, tokens_to_bits
 from .schedules import Schedule
 from .settings import Sample, Sampling, ScaleResult, ScaleStep, linear_guidance

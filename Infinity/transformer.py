@@ -22,7 +22,8 @@ from .attention import (
 )
 from .config import MAX_SCALES, InfinityConfig
 from .initialise import initialise
-from .layers import FeedForward, HeadNorm, LayerNorm, RMSNorm, empty_linear, modulate
+from .layers import FeedForward, HeadNorm, LayerNorm, RMSNorm, modulate
+from .linear import empty_linear
 from .pretrained import Pretrained
 from .rope import rotations
 from .schedules import Schedule

@@ -6,32 +6,23 @@ MkDocs calls `on_config` and `on_files` (mkdocs.yml: hooks); `pages` alone is wh
 from __future__ import annotations
 
 import ast
-import contextlib
 import csv
-import importlib
-import io
-import os
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "docs")]  # so that the pages describe this tree, whatever is installed
 
+from commands import commands, face  # noqa: E402  (after the path)
 from declared import definition, fields, fit_returns, module  # noqa: E402  (after the path)
+from presets import departs, papers, trained_on  # noqa: E402
 from writing import keys_of, leading, listed, page, table  # noqa: E402
 
-from stages.documented.published import compare, every_field, presets, read_paper  # noqa: E402
-from stages.door.app import app  # noqa: E402
 from stages.params import load_params, names  # noqa: E402
-from stages.params.effect import departures  # noqa: E402
-from stages.params.kept import kept_states  # noqa: E402
-from stages.params.layers import for_kind, layer_of  # noqa: E402
-from stages.params.load import RESERVED  # noqa: E402
 from stages.params.prompt_sources import load_source  # noqa: E402
 
 PARAMS, SCHEMAS = ROOT / "params", ROOT / "stages" / "params" / "schemas"
@@ -109,64 +100,6 @@ def methods() -> str:
     return page("Methods", intro, table(rows), schema("methods"), fields_of(used("methods")))
 
 
-def papers() -> str:
-    """For each preset named after a source: what the source has, what the preset has, which of it departs."""
-    made, counts = [], []
-    for kind, title in (("methods", "Methods"), ("attacks", "Attacks")):
-        made.append(f"## {title}")
-        for name in presets(kind, PARAMS):
-            paper = read_paper(kind, name)
-            lines = compare(paper, every_field(kind, name, paper.backbone, PARAMS))
-            departs = [line for line in lines if line.departs]
-            counts.append({"preset": f"[`{name}`](#{name})", "source": paper.source, "departures": str(len(departs))})
-            made += [
-                f"### {name}",
-                f"{paper.source}. Fields as on `{paper.backbone}`.",
-                table(list(map(compared, lines))),
-            ]
-    intro = (
-        "Each preset named after a paper, a release or a document beside what that source says. **Bold**: the preset"
-        " departs, and why. `not said`: the source does not say, or it could not be read. The tables' left side is"
-        " `stages/documented/papers/`; tests compare it with the presets, and with what fitting or searching does on"
-        " the smallest network of the family's real structure."
-    )
-    return page("Papers and presets", intro, table(counts), *made)
-
-
-def compared(line: Any) -> dict[str, str]:
-    """A line of a preset's table; departures stand out."""
-    reason = "" if line.departs == "yes" else f": {line.departs}"
-    return {
-        "": line.what,
-        "source": line.theirs,
-        "here": f"**{line.ours}**" if line.departs else line.ours,
-        "departs": f"**yes**{reason}" if line.departs else "",
-        "where": line.source,
-    }
-
-
-def trained_on(name: str, content: Mapping[str, Any]) -> str:
-    """The states of the backbone's runs that a method's file reads, and those that it does on some backbones."""
-    own = {key: value for key, value in content.items() if key not in RESERVED or key == "class"}
-    states = kept_states(own, ROOT)
-    over = {layer: layer_of(layer, "methods", name, PARAMS) for layer in ("tuned", "adapted")}
-    rows = [(where, for_kind(row, "")) for each in over.values() for where, row in each.items()]
-    others = {where: kept_states(own | row, ROOT) for where, row in rows}
-    different = {name: other for name, other in others.items() if other != states}
-    said = [states or "none", *(f"{other or 'none'} on `{name}`" for name, other in different.items())]
-    return ", ".join(said)
-
-
-def departs(name: str, content: Mapping[str, Any]) -> str:
-    """What makes a method another one than its file on small worlds, by architecture."""
-    own = {key: value for key, value in content.items() if key not in RESERVED or key == "class"}
-    said: dict[str, list[str]] = {}
-    for architecture, row in layer_of("tuned", "methods", name, PARAMS).items():
-        for words in departures(own | for_kind(row, ""), own, ROOT):
-            said.setdefault(words, []).append(architecture)
-    return "; ".join(f"{words} ({', '.join(where)})" for words, where in said.items())
-
-
 def backbones() -> str:
     """One row per file of params/backbones, the families, and the keys that such a file may have."""
     contents = {name: load_params("backbones", name, PARAMS) for name in names("backbones", PARAMS)}
@@ -203,6 +136,7 @@ def concepts() -> str:
         rows.append(
             {
                 "concept": f"`{name}`",
+                "kind": content.get("kind", ""),
                 "aim": content.get("aim", "erase"),
                 "target": target,
                 "dataset": f"`{content['dataset']}`" if "dataset" in content else "",
@@ -267,58 +201,6 @@ def prompt_table(path: Path) -> dict[str, str]:
         head, *rows = csv.reader(file)
     labels = listed(name for name in head if f"without_{name}" in head)
     return {"table": f"`data/{path.name}`", "labels": labels, "prompts": str(len(rows))}
-
-
-def commands() -> str:
-    """What every command of stages/ answers to --help."""
-    made = ["One command per rule of the workflow. Each writes its result whole or not at all."]
-    for stage in entries():
-        made += [f"## stages.{stage}", f"```\n{help_of(stage)}\n```"]
-    made.append("## palimpsest")
-    made.append("The console script. Each of its commands calls one of those above, or a room of the library.")
-    made += [f"```\n{help_of_command(name)}\n```" for name in command_names()]
-    return page("Commands", *made)
-
-
-def entries() -> list[str]:
-    """The modules at the top of stages/ that are commands: those with a `main`."""
-    files = sorted((ROOT / "stages").glob("*.py"))
-    return [path.stem for path in files if "\ndef main(" in path.read_text(encoding="utf-8")]
-
-
-def face() -> list[Path]:
-    """The modules at the top of stages/ that are no commands."""
-    return [path for path in sorted((ROOT / "stages").glob("*.py")) if path.stem not in entries()]
-
-
-def help_of(stage: str) -> str:
-    """The help of `python -m stages.STAGE`."""
-    said = io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", [f"python -m stages.{stage}"]),
-        mock.patch.dict(os.environ, {"COLUMNS": "110", "NO_COLOR": "1"}),
-        contextlib.redirect_stdout(said),
-        contextlib.suppress(SystemExit),
-    ):
-        importlib.import_module(f"stages.{stage}").main(["--help"])
-    return said.getvalue().strip()
-
-
-def command_names() -> list[str]:
-    """The commands of `palimpsest`, in the order of its help."""
-    return [command.name or command.callback.__name__ for command in app.registered_commands]
-
-
-def help_of_command(name: str) -> str:
-    """The help of `palimpsest NAME`."""
-    said = io.StringIO()
-    with (
-        mock.patch.dict(os.environ, {"COLUMNS": "110", "NO_COLOR": "1"}),
-        contextlib.redirect_stdout(said),
-        contextlib.suppress(SystemExit),
-    ):
-        app([name, "--help"], prog_name="palimpsest")
-    return said.getvalue().strip()
 
 
 def library(title: str, files: Iterable[Path]) -> str:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from stages.reporting.attempts import Attempts
-    from stages.reporting.collect import Cell, Collected
+    from stages.reporting.collected import Cell, Collected
     from stages.reporting.numbers import Numbers
     from stages.reporting.sweeps import Sweep
 

@@ -31,6 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--method", required=True, help="a file of params/methods/ and of params/tuning/")
     parser.add_argument("--backbone", default="", help="search: a file of params/backbones/")
     parser.add_argument("--concepts", nargs="+", default=[], help="search: files of params/concepts/ to tune on")
+    parser.add_argument("--kind", default="", help="search: of these concepts, whose settings stand apart; empty: all")
     parser.add_argument("--oracle", default="", help="search: a backbone that has seen none of them, for chance levels")
     parser.add_argument("--metric", default="rates", help="search: a file of params/metrics/ that judges pictures")
     parser.add_argument("--seed", type=int, default=0, help="search: of every fit")
@@ -52,6 +53,10 @@ def search(args: argparse.Namespace, what: Searched, protocol: Protocol) -> None
         raise ValueError(f"--concepts: name some to tune on, of {', '.join(map(str, protocol.concepts.tune))}")
     world = load_params("backbones", args.backbone).get("world", "")
     concepts = [tuning_concept(name, what, args.backbone) for name in args.concepts]
+    if others := [concept.name for concept in concepts if args.kind not in ("", concept.kind)]:
+        raise ValueError(
+            f"--kind {args.kind}: {others[0]} is of another; leave it out, or search for all without --kind"
+        )
     sets = {concept.name: tuning_sets(concept) for concept in concepts}
     chances = {concept.name: chance_of(concept, world, protocol) for concept in concepts}
     judged = metric_params(args.metric, args.backbone)
@@ -85,11 +90,13 @@ def search(args: argparse.Namespace, what: Searched, protocol: Protocol) -> None
         "fixed": dict(what.space.fixed),
         "pictures": {name: {key: len(rows) for key, rows in own.items()} for name, own in sets.items()},
     }
+    if args.kind:
+        about["kind"] = args.kind
     asked = question(args, what, about, sets)
     name = f"{args.method} on {what.architecture}"
     n = args.trials or protocol.trials
     trials = run_trials(out / JOURNAL, name, asked, what.space.search, what.first, objective, n=n)
-    found = write_log(out, about | {"question": asked, "git": git(), "versions": versions()}, trials)
+    found = write_log(out, about | {"question": asked, "world": world, "git": git(), "versions": versions()}, trials)
     log.info("%s: trial %d, objective %.3f", out / SUMMARY, found["best"], found["objective"])
 
 

@@ -98,7 +98,7 @@ def prompts() -> dict[str, list[str]]:
     """The styles of the prompt sets of the concept with a table of its own."""
     from stages.prepare import main as prepare
 
-    assert prepare(["--study", "van_gogh", "--concept", "van_gogh", "--out", "sets.json"]) == 0
+    assert prepare(["--study", "van_gogh", "--concept", "my_van_gogh", "--out", "sets.json"]) == 0
     sets = json.loads(Path("sets.json").read_text())["sets"]
     return {name: sorted({row["style"] for row in rows}) for name, rows in sets.items()}
 

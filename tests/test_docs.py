@@ -29,9 +29,11 @@ page_of = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relat
 
 
 @cache
-def load_generator():
-    """docs/generate.py, which MkDocs calls and no package holds."""
-    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+def load_generator(name: str = "generate"):
+    """docs/generate.py, which MkDocs calls and no package holds, or a module beside it."""
+    if name != "generate":
+        load_generator()  # which makes those beside it importable
+    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -155,7 +157,7 @@ def test_commands_have_the_options_that_are_used(page: Path) -> None:
 @page_of
 def test_commands_of_the_console_script_have_the_options_that_are_used(page: Path) -> None:
     text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-    names = load_generator().command_names()
+    names = load_generator("commands").command_names()
     for command, words in re.findall(r"(?:^|`)palimpsest ([a-z]+)( [^\n`|]*)?", text, re.MULTILINE):
         assert command in names, command
         assert set(re.findall(r" (--[\w-]+)", words)) <= set(re.findall(r"(--[\w-]+)", command_help(command))), words
@@ -163,12 +165,12 @@ def test_commands_of_the_console_script_have_the_options_that_are_used(page: Pat
 
 @cache
 def command_help(name: str) -> str:
-    return load_generator().help_of_command(name)
+    return load_generator("commands").help_of_command(name)
 
 
 @cache
 def help_of(stage: str) -> str:
-    return load_generator().help_of(stage)
+    return load_generator("commands").help_of(stage)
 
 
 @page_of
@@ -220,7 +222,8 @@ def quicken(file: Path) -> None:
     if "class" in content:
         content |= quick
     else:
-        content = {architecture: fields | quick for architecture, fields in content.items()}
+        worlds = {world: {name: fields | quick for name, fields in rows.items()} for world, rows in content.items()}
+        content = worlds
     file.write_text(yaml.safe_dump(content))
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 import torch
 
 from ..config import InfinityConfig, TokenizerConfig
-from ..layers import Linear, Packed, packed_weights
+from ..linear import Linear, Packed, packed_weights
 from ..loss import bitwise_loss
 from ..sampling import sample
 from ..schedules import schedule

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from ..layers import multiply, pack
+from ..linear import multiply, pack
 from ..schedules import Schedule
 from ..transformer import Infinity
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import yaml
 
+from stages.backbones import load_settings
 from stages.backbones.loading.folders import REPOSITORY
 from stages.door.asked import Asked
 from stages.params.layers import kind_of, method_params
@@ -47,11 +48,11 @@ class Card:
 def card(about: Card) -> str:
     """The card as Markdown with the head that the hub reads."""
     asked, base = about.asked, load_params("backbones", about.asked.backbone)
-    path = str(base["path"])
+    path, (_, settings) = str(base["path"]), load_settings(asked.backbone)
     head = {"tags": ["concept-erasure", "palimpsest"], "library_name": "peft" if about.form == "lora" else "diffusers"}
     head |= {"base_model": path} if REPOSITORY.fullmatch(path) and not base.get("world") else {}
     fields = method_params(asked.method, asked.backbone, kind=kind_of(asked.concept()))
-    here = HERE.format(backbone=asked.backbone, steps=base.get("steps"), guidance=base.get("guidance"))
+    here = HERE.format(backbone=asked.backbone, steps=settings.steps, guidance=settings.guidance)
     if about.form in LOADING and base["family"] != "infinity":
         elsewhere = _python(LOADING[about.form].replace("{path}", path))
     elif about.form:

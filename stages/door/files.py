@@ -14,7 +14,8 @@ import yaml
 
 from stages.door.asked import Asked
 from stages.door.wording import WORDINGS, concept_of, metric_of, table_of
-from stages.params.check import check_metric_for, prompt_table, sees
+from stages.params.check import prompt_table
+from stages.params.check_metrics import check_metric_for, sees
 from stages.params.concept import load_concept
 from stages.params.datasets import labels, select
 from stages.params.load import load_params, names, read_file

@@ -13,7 +13,8 @@ from stages.interventions.export import form
 from stages.params.layout import ARTIFACTS
 from stages.params.project import located
 from stages.reporting.attempts import Attempts
-from stages.reporting.collect import UNEDITED, Cell, Collected, collect
+from stages.reporting.collect import collect
+from stages.reporting.collected import UNEDITED, Cell, Collected
 from stages.reporting.formats import interval, written
 from stages.reporting.grids import draw, grid
 from stages.reporting.numbers import Numbers

@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from stages.door.calls import call
-from stages.params.check import check_attack, check_backbone, check_gate, sees, works_on
+from stages.params.check import check_backbone
+from stages.params.check_methods import check_attack, check_gate, works_on
+from stages.params.check_metrics import sees
 from stages.params.layout import run_folder
 from stages.params.load import load_params
 from stages.params.study import Run, Study, load_study

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from string import Template
 
-from stages.params.check import check_backbone, check_method, checked
+from stages.params.check import check_backbone, checked
+from stages.params.check_methods import check_method
 from stages.params.concept import load_concept
 from stages.params.load import check_name
 from stages.params.project import writable

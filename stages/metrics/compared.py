@@ -21,6 +21,7 @@ from torch import Tensor
 from stages.metrics.base import Column, Metric, Statistics, Value
 from stages.metrics.references import kept, stamps
 from stages.metrics.samples import Samples, finite, frames
+from stages.params.project import located
 from stages.params.source import code
 from stages.params.types import Folder, Natural
 from stages.store.pictures import each_picture, to_pixels
@@ -111,7 +112,7 @@ def folder_summary(metric: Compared) -> Statistics:
     FileNotFoundError for a folder without pictures, FloatingPointError for features that are not finite.
     """
     kind = f"{type(metric).__module__}.{type(metric).__name__}"
-    asked = {"of": kind, "network": metric.network, "files": stamps(metric.real), "code": code(kind)}
+    asked = {"of": kind, "network": metric.network, "files": stamps(located(metric.real)), "code": code(kind)}
     return kept(asked, lambda: metric.summary(torch.cat(list(_features(metric, metric.real)))))
 
 

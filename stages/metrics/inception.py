@@ -22,6 +22,7 @@ from stages.metrics.base import Statistics
 from stages.metrics.compared import Compared
 from stages.metrics.frechet import frechet_distance, lacks_rank, moments
 from stages.metrics.kid import kid
+from stages.params.project import located
 from stages.params.types import Count, File
 from stages.seeds import Purpose, generator
 
@@ -44,7 +45,7 @@ class Inception(Compared):
 
     @property
     def network(self) -> list[Any]:
-        about = Path(self.weights).stat()
+        about = located(self.weights).stat()
         return [self.weights, about.st_size, about.st_mtime_ns]
 
     def embed(self, images: Tensor) -> Tensor:
@@ -85,6 +86,7 @@ def load_inception(path: str) -> Any:
 
     FileNotFoundError or ValueError names a file that is missing, or no such network.
     """
+    path = str(located(path))
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is missing: inception-2015-12-05.pt, the file that clean-fid fetches")
     try:

@@ -54,7 +54,8 @@ def read_prompts(path: str | Path) -> pd.DataFrame:
     rows = [(number, _typed(row)) for number, row in rows]
     for number, row in rows:
         _check(path, number, row)
-    table = pd.DataFrame([row for _, row in rows]).fillna("")
+    table = pd.DataFrame([row for _, row in rows])
+    table = table.astype({name: object for name in table if table[name].isna().any()}).fillna("")
     if table["id"].duplicated().any():
         raise ValueError(
             f"{path}: column id: {table['id'][table['id'].duplicated()].iloc[0]} stands in more than one row"

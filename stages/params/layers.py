@@ -1,8 +1,8 @@
 """The settings of a method or an attack on one backbone: its own file, and what lies over that there.
 
     params/methods/esd_x.yaml          the method as its paper has it
-    params/tuned/esd_x.yaml            architecture -> the fields that differ on our small worlds, for all concepts;
-                                       among them kind of concept -> those that differ for that kind
+    params/tuned/esd_x.yaml            world -> architecture -> the fields that differ there, for all concepts; among
+                                       them kind of concept -> those in their place for that kind
     params/adapted/esd_x.yaml          checkpoint -> the fields that differ there, and on those that are `like` it
     params/tuned/attacks/p4d_k.yaml    the same of an attack
 
@@ -33,7 +33,7 @@ FOLDERS = {  # of what lies over a file, by what that is of
 def method_params(name: str, backbone: str, root: Path | str = "params", kind: str = "") -> dict[str, Any]:
     """A method's fields on a backbone for concepts of a kind, `class` among them.
 
-    A backbone without a file gets the method's own. ValueError for a small world that the method is not tuned on.
+    A backbone without a file gets the method's own. ValueError for a world or an architecture that it is not tuned on.
     """
     return _resolved("methods", name, backbone, root, kind)
 
@@ -48,20 +48,24 @@ def kind_of(concept: str, root: Path | str = "params") -> str:
     return str(load_params("concepts", concept, root).get("kind", ""))
 
 
-def untuned(what: What, name: str, backbone: str, root: Path | str = "params") -> str | None:
-    """Why a method or an attack has no settings on a backbone, with the way out; None if it has."""
+def untuned(what: What, name: str, backbone: str, root: Path | str = "params", kind: str = "") -> str | None:
+    """Why a method or an attack has no settings on a backbone for concepts of a kind, with the way out; None if it has.
+
+    What was tuned on one world counts on no other.
+    """
     about = _about(backbone, root)
-    if not about.get("world"):
+    world, architecture = str(about.get("world") or ""), str(about.get("architecture"))
+    file = _tuned_file(what, name, root) if world else ""
+    if not file:
         return None
-    file = _tuned_file(what, name, root)
-    rows = layer_of("tuned", what, file, root) if file else {}
-    if not file or about.get("architecture") in rows:
+    worlds = layer_of("tuned", what, file, root)
+    row = worlds.get(world, {}).get(architecture)
+    if row is not None and (not row or kind in row or for_kind(row, "")):
         return None
+    have = "; ".join(f"{name} ({', '.join(rows)})" for name, rows in worlds.items())
+    here = f"{backbone} is of {world} ({architecture})" if row is None else f"for {', '.join(row)} alone there"
     path = f"params/{FOLDERS['tuned'][what]}/{split(name)[0]}.yaml"
-    return (
-        f"{name} is tuned on small worlds of {', '.join(rows)}; {backbone} has the architecture "
-        f"{about.get('architecture')}: search its settings (python -m stages.tune), or write them to {path}"
-    )
+    return f"{name} is tuned on {have}; {here}: search its settings (python -m stages.tune), or write them to {path}"
 
 
 def echoes(name: str, backbone: str, root: Path | str = "params", kind: str = "") -> bool:
@@ -84,12 +88,12 @@ def layered(layer: str, what: What, root: Path | str = "params") -> list[str]:
 
 
 def for_kind(row: Mapping[str, Any], kind: str) -> dict[str, Any]:
-    """The fields of an architecture's row for concepts of a kind: those for all, and over them those for the kind."""
-    return {key: value for key, value in row.items() if key not in CONCEPTS} | dict(row.get(kind) or {})
+    """The fields of an architecture's row for concepts of a kind: the kind's if it has its own, else those for all."""
+    return dict(row[kind] or {} if kind in row else {key: row[key] for key in row if key not in CONCEPTS})
 
 
 def _resolved(what: What, name: str, backbone: str, root: Path | str, kind: str) -> dict[str, Any]:
-    if reason := untuned(what, name, backbone, root):
+    if reason := untuned(what, name, backbone, root, kind):
         raise ValueError(reason)
     about, tuned = _about(backbone, root), _tuned_file(what, name, root)
     fields: dict[str, Any] = {}
@@ -98,7 +102,7 @@ def _resolved(what: What, name: str, backbone: str, root: Path | str, kind: str)
         if not about.get("world"):
             fields |= _adapted(what, file, backbone, root)
         elif file == tuned:
-            fields |= for_kind(layer_of("tuned", what, file, root)[about["architecture"]], kind)
+            fields |= for_kind(layer_of("tuned", what, file, root)[about["world"]][about["architecture"]], kind)
     return fields | split(name)[1]
 
 

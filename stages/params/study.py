@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import check
+from stages.params.check_methods import check_attack, check_gate, check_method, check_method_on, refusal, works_on
+from stages.params.check_metrics import check_metric, check_metric_for, sees
 from stages.params.datasets import Split
 from stages.params.layers import attack_params, echoes, kind_of, untuned
 from stages.params.learning import Measured, check_apart, check_data, check_noise, lacks_data
@@ -84,21 +86,21 @@ def load_study(name: str, root: Path | str = "params") -> Study:
             check_tuning(which, load_params("backbones", backbone, root), f"params/studies/{name}.yaml", root)
     check_strays(root)
     for (method,) in study.unique("method"):
-        check.check_method(method, root)
+        check_method(method, root)
         check_layers("methods", method, root)
     for concept, method in study.unique("concept", "method"):
         aim, own = concepts[concept].aim, load_params("methods", method, root)
         if own.get("aim", aim) != aim:
             raise ValueError(f"{method} is for concepts to {own['aim']}; the aim of {concept} is to {aim}")
     for backbone, concept, method in study.unique("backbone", "concept", "method"):
-        check.check_method_on(method, backbone, root, concepts[concept].kind)
+        check_method_on(method, backbone, root, concepts[concept].kind)
         check_within(method, backbone, root, concepts[concept].kind)
     for backbone, concept, method in study.unique("backbone", "concept", "method"):
         check_data(method, backbone, concepts[concept], measured[concept], root)
     for metric in study.metrics:
-        check.check_metric(metric, root)
+        check_metric(metric, root)
         for backbone, concept in study.unique("backbone", "concept"):
-            check.check_metric_for(metric, concepts[concept], backbone, root)
+            check_metric_for(metric, concepts[concept], backbone, root)
     _check_attacks(study, root)
     return study
 
@@ -115,8 +117,8 @@ def counts(asked: Mapping[str, int]) -> dict[str, int]:
 def _check_attacks(study: Study, root: Path | str) -> None:
     attacked = dict.fromkeys((attack, run.backbone) for run, attacks in study.attacks.items() for attack in attacks)
     for attack, backbone in attacked:
-        content, family = check.check_attack(attack, root), load_params("backbones", backbone, root)["family"]
-        if not check.works_on(content, family):
+        content, family = check_attack(attack, root), load_params("backbones", backbone, root)["family"]
+        if not works_on(content, family):
             raise ValueError(
                 f"{attack} works on {', '.join(content['families'])}; {backbone} is of the family {family}"
             )
@@ -126,11 +128,11 @@ def _check_attacks(study: Study, root: Path | str) -> None:
             raise ValueError(f"params/attacks/{attack}.yaml: the study samples prompts of that name, too; rename it")
     for run, attacks in study.attacks.items():
         for attack in attacks:
-            check.check_gate(attack, run.method, run.backbone, root)
-    if attacked and not any(check.sees(metric, root) for metric in study.metrics):
+            check_gate(attack, run.method, run.backbone, root, kind_of(run.concept, root))
+    if attacked and not any(sees(metric, root) for metric in study.metrics):
         raise ValueError(
             f"params/studies/{study.name}.yaml: attacks need a metric that sees the concept "
-            f"({', '.join(name for name in names('metrics', root) if check.sees(name, root))}), "
+            f"({', '.join(name for name in names('metrics', root) if sees(name, root))}), "
             f"got {', '.join(study.metrics)}"
         )
 
@@ -162,8 +164,8 @@ def fitting(backbone: str, concept: str, root: Path | str = "params") -> list[st
     for name in names("methods", root):
         own = load_params("methods", name, root)
         meant = concept in own.get("concepts", [concept]) and own.get("world", here) == here
-        can = check.works_on(own, about["family"]) and check.refusal(own, backbone, root) is None
-        can = can and untuned("methods", name, backbone, root) is None
+        can = works_on(own, about["family"]) and refusal(own, backbone, root) is None
+        can = can and untuned("methods", name, backbone, root, kind_of(concept, root)) is None
         can = can and not echoes(name, backbone, root, kind_of(concept, root))
         if meant and can and own.get("aim", aim) == aim and not lacks_data(name, backbone, concept, root):
             methods.append(name)

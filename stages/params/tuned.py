@@ -17,12 +17,12 @@ def check_layers(what: What, name: str, root: Path | str = "params") -> None:
     """Raises a ValueError for anything that does not exist in what lies over the file of a method or an attack."""
     file = split(name)[0]
     own = {key: value for key, value in load_params(what, file, root).items() if key not in RESERVED or key == "class"}
-    if rows := layer_of("tuned", what, file, root):
+    if worlds := layer_of("tuned", what, file, root):
         where = f"params/{FOLDERS['tuned'][what]}/{file}.yaml"
-        check.check_schema(rows, "tuned", where)
-        for architecture, row in rows.items():
+        check.check_schema(worlds, "tuned", where)
+        for world, architecture, row in ((world, *item) for world, rows in worlds.items() for item in rows.items()):
             family = _families_of(root).get(architecture)
-            for there, fields in _rows(row, f"{where}: {architecture}"):
+            for there, fields in _rows(row, f"{where}: {world}: {architecture}"):
                 _check(own, fields, there, family, root)
     where = f"params/{FOLDERS['adapted'][what]}/{file}.yaml"
     for backbone, fields in layer_of("adapted", what, file, root).items():
@@ -32,7 +32,7 @@ def check_layers(what: What, name: str, root: Path | str = "params") -> None:
         if about.get("world"):
             raise ValueError(
                 f"{where}: {backbone} is a small world: put its fields into "
-                f"params/{FOLDERS['tuned'][what]}/{file}.yaml under its architecture, {about.get('architecture')}"
+                f"params/{FOLDERS['tuned'][what]}/{file}.yaml under {about['world']}, {about.get('architecture')}"
             )
         _check(own, fields, f"{where}: {backbone}", about["family"], root)
 

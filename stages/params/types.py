@@ -24,7 +24,7 @@ class OnDisk:
 
 
 # What a concept is; params/tuned/ may have a setting for each kind.
-Kind = Literal["attribute", "object", "texture", "style", "character", "combination", "place"]
+Kind = Literal["attribute", "object", "texture", "style", "character", "combination", "place", "motion", "sensitive"]
 
 Count = Annotated[int, Gt(0)]
 Natural = Annotated[int, Ge(0)]

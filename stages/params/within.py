@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from stages.params import check
+from stages.params.check_methods import check_method, check_method_on
 from stages.params.effect import effective
 from stages.params.layers import method_params
 from stages.params.source import class_fields, merged, returned
@@ -27,8 +28,8 @@ def check_within(method: str, backbone: str, root: Path | str = "params", kind: 
     where, content, tree = named(method), method_params(method, backbone, root, kind), check.tree_of(root)
     for key, other in referred(content, root):
         try:
-            path = check.check_method(other, root)["class"]
-            check.check_method_on(other, backbone, root, kind)
+            path = check_method(other, root)["class"]
+            check_method_on(other, backbone, root, kind)
         except ValueError as error:
             raise ValueError(f"{where}: {key}: {error}") from None
         if key == "of" and "of" in class_fields(path, where, tree):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -167,6 +167,22 @@ def taken(entries: Mapping[str, Entry], name: str, recipe: Mapping[str, Any]) ->
 def changed(entry: Entry, recipe: Mapping[str, Any]) -> list[str]:
     """The keys by which a recipe differs from that of an entry, dotted."""
     return sorted(_differing(entry.recipe, recipe))
+
+
+def set_aside(entries: Mapping[str, Entry], backbones: Iterable[str], root: Path | str = "params") -> list[str]:
+    """A line for each of some backbones that the zoo has and whose file is another recipe: it is trained here. The line
+    says what differs and what to run.
+    """
+    said = []
+    for name in backbones:
+        recipe, entry = recipe_of(load_params("backbones", name, root)), entries.get(name)
+        if entry is not None and taken(entries, name, recipe) is None:
+            file, keys = f"params/backbones/{name}.yaml", ", ".join(changed(entry, recipe))
+            said.append(
+                f"{name} is trained here: the zoo's was trained with another {keys}; to take that one, restore {file} "
+                f"(git checkout -- {file}); to renew it: snakemake zoo, then python -m stages.zoo add {name}"
+            )
+    return said
 
 
 def _differing(one: Any, other: Any, prefix: str = "") -> Iterator[str]:

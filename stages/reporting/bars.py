@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stages.reporting.collect import ORACLE, UNEDITED, Cell
+from stages.reporting.collected import ORACLE, UNEDITED, Cell
 from stages.reporting.numbers import Number, Numbers
 from stages.reporting.summary import concept_rate, retained_rates
 

@@ -13,7 +13,7 @@ from itertools import combinations
 from stages.metrics.intervals import quantile
 from stages.metrics.proportions import holm
 from stages.reporting.bars import corrected
-from stages.reporting.collect import CONTROLS, FILTER, REFERENCES, UNEDITED, Cell, Collected
+from stages.reporting.collected import CONTROLS, FILTER, REFERENCES, UNEDITED, Cell, Collected
 from stages.reporting.levels import Picture, Trained
 from stages.reporting.numbers import Number, Numbers
 from stages.reporting.pooling import on_pictures, pool

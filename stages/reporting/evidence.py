@@ -14,7 +14,7 @@ from stages.params import load_params
 from stages.params.effect import departures
 from stages.params.names import split
 from stages.reporting.attempts import Attempts
-from stages.reporting.collect import Cell, Collected, Result
+from stages.reporting.collected import Cell, Collected, Result
 from stages.reporting.formats import interval, written
 from stages.reporting.grids import spread
 from stages.reporting.images import Sample, blurred, data_uri, samples_in

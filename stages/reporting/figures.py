@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from stages.reporting.collect import ORACLE, REFERENCES, UNEDITED
+from stages.reporting.collected import ORACLE, REFERENCES, UNEDITED
 from stages.reporting.numbers import Number
 
 if TYPE_CHECKING:

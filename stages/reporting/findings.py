@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stages.reporting.bars import ERASED, FLOOR, KEPT, LEARNED, comparable, goal, reached
 from stages.reporting.claims import BEST, beating, less
-from stages.reporting.collect import BREAKER, CONTROLS, FILTER, ORACLE, REFERENCES, RETAIN, UNEDITED, Cell, Collected
+from stages.reporting.collected import BREAKER, CONTROLS, FILTER, ORACLE, REFERENCES, RETAIN, UNEDITED, Cell, Collected
 from stages.reporting.formats import counted, interval, listed, percent
 from stages.reporting.leaders import candidates, contestants, keepers, leader, reaching, swept, tops
 from stages.reporting.numbers import Number, Numbers

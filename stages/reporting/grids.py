@@ -11,7 +11,7 @@ from pathlib import Path
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from stages.reporting.collect import UNEDITED, Cell, Collected
+from stages.reporting.collected import UNEDITED, Cell, Collected
 from stages.reporting.images import Sample, blurred, fitted, middle, samples_in
 
 SETS = ("concept", "retain")  # the prompt sets shown side by side

@@ -8,7 +8,7 @@ from stages.metrics.base import Column
 from stages.params.names import split
 from stages.reporting.bars import comparable, kept, reached
 from stages.reporting.claims import tied
-from stages.reporting.collect import CONTROLS, REFERENCES, UNEDITED, Cell, Collected
+from stages.reporting.collected import CONTROLS, REFERENCES, UNEDITED, Cell, Collected
 from stages.reporting.numbers import Number, Numbers
 from stages.reporting.summary import columns, concept_rate
 

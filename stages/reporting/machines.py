@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from stages.reporting.collect import Cell, Collected, Result
+from stages.reporting.collected import Cell, Collected, Result
 from stages.reporting.formats import counted
 
 WIDEST = ("amx_bf16", "amx_tile", "avx512_bf16", "avx512f", "avx2", "avx", "sve2", "sve", "asimd")  # the best first

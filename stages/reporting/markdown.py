@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from stages.metrics.base import Column
 from stages.reporting.bars import comparable, verdict
-from stages.reporting.collect import UNEDITED, Cell, Collected
+from stages.reporting.collected import UNEDITED, Cell, Collected
 from stages.reporting.evidence import departs
 from stages.reporting.findings import cosines, findings
 from stages.reporting.formats import interval, written

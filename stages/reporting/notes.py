@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from stages.reporting.bars import ERASED, KEPT, LEARNED, comparable, goal
 from stages.reporting.claims import smallest_effect
-from stages.reporting.collect import ORACLE, Cell, Collected
-from stages.reporting.formats import counted, listed, percent
+from stages.reporting.collected import ORACLE, UNEDITED, Cell, Collected
+from stages.reporting.formats import counted, interval, listed, percent, written
 from stages.reporting.numbers import Numbers
 from stages.reporting.summary import concept_rate, retained_rates
 
@@ -13,6 +13,7 @@ from stages.reporting.summary import concept_rate, retained_rates
 def notes(study: Collected, numbers: Numbers, cell: Cell) -> list[str]:
     """The sentences: how numbers are pooled, what is marked, what the verdict means, what could have been found."""
     said = [pooling(study, cell), marking(), bar(numbers, cell) if comparable(numbers, cell) else ""]
+    said.append(floors(study, numbers, cell))
     effect = smallest_effect(numbers, cell)
     if effect is not None:
         said.append(
@@ -40,6 +41,23 @@ def marking() -> str:
         "score test, Holm over all pairs of methods); elsewhere the method whose interval lies apart from every "
         "other's; a distance to the unedited model only for a method that does what is asked, since doing nothing has "
         "the least. References are not marked."
+    )
+
+
+def floors(study: Collected, numbers: Numbers, cell: Cell) -> str:
+    """How often each judge sees the concept where nobody asks for it: on the unedited model's retained prompts."""
+    known = {name: numbers.get((cell, UNEDITED, "retain", name)) for name in study.judges}
+    parts = []
+    for name, number in known.items():
+        if number:
+            span = interval(number, name)
+            bounds = f" ({span})" if span else ""
+            parts.append(f"{name.removesuffix('_rate')} {written(number.value, name)}{bounds} of {number.n}")
+    if not parts:
+        return ""
+    return (
+        f"False positives, on retained prompts of the unedited model: {'; '.join(parts)}. "
+        "A rate near that of its judge is no sign of the concept."
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.reporting.collect import Cell
+from stages.reporting.collected import Cell
 
 
 @dataclass(frozen=True)

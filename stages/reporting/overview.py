@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.reporting.collect import CONTROLS, ORACLE, REFERENCES, Cell, Collected
+from stages.reporting.collected import CONTROLS, ORACLE, REFERENCES, Cell, Collected
 from stages.reporting.evidence import anchor
 from stages.reporting.figures import Style, styles
 from stages.reporting.findings import BARS

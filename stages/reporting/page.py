@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from stages.reporting.attempts import Attempts
-from stages.reporting.collect import REFERENCES, Collected
+from stages.reporting.collected import REFERENCES, Collected
 from stages.reporting.evidence import description
 from stages.reporting.findings import BARS, headline, title
 from stages.reporting.formats import duration

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from stages.reporting.collect import Cell, Collected
+from stages.reporting.collected import Cell, Collected
 from stages.reporting.figures import Panel, heat_maps, loss_curves, styles, tradeoff
 from stages.reporting.leaders import contestants
 from stages.reporting.numbers import Numbers, measured

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from math import inf, nan
 from typing import Any
 
-from stages.reporting.collect import UNEDITED, Collected, Result
+from stages.reporting.collected import UNEDITED, Collected, Result
 from stages.reporting.levels import Limits, Picture, Trained, means, rates, steps, together
 from stages.reporting.numbers import Number, Numbers
 from stages.store.pictures import read_metadata

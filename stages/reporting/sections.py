@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from stages.metrics.base import Column
 from stages.reporting.attempts import Attempts
 from stages.reporting.bars import comparable, verdict
-from stages.reporting.collect import CONTROLS, REFERENCES, UNEDITED, Cell, Collected
+from stages.reporting.collected import CONTROLS, REFERENCES, UNEDITED, Cell, Collected
 from stages.reporting.evidence import Evidence, Tile, departs, evidence, judgements, tile
 from stages.reporting.figures import Style, styles, themed_svg
 from stages.reporting.findings import cosines, findings

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from stages.metrics.base import Column
-from stages.reporting.collect import FILTER, Cell, Collected
+from stages.params.datasets import SETS
+from stages.reporting.collected import FILTER, Cell, Collected
 from stages.reporting.numbers import Numbers, measured
 
 RETAINED = (("retain", "joint_rate"), ("retain", "colour_rate"), ("retain", "shape_rate"))  # the strictest first
@@ -47,7 +48,7 @@ def columns(study: Collected, numbers: Numbers, cell: Cell) -> list[Column]:
     back = [Column(name, rate, f"Back by {name.replace('_', ' ')}", "low") for name, rate in rates.items()]
     shown: dict[tuple[str, str], Column] = {}
     left = Column("concept", left_share(cell), "Left above the oracle", "low")
-    for column in (*front(numbers, cell), left, *others, *by_sets(cell), *back):
+    for column in (*front(numbers, cell), left, *others, *by_sets(cell), *of_published(keys, cell), *back):
         shown.setdefault((column.prompts, column.metric), column)
     return [column for key, column in shown.items() if key in keys]
 
@@ -69,6 +70,12 @@ def by_sets(cell: Cell) -> list[Column]:
     """How often the concept is seen where its word is another, alone, or not said, whatever metric sees it."""
     heads = {"synonym": "Seen by another word", "alone": "Seen if named alone", "implied": "Seen if implied"}
     return [Column(prompts, cell.seen, head, concept_column(cell).better) for prompts, head in heads.items()]
+
+
+def of_published(keys: Iterable[tuple[str, str]], cell: Cell) -> list[Column]:
+    """How often the concept is seen on each set of published prompts: those that no table of ours has."""
+    sets = sorted({prompts for prompts, metric in keys if metric == cell.seen and prompts not in SETS})
+    return [Column(prompts, cell.seen, f"Seen on {prompts}", concept_column(cell).better) for prompts in sets]
 
 
 def is_rate(column: Column) -> bool:

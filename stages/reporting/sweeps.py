@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from stages.params.names import split
-from stages.reporting.collect import Cell, Collected
+from stages.reporting.collected import Cell, Collected
 from stages.reporting.leaders import leader, swept
 from stages.reporting.numbers import Numbers
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from stages.reporting.collect import Cell, Collected, Result
+from stages.reporting.collected import Cell, Collected, Result
 from stages.reporting.numbers import Numbers
 from stages.reporting.summary import concept_rate, retained_rate
 

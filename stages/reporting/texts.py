@@ -7,7 +7,7 @@ import json
 import pandas as pd
 
 from stages.reporting.claims import claims
-from stages.reporting.collect import Collected
+from stages.reporting.collected import Collected
 from stages.reporting.markdown import markdown
 from stages.reporting.numbers import Numbers
 from stages.reporting.overview import matrix

@@ -10,9 +10,11 @@ from typing import Any
 import pandas as pd
 
 from stages.params.asked import asked, has_asked
-from stages.params.check import check_concept, check_path, find_path, prompt_table, refusal, tree_of, works_on
+from stages.params.check import check_concept, check_path, find_path, prompt_table, tree_of
+from stages.params.check_methods import refusal, works_on
 from stages.params.concept import Concept
 from stages.params.datasets import SETS, labels, select
+from stages.params.layers import kind_of
 from stages.params.learning import Measured, check_apart, every_text
 from stages.params.load import load_params, names
 from stages.params.pairs import of_concept
@@ -29,13 +31,14 @@ Row = dict[str, Any]
 
 def searches(
     protocol: Protocol, methods: Sequence[str] | None = None, root: Path | str = "params"
-) -> list[tuple[str, str]]:
-    """The searches of some methods, or of all that have a space: each with a backbone that the protocol tunes on.
+) -> list[tuple[str, str, str]]:
+    """The searches of some methods, or of all that have a space: each with a backbone that the protocol tunes on, and
+    the kind of its concepts, empty for all.
 
     Each is checked as far as it can be before it runs. ValueError for a method of which nothing is searched, or that
     works on none of the backbones.
     """
-    found: list[tuple[str, str]] = []
+    found: list[tuple[str, str, str]] = []
     for method in methods or searchable(root):
         load_params("methods", method, root)
         if reason := load_space(method, root).nothing:
@@ -46,8 +49,14 @@ def searches(
             raise ValueError(f"{method} works on none of the backbones that settings are searched on: {have or 'none'}")
         for side in ours:
             searched(method, side.backbone, root)
-            found.append((method, side.backbone))
+            kinds = load_space(method, root).kinds or ("",)
+            found += [(method, side.backbone, kind) for kind in kinds if of_kind(side.concepts, kind, root)]
     return found
+
+
+def of_kind(concepts: Sequence[str], kind: str, root: Path | str = "params") -> list[str]:
+    """The concepts of a kind, or all of them."""
+    return [name for name in concepts if kind in ("", kind_of(name, root))]
 
 
 def searchable(root: Path | str = "params") -> list[str]:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from stages.params import check
 from stages.params.effect import check_effect
 from stages.params.load import RESERVED, complaint, load_params, names, suggestion
+from stages.params.types import Kind
 
 MOST = 4  # fields that are searched at once: more than eight trials can tell anything about
 WAYS = ("log", "linear", "integer", "choice")
@@ -109,12 +110,13 @@ class Space(BaseModel):
     fixed: dict[str, Any] = {}  # fields laid over the method's own in every trial, trial 0 among them
     search: Annotated[Search, Field(max_length=MOST)] = {}  # the fields that are tuned
     architectures: dict[str, Part] = {}  # what differs on backbones of an architecture
+    kinds: tuple[Kind, ...] = ()  # of concepts, each with a search and settings of its own; empty: one for all
 
     @model_validator(mode="after")
     def _either(self) -> Space:
         if bool(self.nothing) == bool(self.search):
             raise ValueError("a file says what is searched, or under `nothing` why nothing is")
-        if self.nothing and (self.fixed or self.architectures):
+        if self.nothing and (self.fixed or self.architectures or self.kinds):
             raise ValueError("a method of which nothing is tuned has no fields in the search")
         for name, part in self.architectures.items():
             if extra := sorted(set(part.search) - set(self.search)):

@@ -4,7 +4,7 @@ import pytest
 
 from stages.attacks.base import load_attack
 from stages.params import load_params, names
-from stages.params.check import check_attack
+from stages.params.check_methods import check_attack
 
 
 @pytest.mark.parametrize("name", names("attacks"))

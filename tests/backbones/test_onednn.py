@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from Infinity.layers import Linear, has_onednn
+from Infinity.linear import Linear, has_onednn
 from stages.backbones.core.onednn import multiply_by_onednn
 
 ROWS, WIDTH = 96, 128  # enough products for oneDNN

@@ -57,6 +57,7 @@ def test_words_become_a_study_pictures_numbers_files_and_a_card(checkpoint: Path
     assert before == after and len(before) == 2 and all("owl" in prompt for prompt, _ in before)
     card = Path("erased/README.md").read_text()
     assert yaml.safe_load(card.split("---")[1])["library_name"] == "diffusers"
+    assert "guidance=None" not in card
     assert "| owl seen | " in card and 'from_pretrained("checkpoint")' in card and '"steps": 2' in card
     assert "<svg" in Path("erased/report.html").read_text()
 

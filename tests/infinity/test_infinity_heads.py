@@ -11,7 +11,7 @@ from Infinity import Sampling, folded, heads, packed_weights, sample
 from Infinity.attention import TextContext
 from Infinity.folded import FoldedText
 from Infinity.heads import attend, attend_to_past, attend_to_text
-from Infinity.layers import multiplies
+from Infinity.linear import multiplies
 
 BF16 = torch.bfloat16
 KERNEL = nn.functional.scaled_dot_product_attention

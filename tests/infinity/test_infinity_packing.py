@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from Infinity import Sampling, packed_weights, sample
-from Infinity.layers import Linear, multiplies
+from Infinity.linear import Linear, multiplies
 
 
 def linears(model) -> list[Linear]:
@@ -34,7 +34,7 @@ def test_without_onednn_nothing_is_packed_the_log_says_why_and_the_bits_are_equa
     plain = sample(model, text, grids, settings, seeds=[1, 2, 3])
     with (
         torch.backends.mkldnn.flags(enabled=False),
-        caplog.at_level(logging.INFO, "Infinity.layers"),
+        caplog.at_level(logging.INFO, "Infinity.linear"),
         packed_weights(model) as packed,
     ):
         inside = sample(model, text, grids, settings, seeds=[1, 2, 3])
@@ -43,6 +43,6 @@ def test_without_onednn_nothing_is_packed_the_log_says_why_and_the_bits_are_equa
 
 
 def test_a_dtype_that_onednn_lacks_is_named(model, caplog):
-    with caplog.at_level(logging.INFO, "Infinity.layers"), packed_weights(model.double()) as packed:
+    with caplog.at_level(logging.INFO, "Infinity.linear"), packed_weights(model.double()) as packed:
         assert packed == 0
     assert caplog.messages == ["no weight was packed: oneDNN multiplies no float64 on this processor"]

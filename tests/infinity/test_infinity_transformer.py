@@ -6,7 +6,8 @@ from torch import nn
 from Infinity import bitwise_loss, margins, packed_weights
 from Infinity.attention import attend_groups, block_causal_groups
 from Infinity.heads import attend
-from Infinity.layers import FEW_PRODUCTS, FeedForward, TanhGELU, empty_linear, modulate, multiplies
+from Infinity.layers import FeedForward, TanhGELU, modulate
+from Infinity.linear import FEW_PRODUCTS, empty_linear, multiplies
 from Infinity.schedules import Schedule, schedule
 
 

@@ -19,7 +19,7 @@ from tests.tiny import BUILD
 step_generator = functools.partial(generator, Purpose.STEP)
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
-PICTURES = "data/yellow_crosses"
+PICTURES = "data/yellow_cross"
 
 
 def method(**settings):

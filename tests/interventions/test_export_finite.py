@@ -14,7 +14,7 @@ from stages.interventions.weights import Weights
 from stages.methods.textual_inversion import TextualInversion
 
 CALL = {"seeds": [1, 2], "steps": 3, "guidance": 3.0}
-PICTURES = str(Path(__file__).parents[2] / "data/yellow_crosses")
+PICTURES = str(Path(__file__).parents[2] / "data/yellow_cross")
 
 
 def learned(backbone, concept, **settings):

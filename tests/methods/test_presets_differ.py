@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from stages.params import load_params, method_params, names
-from stages.params.check import refusal, works_on
+from stages.params.check_methods import refusal, works_on
 from stages.params.concept import Concept
 from stages.params.effect import effective
 from stages.params.layers import echoes, untuned

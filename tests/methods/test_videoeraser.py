@@ -11,7 +11,7 @@ from stages.interventions.conditional import gates_of
 from stages.interventions.sld import Safety, SafetyGuidance, safety_guidance, shared
 from stages.methods import load_method
 from stages.methods.videoeraser import VideoEraser
-from stages.params.check import check_method_on, gated
+from stages.params.check_methods import check_method_on, gated
 from stages.params.concept import Concept
 from tests.backbones.families import FAMILIES
 

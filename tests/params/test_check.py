@@ -1,60 +1,18 @@
 """Whatever can be known to be wrong before the first job starts is said before the first job starts."""
 
-import shutil
 from pathlib import Path
+from typing import get_args
 
 import pytest
-import yaml
 
 from stages.params import construct, names
 from stages.params import study as studies
-from stages.params.check import (
-    check_attack,
-    check_backbone,
-    check_concept,
-    check_method,
-    check_metric,
-    checked,
-    watched,
-)
-
-ROOT = Path(__file__).parents[2]
-STUDY = {
-    "cells": [{"backbones": ["sd-shapes"], "concepts": ["red"], "methods": ["none", "esd"]}],
-    "seeds": [0],
-    "prompts": {"concept": 8, "retain": 8},
-    "metrics": ["rates"],
-}
-
-
-@pytest.fixture
-def params(tmp_path: Path) -> Path:
-    """A copy of params/ and data/, with a small study `mini`."""
-    for part in ("params", "data"):
-        shutil.copytree(ROOT / part, tmp_path / part)
-    write(tmp_path / "params", "studies/mini", STUDY)
-    return tmp_path / "params"
-
-
-def write(params: Path, name: str, content: dict) -> None:
-    (params / f"{name}.yaml").write_text(yaml.safe_dump(content))
-
-
-def change(params: Path, name: str, **keys: object) -> None:
-    path = params / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | keys))
-
-
-def study(params: Path, metrics: list[str] | None = None, **cell: object) -> None:
-    write(params, "studies/mini", STUDY | {"cells": [STUDY["cells"][0] | cell], "metrics": metrics or ["rates"]})
-
-
-def refusal(params: Path) -> str:
-    with pytest.raises(ValueError) as caught:
-        studies.load_study("mini", params)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
+from stages.params.check import check_backbone, check_concept, checked, watched
+from stages.params.check_methods import check_attack, check_method
+from stages.params.check_metrics import check_metric
+from stages.params.types import Kind
+from tests import ROOT
+from tests.params.mini import change, refusal, study
 
 CHECKS = {"backbones": check_backbone, "methods": check_method, "attacks": check_attack, "metrics": check_metric}
 
@@ -73,26 +31,36 @@ def test_every_concept_of_the_project_can_be_measured(name: str) -> None:
     check_concept(name, ["concept", "retain"], ROOT / "params")
 
 
+@pytest.mark.parametrize("name", names("concepts", ROOT / "params"))
+def test_every_concept_of_the_project_says_its_kind(name: str) -> None:
+    assert checked("concepts", name, ROOT / "params")["kind"] in get_args(Kind)
+
+
 @pytest.mark.parametrize(
     ("name", "keys", "says"),
     [
         (
             "methods/esd",
             {"backbones": {"sd14": {"steps": 5}}},
-            "methods/esd.yaml: backbones: what differs on a small world stands in params/tuned/esd.yaml by its "
-            "architecture, on a finished checkpoint in params/adapted/esd.yaml by its name",
+            "methods/esd.yaml: backbones: what differs on a small world stands in params/tuned/esd.yaml by world "
+            "and architecture, on a finished checkpoint in params/adapted/esd.yaml by its name",
         ),
-        ("tuned/esd", {"fluxx": {"steps": 5}}, "tuned/esd.yaml: unknown key 'fluxx'; did you mean flux?"),
-        ("tuned/esd", {"flux": {"stpes": 5}}, "tuned/esd.yaml: flux: unknown key 'stpes'; did you mean steps?"),
+        ("tuned/esd", {"shape": {"sd": {}}}, "tuned/esd.yaml: unknown key 'shape'; did you mean shapes?"),
+        ("tuned/esd", {"shapes": {"fluxx": {}}}, "esd.yaml: unknown key 'fluxx' in shapes; did you mean flux?"),
         (
             "tuned/esd",
-            {"flux": {"object": {"steps": -5}}},
-            "tuned/esd.yaml: flux: object: steps: Input should be greater than 0",
+            {"shapes": {"flux": {"stpes": 5}}},
+            "esd.yaml: shapes: flux: unknown key 'stpes'; did you mean steps?",
         ),
         (
             "tuned/esd",
-            {"flux": {"states": "frozen", "style": {"guidance": 3.5}}},
-            "tuned/esd.yaml: flux: style: guidance has no effect with states: frozen",
+            {"scenes": {"flux": {"object": {"steps": -5}}}},
+            "tuned/esd.yaml: scenes: flux: object: steps: Input should be greater than 0",
+        ),
+        (
+            "tuned/esd",
+            {"shapes": {"flux": {"style": {"states": "frozen", "guidance": 3.5}}}},
+            "tuned/esd.yaml: shapes: flux: style: guidance has no effect with states: frozen",
         ),
         ("methods/esd", {"families": ["unett", "unet"]}, "families: no family 'unett'; did you mean unet?"),
         ("methods/esd", {"concepts": ["redd", "red"]}, "concepts: no concept 'redd'; did you mean red?"),
@@ -127,6 +95,11 @@ def test_every_concept_of_the_project_can_be_measured(name: str) -> None:
         ("concepts/red", {"target": {"colour": "redd"}}, "no prompts with colour 'redd'"),
         ("concepts/red", {"aim": "erasee"}, "aim: "),
         (
+            "concepts/red",
+            {"kind": "colour"},
+            "red.yaml: kind: 'colour' is not one of ['attribute', 'object', ",
+        ),
+        (
             "metrics/rates",
             {"class": "stages.metrics.rates.Ratess"},
             "no class 'Ratess' in stages/metrics/rates.py; did you mean Rates?",
@@ -146,35 +119,11 @@ def test_a_word_of_a_named_type_is_told_all_that_the_type_takes_in_the_job_as_we
         construct(ESD, {"train": "fulll"}, "here")
 
 
-def test_an_attacks_class_exists(params: Path) -> None:
-    study(params, attacks=["ring_a_bell"])
-    change(params, "attacks/ring_a_bell", **{"class": "stages.attacks.ring_a_bell.Ring"})
-    assert "no class 'Ring' in stages/attacks/ring_a_bell.py" in refusal(params)
-
-
-def test_an_attack_needs_a_family_that_it_works_on_and_a_metric_that_sees(params: Path) -> None:
-    study(params, backbones=["dit-shapes"], concepts=["red_class"], attacks=["ring_a_bell"])
-    assert "ring_a_bell works on unet, mmdit, " in refusal(params)
-    study(params, ["drift", "frechet"], attacks=["ring_a_bell"])
-    said = refusal(params)
-    assert "attacks need a metric that sees the concept (clip_rates, i2p, nudenet, " in said
-    assert "rates, resnet50, resnet50_torchvision), got drift, frechet" in said
-
-
-def test_a_judge_without_its_weights_is_refused_with_what_belongs_there(params):
-    study(params, ["q16"], backbones=["dit-shapes"])
-    assert "params/metrics/q16.yaml: prompts is empty; name there prompts.p of Q16's repository" in refusal(params)
-    study(params, ["painters"], backbones=["dit-shapes"])
-    assert "params/metrics/painters.yaml: model or weights is empty; name there a folder or hub id" in refusal(params)
-    study(params, ["resnet50"], backbones=["dit-shapes"])
-    assert "no colour 'red', which the target of params/concepts/red.yaml asks for" in refusal(params)
-
-
 @pytest.mark.parametrize(
     ("method", "key", "file", "near"),
     [
         ("circuit_breaker_documented", "data", "data/my_prompt.csv", "data/my_prompts.csv"),
-        ("textual_inversion", "data", "data/yellow_cross", "data/yellow_crosses"),
+        ("textual_inversion", "data", "data/yellow_crosses", "data/yellow_cross"),
         ("t2vunlearning", "data", "data/my_prompt.csv", "data/my_prompts.csv"),
         ("prototype_steering", "setup", "data/my_prompt.csv", "data/my_prompts.csv"),
     ],
@@ -243,100 +192,10 @@ def test_what_a_file_holds_is_looked_at(params: Path, method: str, file: str, te
         check_method(method, params)
 
 
-def test_a_metrics_files_exist_and_are_watched(params: Path) -> None:
-    change(params, "metrics/clip_frechet", real="data/yellow_cross")
-    with pytest.raises(ValueError, match="clip_frechet.yaml: real: no folder 'data/yellow_cross'; did you mean"):
-        check_metric("clip_frechet", params)
-    change(params, "metrics/clip_frechet", real="data/yellow_crosses")
-    assert len(watched(check_metric("clip_frechet", params), params)) == 8
-    linear = {"class": "stages.metrics.linear.LinearRates", "weights": "data/nothing.pt", "classes": ["red", "blue"]}
-    write(params, "metrics/linear", linear)
-    with pytest.raises(ValueError, match="linear.yaml: weights: no file 'data/nothing.pt'"):
-        check_metric("linear", params)
-
-
 def test_a_sentence_with_a_stroke_in_it_is_no_file(params: Path) -> None:
     change(params, "methods/textual_inversion", initialiser=f"a {'very ' * 60}old cat and/or dog")
-    assert all("yellow_crosses" in path for path in watched(check_method("textual_inversion", params), params))
-
-
-@pytest.mark.parametrize("field", ["of", "edit"])
-def test_a_method_that_another_takes_exists(params: Path, field: str) -> None:
-    name, backbone = {"of": ("minimalist_binary", "sd-shapes"), "edit": ("minimalist_released", "flux-shapes")}[field]
-    study(params, methods=["none", name], backbones=[backbone])
-    studies.load_study("mini", params)
-    change(params, f"methods/{name}", **{field: "minimalistt"})
-    assert f"methods/{name}.yaml: {field}: no method 'minimalistt'; did you mean minimalist" in refusal(params)
-
-
-def table(params: Path, header: str, *rows: str) -> None:
-    """A concept `van_gogh` measured on a table of its own."""
-    (params.parent / "data/styles.csv").write_text("\n".join([header, *rows]) + "\n")
-    write(
-        params,
-        "concepts/van_gogh",
-        {
-            "prompts": ["a"],
-            "neutral": ["b"],
-            "retain": ["c"],
-            "dataset": "data/styles.csv",
-            "target": {"style": "van gogh"},
-        },
-    )
-    study(params, ["clip_rates"], backbones=["sd14"], concepts=["van_gogh"], methods=["none"])
-
-
-HEADER = "id,set,prompt,style,without_style,seed"
-ROWS = ("0,full,a house by van gogh,van gogh,a house,0", "1,full,a house by monet,monet,a house,100")
-
-
-def test_a_metric_that_cannot_name_the_concept_says_so_before_anything_runs(params: Path) -> None:
-    table(params, HEADER, *ROWS)
-    assert (
-        "params/metrics/clip_rates.yaml: choices: no style 'van gogh', which the target of "
-        "params/concepts/van_gogh.yaml asks for; have class: dog, cat"
-    ) in refusal(params)
-    change(params, "metrics/clip_rates", choices={"style": ["van gogh", "monet"]})
-    assert studies.load_study("mini", params).runs
-
-
-@pytest.mark.parametrize(
-    ("header", "rows", "says"),
-    [
-        ("set,prompt,style,without_style,seed", ("full,a,van gogh,b,0",), "column 'id' is missing"),
-        ("id,set,prompt,style,seed", ("0,full,a,van gogh,0",), "without_style"),
-        (HEADER.replace("style", "styl"), ROWS, "no label 'style'"),
-        (HEADER, ROWS[:1], "no retain prompts"),
-    ],
-)
-def test_a_table_that_lacks_what_the_concept_needs_is_told_before_anything_runs(
-    params: Path, header: str, rows: tuple[str, ...], says: str
-) -> None:
-    table(params, header, *rows)
-    message = refusal(params)
-    assert says in message and "data/styles.csv" in message
-
-
-def test_a_judge_of_a_small_world_is_refused_on_a_real_checkpoint(params: Path) -> None:
-    study(params, ["clip_rates", "drift"], backbones=["sd14"], concepts=["dog"], methods=["none"])
-    says = refusal(params)
-    assert "drift judges small worlds alone (shapes, scenes); sd14 is a finished checkpoint; for it: clip_fr" in says
-
-
-def test_settings_for_a_small_world_are_refused_on_a_real_checkpoint_with_those_that_fit(params: Path) -> None:
-    study(params, ["clip_score"], backbones=["sd14"], concepts=["dog"], methods=["textual_inversion_output"])
-    assert refusal(params) == (
-        "textual_inversion_output has settings for the small worlds (world: true) and sd14 is a finished checkpoint; "
-        "for it: textual_inversion"
-    )
-    write(params, "adapted/textual_inversion_output", {"sd14": {"steps": 7}})  # meant for that very backbone
-    assert studies.load_study("mini", params).runs
-
-
-def test_an_attack_may_not_take_the_name_of_a_prompt_set(params: Path) -> None:
-    shutil.copy(params / "attacks/ring_a_bell.yaml", params / "attacks/retain.yaml")
-    study(params, attacks=["retain"])
-    assert "attacks/retain.yaml: the study samples prompts of that name, too" in refusal(params)
+    files = watched(check_method("textual_inversion", params), params, concept="yellow_cross")
+    assert len(files) == 8 and all("data/yellow_cross/" in path for path in files)
 
 
 def test_a_file_that_is_changed_is_read_again(params: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from stages.params import load_params, method_params, names
-from stages.params.check import check_attack, check_method, check_method_on
+from stages.params.check_methods import check_attack, check_method, check_method_on
 from stages.params.effect import FAMILY, check_effect, effective
 from stages.params.source import class_fields, merged
 from stages.params.tuned import check_layers
@@ -112,11 +112,11 @@ def test_fields_that_contradict_each_other_are_refused_wherever_they_are_written
             check_method(other, params)
         assert says in str(caught.value) and str(caught.value).startswith(f"params/methods/{other}.yaml: ")
     (params / "methods/there.yaml").write_text(yaml.safe_dump(content))
-    (params / "tuned/there.yaml").write_text(yaml.safe_dump({"sd": keys}))
+    (params / "tuned/there.yaml").write_text(yaml.safe_dump({"shapes": {"sd": keys}}))
     check_method("there", params)
     with pytest.raises(ValueError) as caught:
         check_layers("methods", "there", params)
-    assert says in str(caught.value) and str(caught.value).startswith("params/tuned/there.yaml: sd: ")
+    assert says in str(caught.value) and str(caught.value).startswith("params/tuned/there.yaml: shapes: sd: ")
 
 
 def test_a_contradiction_is_told_of_fields_whose_defaults_can_be_read() -> None:

@@ -87,3 +87,18 @@ def test_an_installed_library_reads_tables_methods_and_backbones_outside_a_clone
     ]
     assert not (tmp_path / "mine/data/zoo").exists()
     assert (tmp_path / "mine/profiles/default/config.yaml").is_file()
+
+
+def test_the_installed_command_lists_what_came_with_it_and_makes_a_project(site: Path, tmp_path: Path) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "PALIMPSEST_HOME"} | {"PYTHONPATH": str(site)}
+
+    def said(*options: str) -> str:
+        command = [sys.executable, str(site / "bin" / "palimpsest"), *options]
+        done = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    assert {"red", "dog"} <= {line.split()[0] for line in said("list", "concepts").splitlines()}
+    assert said("init", "mine").startswith(f"{tmp_path / 'mine'}: params, data, Snakefile")
+    assert "valid as it stands" in said("--project", "mine", "new", "concept", "owl")
+    assert (tmp_path / "mine/params/concepts/owl.yaml").is_file()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from stages.params import method_params, names
-from stages.params.check import check_method_on
+from stages.params.check_methods import check_method_on
 from stages.params.kept import enough, kept_states, most
 from stages.params.load import load_params
 from stages.params.study import fitting

@@ -19,38 +19,7 @@ from stages.params.protocol import load_protocol
 from stages.params.relations import RELATIONS
 from stages.seeds import Purpose
 from tests import ROOT
-
-STUDY = {
-    "cells": [{"backbones": ["sd-shapes"], "concepts": ["red"], "methods": ["none", "esd"]}],
-    "seeds": [0, 1],
-    "prompts": {"concept": 8, "retain": 8},
-    "metrics": ["rates"],
-}
-
-
-@pytest.fixture
-def params(tmp_path: Path) -> Path:
-    """A copy of params/ and data/, with a small study `mini`."""
-    for part in ("params", "data"):
-        shutil.copytree(ROOT / part, tmp_path / part)
-    write(tmp_path / "params", "studies/mini", **STUDY)
-    return tmp_path / "params"
-
-
-def write(params: Path, name: str, **content: object) -> None:
-    (params / f"{name}.yaml").write_text(yaml.safe_dump(content))
-
-
-def change(params: Path, name: str, **keys: object) -> None:
-    path = params / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | keys))
-
-
-def refusal(params: Path) -> str:
-    with pytest.raises(ValueError) as caught:
-        studies.load_study("mini", params)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+from tests.params.mini import STUDY, change, refusal, write
 
 
 @pytest.mark.parametrize("name", names("concepts"))
@@ -104,7 +73,7 @@ def test_json_of_lists_is_looked_into(params: Path) -> None:
     path.write_text(
         json.dumps({"red_prompts": [{"prompt": "a drawing of a red circle"}], "red_sanitized_prompts": ["a cup"]})
     )
-    change(params, "tuned/circuit_breaker", sd={"data": "data/breaker.json"})
+    change(params, "tuned/circuit_breaker", shapes={"sd": {"data": "data/breaker.json"}})
     change(params, "studies/mini", cells=[STUDY["cells"][0] | {"methods": ["circuit_breaker"]}])
     assert "circuit_breaker.yaml: data: data/breaker.json: 'a drawing of a red circle': measured" in refusal(params)
 
@@ -225,7 +194,7 @@ def test_the_protocol_is_whole(params: Path) -> None:
     with pytest.raises(ValueError, match="protocol.yaml: trails: Extra inputs are not permitted"):
         load_protocol(params)
     content = yaml.safe_load((ROOT / "params/protocol.yaml").read_text())
-    write(params, "protocol", **content | {"concepts": {"tune": ["red"], "report": ["red"]}})
+    write(params, "protocol", content | {"concepts": {"tune": ["red"], "report": ["red"]}})
     with pytest.raises(ValueError, match="red is to be tuned on and to be reported"):
         load_protocol(params)
     (params / "protocol.yaml").unlink()

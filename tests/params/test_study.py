@@ -112,7 +112,7 @@ def test_a_method_named_for_a_family_it_cannot_work_on_is_refused(params: Path) 
 def test_a_bad_value_is_found_where_a_backbone_overrides_it(params: Path) -> None:
     esd, tuned = params / "methods/esd.yaml", params / "tuned/esd.yaml"
     esd.write_text(esd.read_text() + "\nlr: -1.0\n")
-    tuned.write_text("sd: {lr: 1.0e-4}\n")
+    tuned.write_text("shapes: {sd: {lr: 1.0e-4}}\n")
     with pytest.raises(ValueError, match="methods/esd.yaml: lr: .* got -1"):
         studies.load_study("demo", params)
 

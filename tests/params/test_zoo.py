@@ -15,6 +15,7 @@ from stages.params.zoo import (
     listed,
     read_manifest,
     recipe_of,
+    set_aside,
     taken,
 )
 from tests import ROOT
@@ -74,6 +75,23 @@ def test_an_entry_is_taken_if_its_recipe_is_still_the_file_s():
     assert changed(entries["sd-shapes"], recipe_of(other)) == ["pretrain.seed"]
     assert taken(entries, "sd-other", recipe_of(content)) is None
     assert taken({}, "sd-shapes", recipe_of(content)) is None
+
+
+def test_a_recipe_that_is_no_longer_the_zoos_is_told_with_what_to_run(tmp_path):
+    root = tmp_path / "params"
+    shutil.copytree(ROOT / "params", root)
+    names = ("sd-shapes", "flux-shapes", "dit-shapes")
+    entries = {name: entry(recipe_of(load_params("backbones", name, root))) for name in names[:2]}
+    assert set_aside(entries, names, root) == []
+    content = load_params("backbones", "sd-shapes", root)
+    content["pretrain"] |= {"seed": 1, "batch": 3}
+    (root / "backbones/sd-shapes.yaml").write_text(yaml.safe_dump(content | {"guidance": 9.0}))
+    (line,) = set_aside(entries, names, root)
+    assert line.startswith(
+        "sd-shapes is trained here: the zoo's was trained with another pretrain.batch, pretrain.seed;"
+    )
+    assert "git checkout -- params/backbones/sd-shapes.yaml" in line and line.endswith("stages.zoo add sd-shapes")
+    assert set_aside({}, names, root) == []
 
 
 def test_without_a_zoo_there_are_no_entries(tmp_path):

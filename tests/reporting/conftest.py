@@ -8,7 +8,8 @@ import pytest
 
 from stages import report
 from stages.params.names import sweep
-from stages.reporting.collect import Cell, Collected, collect
+from stages.reporting.collect import collect
+from stages.reporting.collected import Cell, Collected
 from tests import ROOT
 from tests.reporting.synthetic import write_params, write_run
 

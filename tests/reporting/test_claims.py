@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from stages.reporting.claims import BEST, beating, claims, less, smallest_effect, tied
-from stages.reporting.collect import FILTER
+from stages.reporting.collected import FILTER
 from stages.reporting.findings import findings
 from stages.reporting.leaders import marks, reaching, tops
 from stages.reporting.pooling import pooled

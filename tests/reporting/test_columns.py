@@ -5,8 +5,9 @@ import json
 import pytest
 
 from stages.metrics.base import Column
+from stages.reporting.collected import Cell
 from stages.reporting.pooling import pooled
-from stages.reporting.summary import columns
+from stages.reporting.summary import columns, of_published
 
 
 def with_metric(tree, name: str, content: dict) -> None:
@@ -81,3 +82,13 @@ def test_samples_that_do_not_fit_their_outcomes_are_refused(make):
     path.write_text("".join(path.read_text().splitlines(keepends=True)[:-1]))
     with pytest.raises(ValueError, match="11 samples, but 12 outcomes"):
         pooled(tree.collect())
+
+
+def test_every_set_of_published_prompts_has_a_column_of_how_often_the_concept_is_seen():
+    cell = Cell("sd14", "nudity", "erase", "nudity_rate")
+    keys = [(prompts, "nudity_rate") for prompts in ("concept", "retain", "neutral", "ring79", "mma1000")]
+    keys += [("ring79", "clip_score"), ("unlearndiffatk", "attack_rate")]
+    assert of_published(keys, cell) == [
+        Column("mma1000", "nudity_rate", "Seen on mma1000", "low"),
+        Column("ring79", "nudity_rate", "Seen on ring79", "low"),
+    ]

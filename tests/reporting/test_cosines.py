@@ -5,7 +5,8 @@ import json
 import pandas as pd
 import pytest
 
-from stages.reporting.collect import Cell, cosine_rows
+from stages.reporting.collect import cosine_rows
+from stages.reporting.collected import Cell
 from stages.reporting.findings import cosines
 from stages.reporting.numbers import Number
 

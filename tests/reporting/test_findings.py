@@ -3,7 +3,7 @@
 import pytest
 
 from stages.reporting import findings, formats, tables
-from stages.reporting.collect import Cell, Collected, Result
+from stages.reporting.collected import Cell, Collected, Result
 from stages.reporting.numbers import Number
 
 CELL = Cell("sd-shapes", "red", "erase", "target_rate")

@@ -6,7 +6,7 @@ import pytest
 
 from stages.metrics.base import Column
 from stages.reporting.bars import FLOOR, comparable, goal
-from stages.reporting.collect import Cell
+from stages.reporting.collected import Cell
 from stages.reporting.findings import findings, headline
 from stages.reporting.leaders import best, marks, reaching
 from stages.reporting.numbers import Number

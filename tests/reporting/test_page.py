@@ -133,14 +133,18 @@ def test_where_a_word_is_taught_seeing_the_concept_is_the_aim(make, monkeypatch)
 
 def test_a_metric_that_calls_the_concept_otherwise_fills_the_same_columns(make):
     tree = make(("none", "esd", "esd_u"), concepts=("red", "circle"), seeds=(0,))
-    assert tree.report() == 0
     names = ("tables/tradeoff.csv", "tables/tiny-sd-shapes-red.md", "tables/tiny.md")
+    for path in tree.artifacts.rglob("rates.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"seen": "target"}))
+    assert tree.report() == 0
     before = [tree.text(name) for name in names]
+    assert "unedited model: target " in before[1]
     for path in tree.artifacts.rglob("rates.json"):
         content = json.loads(path.read_text().replace("target", "nudity_core5_0.6"))
         path.write_text(json.dumps(content | {"seen": "nudity_core5_0.6"}))
     assert tree.report() == 0
-    assert [tree.text(name) for name in names] == before
+    after = [tree.text(name) for name in names]
+    assert [text.replace("model: nudity_core5_0.6 ", "model: target ") for text in after] == before
     assert "sd-shapes.red.esd.concept_nudity_core5_0.6_rate" in tree.text("tables/summary.json")
     page = Page(tree.text("report/index.html"))
     metrics = set(page.all("data-metric"))

@@ -11,7 +11,7 @@ import torch
 import yaml
 
 from stages.metrics.proportions import rate_interval
-from stages.reporting.collect import Cell
+from stages.reporting.collected import Cell
 from stages.reporting.leaders import best
 from stages.reporting.numbers import Number
 from stages.reporting.pooling import pooled

@@ -1,5 +1,6 @@
 """The tuning side: rows to tune on alone, noise of its own, retained prompts apart, chance as declared."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -8,7 +9,7 @@ from stages.params.concept import load_concept
 from stages.params.datasets import read_prompts
 from stages.params.protocol import load_protocol
 from stages.seeds import GIVEN, Purpose
-from stages.tuning.side import PICTURES, chance_of, fits, searchable, searches, tuning_concept, tuning_sets
+from stages.tuning.side import PICTURES, chance_of, fits, of_kind, searchable, searches, tuning_concept, tuning_sets
 from stages.tuning.space import searched
 from tests import ROOT
 
@@ -76,9 +77,23 @@ def test_the_protocol_searches_on_concepts_and_backbones_to_tune_on():
 
 def test_every_search_is_checked_before_any_runs():
     found = searches(PROTOCOL, root=PARAMS)
-    assert {method for method, _ in found} <= set(searchable(PARAMS)) and len(found) == len(set(found))
-    assert ("uce", PROTOCOL.searches["sd"].backbone) in found
-    assert ("flowedit", PROTOCOL.searches["sd"].backbone) not in found  # which is for flows
+    assert {method for method, *_ in found} <= set(searchable(PARAMS)) and len(found) == len(set(found))
+    assert ("uce", PROTOCOL.searches["sd"].backbone, "") in found
+    assert ("flowedit", PROTOCOL.searches["sd"].backbone, "") not in found  # which is for flows
     assert not fits("flowedit", PROTOCOL.searches["sd"].backbone, (), PARAMS)
     with pytest.raises(ValueError, match="nothing is searched of oracle: it is a model that never saw the concept"):
         searches(PROTOCOL, ["oracle"], PARAMS)
+
+
+def test_a_space_that_names_kinds_is_searched_for_each_that_has_concepts(tmp_path):
+    """`red` is an attribute and `circle` an object; no concept to search on is a style."""
+    root = tmp_path / "params"
+    shutil.copytree(PARAMS, root)
+    (root / "tuning/uce.yaml").write_text("kinds: [attribute, object, style]\nsearch: {ridge: {log: [0.1, 1.0]}}\n")
+    backbone = PROTOCOL.searches["sd"].backbone
+    found = [one for one in searches(PROTOCOL, ["uce"], root) if one[1] == backbone]
+    assert found == [("uce", backbone, "attribute"), ("uce", backbone, "object")]
+    assert of_kind(("red", "circle"), "object", root) == ["circle"] and of_kind(("red",), "", root) == ["red"]
+    (root / "tuning/uce.yaml").write_text("kinds: [colour]\nsearch: {ridge: {log: [0.1, 1.0]}}\n")
+    with pytest.raises(ValueError, match="tuning/uce.yaml: kinds.0: .* got 'colour'"):
+        searches(PROTOCOL, ["uce"], root)

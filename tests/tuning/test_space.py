@@ -87,5 +87,5 @@ def test_an_architecture_lays_its_own_over_the_rest(project):
 def test_what_was_tuned_before_is_no_start(project):
     """Trial 0 is the method as its own file has it, or a second search would begin where the first one ended."""
     write(project, "tuning", "esd", ESD)
-    write(project, "tuned", "esd", {"unet": {"lr": 0.5}})
+    write(project, "tuned", "esd", {"shapes": {"unet": {"lr": 0.5}}})
     assert searched("esd", "tiny").first["lr"] == 0.01

@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from stages.params import load_params, names
-from stages.params.check import check_fields, works_on
+from stages.params.check import check_fields
+from stages.params.check_methods import works_on
 from stages.params.effect import check_effect
 from stages.params.protocol import load_protocol
 from stages.tuning.log import with_effect

@@ -43,6 +43,8 @@ def tuned(project, monkeypatch):
     red = yaml.safe_load(Path("params/concepts/red.yaml").read_text())
     write("concepts", "red", red | {"dataset": "data/shapes_colors.csv"})
     write("tuning", "esd", SPACE)
+    tiny = yaml.safe_load(Path("params/backbones/tiny.yaml").read_text())
+    write("backbones", "tiny", tiny | {"world": "shapes", "architecture": "unet"})
     write("metrics", "told", {"class": "tests.tuning.told.Told"})
     assert tune.main(SEARCH) == 0
     return json.loads(Path(OUT, "summary.json").read_text())
@@ -97,14 +99,14 @@ def test_trials_leave_the_backbone_as_it_was_and_no_file_but_the_log(tuned):
 
 
 def test_the_best_trial_comes_into_the_tuned_file_and_other_architectures_stay(tuned):
-    write("tuned", "esd", {"flux": {"lr": 0.25}, "unet": {"lr": 0.125}})
+    write("tuned", "esd", {"shapes": {"flux": {"lr": 0.25}, "unet": {"lr": 0.125}}})
     assert tune.main(["write", "--method", "esd", "--out", "artifacts/tuning"]) == 0
     text = Path("params/tuned/esd.yaml").read_text()
-    assert yaml.safe_load(text) == {"flux": {"lr": 0.25}, "unet": {"scale": 2.0} | tuned["settings"]}
+    assert yaml.safe_load(text) == {"shapes": {"flux": {"lr": 0.25}, "unet": {"scale": 2.0} | tuned["settings"]}}
     header = [line for line in text.splitlines() if line.startswith("#")]
-    (about,) = [line for line in header if line.startswith("# unet: tuned on red with tiny, protocol 1: trial ")]
+    (about,) = [line for line in header if line.startswith("# shapes unet: tuned on red with tiny, protocol 1: trial ")]
     assert f"of 2, objective {tuned['objective']:.3f} (trial 0: " in about and tuned["processors"][0] in about
-    assert "# flux: not searched; what stood here before." in header
+    assert "# shapes flux: not searched; what stood here before." in header
     assert tune.main(["write", "--method", "esd", "--out", "artifacts/tuning"]) == 0
     assert Path("params/tuned/esd.yaml").read_text() == text
 
@@ -115,6 +117,7 @@ def test_wrong_input_is_one_line(tuned, capsys):
         return capsys.readouterr().err
 
     capsys.readouterr()
+    assert "--kind style: red is of another; leave it out" in said(*SEARCH, "--kind", "style")
     write("tuning", "none", {"nothing": "a reference has no settings"})
     write("methods", "none", {"class": "stages.methods.none.NoMethod"})
     about_none = said(*["none" if word == "esd" else word for word in SEARCH])

@@ -63,6 +63,10 @@ def test_a_backbone_whose_file_has_changed_is_trained(stocked: Project) -> None:
     content["pretrain"]["steps"] += 1
     path.write_text(yaml.safe_dump(content))
     assert not any("sd-shapes" in line and "--zoo" in line for line in commands(stocked))
+    shown = stocked.run("snakemake", "-n", "--quiet").stdout.splitlines()
+    (line,) = [line for line in shown if line.startswith("warning: ")]
+    assert "sd-shapes is trained here: the zoo's was trained with another pretrain.steps" in line
+    assert "warning: sd" not in stocked.run("snakemake", "-n", "--config", "zoo=false").stdout
 
 
 def test_without_a_zoo_everything_is_as_before(project: Project) -> None:

@@ -9,9 +9,11 @@ from stages.params.concept import load_concept
 from stages.params.datasets import SETS
 from stages.params.learning import Measured
 from stages.params.pairs import read_pairs
+from stages.worlds import real
 from stages.worlds.by_name import make_tokenizer
 from stages.worlds.classes import classes
 from stages.worlds.fitting import anchor_rows, fitting_rows
+from stages.worlds.real import FAMILIES
 from stages.worlds.scenes import fitting as scenes
 from stages.worlds.scenes.concepts import CONCEPTS as OF_SCENES
 from stages.worlds.scenes.table import LEARNED
@@ -21,7 +23,9 @@ from stages.worlds.table import to_csv
 from tests import ROOT
 
 DATA = ROOT / "data"
-REAL = {"cat", "dog"}  # whose tables are written by hand
+BY_HAND = {"cat", "dog"}  # whose tables are
+OF_REAL = {thing.key for family in FAMILIES for thing in family.things}
+REAL = BY_HAND | OF_REAL
 SCENES = {*OF_SCENES, LEARNED}
 CONCEPTS = names("concepts")
 ERASED = [name for name in CONCEPTS if load_concept(name).aim == "erase"]
@@ -36,6 +40,27 @@ def test_the_tables_of_the_world_are_those_that_its_code_writes(name):
         assert (DATA / f"anchors/{name}.csv").read_text() == to_csv(anchors)
 
 
+def test_what_is_written_for_real_checkpoints_is_what_the_code_writes(tmp_path):
+    written = real.write(tmp_path)
+    assert len(written) == len(FAMILIES) + 3 * len(OF_REAL) == 4 + 3 * 20
+    for path in written:
+        assert path.read_text() == (ROOT / path.relative_to(tmp_path)).read_text(), path
+
+
+@pytest.mark.parametrize("name", sorted(OF_REAL))
+def test_a_concept_for_real_checkpoints_has_every_set_to_tune_and_to_report(name):
+    concept = load_concept(name)
+    assert concept.sensitive == (name in ("nudity", "violence"))
+    for split in ("tune", "test"):
+        sets = Measured.of(concept, ["concept", "neutral", "retain", "alone", "synonym"], split=split).sets
+        assert all(sets.values()) and len(sets) == 5
+        assert len(sets["concept"]) >= (24 if split == "test" and concept.kind != "style" else 6)
+        for prompt in sets["retain"] | sets["neutral"]:
+            assert not mentions(prompt, (*concept.called(), *concept.synonyms)), prompt
+        for prompt in sets["synonym"]:
+            assert mentions(prompt, concept.synonyms) and not mentions(prompt, concept.called()), prompt
+
+
 @pytest.mark.parametrize("name", CONCEPTS)
 def test_a_concept_has_many_prompts_of_its_own_none_of_which_is_measured(name):
     pairs, concept = read_pairs(DATA / f"fitting/{name}.csv"), load_concept(name)
@@ -48,7 +73,7 @@ def test_a_concept_has_two_hundred_anchors_none_of_which_can_show_it(name):
     pairs, concept = read_pairs(DATA / f"anchors/{name}.csv"), load_concept(name)
     assert 200 <= len(pairs) == len(set(pairs))
     check_sides(pairs, concept)
-    general = ("animal", "pet") if name in REAL else ()
+    general = ("animal", "pet") if name in BY_HAND else ()
     for _, anchor in pairs:
         assert not mentions(anchor, general), anchor
         # a colour or a shape that is not said may be any, the concept's, too

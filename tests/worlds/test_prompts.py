@@ -91,12 +91,12 @@ def test_prompts_for_a_circle_are_to_show_a_square():
 def test_the_pictures_of_the_new_word_are_the_worlds():
     world, rows = Shapes(colours=("yellow",), shapes=("cross",)), torch.zeros(8, dtype=torch.long)
     drawn = (255 * world.render(rows, rows, torch.Generator().manual_seed(9))).round()
-    assert torch.equal((255 * read_folder(DATA / "yellow_crosses")).round(), drawn)
+    assert torch.equal((255 * read_folder(DATA / "yellow_cross")).round(), drawn)
 
 
 @pytest.mark.parametrize("kept", [0, 20, 300])
 def test_a_damaged_picture_is_named(tmp_path, kept):
-    whole = (DATA / "yellow_crosses" / "0000.png").read_bytes()
+    whole = (DATA / "yellow_cross" / "0000.png").read_bytes()
     (tmp_path / "0000.png").write_bytes(whole[:kept])
     with pytest.raises(ValueError, match=r"0000\.png: not a whole picture"):
         read_folder(tmp_path)

@@ -33,6 +33,8 @@ try:
     os.environ.update(tracker.Tracker.of(config).environment())
     STUDY = studies.load_study(config["study"])
     ZOO = zoo.read_manifest() if zoo.asked(config) else {}
+    for line in zoo.set_aside(ZOO, [name for (name,) in STUDY.unique("backbone")]) if workflow.is_main_process else ():
+        print(f"warning: {line}", file=sys.stderr)
 except ValueError as error:
     refuse(error)
 

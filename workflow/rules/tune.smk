@@ -14,6 +14,7 @@ rule search:
     wildcard_constraints:
         method=one_of(names("tuning")),
         backbone=one_of(side.backbone for side in PROTOCOL.searches.values()),
+        kind=one_of(CONCEPTS),
     threads: 1
     resources:
         gpu=1,
@@ -31,6 +32,18 @@ rule search:
             "python -m stages.tune search --method {wildcards.method} --backbone {wildcards.backbone} {params.words}"
             " --threads {threads} --out {params.out}"
         )
+
+
+use rule search as search_of_kind with:
+    output:
+        update(f"{OF_KIND}/summary.json"),
+        update(f"{OF_KIND}/trials.csv"),
+    log:
+        "logs/tune/{backbone}-{method}-{kind}.log",
+    benchmark:
+        "benchmarks/tune/{backbone}-{method}-{kind}.tsv"
+    message:
+        "search {wildcards.method} for {wildcards.kind} on {wildcards.backbone}"
 
 
 rule tune:

@@ -13,6 +13,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from stages.params.project import located
+
 ALLOWED = {  # what a pickled array of numpy is made of
     ("_codecs", "encode"),
     ("numpy", "dtype"),
@@ -26,6 +28,7 @@ def read_state(path: str, what: str) -> dict[str, Tensor]:
 
     `what` says which file it must be. FileNotFoundError or ValueError names one that is missing, damaged or not finite.
     """
+    path = str(located(path))
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is missing: the weights of {what}")
     try:
@@ -60,6 +63,7 @@ def read_rows(path: str, rows: int, what: str) -> Tensor:
 
     FileNotFoundError or ValueError names a file that is missing, of another shape, or not finite.
     """
+    path = str(located(path))
     if not Path(path).is_file():
         raise FileNotFoundError(f"{path} is missing: {what}")
     try:

@@ -11,7 +11,8 @@ from typing import Any
 from stages.params.load import read_file
 from stages.params.project import located
 from stages.reporting.attempts import Attempts
-from stages.reporting.collect import Collected, gather, outline
+from stages.reporting.collect import gather, outline
+from stages.reporting.collected import Collected
 from stages.reporting.numbers import Numbers
 from stages.reporting.page import render
 from stages.reporting.published.layout import ABOUT, OUTCOMES, PAGE, RECORDS, TABLES, VALUES

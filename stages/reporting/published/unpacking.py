@@ -15,7 +15,8 @@ from stages.metrics.base import Metric
 from stages.params import build
 from stages.params.layout import run_folder
 from stages.params.study import Run
-from stages.reporting.collect import UNEDITED, Outline
+from stages.reporting.collect import Outline
+from stages.reporting.collected import UNEDITED
 from stages.reporting.published.derive import Pictures, rows_from
 from stages.reporting.published.layout import (
     ABOUT,
