@@ -14,7 +14,7 @@ def tables(backbones: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """
     groups: dict[tuple[str, str], list[str]] = {}
     for name, content in backbones.items():
-        if "trained" in content and content.get("architecture"):
+        if content.get("trained") is not None and content.get("architecture"):
             groups.setdefault((content["architecture"], content.get("world") or ""), []).append(name)
     shared = {name: "-".join(filter(None, key)) for key, names in groups.items() if len(names) > 1 for name in names}
     return {name: shared.get(name, name) for name in backbones}
