@@ -1,13 +1,15 @@
-"""The oracle: the backbone trained from scratch on a world without the concept, the upper bound of every erasure."""
+"""The oracle: a backbone that was trained on a world without the concept, the upper bound of every erasure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stages.backbones import Backbone, load_settings
+from stages.backbones import Backbone, load_backbone, load_settings
 from stages.backbones.core.blueprint import Blueprint
+from stages.backbones.core.family import Family
 from stages.interventions.weights import Weights
 from stages.params.concept import Concept
+from stages.params.oracles import excluded, twin
 
 
 @dataclass(frozen=True)
@@ -16,32 +18,28 @@ class Oracle:
 
     @staticmethod
     def load_backbone(name: str) -> Blueprint:
-        """The backbone without its weights, which this method does not need, so that both can be trained at once."""
+        """The backbone without its weights, which this method does not need, so that both can be made at once."""
         return Blueprint(name, *load_settings(name))
 
-    @staticmethod
-    def excluded(concept: Concept) -> str:
-        """The concept's labels, colour first (`red circle`), which the world leaves out.
-
-        ValueError for a concept without labels, or one that is to be learned.
-        """
-        if concept.aim != "erase":
-            raise ValueError(f"an oracle never saw what is to be erased, and {concept.name} is to be learned")
-        if not concept.target:
-            raise ValueError(f"an oracle needs a target of {concept.name}: the labels that the world leaves out")
-        if not all(isinstance(value, str) for value in concept.target.values()):
-            raise ValueError(f"{concept.name} is several things, and a world leaves out one")
-        return " ".join(concept.target[label] for label in sorted(concept.target))
-
     def fit(self, backbone: Backbone | Blueprint, concept: Concept, *, seed: int) -> Weights:
-        """All weights of network and text encoders, trained without the concept; ValueError for a real checkpoint."""
-        from stages.backbones.from_scratch import pretrain
+        """All weights of network and text encoders of a twin that was never shown the concept.
 
+        It is the `oracle` of the backbone's file, if its training left the concept out; else one is trained here, from
+        `seed`. ValueError for a real checkpoint.
+        """
         plan = Blueprint.of(backbone)
         if plan.settings.world is None:
             raise ValueError(f"an oracle needs a world to train in, and {plan.name} is a real checkpoint")
-        twin = pretrain(plan.family, plan.name, plan.settings, seed=seed, exclude=self.excluded(concept))
-        values = {name: p.detach() for name, p in twin.net.named_parameters()}
-        for part, text in twin.texts.encoders().items():
+        known = twin(plan.settings.oracle, concept)
+        made = load_backbone(known) if known else trained(plan, concept, seed)
+        values = {name: p.detach() for name, p in made.net.named_parameters()}
+        for part, text in made.texts.encoders().items():
             values |= {f"{part}.{name}": p.detach() for name, p in text.named_parameters()}
         return Weights(values)
+
+
+def trained(plan: Blueprint, concept: Concept, seed: int) -> Family:
+    """A backbone of the same build and training whose world leaves the concept out."""
+    from stages.backbones.from_scratch import pretrain
+
+    return pretrain(plan.family, plan.name, plan.settings, seed=seed, exclude=excluded(concept))

@@ -20,6 +20,7 @@ from stages.params.load import (
     load_params,
     suggestion,
 )
+from stages.params.oracles import check_oracle
 from stages.params.pairs import CONCEPT as CONCEPT_NAME
 from stages.params.pairs import of_concept
 from stages.params.project import located
@@ -122,6 +123,7 @@ def check_backbone(name: str, root: Path | str = "params") -> dict[str, Any]:
     if module in have and family != module:
         raise ValueError(f"{where}: family: {path} is of the family {module}, got {family!r}")
     check_fields(content, SETTINGS, where, root)
+    check_oracle(content, where, root)
     return content
 
 

@@ -19,7 +19,12 @@ from stages.params.project import located
 FOLDER = Path("data") / "zoo"
 MANIFEST = "manifest.json"
 BACKBONE = "backbone"  # the kind of an entry that is no part of a world
-UNREAD = ("memory", "minutes", "architecture")  # keys of a backbone that no job reads but for a method's fields
+UNREAD = (
+    "memory",
+    "minutes",
+    "architecture",
+    "oracle",
+)  # keys of a backbone that its training and its pictures do not read
 SAMPLING = ("steps", "scheduler", "guidance", "temperature", "top_p", "batch", "pool", "cache")
 RESTORE = "restore it with: git checkout -- {folder}, or train it here: snakemake --config zoo=false"
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from stages.methods.oracle import Oracle
 from stages.params import canonical, check_name, load_params, method_params, names
 from stages.params import study as studies
 from stages.params.concept import Concept, load_concept
 from stages.params.learning import Measured
 from stages.params.names import split, sweep, variant
+from stages.params.oracles import excluded
 from tests import ROOT
 
 DEMO = ROOT / "tests/workflow/demo.yaml"
@@ -93,13 +93,13 @@ def test_the_oracle_is_for_what_is_erased(params: Path) -> None:
 def test_the_oracles_world_leaves_out_every_label_of_the_concept() -> None:
     red = load_concept("red", ROOT / "params")
     both = dataclasses.replace(red, target={"shape": "cross", "colour": "yellow"})
-    assert (Oracle.excluded(red), Oracle.excluded(both)) == ("red", "yellow cross")
+    assert (excluded(red), excluded(both)) == ("red", "yellow cross")
     for wrong, says in (
         (load_concept("red_to_blue", ROOT / "params"), "red_to_blue is to be learned"),
         (dataclasses.replace(red, target={}), "an oracle needs a target of red"),
     ):
         with pytest.raises(ValueError, match=says):
-            Oracle.excluded(wrong)
+            excluded(wrong)
 
 
 def test_a_method_named_for_a_family_it_cannot_work_on_is_refused(params: Path) -> None:

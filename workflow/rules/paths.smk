@@ -1,6 +1,8 @@
 """Where things lie, and which files the rules take from each other."""
 
+from stages.params.concept import load_concept
 from stages.params.layout import LATENTS, RUN
+from stages.params.oracles import twin
 
 SAMPLES = f"{RUN}/samples/{STUDY.name}"
 ATTACKS = f"{RUN}/attacks/{STUDY.name}"
@@ -45,14 +47,22 @@ def made_backbone(wildcards):
 
 
 def trained_backbone(wildcards):
-    """The backbone that a method edits; the oracle learns beside it."""
-    return [] if wildcards.method == ORACLE else made_backbone(wildcards)
+    """The backbone that a method edits; the oracle is, or is trained as, a twin beside it."""
+    if wildcards.method != ORACLE:
+        return made_backbone(wildcards)
+    known = known_oracle(wildcards)
+    return filled("artifacts/backbones/{backbone}/record-pretrain.json", wildcards, backbone=known) if known else []
+
+
+def known_oracle(wildcards):
+    """The backbone of params/backbones/ that was never shown the concept; None if one must be trained."""
+    return twin(load_params("backbones", wildcards.backbone).get("oracle"), load_concept(wildcards.concept))
 
 
 def training_inputs(wildcards):
     """What a method learns from; nothing if it reads none of the unedited backbone's runs."""
     if wildcards.method == ORACLE:
-        return made_autoencoder(wildcards)
+        return [] if known_oracle(wildcards) else made_autoencoder(wildcards)
     return filled(LATENTS, wildcards) if states_read(wildcards.method, wildcards) else []
 
 

@@ -44,6 +44,7 @@ class Settings:
     autoencoder: str = "autoencoder"  # the part of its world that turns pictures into latents or bits
     build: dict[str, Any] = field(default_factory=dict)  # the architecture of a world's own backbone
     pretrain: dict[str, Any] = field(default_factory=dict)  # its training
+    oracle: str | None = None  # a twin in params/backbones/ that was never shown what its training excludes
     trained: Natural | None = None  # its training's seed, if others of its architecture and world differ in that alone
 
     def batches(self, n: int) -> list[slice]:

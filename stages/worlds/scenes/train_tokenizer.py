@@ -1,5 +1,7 @@
 """The tokenizer of the Infinity of scenes: pictures (3, 64, 64) to 32 bits per token on grids of side 1, 2, 4 and 8."""
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -14,9 +16,13 @@ CONFIG = TokenizerConfig(32, base=16, multipliers=(1, 2, 4, 4), stride=8, encode
 
 
 def train_tokenizer(
-    world: Scenes, *, seed: int, steps: int = 12000, batch: int = 4, lr: float = 2e-3, plain: float = 0.3
+    world: Scenes, *, seed: int, steps: int = 36000, batch: int = 4, lr: float = 2e-3, plain: float = 0.2
 ) -> tuple[Tokenizer, History]:
-    """Returns a tokenizer in evaluation mode and its losses; the first share `plain` of the steps does not quantise."""
+    """Returns a tokenizer in evaluation mode and its losses; the first share `plain` of the steps does not quantise.
+
+    It is shown every figure: bits must be able to say those, too, that no backbone is shown.
+    """
+    world = replace(world, withheld=())
     model, schedule = Tokenizer(CONFIG, seed=seed), Schedule.of(*SCALES)
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # torch's stubs lack it
 
