@@ -25,7 +25,7 @@ def excluded(concept: Concept) -> str:
 
 
 def twin(oracle: str | None, concept: Concept, root: Path | str = "params") -> str | None:
-    """The backbone that a file names as its `oracle`, if it was never shown the concept; else None: one must be trained.
+    """The backbone that a file names as its `oracle`, if it was never shown the concept; None if one must be trained.
 
     ValueError as of `excluded`.
     """

@@ -38,7 +38,7 @@ def test_its_weights_are_those_of_the_twin_or_of_one_that_is_trained(made, conce
     values = dict(Oracle().fit(plan, concept, seed=0).items())
     assert asked == [what]
     twin = make(seed, "")
-    own = {name: p for name, p in twin.net.named_parameters()}
+    own = dict(twin.net.named_parameters())
     for part, text in twin.texts.encoders().items():
         own |= {f"{part}.{name}": p for name, p in text.named_parameters()}
     assert values.keys() == own.keys() and all(torch.equal(value, own[name]) for name, value in values.items())
