@@ -19,12 +19,7 @@ from stages.params.project import located
 FOLDER = Path("data") / "zoo"
 MANIFEST = "manifest.json"
 BACKBONE = "backbone"  # the kind of an entry that is no part of a world
-UNREAD = (
-    "memory",
-    "minutes",
-    "architecture",
-    "oracle",
-)  # keys of a backbone that its training and its pictures do not read
+UNREAD = ("memory", "minutes", "architecture", "oracle")  # keys of a backbone that no job of its own reads
 SAMPLING = ("steps", "scheduler", "guidance", "temperature", "top_p", "batch", "pool", "cache")
 RESTORE = "restore it with: git checkout -- {folder}, or train it here: snakemake --config zoo=false"
 
