@@ -63,12 +63,12 @@ ALONE: Mapping[str, tuple[str, ...]] = {"tune": ("here is {}",), "test": ("only 
 
 
 @dataclass(frozen=True)
-class Family:
+class Topic:
     """Concepts that are measured on one table."""
 
     table: str  # in data/
     label: str  # of its column
-    kind: str  # of the concepts; empty for none
+    kind: str  # of the concepts
     things: tuple[Thing, ...]
     sensitive: bool = False
 
@@ -96,62 +96,61 @@ class Family:
         return (PLACES if self.sensitive else LIGHTS)[split]
 
 
-FAMILIES = (
-    Family("real_objects", "class", "object", OBJECTS),
-    Family("real_styles", "style", "style", STYLES),
-    Family("real_characters", "character", "character", CHARACTERS),
-    Family("real_sensitive", "content", "", SENSITIVE, sensitive=True),
+TOPICS = (
+    Topic("real_objects", "class", "object", OBJECTS),
+    Topic("real_styles", "style", "style", STYLES),
+    Topic("real_characters", "character", "character", CHARACTERS),
+    Topic("real_sensitive", "content", "sensitive", SENSITIVE, sensitive=True),
 )
 
 
-def table_rows(family: Family) -> list[Row]:
+def table_rows(topic: Topic) -> list[Row]:
     """The rows to measure on: every thing in full, by its synonyms and alone, then what shows none of them."""
-    rows = [row for thing in family.things for row in _of_thing(family, thing)]
+    rows = [row for thing in topic.things for row in _of_thing(topic, thing)]
     unrelated = [("unrelated", split, text, "", "") for split, texts in UNRELATED.items() for text in texts]
-    keys = ("set", "split", "prompt", family.label, f"without_{family.label}")
+    keys = ("set", "split", "prompt", topic.label, f"without_{topic.label}")
     return [{"id": i, **dict(zip(keys, row, strict=True))} for i, row in enumerate([*rows, *unrelated])]
 
 
-def _of_thing(family: Family, thing: Thing) -> Iterator[tuple[str, str, str, str, str]]:
+def _of_thing(topic: Topic, thing: Thing) -> Iterator[tuple[str, str, str, str, str]]:
     for split in ("tune", "test"):
-        yield from (("full", split, prompt, thing.value, twin) for prompt, twin in family.pairs(thing, split))
+        yield from (("full", split, prompt, thing.value, twin) for prompt, twin in topic.pairs(thing, split))
         for synonym in thing.synonyms:
-            pairs = family.pairs(thing, split, name=synonym)[:: 4 if split == "test" else 3]
+            pairs = topic.pairs(thing, split, name=synonym)[:: 4 if split == "test" else 3]
             yield from (("synonym", split, prompt, thing.value, twin) for prompt, twin in pairs)
-        alone = "a picture" if family.kind == "style" else thing.neutral
-        name = f"the art of {thing.name}" if family.kind == "style" else thing.name
+        alone = "a picture" if topic.kind == "style" else thing.neutral
+        name = f"the art of {thing.name}" if topic.kind == "style" else thing.name
         yield from (("alone", split, form.format(name), thing.value, form.format(alone)) for form in ALONE[split])
 
 
-def fitting_rows(family: Family, thing: Thing) -> list[Row]:
+def fitting_rows(topic: Topic, thing: Thing) -> list[Row]:
     """Sixty pairs to learn from; none is measured."""
-    return [{"prompt": prompt, "normal prompt": twin} for prompt, twin in family.pairs(thing, "fit")]
+    return [{"prompt": prompt, "normal prompt": twin} for prompt, twin in topic.pairs(thing, "fit")]
 
 
-def anchor_rows(family: Family, thing: Thing) -> list[Row]:
+def anchor_rows(topic: Topic, thing: Thing) -> list[Row]:
     """The same prompts with each of four others of the kind, which cannot show the thing."""
     return [
         {"prompt": prompt, "normal prompt": twin}
         for other in thing.others
-        for prompt, twin in family.pairs(thing, "fit", other=other)
+        for prompt, twin in topic.pairs(thing, "fit", other=other)
     ]
 
 
-def concept(family: Family, thing: Thing) -> dict[str, Any]:
+def concept(topic: Topic, thing: Thing) -> dict[str, Any]:
     """The content of a concept's file."""
     forms: tuple[str, ...]
     plain: tuple[str, ...]
-    if family.kind == "style":
+    if topic.kind == "style":
         forms, plain = (f"a painting by {thing.name}", f"art in the style of {thing.name}"), ("a painting", "art")
         kept = [f"a painting by {other}" for other in thing.others]
     else:
         forms = (thing.name, *(f"{medium} {thing.name}" for medium in MEDIA[:3]))
         plain = (thing.neutral, *(f"{medium} {thing.neutral}" for medium in MEDIA[:3]))
         kept = [f"a photo of {other}" for other in thing.others]
-    content: dict[str, Any] = {"name": thing.key, "dataset": f"data/{family.table}.csv"}
-    content |= {"target": {family.label: thing.value}, "words": list(thing.words), "synonyms": list(thing.bare)}
-    content |= {"kind": family.kind} if family.kind else {}
-    content |= {"sensitive": True} if family.sensitive else {}
+    content: dict[str, Any] = {"name": thing.key, "kind": topic.kind, "dataset": f"data/{topic.table}.csv"}
+    content |= {"target": {topic.label: thing.value}, "words": list(thing.words), "synonyms": list(thing.bare)}
+    content |= {"sensitive": True} if topic.sensitive else {}
     unrelated = ["a photo of a street in the rain", "a photo of a mountain lake", "a painting of a horse in a meadow"]
     return content | {"prompts": list(forms), "neutral": list(plain), "retain": [*kept, *unrelated]}
 
@@ -161,21 +160,21 @@ def write(root: Path) -> list[Path]:
     import yaml
 
     texts: dict[str, str] = {}
-    for family in FAMILIES:
-        texts[f"data/{family.table}.csv"] = to_csv(table_rows(family))
-        for thing in family.things:
-            texts[f"data/fitting/{thing.key}.csv"] = to_csv(fitting_rows(family, thing))
-            texts[f"data/anchors/{thing.key}.csv"] = to_csv(anchor_rows(family, thing))
-            body = yaml.safe_dump(concept(family, thing), sort_keys=False, default_flow_style=None, width=118)
+    for topic in TOPICS:
+        texts[f"data/{topic.table}.csv"] = to_csv(table_rows(topic))
+        for thing in topic.things:
+            texts[f"data/fitting/{thing.key}.csv"] = to_csv(fitting_rows(topic, thing))
+            texts[f"data/anchors/{thing.key}.csv"] = to_csv(anchor_rows(topic, thing))
+            body = yaml.safe_dump(concept(topic, thing), sort_keys=False, default_flow_style=None, width=118)
             texts[f"params/concepts/{thing.key}.yaml"] = f"# {thing.about}\n{body}"
     for path, text in texts.items():
         write_text(root / path, text)
     return [root / path for path in texts]
 
 
-def thing_of(key: str, families: Sequence[Family] = FAMILIES) -> tuple[Family, Thing]:
-    """The family and the thing of a concept's name; KeyError if it is none of these."""
-    return {thing.key: (family, thing) for family in families for thing in family.things}[key]
+def thing_of(key: str, families: Sequence[Topic] = TOPICS) -> tuple[Topic, Thing]:
+    """The topic and the thing of a concept's name; KeyError if it is none of these."""
+    return {thing.key: (topic, thing) for topic in families for thing in topic.things}[key]
 
 
 if __name__ == "__main__":

@@ -80,7 +80,8 @@ def cut(method, **changes):
     """The method with small numbers for what costs time; its steps stay."""
     have = {each.name for each in dataclasses.fields(method)}
     if "{concept}" in str(getattr(method, "data", "")):  # our table of the concept; its own few prompts are told apart
-        changes = {"data": "", "limit": 0} | changes
+        own = {"data": f"{ROOT}/data/yellow_cross"} if method.data == "data/{concept}" else {"data": "", "limit": 0}
+        changes = own | changes
     return dataclasses.replace(method, **{key: value for key, value in (FEW | changes).items() if key in have})
 
 

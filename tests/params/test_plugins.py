@@ -9,7 +9,7 @@ import yaml
 
 from stages.door.listing import listing
 from stages.methods import load_method
-from stages.params import check, names
+from stages.params import check, check_methods, check_metrics, names
 from stages.params.plugins import forget
 from stages.params.study import fitting, load_study
 from tests import ROOT
@@ -82,14 +82,14 @@ def loud(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 def test_what_a_package_names_is_there_with_its_fields_and_checked_without_importing_it(loud: Path) -> None:
     assert "shout" in names("methods") and "loudness" in names("metrics") and "whisper" in names("attacks")
-    content = check.check_method("shout")
+    content = check_methods.check_method("shout")
     assert content == {"class": "loud.methods.Shout", "families": ["unet"], "trained": False, "volume": 2}
-    check.check_method_on("shout", "sd-shapes")
-    check.check_metric("loudness")
-    check.check_attack("whisper")
+    check_methods.check_method_on("shout", "sd-shapes")
+    check_metrics.check_metric("loudness")
+    check_methods.check_attack("whisper")
     assert "shout" in fitting("sd-shapes", "red") and "shout" not in fitting("flux-shapes", "red")
     with pytest.raises(ValueError, match="shout works on unet"):
-        check.check_method_on("shout", "flux-shapes")
+        check_methods.check_method_on("shout", "flux-shapes")
     assert "loud.methods" not in sys.modules
 
 
@@ -124,11 +124,11 @@ def test_lists_say_where_a_thing_comes_from_and_files_come_first(loud: Path) -> 
     assert "loud-methods 1.2" in lines["shout"] and "fitted at once" in lines["shout"]
     assert " params " in lines["esd_x"] and "loud" not in lines["esd_x"]
     assert "cannot be read: loud-methods 1.2: broken: there is no module loud.nowhere" in lines["broken"]
-    assert check.check_method("esd_x")["class"] == "stages.methods.esd.ESD"
+    assert check_methods.check_method("esd_x")["class"] == "stages.methods.esd.ESD"
 
 
 def test_a_class_of_a_package_that_names_nothing_is_refused(tmp_path: Path) -> None:
     (tmp_path / "params/methods").mkdir(parents=True)
     (tmp_path / "params/methods/odd.yaml").write_text("class: subprocess.Popen\n")
     with pytest.raises(ValueError, match="no module subprocess.py for 'subprocess.Popen'"):
-        check.check_method("odd", tmp_path / "params")
+        check_methods.check_method("odd", tmp_path / "params")

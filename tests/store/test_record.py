@@ -23,6 +23,7 @@ def test_the_version_of_the_protocol_stands_in_it_and_none_where_there_is_no_pro
     with recording(tmp_path, "train", params={}):
         pass
     assert written(tmp_path)["protocol"] == load_protocol().version
+    (tmp_path / "params").mkdir()  # a project of its own
     monkeypatch.chdir(tmp_path)
     with recording(tmp_path, "train", params={}):
         pass

@@ -13,7 +13,7 @@ from stages.worlds import real
 from stages.worlds.by_name import make_tokenizer
 from stages.worlds.classes import classes
 from stages.worlds.fitting import anchor_rows, fitting_rows
-from stages.worlds.real import FAMILIES
+from stages.worlds.real import TOPICS
 from stages.worlds.scenes import fitting as scenes
 from stages.worlds.scenes.concepts import CONCEPTS as OF_SCENES
 from stages.worlds.scenes.table import LEARNED
@@ -24,7 +24,7 @@ from tests import ROOT
 
 DATA = ROOT / "data"
 BY_HAND = {"cat", "dog"}  # whose tables are
-OF_REAL = {thing.key for family in FAMILIES for thing in family.things}
+OF_REAL = {thing.key for topic in TOPICS for thing in topic.things}
 REAL = BY_HAND | OF_REAL
 SCENES = {*OF_SCENES, LEARNED}
 CONCEPTS = names("concepts")
@@ -42,7 +42,7 @@ def test_the_tables_of_the_world_are_those_that_its_code_writes(name):
 
 def test_what_is_written_for_real_checkpoints_is_what_the_code_writes(tmp_path):
     written = real.write(tmp_path)
-    assert len(written) == len(FAMILIES) + 3 * len(OF_REAL) == 4 + 3 * 20
+    assert len(written) == len(TOPICS) + 3 * len(OF_REAL) == 4 + 3 * 20
     for path in written:
         assert path.read_text() == (ROOT / path.relative_to(tmp_path)).read_text(), path
 
