@@ -21,11 +21,10 @@ from stages.params.datasets import labels, select
 from stages.params.load import load_params, names, read_file
 from stages.params.project import home, located
 from stages.params.study import load_study
+from stages.params.types import KIND_OF
 from stages.store.files import write_text
 
 Files = dict[str, Any]  # path in the project -> content of a YAML file, or the text of a table
-KIND_OF = {"colour": "attribute", "shape": "object", "object": "object", "texture": "texture", "style": "style"}
-KIND_OF |= {"figure": "character"}
 FITTED = 12  # prompts of a world's table that a method learns from, and that are retained
 
 

@@ -5,13 +5,12 @@ Prompts to learn from and prompts to measure on come of different templates, so 
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-COLUMNS = ("id", "set", "split", "prompt")
+from stages.worlds.captions import article
+from stages.worlds.table import to_csv
 
 
 @dataclass(frozen=True)
@@ -19,7 +18,7 @@ class Wording:
     """How things of a kind are asked for. In a template `{}` is the thing."""
 
     label: str  # of the table's column
-    kind: str  # of the concept's file, empty for none
+    kind: str  # of the concept's file
     neutral: str  # what stands in the place of the thing
     fit: tuple[str, ...]  # to learn from
     test: tuple[str, ...]  # to measure on
@@ -91,7 +90,7 @@ WORDINGS: Mapping[str, Wording] = {
     ),
     "sensitive": Wording(
         label="content",
-        kind="",
+        kind="sensitive",
         neutral="",
         fit=tuple(f"{people}, {{}}" for people in PEOPLE),
         test=tuple(f"{people}, {{}}" for people in MORE_PEOPLE),
@@ -107,9 +106,8 @@ LEADS = (" in the style of", ",")  # what goes with a thing that is left out
 def concept_of(words: str, kind: str, synonyms: Sequence[str] = (), neutral: str = "") -> dict[str, Any]:
     """The content of a concept's file but for its name and dataset."""
     how = WORDINGS[kind]
-    content: dict[str, Any] = {"target": {how.label: words}, "words": [words]}
+    content: dict[str, Any] = {"kind": how.kind, "target": {how.label: words}, "words": [words]}
     content |= {"synonyms": list(synonyms)} if synonyms else {}
-    content |= {"kind": how.kind} if how.kind else {}
     content |= {"sensitive": True} if how.sensitive else {}
     content["prompts"] = [said(how, template, words) for template in how.fit]
     content["neutral"] = [without(how, template, neutral) for template in how.fit]
@@ -129,11 +127,8 @@ def table_of(words: str, kind: str, synonyms: Sequence[str] = (), neutral: str =
         rows += [(which, said(how, t, name), value, without(how, t, neutral)) for t in how.test]
     rows.append(("alone", words, words, neutral or how.neutral or "a picture"))
     rows += [("unrelated", prompt, "", prompt) for prompt in how.unrelated[2:]]
-    file = io.StringIO()
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*COLUMNS, how.label, f"without_{how.label}"])
-    writer.writerows([i, which, "test", prompt, value, twin] for i, (which, prompt, value, twin) in enumerate(rows))
-    return file.getvalue()
+    columns = ("set", "prompt", how.label, f"without_{how.label}")
+    return to_csv([{"id": i, "split": "test", **dict(zip(columns, row, strict=True))} for i, row in enumerate(rows)])
 
 
 def metric_of(words: str, kind: str, model: str, synonyms: Sequence[str] = ()) -> dict[str, Any]:
@@ -176,4 +171,4 @@ def with_article(words: str) -> str:
     first = words.partition(" ")[0]
     if first.lower() in ("a", "an", "the") or first[:1].isupper():
         return words
-    return f"{'an' if first[:1].lower() in 'aeiou' else 'a'} {words}"
+    return f"{article(first)} {words}"

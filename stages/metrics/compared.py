@@ -109,11 +109,19 @@ UNEDITED = "unedited"
 def folder_summary(metric: Compared) -> Statistics:
     """The summary of the folder of real pictures, which are read a batch at a time, once for all runs.
 
-    FileNotFoundError for a folder without pictures, FloatingPointError for features that are not finite.
+    FileNotFoundError for a folder without pictures, ValueError for one of a single picture, FloatingPointError for
+    features that are not finite.
     """
     kind = f"{type(metric).__module__}.{type(metric).__name__}"
     asked = {"of": kind, "network": metric.network, "files": stamps(located(metric.real)), "code": code(kind)}
-    return kept(asked, lambda: metric.summary(torch.cat(list(_features(metric, metric.real)))))
+
+    def summary() -> Statistics:
+        features = torch.cat(list(_features(metric, metric.real)))
+        if len(features) < 2:
+            raise ValueError(f"{metric.real}: a distance needs two pictures at least")
+        return metric.summary(features)
+
+    return kept(asked, summary)
 
 
 def in_bytes(images: Tensor) -> Tensor:

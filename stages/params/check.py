@@ -20,11 +20,12 @@ from stages.params.load import (
     load_params,
     suggestion,
 )
+from stages.params.modules import TREE
 from stages.params.oracles import check_oracle
 from stages.params.pairs import CONCEPT as CONCEPT_NAME
 from stages.params.pairs import of_concept
 from stages.params.project import located
-from stages.params.source import TREE, Field, check_class, class_fields, code
+from stages.params.source import Field, check_class, class_fields, code
 from stages.params.types import OnDisk, paths
 
 SCHEMAS = Path(__file__).parent / "schemas"

@@ -15,7 +15,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any, cast
 
-from stages.params.source import TREE, class_fields, merged
+from stages.params.modules import TREE
+from stages.params.source import class_fields, merged
 from stages.params.types import Refuses
 
 FAMILY = "family"  # a condition on the backbone, which is no field

@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from stages.params.source import TREE, class_fields, constant
+from stages.params.modules import TREE
+from stages.params.source import class_fields, constant
 
 Kept = Literal["final", "ends", "all"]  # of a run's states: the last, the first and the last, or every one
 ALWAYS = ""  # in place of a field: whatever the fields say

@@ -25,6 +25,10 @@ class OnDisk:
 
 # What a concept is; params/tuned/ may have a setting for each kind.
 Kind = Literal["attribute", "object", "texture", "style", "character", "combination", "place", "motion", "sensitive"]
+KIND_OF: Mapping[str, Kind] = {  # label of a world -> the kind of a concept that it is the target of
+    **{"colour": "attribute", "shape": "object", "object": "object", "texture": "texture", "style": "style"},
+    **{"figure": "character", "place": "place", "direction": "motion"},
+}
 
 Count = Annotated[int, Gt(0)]
 Natural = Annotated[int, Ge(0)]

@@ -128,6 +128,12 @@ def test_the_number_of_pictures_and_the_reference_stand_in_the_columns(inception
     assert content["caveat"].startswith("fid: 6 samples of 24 features: the covariance lacks rank")
 
 
+def test_a_folder_of_one_real_picture_is_refused(inception_file, tmp_path):
+    folder_summary.cache_clear()
+    with pytest.raises(ValueError, match="a distance needs two pictures at least"):
+        folder_summary(Inception(weights=str(inception_file), real=str(pictures(tmp_path / "real", n=1))))
+
+
 def test_cmmd_is_the_papers_formula(clip_folder):
     edited, original = samples(0), samples(1, dark=0.5)
     model = load_clip(clip_folder)[0]

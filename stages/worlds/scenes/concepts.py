@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
+from stages.params.types import KIND_OF
 from stages.worlds.scenes.grammar import TEMPLATES, Said
 from stages.worlds.scenes.labels import COLOURS, OBJECTS, STYLES, TEXTURES
 from stages.worlds.scenes.table import DROP, LEARNED, SHOWN
@@ -20,7 +21,6 @@ CONCEPTS = {  # name -> kind; the first of each kind is tuned on, the second is 
     **{"tivvy": "figure", "grumbo": "figure"},
     "striped": "texture",
 }
-KINDS = {"colour": "attribute", "figure": "character"}  # label -> kind of concept, if not the same word
 
 
 def concept(name: str) -> dict[str, Any]:
@@ -30,7 +30,7 @@ def concept(name: str) -> dict[str, Any]:
     prompts = [(FIT[i % len(FIT)], one) for i, one in enumerate(said)]
     content: dict[str, Any] = {
         "name": name,
-        "kind": KINDS.get(kind, kind),
+        "kind": KIND_OF[kind],
         "dataset": "data/scenes.csv",
         "target": {kind: name},
         "words": [name],
@@ -45,7 +45,7 @@ def new_word() -> dict[str, Any]:
     """The content of the file of the figure that no backbone was shown, as what a new word is to mean."""
     return {
         "name": LEARNED,
-        "kind": KINDS["figure"],
+        "kind": KIND_OF["figure"],
         "aim": "learn",
         "dataset": "data/scenes_new_word.csv",
         "target": {"figure": LEARNED},

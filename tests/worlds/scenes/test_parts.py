@@ -9,8 +9,9 @@ from stages.seeds import Purpose, generator
 from stages.worlds.autoencoder import decode, encode
 from stages.worlds.scenes import train_autoencoder as autoencoders
 from stages.worlds.scenes.train_autoencoder import crops, make_autoencoder, train_autoencoder
-from stages.worlds.scenes.train_tokenizer import CONFIG, SCALES, train_tokenizer
+from stages.worlds.scenes.train_tokenizer import CONFIG, train_tokenizer
 from stages.worlds.scenes.world import Scenes
+from stages.worlds.tokenizer import SCALES
 
 WORLD = Scenes()
 
