@@ -32,7 +32,9 @@ def test_training_the_autoencoder_lowers_the_error_and_scales_the_latents():
     assert sum(losses[-6:]) < 0.5 * sum(losses[:6])
     images = WORLD.sample(512, 0).images
     latents = encode(model, images)
-    assert latents.shape == (512, 16, 8, 8) and float(latents.std()) == pytest.approx(1, abs=0.01)
+    assert latents.shape == (512, 16, 8, 8) and float(latents.std()) == pytest.approx(
+        1, abs=0.05
+    )  # scaled on other pictures
     pictures = decode(model, latents[:32])
     grey = (images[:32] - images[:32].mean((2, 3), keepdim=True)).square().mean()
     assert (pictures - images[:32]).square().mean() < 0.8 * grey
